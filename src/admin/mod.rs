@@ -1,0 +1,1 @@
+//! The running guard answers its operator.

@@ -1,0 +1,3 @@
+//! What the transport told us about a connection, kept for every request on it.
+
+pub mod proxy_protocol;

@@ -1,0 +1,1 @@
+//! The guard: admit a request, settle its response.

@@ -1,0 +1,1 @@
+//! How an event is written: JSON lines and a form for people.

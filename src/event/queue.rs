@@ -1,0 +1,1 @@
+//! The way of an event: two bounded lanes to a writer thread.

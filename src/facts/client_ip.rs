@@ -1,0 +1,1 @@
+//! Which address a request came from, when proxies stand in between.

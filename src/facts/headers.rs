@@ -1,0 +1,1 @@
+//! Facts read from request headers: navigation, passive, cross-site.

@@ -1,0 +1,1 @@
+//! One canonical path per request, and the patterns that match it.

@@ -1,0 +1,1 @@
+//! User agents: family, major version, system.

@@ -1,0 +1,1 @@
+//! Which components moved between two fingerprints, and how far.

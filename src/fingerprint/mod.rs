@@ -1,0 +1,3 @@
+//! What of a client is compared: small, versioned components.
+
+pub mod drift;

@@ -1,0 +1,30 @@
+//! Portcullis: a session guard.
+//!
+//! It stands in front of a web application, owns the only session cookie the browser ever sees, and decides for every
+//! request whether the one who shows that cookie is still the one it was given to.
+
+#[cfg(feature = "config")]
+pub mod admin;
+pub mod clock;
+#[cfg(feature = "config")]
+pub mod config;
+pub mod connection;
+pub mod engine;
+pub mod enforce;
+pub mod entropy;
+pub mod event;
+pub mod facts;
+pub mod fingerprint;
+pub mod history;
+#[cfg(feature = "layer")]
+pub mod layer;
+pub mod limit;
+pub mod net;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+pub mod rules;
+pub mod secret;
+pub mod session;
+pub mod signal;
+pub mod store;
+pub mod verdict;

@@ -1,0 +1,1 @@
+//! Networks: prefixes, sets of them, and who is trusted to speak for a client.

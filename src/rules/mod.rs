@@ -1,0 +1,1 @@
+//! Policy: routes, logins, thresholds, modes.

@@ -1,0 +1,1 @@
+//! Reading `Cookie` and `Set-Cookie`, writing ours.

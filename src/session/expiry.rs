@@ -1,0 +1,1 @@
+//! Deadlines: pure functions of a record and a time.

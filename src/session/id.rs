@@ -1,0 +1,1 @@
+//! Session ids, their digests, and the public reference of a session.

@@ -1,0 +1,1 @@
+//! The app's cookies that the client never sees.

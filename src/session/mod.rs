@@ -1,0 +1,9 @@
+//! Sessions: ids, tags, records, deadlines, cookies.
+
+pub mod cookie;
+pub mod expiry;
+pub mod id;
+pub mod jar;
+pub mod record;
+pub mod seal;
+pub mod tag;

@@ -1,0 +1,1 @@
+//! The sealed form of a jar and of a record.

@@ -1,0 +1,1 @@
+//! What every store must do, as a suite that an author of a store can run.

@@ -1,0 +1,1 @@
+//! Durable sessions in one file, with redb.

@@ -1,0 +1,1 @@
+//! Sessions in memory: fast, bounded, gone at exit.

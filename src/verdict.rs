@@ -1,0 +1,1 @@
+//! Verdicts: ordered actions with their reasons.

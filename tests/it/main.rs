@@ -1,0 +1,1 @@
+//! The one integration binary: every module of tests is listed here.
