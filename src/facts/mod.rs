@@ -1,7 +1,6 @@
 //! Everything known of one request before any judgement, borrowed from it.
 
 pub mod client_ip;
-#[cfg(feature = "geo")]
 pub mod geo;
 pub mod headers;
 pub mod route;
