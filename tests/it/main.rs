@@ -1,1 +1,4 @@
 //! The one integration binary: every module of tests is listed here.
+#![cfg(test)] // clippy then knows that all of it is tests
+
+mod tidy;
