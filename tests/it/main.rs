@@ -1,1 +1,4 @@
 //! The one integration binary: every module of tests is listed here.
+
+mod proxy_basic;
+mod support;
