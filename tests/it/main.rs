@@ -1,4 +1,6 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod proxy_basic;
+mod support;
 mod tidy;

@@ -1,0 +1,224 @@
+//! Bodies on their way through: never gathered, at most peeked at.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::proxy::upstream::Stream;
+use crate::proxy::{Cut, Gate, Shared};
+
+/// What broke a body on its way.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body on its way to the app. The gate may look at its beginning.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// What was looked at, to be sent on first.
+    peeked: VecDeque<Frame<Bytes>>,
+    peeked_bytes: u64,
+    rest: Option<Incoming>,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Counts frames, so that a timer can tell a slow upload from a silent app.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU32);
+
+impl Progress {
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What [`RequestBody::peek`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole body.
+    Whole,
+    /// Its beginning: there is more than the limit.
+    Beginning,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let rest = if incoming.is_end_stream() { None } else { Some(incoming) };
+        let progress = rest.as_ref().map(|_| Arc::default());
+        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest, progress }
+    }
+
+    pub(super) const fn empty() -> Self {
+        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest: None, progress: None }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_none() && self.peeked.is_empty()
+    }
+
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+
+    /// Reads until `limit` octets are there or the body has ended, and copies up to `limit` of them to `out`. The app
+    /// still gets all of it. A client that waits for `100 Continue` is told to continue.
+    ///
+    /// # Errors
+    /// When the client broke off, or sent what is not HTTP.
+    pub async fn peek(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<Extent, PeekError> {
+        use http_body_util::BodyExt;
+        let wanted = u64::try_from(limit).unwrap_or(u64::MAX);
+        while self.peeked_bytes <= wanted {
+            let Some(rest) = &mut self.rest else { break };
+            match rest.frame().await {
+                Some(Ok(frame)) => {
+                    self.peeked_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    self.peeked.push_back(frame);
+                }
+                Some(Err(error)) => return Err(PeekError(error)),
+                None => self.rest = None,
+            }
+            if self.rest.as_ref().is_some_and(Body::is_end_stream) {
+                self.rest = None;
+            }
+        }
+        for data in self.peeked.iter().filter_map(Frame::data_ref) {
+            let room = limit.saturating_sub(out.len()).min(data.len());
+            out.extend_from_slice(data.get(..room).unwrap_or_default());
+        }
+        Ok(if self.rest.is_none() && self.peeked_bytes <= wanted { Extent::Whole } else { Extent::Beginning })
+    }
+}
+
+/// The client broke its body off.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body broke off")]
+pub struct PeekError(#[source] hyper::Error);
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(progress) = &self.progress {
+            progress.0.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(frame) = self.peeked.pop_front() {
+            self.peeked_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        if frame.is_none() {
+            self.rest = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.peeked.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(self.peeked_bytes));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(self.peeked_bytes));
+        }
+        hint
+    }
+}
+
+/// A response's body on its way to the client.
+pub(super) struct ResponseBody<G: Gate> {
+    source: Source,
+    tether: Tether<G>,
+}
+
+enum Source {
+    /// An answer of ours.
+    Whole(Option<Bytes>),
+    /// The app's.
+    Stream(Stream),
+}
+
+/// What can cut a response. Most responses are over before anything needs to be able to.
+enum Tether<G: Gate> {
+    None,
+    Loose(G::Tether, Arc<Shared<G>>),
+    Held(Cut),
+}
+
+impl<G: Gate> ResponseBody<G> {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        let bytes = if bytes.is_empty() { None } else { Some(bytes) };
+        Self { source: Source::Whole(bytes), tether: Tether::None }
+    }
+
+    pub(super) fn stream(stream: Stream, tether: Option<G::Tether>, shared: &Arc<Shared<G>>) -> Self {
+        let tether = tether.map_or(Tether::None, |tether| Tether::Loose(tether, shared.clone()));
+        Self { source: Source::Stream(stream), tether }
+    }
+}
+
+impl<G: Gate> Tether<G> {
+    /// Asks whether the response is to be cut, and from now on is woken when it is.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Loose(..) = self
+            && let Self::Loose(tether, shared) = std::mem::replace(self, Self::None)
+        {
+            *self = Self::Held(shared.gate.tether(tether));
+        }
+        match self {
+            Self::Held(cut) => cut.poll_done(cx),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// The session of this response has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the response was cut: its session has ended")]
+struct WasCut;
+
+impl<G: Gate> Body for ResponseBody<G> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Tether::Held(cut) = &this.tether
+            && cut.is_done()
+        {
+            return Poll::Ready(Some(Err(WasCut.into())));
+        }
+        let frame = match &mut this.source {
+            Source::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Stream(stream) => stream.poll_frame(cx),
+        };
+        if frame.is_pending() && this.tether.poll_cut(cx).is_ready() {
+            return Poll::Ready(Some(Err(WasCut.into())));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Stream(stream) => stream.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the stories are told with.
+
+pub(crate) mod origin;
+pub(crate) mod running;
+pub(crate) mod wire;
