@@ -6,7 +6,7 @@
 
 mod answer;
 mod body;
-mod cut;
+
 mod fault;
 mod forward;
 mod listener;
@@ -25,7 +25,7 @@ use http::{HeaderMap, request, response};
 
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
-pub use cut::{Cut, Cutter};
+pub use crate::engine::cut::{Cut, Cutter};
 pub use fault::Fault;
 pub use listener::Source;
 pub use settings::{
