@@ -152,8 +152,7 @@ impl GuardCookie {
             attributes,
             clear: HeaderValue::from_static(""),
         };
-        let past = ["; Max-Age=0", "; Expires=Thu, 01 Jan 1970 00:00:00 GMT"];
-        cookie.clear = header(cookie.line(b"", SameSite::Lax, past)).ok_or(GuardCookieError::Name)?;
+        cookie.clear = header(cookie.line(b"", SameSite::Lax, PAST)).ok_or(GuardCookieError::Name)?;
         Ok(cookie)
     }
 
@@ -215,6 +214,20 @@ impl fmt::Debug for GuardCookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GuardCookie({})", self.name)
     }
+}
+
+/// Two ways to say that a cookie is over: old browsers know the second alone.
+const PAST: [&str; 2] = ["; Max-Age=0", "; Expires=Thu, 01 Jan 1970 00:00:00 GMT"];
+
+/// The line that takes an app's cookie away from a client that should not have it: a shielded cookie from before the
+/// guard was there. It reaches the cookie of this host with `Path=/`, which is what apps set; one that was set for
+/// another path or a domain stays, and never passes. `None` if the name is no cookie's.
+pub fn expire_line(name: &[u8]) -> Option<HeaderValue> {
+    let prefixed = name.get(..2) == Some(b"__");
+    let secure = if prefixed { "; Secure" } else { "" };
+    let [max_age, expires] = PAST;
+    let tail = ["=; Path=/", secure, max_age, expires].concat();
+    is_token(name).then(|| header([name, tail.as_bytes()].concat())).flatten()
 }
 
 fn header(line: Vec<u8>) -> Option<HeaderValue> {
@@ -322,6 +335,20 @@ mod tests {
             "__Secure-portcullis=; Secure; HttpOnly; SameSite=Lax; Path=/; Domain=example.org; Max-Age=0; \
              Expires=Thu, 01 Jan 1970 00:00:00 GMT",
         );
+    }
+
+    #[test]
+    fn a_leftover_cookie_of_the_app_is_expired() {
+        check(
+            &expire_line(b"sessionid").unwrap(),
+            "sessionid=; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+        );
+        check(
+            &expire_line(b"__Host-sid").unwrap(),
+            "__Host-sid=; Path=/; Secure; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+        );
+        assert_eq!(expire_line(b"a; Domain=x"), None);
+        assert_eq!(expire_line(b""), None);
     }
 
     #[test]

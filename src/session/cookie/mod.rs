@@ -4,6 +4,7 @@
 //! ways it is not passed on at all (RFC 6265bis; hardening rule 13).
 
 mod date;
+mod finding;
 mod guard;
 mod names;
 mod read;
@@ -12,14 +13,13 @@ mod set;
 use std::fmt;
 
 pub use date::parse_cookie_date;
+pub use finding::{CookieFinding, Findings};
 pub use guard::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardCookieSettings, GuardSameSite, GuardTransport, Persist,
+    expire_line,
 };
 pub use names::{COOKIE_BYTES_MAX, COOKIE_PAIRS_MAX, CookieNames, CookiePattern, CookieRole, PatternError, ShieldName};
-pub use read::{
-    BoundPair, CookieFinding, Findings, GUARD_VALUES_MAX, GuardSeen, PairIndex, Scan, ShieldedPair, UpstreamCookie,
-    scan,
-};
+pub use read::{BoundPair, GUARD_VALUES_MAX, GuardSeen, PairIndex, Scan, ShieldedPair, UpstreamCookie, scan};
 pub use set::{
     Add, Expiry, Hardening, SET_COOKIE_ATTRIBUTE_BYTES_MAX, SET_COOKIE_PAIR_BYTES_MAX, SetCookie, SetCookieError,
     harden,
