@@ -7,7 +7,8 @@
 //! Everything is a pure function of state and time. Note a request only if it was let through: a client that was held back
 //! must not become known by trying long enough.
 
-use std::fmt;
+mod risk;
+
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -16,6 +17,8 @@ use crate::clock::Timestamp;
 use crate::facts::user_agent::{Family, Os};
 use crate::fingerprint::drift::{Drift, Moved, OsDrift, drift, toggles};
 use crate::fingerprint::{BODY_LEN, Fingerprint, take};
+
+pub use risk::{HalfLife, Points, RiskScore};
 
 /// Contexts a session remembers at most.
 pub const CONTEXTS_MAX: usize = 8;
@@ -28,124 +31,6 @@ pub const INTERLEAVE_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 /// How long a context may be in use before that is written down again.
 pub const SEEN_EVERY: Duration = Duration::from_secs(60);
-
-/// Points of risk, in hundredths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Points(u32);
-
-impl Points {
-    /// None.
-    pub const ZERO: Self = Self(0);
-
-    /// The most that is ever kept: far beyond every threshold, and fits the stored form.
-    pub const MAX: Self = Self::whole(500);
-
-    /// So many whole points.
-    pub const fn whole(points: u16) -> Self {
-        // `u32::from` is not const yet; a u16 always fits.
-        Self(points as u32 * 100)
-    }
-
-    /// So many hundredths.
-    pub const fn hundredths(hundredths: u32) -> Self {
-        Self(hundredths)
-    }
-
-    /// In hundredths.
-    pub const fn as_hundredths(self) -> u32 {
-        self.0
-    }
-
-    /// So many per cent of these points, rounded down.
-    #[must_use]
-    pub const fn percent(self, percent: u32) -> Self {
-        Self(self.0.saturating_mul(percent) / 100)
-    }
-
-    /// Both together.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-}
-
-impl std::iter::Sum for Points {
-    fn sum<I: Iterator<Item = Self>>(points: I) -> Self {
-        points.fold(Self::ZERO, Self::plus)
-    }
-}
-
-/// `75`, `6.6`, `12.25`.
-impl fmt::Display for Points {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0 / 100, self.0 % 100) {
-            (whole, 0) => write!(f, "{whole}"),
-            (whole, part) if part % 10 == 0 => write!(f, "{whole}.{}", part / 10),
-            (whole, part) => write!(f, "{whole}.{part:02}"),
-        }
-    }
-}
-
-/// The time in which risk loses half of its points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HalfLife(Duration);
-
-impl HalfLife {
-    /// A half-life; at least a second.
-    pub fn new(time: Duration) -> Self {
-        Self(time.max(Duration::from_secs(1)))
-    }
-
-    /// What is left of points after some time, rounded down.
-    ///
-    /// Computed in whole numbers, so that every machine finds the same; at most 0.1 % away from the true power of two.
-    fn left(self, points: Points, after: Duration) -> Points {
-        // 2^(-n/8) in 65536ths.
-        const EIGHTHS: [u64; 9] = [65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734, 32768];
-        let half = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let time = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let halvings = u32::try_from(time / half).unwrap_or(u32::MAX);
-        // The rest of the time in 8 * 1024 steps of one half-life; between two entries of the table a straight line.
-        let step = u128::from(time % half) * 8192 / u128::from(half);
-        let (entry, within) = (usize::try_from(step / 1024).unwrap_or(0), u64::try_from(step % 1024).unwrap_or(0));
-        let at = |entry| EIGHTHS.get(entry).copied().unwrap_or(0);
-        let factor = (at(entry) * (1024 - within) + at(entry + 1) * within) / 1024;
-        let part = u64::from(points.0) * factor / 65536;
-        Points(u32::try_from(part.checked_shr(halvings).unwrap_or(0)).unwrap_or(u32::MAX))
-    }
-}
-
-impl Default for HalfLife {
-    /// 15 minutes.
-    fn default() -> Self {
-        Self(Duration::from_secs(15 * 60))
-    }
-}
-
-/// Points at a time, fading since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RiskScore {
-    points: Points,
-    at: Timestamp,
-}
-
-impl RiskScore {
-    /// These points now.
-    pub const fn new(points: Points, now: Timestamp) -> Self {
-        Self { points, at: now }
-    }
-
-    /// What is left of them. A clock that was set back does not make them grow.
-    pub fn at(self, now: Timestamp, half_life: HalfLife) -> Points {
-        half_life.left(self.points, now.since(self.at))
-    }
-
-    /// The score with `points` more.
-    #[must_use]
-    pub fn plus(self, points: Points, now: Timestamp, half_life: HalfLife) -> Self {
-        Self::new(self.at(now, half_life).plus(points).min(Points::MAX), now)
-    }
-}
 
 /// Whether a context has proved itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,7 +225,7 @@ impl Contexts {
         let (index, mut change) = match found {
             Some(found) => (found.index, self.revisit(found.index, visit)),
             None => {
-                let points = self.inherited(&fingerprint, now, half_life).plus(visit.context_points).min(Points::MAX);
+                let points = self.inherited(&fingerprint, now, half_life).plus(visit.context_points);
                 (self.add(Context::new(fingerprint, now, points, Standing::Untrusted)), Change::Material)
             }
         };
@@ -462,7 +347,7 @@ impl Contexts {
         out.push(VERSION);
         out.push(count(self.known.len()) << 4 | self.holder.unwrap_or(NO_HOLDER));
         out.extend_from_slice(&risk_bytes(self.session_risk));
-        out.extend_from_slice(&time_bytes(self.session_risk.at));
+        out.extend_from_slice(&time_bytes(self.session_risk.since()));
         out.push(count(self.trace.len()));
         for context in &self.known {
             context.fingerprint.encode_body(out);
@@ -529,11 +414,11 @@ fn time_from(bytes: [u8; 4]) -> Timestamp {
 }
 
 fn risk_bytes(risk: RiskScore) -> [u8; 2] {
-    u16::try_from(risk.points.min(Points::MAX).0).unwrap_or(u16::MAX).to_be_bytes()
+    u16::try_from(risk.points().as_hundredths()).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 fn risk_from(bytes: [u8; 2]) -> Points {
-    Points(u32::from(u16::from_be_bytes(bytes))).min(Points::MAX)
+    Points::hundredths(u32::from(u16::from_be_bytes(bytes))).min(Points::MAX)
 }
 
 #[cfg(test)]
@@ -546,7 +431,7 @@ mod tests {
     use crate::net::Asn;
     use proptest::prelude::*;
 
-    const HALF: HalfLife = HalfLife(Duration::from_secs(900));
+    const HALF: HalfLife = HalfLife::DEFAULT;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_secs(1_795_000_000 + secs)
@@ -580,42 +465,6 @@ mod tests {
 
     fn risk(contexts: &Contexts, fingerprint: &Fingerprint, secs: u64) -> String {
         contexts.risk(contexts.best_match(fingerprint).as_ref(), fingerprint, at(secs), HALF).to_string()
-    }
-
-    #[test]
-    fn points_print_without_needless_zeros() {
-        let check = |hundredths, expected: &str| assert_eq!(Points::hundredths(hundredths).to_string(), expected);
-        check(7500, "75");
-        check(660, "6.6");
-        check(1225, "12.25");
-        check(5, "0.05");
-        assert_eq!(Points::whole(22).percent(30).to_string(), "6.6");
-    }
-
-    #[test]
-    fn risk_halves_every_half_life() {
-        let score = RiskScore::new(Points::whole(100), at(0));
-        let check = |secs, expected: &str| assert_eq!(score.at(at(secs), HALF).to_string(), expected, "{secs}");
-        check(0, "100");
-        check(900, "50");
-        check(1800, "25");
-        check(9000, "0.09");
-        check(1_000_000_000, "0");
-        // A clock that was set back.
-        assert_eq!(score.at(Timestamp::EPOCH, HALF), Points::whole(100));
-        for secs in 0..3000_u32 {
-            let exact = 10_000.0 * 0.5f64.powf(f64::from(secs) / 900.0);
-            let found = f64::from(score.at(at(u64::from(secs)), HALF).as_hundredths());
-            assert!((exact - found).abs() <= exact * 0.001 + 1.0, "{secs}: {exact} {found}");
-        }
-    }
-
-    #[test]
-    fn risk_adds_up_to_a_limit_and_no_half_life_is_zero() {
-        let score = RiskScore::new(Points::whole(100), at(0)).plus(Points::whole(10), at(900), HALF);
-        assert_eq!(score.at(at(900), HALF), Points::whole(60));
-        assert_eq!(score.plus(Points::whole(u16::MAX), at(900), HALF).points, Points::MAX);
-        assert_eq!(HalfLife::new(Duration::ZERO).left(Points::whole(8), Duration::from_secs(3)), Points::whole(1));
     }
 
     #[test]
