@@ -3,5 +3,6 @@
 pub mod client_ip;
 pub mod geo;
 pub mod headers;
+pub mod readings;
 pub mod route;
 pub mod user_agent;

@@ -10,12 +10,12 @@ use http::{HeaderName, Method, StatusCode};
 
 use crate::facts::route::RoutePattern;
 use crate::net::PrefixSet;
-use crate::session::cookie::{CookiePattern, GuardCookie, Hardening};
+use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
 use crate::session::expiry::Deadlines;
-use crate::session::jar::CookieKind;
-use crate::signal::{Signal, SignalKind, Thresholds, Weights};
+use crate::history::Points;
+use crate::signal::{Level, Scoring, Sensitivity, Signal, SignalKind};
 use crate::store::SubjectLimit;
-use crate::verdict::{Action, Mode, Reason, Verdict};
+use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
 /// Everything that decides about requests.
 #[derive(Clone, Debug)]
@@ -36,12 +36,8 @@ pub struct Policy {
     pub logouts: Vec<RoutePattern>,
     /// Settings by route; the first that matches counts.
     pub routes: Vec<Route>,
-    /// Points of each kind of evidence.
-    pub weights: Weights,
-    /// Points from which something is done.
-    pub thresholds: Thresholds,
-    /// The quarantine threshold of a sensitive route, as a part of the ordinary one.
-    pub sensitive_factor: f32,
+    /// Points of each kind of evidence, how they fade, and from how many on something is done.
+    pub scoring: Scoring,
     /// What a failing store means, where no route says otherwise.
     pub on_outage: OnOutage,
     /// Where paths that can be read in two ways are refused.
@@ -88,31 +84,22 @@ pub struct CookiePolicy {
     pub guard: GuardCookie,
     /// Whether ours outlives the browser.
     pub persist: Persist,
-    /// The app's cookies that the client never sees.
-    pub shield: Vec<Shielded>,
-    /// The app's cookies that pass and are bound to ours.
-    pub bind: Vec<CookiePattern>,
+    /// All names that mean something to the guard.
+    pub names: CookieNames,
+    /// Whether any cookie of the app is bound to ours.
+    pub binds: Binds,
     /// What is added to the app's other cookies.
     pub hardening: Hardening,
 }
 
-/// One kind of shielded cookie.
-#[derive(Clone, Debug)]
-pub struct Shielded {
-    /// Its name, or the beginning of it.
-    pub name: CookiePattern,
-    /// Whether a new value may mean a login.
-    pub kind: CookieKind,
-}
-
-/// Whether our cookie outlives the browser.
+/// Whether any cookie of the app is bound to ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Persist {
-    /// As the app's own: with the longest of the jar's cookies, never beyond the absolute timeout.
+pub enum Binds {
+    /// None is.
     #[default]
-    App,
-    /// Never.
-    Session,
+    Nothing,
+    /// Some are.
+    Some,
 }
 
 /// Where subjects log in.
@@ -175,16 +162,6 @@ pub struct Route {
     pub on_outage: Option<OnOutage>,
     /// Whether requests here are real use.
     pub use_: Use,
-}
-
-/// How much a route is worth to a thief.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sensitivity {
-    /// As much as any.
-    #[default]
-    Ordinary,
-    /// More: password, payment, administration.
-    Sensitive,
 }
 
 /// Whether a request keeps its session alive.
@@ -262,51 +239,46 @@ impl Policy {
         route.and_then(|route| route.on_outage).unwrap_or(self.on_outage)
     }
 
-    /// The kind of a cookie if its name is shielded.
-    pub fn shielded(&self, name: &[u8]) -> Option<CookieKind> {
-        self.cookies.shield.iter().find(|shielded| shielded.name.matches(name)).map(|shielded| shielded.kind)
-    }
-
-    /// Whether a cookie is bound to ours.
-    pub fn is_bound(&self, name: &[u8]) -> bool {
-        self.cookies.bind.iter().any(|pattern| pattern.matches(name))
-    }
-
     /// What the evidence asks for.
     ///
     /// `risk` is the score after decay, this request's points included. Evidence from the network alone never ends a
     /// session: addresses change for honest reasons every day.
     pub fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
-        let mut verdict = Verdict::default();
-        if evidence.signals.is_empty() && evidence.risk < self.thresholds.observe {
-            return verdict;
+        let level = self.scoring.thresholds.level(evidence.risk, evidence.sensitivity);
+        if evidence.signals.is_empty() && level == Level::Low {
+            return Verdict::default();
         }
-        let factor = match evidence.sensitivity {
-            Sensitivity::Ordinary => 1.0,
-            Sensitivity::Sensitive => self.sensitive_factor,
+        let by_points = match level {
+            Level::Terminate if only_network(evidence.signals) => Action::Quarantine,
+            Level::Terminate => Action::Terminate,
+            Level::Quarantine => Action::Quarantine,
+            Level::Rotate => Action::Rotate,
+            Level::Observe => Action::Observe,
+            Level::Low => Action::Allow,
         };
-        let by_points = match evidence.risk {
-            risk if risk >= self.thresholds.terminate => Action::Terminate,
-            risk if risk >= self.thresholds.quarantine * factor => Action::Quarantine,
-            risk if risk >= self.thresholds.rotate => Action::Rotate,
-            risk if risk >= self.thresholds.observe => Action::Observe,
-            _ => Action::Allow,
-        };
-        let only_network = evidence.signals.iter().all(|signal| signal.kind.is_network());
-        let by_points = if only_network { by_points.min(Action::Quarantine) } else { by_points };
         let forked = evidence.signals.iter().any(|signal| signal.kind == SignalKind::IdFork);
         let by_fork = match (forked, evidence.forks) {
             (false, _) => Action::Allow,
             (true, 0 | 1) => Action::Quarantine,
             (true, _) => Action::Terminate,
         };
-        verdict.action = by_points.max(by_fork);
-        verdict.risk = evidence.risk;
+        let mut verdict = Verdict { action: by_points.max(by_fork), ..Verdict::default() };
+        verdict.risk = as_number(evidence.risk);
         for signal in evidence.signals {
-            verdict.add(Reason::from_signal(signal));
+            let reason = Reason::new(Text::of(signal.kind.name()), as_number(signal.points));
+            verdict.add(reason.changed(signal.before.clone(), signal.after.clone()));
         }
         verdict
     }
+}
+
+fn only_network(signals: &[Signal]) -> bool {
+    signals.iter().all(|signal| signal.kind.name().starts_with("network."))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "points end at 500.00, far below where a float is no longer exact")]
+fn as_number(points: Points) -> f32 {
+    points.as_hundredths() as f32 / 100.0
 }
 
 impl Route {
@@ -326,7 +298,7 @@ pub struct Evidence<'a> {
     /// Signals that this request raised.
     pub signals: &'a [Signal],
     /// Points after decay, these signals included.
-    pub risk: f32,
+    pub risk: Points,
     /// Forks of the session so far, this one included.
     pub forks: u8,
     /// Of the route.
