@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
 use siphasher::sip::SipHasher13;
 
-/// Bytes of a `User-Agent` that are read; in-app browsers send up to 500. What follows is as if it were not there.
-pub const USER_AGENT_BYTES_MAX: usize = 1024;
+/// Bytes of a `User-Agent` that are read; in-app browsers send up to 450. What follows is as if it were not there.
+pub const USER_AGENT_BYTES_MAX: usize = 512;
 
-/// User agents that [`UserAgentCache`] holds at most: 4.5 MB if each has the greatest length.
+/// User agents that [`UserAgentCache`] holds at most: 2.5 MB if each has the greatest length.
 pub const USER_AGENTS_MAX: usize = 4096;
 
 const WAYS: usize = 4;
