@@ -1,29 +1,32 @@
 //! The request half: recognise, judge, prepare the request for the app.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
 
 use super::recognise::{Before, Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
-    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Offer,
-    Refusal, RefusalKind, RequestKind,
+    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Refusal,
+    RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
 use crate::enforce::{self, Plan, Serve};
+use crate::event::field::Cause;
 use crate::event::{self, ClientText};
-use crate::facts::headers::{self, Navigation};
+use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
+use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, canonical_path};
 use crate::fingerprint::Fingerprint;
-use crate::limit::{Device, Limited};
-use crate::rules::{Enforcement, OnOutage, PathCheck, Policy, Route, Use};
+use crate::limit::{self, ClientKey, Device};
+use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
+use crate::session::jar::SiteContext;
 use crate::session::record::{EndReason, State};
 use crate::session::tag::Standing;
+use crate::signal::Sensitivity;
 use crate::store::Store;
 use crate::verdict::{Action, Mode, Verdict};
 
@@ -37,6 +40,8 @@ pub(super) struct Request<'r> {
     pub route: Option<usize>,
     pub fingerprint: Fingerprint,
     pub kind: RequestKind,
+    pub site: SiteContext,
+    activity: Activity,
 }
 
 impl Request<'_> {
@@ -52,7 +57,12 @@ impl Request<'_> {
 
     /// Whether it keeps its session alive.
     pub fn is_use(&self) -> bool {
-        self.route().is_none_or(|route| route.use_ == Use::Real) && !headers::is_passive(&self.parts.method, &self.parts.headers)
+        self.activity == Activity::Active && self.route().is_none_or(|route| route.use_ == Use::Real)
+    }
+
+    /// How much its route is worth to a thief.
+    pub fn sensitivity(&self) -> Sensitivity {
+        self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
     }
 }
 
@@ -81,18 +91,21 @@ impl<S: Store> Guard<S> {
 
     fn look<'r>(&self, policy: Arc<Policy>, now: Timestamp, client: Client, parts: &'r http::request::Parts) -> Request<'r> {
         let path = canonical_path(parts.uri.path());
-        let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, path.as_str()));
+        let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let places = self.places.load();
-        let fingerprint = Fingerprint::observe(&parts.headers, client.ip, || places.find(client.ip), &self.agents);
+        let fingerprint = Fingerprint::observe(&parts.headers, client.ip, places.find(client.ip), &self.agents);
+        let metadata = FetchMetadata::of(&parts.headers);
         let fetch = if parts.headers.contains_key(http::header::UPGRADE) {
             Fetch::Upgrade
-        } else if headers::is_prefetch(&parts.headers) {
+        } else if metadata.speculation != Speculation::No {
             Fetch::Prefetch
         } else {
             Fetch::Ordinary
         };
-        let kind = RequestKind { navigation: headers::navigation(&parts.method, &parts.headers), fetch };
-        Request { now, policy, client, parts, path, route, fingerprint, kind }
+        let kind = RequestKind { navigation: headers::navigation(&parts.method, &parts.headers, &metadata), fetch };
+        let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
+        let activity = headers::activity(&parts.method, &metadata);
+        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity }
     }
 
     /// Everything that may refuse the request, in the order of what it costs.
@@ -116,43 +129,53 @@ impl<S: Store> Guard<S> {
 
     /// Refuses a path that an app could read in another way than we do, where that matters.
     fn check_path(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let Some(trick) = request.path.hostile() else { return Ok(()) };
+        let Some(trick) = request.path.hostile else { return Ok(()) };
         let policy = &request.policy;
         let method = &request.parts.method;
         let matters = match policy.path_check {
             PathCheck::Everywhere => true,
             PathCheck::Protected => {
-                policy.protects(method, request.path.as_str())
-                    || request.path.readings(request.parts.uri.path()).iter().any(|path| policy.protects(method, path))
+                policy.protects(method, &request.path.path)
+                    || match readings(request.parts.uri.path(), trick) {
+                        Readings::These(all) => all.iter().any(|path| policy.protects(method, path)),
+                        Readings::Any => policy.protects_anything(),
+                    }
             }
         };
         if !matters {
             return Ok(());
         }
-        self.tell(request, None, event::HttpMalformed { fault: trick.as_str().into(), status: Some(400) });
+        self.tell(request, None, event::HttpMalformed { fault: trick.as_str() });
         Err(Refusal::new(StatusCode::BAD_REQUEST, RefusalKind::AmbiguousPath))
     }
 
     /// The limits that need nothing but the address and the route.
     fn check_rates(&self, request: &Request<'_>) -> Result<(), Refusal> {
         let limits = self.limits.load();
-        let limited = limits.client(request.client.ip, request.now).or_else(|| {
-            let route = request.route().and_then(|route| route.limit)?;
-            limits.route(route, request.client.ip, request.now)
+        let counted = limits.request(request.client.ip, request.now).and_then(|()| {
+            let route = request.route.filter(|_| request.route().is_some_and(|route| route.limit == Limited::Yes));
+            route.map_or(Ok(()), |route| limits.route(route, request.client.ip, request.now))
         });
-        self.limited(request, limited, ByClient::Yes)
+        self.limited(request, counted, ByClient::Yes)
     }
 
     fn check_session_rate(&self, request: &Request<'_>, holder: &Holder) -> Result<(), Refusal> {
-        let Holder::Session(known) | Holder::Quarantined(known) = holder else { return Ok(()) };
-        self.limited(request, self.limits.load().session(&known.digest, request.now), ByClient::No)
+        let (Holder::Session(known) | Holder::Quarantined(known)) = holder else { return Ok(()) };
+        let limits = self.limits.load();
+        let subject = known.record.subject.as_deref().map_or(Ok(()), |subject| limits.subject(subject, request.now));
+        self.limited(request, limits.session(&known.digest, request.now).and(subject), ByClient::No)
     }
 
-    fn limited(&self, request: &Request<'_>, limited: Option<Limited>, by_client: ByClient) -> Result<(), Refusal> {
-        let Some(limited) = limited else { return Ok(()) };
+    fn limited(
+        &self,
+        request: &Request<'_>,
+        counted: Result<(), limit::Refusal>,
+        by_client: ByClient,
+    ) -> Result<(), Refusal> {
+        let Err(limited) = counted else { return Ok(()) };
         let report_only = request.policy.enforcement == Enforcement::ReportOnly
             || (by_client == ByClient::Yes && request.client.standing == ClientStanding::LooksLikeProxy);
-        self.tell_limited(request, &limited, report_only);
+        self.tell_limited(request, &limited, if report_only { Mode::Observe } else { Mode::Enforce });
         if report_only { Ok(()) } else { Err(Refusal::throttled(&limited)) }
     }
 
@@ -162,15 +185,18 @@ impl<S: Store> Guard<S> {
             GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
             GuardSeen::Once(value) => value,
         };
-        if let Some(limited) = self.limits.load().is_guessing(request.client.ip, request.now) {
-            self.limited(request, Some(limited), ByClient::Yes)?;
+        match Presented::parse(value) {
+            Some(presented) => Ok(Some(presented)),
+            None => {
+                self.tell(request, None, event::CookieTampered { fault: "not the form of an id and a tag" });
+                self.count_guess(request).map(|()| None)
+            }
         }
-        let presented = Presented::parse(value);
-        if presented.is_none() {
-            self.limits.load().guessed(request.client.ip, request.now);
-            self.tell(request, None, event::CookieTampered {});
-        }
-        Ok(presented)
+    }
+
+    /// Counts an id that was never issued. Who shows too many is slowed down.
+    fn count_guess(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        self.limited(request, self.limits.load().guess(request.client.ip, request.now), ByClient::Yes)
     }
 
     /// From what was found to whose name the app is called in.
@@ -179,7 +205,7 @@ impl<S: Store> Guard<S> {
             Found::Known(known, judged) => (known, judged),
             Found::Fresh | Found::Ended => return Ok((Holder::Stranger, Plan::stranger(), Verdict::default())),
             Found::Unknown => {
-                self.limits.load().guessed(request.client.ip, request.now);
+                self.count_guess(request)?;
                 return Ok((Holder::Stranger, Plan::stranger(), Verdict::default()));
             }
             Found::Replaced => return Ok((Holder::Nobody, Plan::stranger(), Verdict::default())),
@@ -207,7 +233,7 @@ impl<S: Store> Guard<S> {
                 })?;
                 Ok((Holder::Stranger, plan, judged.verdict))
             }
-            Serve::Throttled => Err(Refusal::throttled(&Limited::for_verdict())),
+            Serve::Throttled => Err(Refusal::throttled(&THROTTLED)),
             Serve::Challenged => Err(self.challenge(request)),
             Serve::Denied => Err(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::Denied)),
         }
@@ -215,24 +241,25 @@ impl<S: Store> Guard<S> {
 
     /// Deadlines of the route and the states of the session that ask for a new login. They hold in every mode.
     fn gate(&self, request: &Request<'_>, known: &Known, judged: Judged) -> Judged {
-        let Judged { mut verdict, scope, before } = judged;
+        let mut judged = judged;
         if request.mode() != Mode::Enforce {
-            return Judged { verdict, scope, before };
+            return judged;
         }
         let record = &known.record;
         if let State::Quarantined { .. } = record.state {
-            verdict.strengthen(Action::Quarantine, "session.quarantined");
-            return Judged::everybody(verdict, Before::Quarantined);
+            judged.strengthen(Action::Quarantine, "session.quarantined");
+            return Judged { scope: Scope::Everybody, before: Before::Quarantined, ..judged };
         }
         if let Some(route) = request.route().filter(|_| record.is_authenticated()) {
             let stale = route.fresh.is_some_and(|within| !crate::session::expiry::is_fresh(record, within, request.now));
             let deadlines = request.policy.deadlines_on(Some(route));
             let late = crate::session::expiry::ended(record, &deadlines, request.now).is_some();
             if stale || late {
-                verdict.strengthen(Action::Quarantine, if stale { "session.not_fresh" } else { "session.idle_on_route" });
+                judged.strengthen(Action::Quarantine, if stale { "session.not_fresh" } else { "session.idle_on_route" });
+                judged.cause = Cause::Freshness;
             }
         }
-        Judged { verdict, scope, before }
+        judged
     }
 
     /// Commits a quarantine that moves everybody; one that moves this client stands in its context already.
@@ -250,13 +277,11 @@ impl<S: Store> Guard<S> {
 
     /// 401 for programs; for a person the login page, if the policy knows one.
     fn challenge(&self, request: &Request<'_>) -> Refusal {
-        let login = request.policy.logins.iter().find_map(|login| login.route.literal_path());
-        if let (Navigation::Yes, Some(path)) = (request.kind.navigation, login) {
-            if let Ok(location) = HeaderValue::from_str(path) {
-                let mut refusal = Refusal::new(StatusCode::SEE_OTHER, RefusalKind::Challenge);
-                refusal.headers.insert(LOCATION, location);
-                return refusal;
-            }
+        let login = request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
+        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str)) {
+            let mut refusal = Refusal::new(StatusCode::SEE_OTHER, RefusalKind::Challenge);
+            refusal.headers.insert(LOCATION, location);
+            return refusal;
         }
         let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, RefusalKind::Challenge);
         refusal.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session realm=\"login\""));
@@ -271,37 +296,32 @@ impl<S: Store> Guard<S> {
         body: Option<Peeked<'_>>,
     ) -> Result<Option<Attempt>, Refusal> {
         let method = &request.parts.method;
-        let found = request.policy.logins.iter().enumerate().find(|(_, l)| l.route.matches(method, request.path.as_str()));
+        let found = request.policy.logins.iter().enumerate().find(|(_, l)| l.route.matches(method, &request.path.path));
         let Some((at, login)) = found else { return Ok(None) };
         let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
         if named == Named::Ambiguous {
-            self.tell(request, None, event::HttpMalformed { fault: "ambiguous login subject".into(), status: None });
+            self.tell(request, None, event::LoginSubjectUnclear { fault: "named twice, or beyond what is looked at" });
         }
-        let device = match (&named, holder) {
-            (Named::Subject(subject), Holder::Session(known)) if known.record.subject.as_ref() == Some(subject) => Device::Known,
-            (Named::Subject(subject), _) => self.limits.load().device(subject, &request.fingerprint, request.now),
-            _ => Device::Unknown,
-        };
-        let subject = match &named {
-            Named::Subject(subject) => Some(&**subject),
-            Named::Nobody | Named::Ambiguous => None,
-        };
-        let limited = self.limits.load().login(request.client.ip, subject, device, request.now);
-        self.limited(request, limited, ByClient::Yes)?;
+        let device = self.device(request, &named, holder);
+        let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject: named.subject(), device };
+        let counted = self.limits.load().login(at).map_or(Ok(()), |throttle| throttle.attempt(&attempt, request.now));
+        self.limited(request, counted, ByClient::Yes)?;
         Ok(Some(Attempt { login: at, named, device }))
     }
 
     fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
         for finding in scan.findings().iter() {
-            let what = ClientText::new(finding.as_str());
+            let fault = finding.as_str();
             match finding {
                 CookieFinding::Duplicate | CookieFinding::DuplicateBound => {
-                    self.tell(request, None, event::CookieDuplicate { finding: what });
+                    self.tell(request, None, event::CookieDuplicate { count: 2 });
                 }
                 CookieFinding::LookAlike | CookieFinding::ShieldLookAlike => {
-                    self.tell(request, None, event::CookiePrefixVariant { finding: what });
+                    self.tell(request, None, event::CookiePrefixVariant { name: ClientText::new(fault) });
                 }
-                _ => self.tell(request, None, event::CookieLegacySyntax { finding: what }),
+                // Told one by one, with their names.
+                CookieFinding::ShieldedSent => {}
+                _ => self.tell(request, None, event::CookieLegacySyntax { fault }),
             }
         }
     }
@@ -311,7 +331,7 @@ impl<S: Store> Guard<S> {
         let Decided { scan, holder, plan, verdict, login, leftovers } = decided;
         let rewrite = self.rewrite(&request, &scan, &holder, &verdict, &leftovers);
         drop(scan);
-        let logout = if request.policy.is_logout(&request.parts.method, request.path.as_str()) { Logout::Asked } else { Logout::No };
+        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) { Logout::Asked } else { Logout::No };
         let host = request.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: request.parts.method.clone(),
@@ -322,6 +342,7 @@ impl<S: Store> Guard<S> {
             login,
             logout,
             kind: request.kind,
+            site: request.site,
         };
         let admission = Admission {
             policy: request.policy,
@@ -336,6 +357,10 @@ impl<S: Store> Guard<S> {
         Prepared { rewrite, admission: Box::new(admission) }
     }
 }
+
+/// What a verdict of `throttle` asks a client to wait.
+const THROTTLED: limit::Refusal =
+    limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]

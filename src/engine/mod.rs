@@ -9,6 +9,7 @@ mod assess;
 mod change;
 pub mod control;
 mod cookies;
+pub mod cut;
 mod operate;
 mod recognise;
 mod scene;
@@ -26,20 +27,25 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use crate::clock::{Clock, Timestamp};
 use crate::connection::Scheme;
 use crate::entropy::Entropy;
+use crate::enforce::Offer;
 use crate::event::queue::EventSender;
-use crate::facts::Place;
+use crate::facts::geo::Place;
+use crate::facts::headers::Navigation;
 use crate::facts::user_agent::UserAgentCache;
 use crate::fingerprint::Fingerprint;
-use crate::limit::{Limited, Limits};
+use crate::limit::{self, Limits};
 use crate::rules::{Login, Policy, Route};
 use crate::secret::Keyring;
 use crate::session::id::{SessionDigest, SessionId};
+use crate::session::jar::SiteContext;
 use crate::session::record::Record;
 use crate::session::tag::Standing;
 use crate::store::Store;
 use crate::verdict::Verdict;
 
-pub use operate::{Operation, Swept};
+pub use operate::{SWEEP_MAX, Selection};
+pub use settle::AnsweredBy;
+use cut::Cut;
 use subject::Named;
 
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.
@@ -189,6 +195,7 @@ struct Asked {
     login: Option<Attempt>,
     logout: Logout,
     kind: RequestKind,
+    site: SiteContext,
 }
 
 /// A login that is being attempted.
@@ -199,7 +206,7 @@ struct Attempt {
     /// Who is named.
     named: Named,
     /// Whether this client is known for that subject.
-    device: crate::limit::Device,
+    device: limit::Device,
 }
 
 /// Whether the request asks to log out.
@@ -212,7 +219,7 @@ enum Logout {
 /// What kind of request it is, for deciding what its answer may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RequestKind {
-    navigation: crate::facts::headers::Navigation,
+    navigation: Navigation,
     fetch: Fetch,
 }
 
@@ -249,17 +256,6 @@ struct Known {
     standing: Standing,
 }
 
-/// Whether the answer offers a successor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offer {
-    /// When the head is old enough.
-    WhenDue,
-    /// Whatever its age: the evidence asks for proof, or the jar is behind.
-    AtOnce,
-    /// Not: the tag is superseded.
-    Never,
-}
-
 /// What becomes of a shielded cookie that the client showed without a session of ours.
 #[derive(Debug)]
 enum Leftover {
@@ -280,15 +276,10 @@ enum Leftover {
 /// What the response half left to be done.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// The session that a running answer belongs to.
-    pub tether: Option<Tether>,
-}
-
-/// Names the session that a running answer belongs to.
-#[derive(Clone, Copy, Debug)]
-pub struct Tether {
-    digest: SessionDigest,
-    deadline: Timestamp,
+    /// For an answer that may run for long: what ends it with its session.
+    pub cut: Option<Cut>,
+    /// The answer to give instead of the app's.
+    pub instead: Option<Refusal>,
 }
 
 impl<S: Store> Guard<S> {
@@ -319,20 +310,9 @@ impl<S: Store> Guard<S> {
             return None;
         }
         let path = crate::facts::route::canonical_path(request.uri.path());
-        let login = policy.login(&request.method, path.as_str())?;
+        let login = policy.login(&request.method, &path.path)?;
         matches!(login.subject, crate::rules::SubjectSource::Form(_) | crate::rules::SubjectSource::Json(_))
             .then_some(PEEK_BYTES_MAX)
-    }
-
-    /// The handle that ends a running answer with its session. One that has ended meanwhile, or holds too many streams,
-    /// gives a handle that is over already.
-    pub async fn tether(&self, tether: Tether) -> streams::Opened {
-        let opened = self.streams.open(tether.digest, tether.deadline);
-        // Registered first and looked at second: a session that ends in between is seen by one of the two.
-        match self.store.load(&tether.digest).await {
-            Ok(Some(record)) if !record.is_ended() => opened,
-            _ => streams::Opened::Ended,
-        }
     }
 
     /// The store.
@@ -403,9 +383,9 @@ impl Refusal {
         Self { status, kind, headers: HeaderMap::new() }
     }
 
-    fn throttled(limited: &Limited) -> Self {
+    fn throttled(limited: &limit::Refusal) -> Self {
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalKind::Throttled);
-        limited.write(&mut refusal.headers);
+        limited.put_headers(&mut refusal.headers);
         refusal
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::admit::Request;
 use super::{Guard, Known, RETRIES};
 use crate::clock::Timestamp;
-use crate::event::{self, Rotation};
+use crate::event::{self, field::Cause};
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Staleness, Tag};
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
-use crate::verdict::{Action, Verdict};
+use crate::verdict::{Action, Reason, Text, Verdict};
 
 /// What was found under the cookie that a client showed.
 pub(super) enum Found {
@@ -30,7 +30,7 @@ pub(super) enum Found {
 }
 
 /// A verdict on a session's use, and what follows for the session whatever the mode is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Judged {
     /// The verdict.
     pub verdict: Verdict,
@@ -38,6 +38,8 @@ pub(super) struct Judged {
     pub scope: Scope,
     /// Whether the client was under quarantine before this request.
     pub before: Before,
+    /// What the verdict rests on.
+    pub cause: Cause,
 }
 
 /// Whom a quarantine moves.
@@ -88,10 +90,10 @@ impl<S: Store> Guard<S> {
             let authentic = || presented.tag.is_authentic(&keys, &presented.id);
             let standing = stored.tags.standing(&presented.tag, authentic, request.policy.session.grace, request.now);
             if standing == Standing::Forged {
-                return self.forged(request, &stored);
+                return self.forged(request);
             }
             let (draft, evidence) = follow_tag(&stored, presented.tag, standing, request.now);
-            let (draft, judged) = self.assess(request, &stored, draft, evidence);
+            let (draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
             let draft = touch(request, &stored, draft);
             let known = |record| Known { id: presented.id.clone(), digest, record, standing };
             let Some((draft, durability)) = draft else {
@@ -122,8 +124,9 @@ impl<S: Store> Guard<S> {
         Found::Unknown
     }
 
-    fn forged(&self, request: &Request<'_>, record: &Arc<Record>) -> Found {
-        self.tell(request, Some(record), event::SessionTagForged {});
+    /// Its session is not named: the client has shown nothing that it could only have got from it.
+    fn forged(&self, request: &Request<'_>) -> Found {
+        self.tell(request, None, event::SessionTagForged {});
         Found::Unknown
     }
 
@@ -134,11 +137,13 @@ impl<S: Store> Guard<S> {
             return Some(match why {
                 EndReason::Replaced if recent => Found::Replaced,
                 EndReason::Replaced => {
-                    self.tell(request, Some(record), event::SessionRotatedIdReuse {});
+                    let ago_ms = millis(request.now.since(at));
+                    self.tell(request, Some(record), event::SessionRotatedIdReuse { ago_ms });
                     Found::Ended
                 }
                 _ => {
-                    self.tell(request, Some(record), event::SessionUseAfterExpire {});
+                    let ago_ms = millis(request.now.since(at));
+                    self.tell(request, Some(record), event::SessionUseAfterExpire { ended: why.into(), ago_ms });
                     Found::Ended
                 }
             });
@@ -163,8 +168,14 @@ impl<S: Store> Guard<S> {
 
     fn tell_expired(&self, request: &Request<'_>, record: &Arc<Record>, why: EndReason) {
         match why {
-            EndReason::Idle => self.tell(request, Some(record), event::SessionExpiredIdle {}),
-            _ => self.tell(request, Some(record), event::SessionExpiredAbsolute {}),
+            EndReason::Idle => {
+                let idle_ms = millis(request.now.since(record.last_seen));
+                self.tell(request, Some(record), event::SessionExpiredIdle { idle_ms });
+            }
+            _ => {
+                let age_ms = millis(request.now.since(record.authenticated_at.unwrap_or(record.created_at)));
+                self.tell(request, Some(record), event::SessionExpiredAbsolute { age_ms });
+            }
         }
     }
 
@@ -175,16 +186,16 @@ impl<S: Store> Guard<S> {
 
     fn tell_tag(&self, request: &Request<'_>, record: &Arc<Record>, standing: Standing, evidence: TagEvidence) {
         if standing == Standing::Ahead {
-            self.tell(request, Some(record), event::SessionRotated { why: Rotation::LostWrite });
+            self.tell(request, Some(record), event::SessionTagAhead { generations: record.tags.head().generation() });
         }
         match evidence {
             TagEvidence::Clean => {}
             TagEvidence::Stale(since) => {
-                let age_ms = since.map(|at| u64::try_from(request.now.since(at).as_millis()).unwrap_or(u64::MAX));
+                let age_ms = since.map(|at| millis(request.now.since(at)));
                 self.tell(request, Some(record), event::SessionTagStale { age_ms, context: None });
             }
             TagEvidence::Fork => {
-                self.tell(request, Some(record), event::SessionTagFork { forks: record.forks.into() });
+                self.tell(request, Some(record), event::SessionTagFork { count: record.forks.into(), context: None });
             }
         }
     }
@@ -237,10 +248,20 @@ fn touch(request: &Request<'_>, stored: &Record, mut draft: Draft) -> Draft {
     draft
 }
 
-impl Judged {
-    /// A verdict that moves everybody, whatever the evidence was.
-    pub(super) fn everybody(verdict: Verdict, before: Before) -> Self {
-        debug_assert!(verdict.action >= Action::Quarantine);
-        Self { verdict, scope: Scope::Everybody, before }
+impl Default for Judged {
+    fn default() -> Self {
+        Self { verdict: Verdict::default(), scope: Scope::Client, before: Before::Free, cause: Cause::Risk }
     }
+}
+
+impl Judged {
+    /// Makes the verdict at least `action`, for a reason that has no points.
+    pub(super) fn strengthen(&mut self, action: Action, why: &'static str) {
+        self.verdict.action = self.verdict.action.max(action);
+        self.verdict.add(Reason::new(Text::of(why), 0.0));
+    }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::UPGRADE;
+use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::upstream::Stream;
-use crate::proxy::{Cut, Gate, Shared};
+use crate::proxy::wire::{Outcome, Pulse};
+use crate::proxy::{Cut, Gate};
 
 /// What broke a body on its way.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -135,9 +139,49 @@ impl Body for RequestBody {
     }
 }
 
+/// Held while a request is under way; dropped when its answer has been handed over to the last octet.
+pub(super) struct Busy {
+    pulse: Arc<Pulse>,
+    upgrade: Upgrade,
+}
+
+/// Whether the wire holds its breath for this request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    No,
+    Undecided,
+    Decided,
+}
+
+impl Busy {
+    pub(super) fn new<G: Gate>(session: &Session<G>, request: &Request<Incoming>) -> Self {
+        let pulse = session.pulse.clone();
+        if session.protocol == Protocol::Http2 {
+            pulse.begin();
+        }
+        // The same condition under which the wire waits behind a head.
+        let held = session.protocol == Protocol::Http1
+            && request.version() == Version::HTTP_11
+            && request.body().is_end_stream()
+            && request.headers().contains_key(UPGRADE);
+        Self { pulse, upgrade: if held { Upgrade::Undecided } else { Upgrade::No } }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.upgrade == Upgrade::Undecided {
+            self.pulse.decide(Outcome::Refused);
+        }
+        self.pulse.end();
+    }
+}
+
 /// A response's body on its way to the client.
 pub(super) struct ResponseBody<G: Gate> {
     source: Source,
+    /// Kept for its end.
+    _busy: Busy,
     tether: Tether<G>,
 }
 
@@ -151,19 +195,19 @@ enum Source {
 /// What can cut a response. Most responses are over before anything needs to be able to.
 enum Tether<G: Gate> {
     None,
-    Loose(G::Tether, Arc<Shared<G>>),
+    Loose(G::Tether, Arc<Session<G>>),
     Held(Cut),
 }
 
 impl<G: Gate> ResponseBody<G> {
-    pub(super) fn whole(bytes: Bytes) -> Self {
+    pub(super) fn whole(bytes: Bytes, busy: Busy) -> Self {
         let bytes = if bytes.is_empty() { None } else { Some(bytes) };
-        Self { source: Source::Whole(bytes), tether: Tether::None }
+        Self { source: Source::Whole(bytes), _busy: busy, tether: Tether::None }
     }
 
-    pub(super) fn stream(stream: Stream, tether: Option<G::Tether>, shared: &Arc<Shared<G>>) -> Self {
-        let tether = tether.map_or(Tether::None, |tether| Tether::Loose(tether, shared.clone()));
-        Self { source: Source::Stream(stream), tether }
+    pub(super) fn stream(stream: Stream, tether: Option<G::Tether>, session: &Arc<Session<G>>, busy: Busy) -> Self {
+        let tether = tether.map_or(Tether::None, |tether| Tether::Loose(tether, session.clone()));
+        Self { source: Source::Stream(stream), _busy: busy, tether }
     }
 }
 
@@ -171,9 +215,9 @@ impl<G: Gate> Tether<G> {
     /// Asks whether the response is to be cut, and from now on is woken when it is.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Loose(..) = self
-            && let Self::Loose(tether, shared) = std::mem::replace(self, Self::None)
+            && let Self::Loose(tether, session) = std::mem::replace(self, Self::None)
         {
-            *self = Self::Held(shared.gate.tether(tether));
+            *self = Self::Held(session.shared.gate.tether(tether));
         }
         match self {
             Self::Held(cut) => cut.poll_done(cx),

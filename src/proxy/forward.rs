@@ -6,10 +6,10 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 
-use crate::connection::Connection;
-use crate::proxy::body::{RequestBody, ResponseBody};
+use crate::proxy::body::{Busy, RequestBody, ResponseBody};
+use crate::proxy::serve::Session;
 use crate::proxy::upstream::Failure;
-use crate::proxy::{Admitted, Answer, AnsweredBy, Fault, Gate, Live, Looks, Problem, Shared};
+use crate::proxy::{Admitted, Answer, AnsweredBy, Fault, Gate, Live, Looks, Problem};
 
 /// Who we are, towards others.
 pub(super) struct Identity {
@@ -25,35 +25,33 @@ impl Identity {
 }
 
 /// Takes a request to the app and its answer back.
-pub(super) async fn handle<G: Gate>(
-    shared: Arc<Shared<G>>,
-    connection: Arc<Connection>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody<G>> {
+pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
+    let Session { shared, connection, .. } = &*session;
     let live = shared.live.load();
+    let busy = Busy::new(&session, &request);
     let (mut head, body) = request.into_parts();
     let mut body = RequestBody::new(body);
     let looks = Looks::of(&head.headers);
 
     if let Err(Refusal { problem, fault }) = check(&mut head) {
-        shared.gate.fault(&connection, fault);
-        return ours(&live, problem.answer(looks));
+        shared.gate.fault(connection, fault);
+        return ours(&live, problem.answer(looks), busy);
     }
-    let admission = match shared.gate.admit(&connection, &mut head, &mut body).await {
+    let admission = match shared.gate.admit(connection, &mut head, &mut body).await {
         Admitted::Forward(admission) => admission,
-        Admitted::Answer(answer) => return ours(&live, answer),
+        Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
     let request = outgoing(&live, head, body);
     match live.upstream.exchange(request).await {
         Ok((mut head, stream)) => {
             let settled = shared.gate.settle(admission, AnsweredBy::App, &mut head).await;
-            Response::from_parts(head, ResponseBody::stream(stream, settled.tether, &shared))
+            Response::from_parts(head, ResponseBody::stream(stream, settled.tether, &session, busy))
         }
         Err(failure) => {
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");
             let (mut head, body) = problem(&failure).answer(looks).into_parts();
             shared.gate.settle(admission, AnsweredBy::Proxy, &mut head).await;
-            ours(&live, Response::from_parts(head, body))
+            ours(&live, Response::from_parts(head, body), busy)
         }
     }
 }
@@ -92,12 +90,12 @@ fn problem(failure: &Failure) -> Problem {
 }
 
 /// An answer of ours on its way out.
-fn ours<G: Gate>(live: &Live, answer: Answer) -> Response<ResponseBody<G>> {
+fn ours<G: Gate>(live: &Live, answer: Answer, busy: Busy) -> Response<ResponseBody<G>> {
     let (mut head, body) = answer.into_parts();
     if let Some(problem) = head.extensions.remove::<Problem>()
         && let Ok(status) = HeaderValue::from_str(&format!("{}; error={}", live.identity.name, problem.error()))
     {
         head.headers.append(header::HeaderName::from_static("proxy-status"), status);
     }
-    Response::from_parts(head, ResponseBody::whole(body))
+    Response::from_parts(head, ResponseBody::whole(body, busy))
 }

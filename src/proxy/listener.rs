@@ -104,5 +104,9 @@ fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, local: SocketAddr, _: &Li
         // Only a connection that is gone already refuses this.
         return;
     }
-    tokio::spawn(serve::plain(stream, peer, local, shared.clone()));
+    if shared.drain.enter(shared.live.load().settings.client.limits.connections_max) {
+        tokio::spawn(serve::serve(stream, peer, local, shared.clone()));
+    } else {
+        shared.refuse(peer, local);
+    }
 }

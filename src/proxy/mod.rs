@@ -6,7 +6,8 @@
 
 mod answer;
 mod body;
-
+mod drain;
+mod drive;
 mod fault;
 mod forward;
 mod listener;
@@ -14,6 +15,7 @@ mod serve;
 mod settings;
 mod timer;
 mod upstream;
+mod wire;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,7 +35,7 @@ pub use settings::{
     Upstream,
 };
 
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, Peer, Proxied, Transport};
 use crate::proxy::listener::Listener;
 
 /// What stands between the client and the app. [`Off`] is a bare proxy.
@@ -165,11 +167,21 @@ struct Shared<G> {
     gate: G,
     live: ArcSwap<Live>,
     connections: AtomicU64,
+    drain: drain::Drain,
 }
 
 impl<G> Shared<G> {
     fn next_id(&self) -> ConnectionId {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl<G: Gate> Shared<G> {
+    /// There are too many connections; this one is closed unread.
+    fn refuse(&self, peer: SocketAddr, local: SocketAddr) {
+        let peer = Peer::Ip(peer);
+        let connection = Connection::new(self.next_id(), peer, Some(local), Transport::Plain, Proxied::No);
+        self.gate.fault(&Arc::new(connection), Fault::ConnectionsFull);
     }
 }
 
@@ -204,7 +216,12 @@ impl<G: Gate> Proxy<G> {
             live.upstream.refuse_loop(listener.local_addr())?;
         }
         Ok(Self {
-            shared: Arc::new(Shared { gate, live: ArcSwap::from_pointee(live), connections: AtomicU64::new(1) }),
+            shared: Arc::new(Shared {
+                gate,
+                live: ArcSwap::from_pointee(live),
+                connections: AtomicU64::new(1),
+                drain: drain::Drain::default(),
+            }),
             listeners,
         })
     }
@@ -214,7 +231,8 @@ impl<G: Gate> Proxy<G> {
         self.listeners.iter().map(Listener::local_addr).collect()
     }
 
-    /// Serves until `shutdown` is done.
+    /// Serves until `shutdown` is done, then drains: nothing is accepted any more, requests in hand are finished up to
+    /// the drain timeout, tunnels are closed. To stop at once, drop this future.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.listeners {
@@ -222,6 +240,8 @@ impl<G: Gate> Proxy<G> {
         }
         shutdown.await;
         accepting.shutdown().await;
+        let span = self.shared.live.load().settings.client.timeouts.drain;
+        self.shared.drain.run(span).await;
     }
 }
 

@@ -154,14 +154,24 @@ pub struct Route {
     pub absolute: Option<Duration>,
     /// How recent the authentication must be.
     pub fresh: Option<Duration>,
-    /// Whether less risk suffices for a quarantine.
+    /// Whether less risk suffices for a quarantine: password, payment, administration.
     pub sensitivity: Sensitivity,
-    /// Which limiter of the route table counts its requests.
-    pub limit: Option<usize>,
+    /// Whether its requests are counted by a limit of their own.
+    pub limit: Limited,
     /// What a failing store means here.
     pub on_outage: Option<OnOutage>,
     /// Whether requests here are real use.
     pub use_: Use,
+}
+
+/// Whether a route has a limit of its own; the limit itself stands in the table of limits, at the route's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limited {
+    /// It has none.
+    #[default]
+    No,
+    /// It has one.
+    Yes,
 }
 
 /// Whether a request keeps its session alive.
@@ -217,6 +227,11 @@ impl Policy {
             || self.route(method, path).is_some_and(Route::is_protected)
     }
 
+    /// Whether there is anything that depends on knowing where a request goes.
+    pub fn protects_anything(&self) -> bool {
+        !self.logins.is_empty() || !self.logouts.is_empty() || self.routes.iter().any(Route::is_protected)
+    }
+
     /// The mode that governs verdicts on a route.
     pub fn mode_on(&self, route: Option<&Route>) -> Mode {
         let route = route.map_or(Mode::Enforce, |route| route.mode);
@@ -245,7 +260,7 @@ impl Policy {
     /// session: addresses change for honest reasons every day.
     pub fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
         let level = self.scoring.thresholds.level(evidence.risk, evidence.sensitivity);
-        if evidence.signals.is_empty() && level == Level::Low {
+        if evidence.signals.is_empty() && level == Level::Calm {
             return Verdict::default();
         }
         let by_points = match level {
@@ -254,7 +269,7 @@ impl Policy {
             Level::Quarantine => Action::Quarantine,
             Level::Rotate => Action::Rotate,
             Level::Observe => Action::Observe,
-            Level::Low => Action::Allow,
+            Level::Calm => Action::Allow,
         };
         let forked = evidence.signals.iter().any(|signal| signal.kind == SignalKind::IdFork);
         let by_fork = match (forked, evidence.forks) {
@@ -288,7 +303,7 @@ impl Route {
             || self.sensitivity == Sensitivity::Sensitive
             || self.idle.is_some()
             || self.absolute.is_some()
-            || self.limit.is_some()
+            || self.limit == Limited::Yes
     }
 }
 

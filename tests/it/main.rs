@@ -2,5 +2,7 @@
 #![cfg(test)] // clippy then knows that all of it is tests
 
 mod proxy_basic;
+mod proxy_deadlines;
+mod proxy_framing;
 mod support;
 mod tidy;

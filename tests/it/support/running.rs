@@ -1,12 +1,16 @@
 //! A proxy that really runs, on a port of its own.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use portcullis::proxy::{Gate, Location, Off, Proxy, Settings};
+use http::{request, response};
+use portcullis::connection::Connection;
+use portcullis::proxy::{Admitted, AnsweredBy, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled};
 use tokio::sync::oneshot;
 
 use super::origin::Origin;
-use super::wire::Wire;
+use super::wire::{PATIENCE, Wire};
 
 /// A running proxy, ended when it is dropped.
 pub(crate) struct Running {
@@ -61,5 +65,45 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.take();
+    }
+}
+
+/// A gate that lets everything through and keeps the faults.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(Arc<Mutex<Vec<Fault>>>);
+
+impl Recorder {
+    /// Waits until there is a fault of this kind.
+    pub(crate) fn wait(&self, fault: Fault) {
+        let end = Instant::now() + PATIENCE;
+        while !self.all().contains(&fault) {
+            assert!(Instant::now() < end, "no {fault:?} among {:?}", self.all());
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Fault> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Gate for Recorder {
+    type Admission = ();
+    type Tether = ();
+
+    async fn admit(&self, _: &Arc<Connection>, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+        Admitted::Forward(())
+    }
+
+    async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+        Settled::default()
+    }
+
+    fn tether(&self, (): ()) -> Cut {
+        Cut::never()
+    }
+
+    fn fault(&self, _: &Arc<Connection>, fault: Fault) {
+        self.0.lock().unwrap().push(fault);
     }
 }
