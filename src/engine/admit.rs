@@ -1,5 +1,6 @@
 //! The request half: recognise, judge, prepare the request for the app.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
@@ -19,13 +20,12 @@ use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculati
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, canonical_path};
 use crate::fingerprint::Fingerprint;
-use crate::limit::{self, ClientKey, Device};
+use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
 use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
-use crate::session::record::{EndReason, State};
-use crate::session::tag::Standing;
+use crate::session::record::State;
 use crate::signal::Sensitivity;
 use crate::store::Store;
 use crate::verdict::{Action, Mode, Verdict};
@@ -227,7 +227,7 @@ impl<S: Store> Guard<S> {
                 Ok((Holder::Quarantined(known), plan, judged.verdict))
             }
             Serve::Ended => {
-                self.end(request, &known, EndReason::Terminated).await.map_err(|error| {
+                self.end(request, &known, judged.cause).await.map_err(|error| {
                     self.tell_outage(request, &error);
                     Refusal::outage()
                 })?;
@@ -309,6 +309,27 @@ impl<S: Store> Guard<S> {
         Ok(Some(Attempt { login: at, named, device }))
     }
 
+    /// Whether the named subject has used this client before: by the session it shows, or by an earlier login.
+    fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
+        let Some(subject) = named.subject() else { return Device::Unknown };
+        match holder {
+            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
+                Device::Known(DeviceKey(known.digest.spread()))
+            }
+            _ => {
+                let looks = looks(request.client.ip, &request.fingerprint);
+                self.devices.find(subject, &looks, request.now).map_or(Device::Unknown, Device::Known)
+            }
+        }
+    }
+
+    /// Remembers the client of a login that succeeded.
+    pub(super) fn remember_device(&self, admission: &Admission, attempt: &Attempt) {
+        if let Some(subject) = attempt.named.subject() {
+            self.devices.remember(subject, &looks(admission.ask.client.ip, &admission.fingerprint), admission.now);
+        }
+    }
+
     fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
         for finding in scan.findings().iter() {
             let fault = finding.as_str();
@@ -361,6 +382,10 @@ impl<S: Store> Guard<S> {
 /// What a verdict of `throttle` asks a client to wait.
 const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
+
+fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
+    Looks { prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
+}
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -62,6 +62,7 @@ pub struct Guard<S> {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     agents: UserAgentCache,
+    devices: limit::KnownDevices,
     streams: streams::Streams,
 }
 
@@ -298,6 +299,7 @@ impl<S: Store> Guard<S> {
             clock: setup.clock,
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
+            devices: limit::KnownDevices::default(),
             streams: streams::Streams::default(),
         }
     }
