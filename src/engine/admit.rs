@@ -13,6 +13,7 @@ use super::{
     RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
+use crate::connection::Scheme;
 use crate::enforce::{self, Plan, Serve};
 use crate::event::field::Cause;
 use crate::event::{self, ClientText};
@@ -28,7 +29,7 @@ use crate::session::jar::SiteContext;
 use crate::session::record::State;
 use crate::signal::Sensitivity;
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Verdict};
+use crate::verdict::{Action, Mode, Text, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -302,11 +303,24 @@ impl<S: Store> Guard<S> {
         if named == Named::Ambiguous {
             self.tell(request, None, event::LoginSubjectUnclear { fault: "named twice, or beyond what is looked at" });
         }
+        self.advise_transport(request);
         let device = self.device(request, &named, holder);
         let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject: named.subject(), device };
         let counted = self.limits.load().login(at).map_or(Ok(()), |throttle| throttle.attempt(&attempt, request.now));
         self.limited(request, counted, ByClient::Yes)?;
         Ok(Some(Attempt { login: at, named, device }))
+    }
+
+    /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
+    fn advise_transport(&self, request: &Request<'_>) {
+        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if request.client.scheme == Scheme::Http
+            && !super::cookies::is_loopback(host)
+            && self.advised_transport.is_due(request.now)
+        {
+            let fix = Text::of("serve https here, or list the proxy that does in [client] trusted_proxies");
+            self.tell(request, None, event::ConfigInsecureTransport { fix });
+        }
     }
 
     /// Whether the named subject has used this client before: by the session it shows, or by an earlier login.
@@ -375,7 +389,7 @@ impl<S: Store> Guard<S> {
             fingerprint: request.fingerprint,
             leftovers,
         };
-        Prepared { rewrite, admission: Box::new(admission) }
+        Prepared { rewrite, admission }
     }
 }
 
@@ -406,5 +420,5 @@ struct Decided<'r> {
 
 struct Prepared {
     rewrite: super::cookies::Rewrite,
-    admission: Box<Admission>,
+    admission: Admission,
 }

@@ -447,8 +447,12 @@ pub(super) fn site_of(method: &Method, site: SiteRelation, navigation: Navigatio
 /// A request that shows our Secure cookie came over a secure channel, whatever we see of it.
 fn channel(policy: &crate::rules::Policy, scheme: Scheme, host: &str) -> Channel {
     let ours_is_secure = policy.cookies.guard.transport() == GuardTransport::Secure;
-    let loopback = matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]");
-    if ours_is_secure || scheme == Scheme::Https || loopback { Channel::Secure } else { Channel::Plain }
+    if ours_is_secure || scheme == Scheme::Https || is_loopback(host) { Channel::Secure } else { Channel::Plain }
+}
+
+/// Whether a `Host` names this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]")
 }
 
 fn without_port(host: &str) -> &str {

@@ -63,6 +63,8 @@ pub struct Guard<S> {
     entropy: Arc<dyn Entropy>,
     agents: UserAgentCache,
     devices: limit::KnownDevices,
+    advised_proxy: operate::Advised,
+    advised_transport: operate::Advised,
     streams: streams::Streams,
 }
 
@@ -138,7 +140,7 @@ pub enum ClientStanding {
 #[derive(Debug)]
 pub enum Decision {
     /// The app may be called.
-    Forward(Box<Admission>),
+    Forward(Admission),
     /// The client gets this answer.
     Answer(Refusal),
 }
@@ -300,6 +302,8 @@ impl<S: Store> Guard<S> {
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
             devices: limit::KnownDevices::default(),
+            advised_proxy: operate::Advised::default(),
+            advised_transport: operate::Advised::default(),
             streams: streams::Streams::default(),
         }
     }
