@@ -9,8 +9,8 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod connection;
-pub mod engine;
 pub mod enforce;
+pub mod engine;
 pub mod entropy;
 pub mod event;
 pub mod facts;

@@ -260,9 +260,8 @@ pub fn seal(
     let start = out.len();
     out.extend_from_slice(plain);
     let Some(body) = out.get_mut(start..) else { return Err(EntropyError) };
-    let tag = key
-        .seal_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(context), body)
-        .ok();
+    let tag =
+        key.seal_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(context), body).ok();
     match tag {
         Some(tag) => out.extend_from_slice(tag.as_ref()),
         None => {
