@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut streams = Streams { out: &mut out, err: &mut err };
     let exit = cli::parse(std::env::args_os(), &mut streams).and_then(|parsed| match parsed {
-        Ok(cli) => cli::run(&cli, &mut streams),
+        Ok(cli) => cli::perform(&cli, &mut streams),
         Err(exit) => Ok(exit),
     });
     // Nobody reads any more what was to be told, so there is nobody to tell that to.

@@ -3,6 +3,7 @@
 //! Several rules may judge one request. Their verdicts are joined: the strongest action wins and the reasons of all are
 //! kept, so that an operator reads why, and not only which rule spoke last.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -172,6 +173,15 @@ impl From<&str> for Text {
 impl From<Arc<str>> for Text {
     fn from(text: Arc<str>) -> Self {
         Self(Form::Shared(text))
+    }
+}
+
+impl From<Cow<'static, str>> for Text {
+    fn from(text: Cow<'static, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::of(text),
+            Cow::Owned(text) => Self::from(text),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod init;
 mod keygen;
+mod run;
 mod version;
 
 use std::ffi::OsString;
@@ -292,14 +293,25 @@ pub(crate) fn parse(
 }
 
 /// Does what was asked for.
-pub(crate) fn run(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> {
+pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> {
     match &cli.command {
         Command::Init(args) => init::run(args, streams),
         Command::Check(args) => check::run(args, streams),
         Command::Keygen(args) => keygen::run(args, streams),
         Command::Completions(args) => completions::run(args, streams),
         Command::Version(args) => version::run(args, streams),
-        Command::Demo(_) | Command::Run(_) | Command::Sessions(_) => {
+        Command::Run(args) => match run::run(args.request()) {
+            Ok(()) => Ok(Exit::Done),
+            Err(run::RunError::Config(faults)) => {
+                writeln!(streams.err, "{faults}")?;
+                Ok(Exit::BadConfiguration)
+            }
+            Err(error) => {
+                writeln!(streams.err, "portcullis: {error}")?;
+                Ok(Exit::Runtime)
+            }
+        },
+        Command::Demo(_) | Command::Sessions(_) => {
             writeln!(streams.err, "portcullis: this command is not part of this build yet")?;
             Ok(Exit::Runtime)
         }
@@ -318,7 +330,7 @@ mod tests {
         let mut streams = Streams { out: &mut out, err: &mut err };
         let words = std::iter::once("portcullis").chain(words.iter().copied()).map(OsString::from);
         let exit = match parse(words, &mut streams).unwrap() {
-            Ok(cli) => run(&cli, &mut streams).unwrap(),
+            Ok(cli) => perform(&cli, &mut streams).unwrap(),
             Err(exit) => exit,
         };
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

@@ -3,6 +3,7 @@
 //! `raw` reads what was typed, [`resolve`](resolve::resolve) makes [`Settings`] of it and reports every fault at once,
 //! [`load`] is the part that touches files, [`Watcher`] notices when one of them changes.
 
+mod assemble;
 mod fault;
 mod files;
 pub mod keys;
@@ -14,6 +15,7 @@ mod reload;
 pub mod resolve;
 mod settings;
 
+pub use assemble::AssembleError;
 pub use fault::{Fault, Faults, Level, Spot};
 pub use files::{Loaded, Request, load};
 pub use network::{

@@ -3,6 +3,7 @@
 //! What a client wrote is of its own type, [`ClientText`], so that no encoder can mistake it for ours.
 
 use crate::clock::Timestamp;
+use crate::session::record::EndReason;
 use crate::verdict::Text;
 
 use super::kinds::Kind;
@@ -189,10 +190,16 @@ words! {
         Idle = "idle",
         /// Too long since authentication.
         Absolute = "absolute",
+        /// By the end that the app set.
+        Expired = "expired",
         /// By logout.
         Logout = "logout",
+        /// It went on under another id.
+        Replaced = "replaced",
         /// By decision.
         Revoked = "revoked",
+        /// By the limit of sessions of one subject.
+        Evicted = "evicted",
         /// By verdict.
         Terminated = "terminated",
     }
@@ -261,6 +268,21 @@ words! {
         Certificate = "certificate",
         /// The app.
         Upstream = "upstream",
+    }
+}
+
+impl From<EndReason> for Ending {
+    fn from(reason: EndReason) -> Self {
+        match reason {
+            EndReason::Idle => Self::Idle,
+            EndReason::Absolute => Self::Absolute,
+            EndReason::Expired => Self::Expired,
+            EndReason::Logout => Self::Logout,
+            EndReason::Replaced => Self::Replaced,
+            EndReason::Revoked => Self::Revoked,
+            EndReason::Evicted => Self::Evicted,
+            EndReason::Terminated => Self::Terminated,
+        }
     }
 }
 

@@ -311,10 +311,10 @@ events! {
 
     /// A tag was used long after another had taken its place.
     SessionTagStale = "session.tag_stale" {
-        /// How long after, in milliseconds.
-        age_ms: u64,
-        /// What its presenter has in common with the holder of the session.
-        context: Context,
+        /// How long after, in milliseconds; unknown for one from before those that are kept.
+        age_ms: Option<u64>,
+        /// What its presenter has in common with the holder of the session, if it was compared.
+        context: Option<Context>,
     }
     Warn ["session_tag_stale"] ["SE4"] ["T1550.004"] [294] (2004/1 3/15) ["session", "intrusion_detection"]/["info"];
 
@@ -322,8 +322,8 @@ events! {
     SessionTagFork = "session.tag_fork" {
         /// How many forks this session had, this one included.
         count: u32,
-        /// What its presenter has in common with the holder of the session.
-        context: Context,
+        /// What its presenter has in common with the holder of the session, if it was compared.
+        context: Option<Context>,
     }
     Critical ["authn_token_reuse"] ["SE4"] ["T1539", "T1550.004"] [294] (2004/1 2/24)
     ["session", "intrusion_detection"]/["denied"];
@@ -335,8 +335,8 @@ events! {
 
     /// A genuine tag from beyond the stored head: the store lost a write. It was adopted.
     SessionTagAhead = "session.tag_ahead" {
-        /// By how many generations.
-        generations: u32,
+        /// By how many generations, if that was worked out.
+        generations: Option<u32>,
     }
     Warn ["sys_monitor_disabled"] [] [] [] (6008/1 0/0) ["web"]/["error"];
 
@@ -638,6 +638,8 @@ events! {
     GuardStarted = "guard.started" {
         /// Its version.
         version: &'static str,
+        /// Where it listens, separated by spaces.
+        listen: Text,
     }
     Warn ["sys_startup"] [] [] [] (6002/3 0/0) []/[];
 

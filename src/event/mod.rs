@@ -14,10 +14,12 @@ pub mod severity;
 pub mod sink;
 mod writer;
 
-pub use field::{ClientText, Value};
-pub use kinds::{Event, Kind, Meta};
+pub use field::{
+    AtLimit, Cause, ClientText, Context, Dependency, Ending, LimitKey, Release, Revoker, Rotation, Sign, Value,
+};
+pub use kinds::*;
 pub use queue::{EventQueue, EventSender, Writer};
-pub use scene::{ClientView, Ref, Scene, SessionHash, TraceId, method_word};
+pub use scene::{ClientView, Scene, SessionHash, TraceId, method_word};
 pub use severity::Severity;
 
 use crate::clock::Timestamp;
@@ -60,7 +62,7 @@ impl Record {
             Event::SessionAuthenticated(event) if event.failures.is_some_and(|failures| failures > 0) => {
                 &["authn_login_successafterfail"]
             }
-            Event::SessionRotated(event) if event.why == field::Rotation::Elevation => {
+            Event::SessionRotated(event) if event.why == Rotation::Elevation => {
                 &["authn_token_created", "authz_change"]
             }
             event => event.kind().meta().vocabulary,
@@ -70,13 +72,12 @@ impl Record {
 
 /// How bad an event is: what the table says, unless the event knows better.
 fn severity(scene: &Scene, event: &Event) -> Severity {
-    use field::{Context, Rotation};
     let usual = event.kind().meta().severity;
     match event {
         // A change of rights is one, even when it only shows as a new id.
         Event::SessionRotated(event) if event.why == Rotation::Elevation => Severity::Warn,
         // A download manager or a restored browser does this all day.
-        Event::SessionTagStale(event) if event.context == Context::Same => Severity::Notice,
+        Event::SessionTagStale(event) if event.context == Some(Context::Same) => Severity::Notice,
         // A mismatch is as bad as what it led to.
         Event::BindingMismatchUa(_)
         | Event::BindingMismatchIp(_)
@@ -94,8 +95,6 @@ fn severity(scene: &Scene, event: &Event) -> Severity {
 
 #[cfg(test)]
 mod tests {
-    use super::field::{Context, Rotation};
-    use super::kinds::{BindingMismatchUa, EventsRepeated, SessionRotated, SessionTagStale};
     use super::*;
 
     #[test]
@@ -109,8 +108,9 @@ mod tests {
         let watched = Scene { would: Some(Action::Quarantine), ..Scene::default() };
         check(&calm, SessionRotated { why: Rotation::Tag, previous: None }.into(), Severity::Info);
         check(&calm, SessionRotated { why: Rotation::Elevation, previous: None }.into(), Severity::Warn);
-        check(&calm, SessionTagStale { age_ms: 1, context: Context::Same }.into(), Severity::Notice);
-        check(&calm, SessionTagStale { age_ms: 1, context: Context::Device }.into(), Severity::Warn);
+        check(&calm, SessionTagStale { age_ms: None, context: Some(Context::Same) }.into(), Severity::Notice);
+        check(&calm, SessionTagStale { age_ms: Some(1), context: Some(Context::Device) }.into(), Severity::Warn);
+        check(&calm, SessionTagStale { age_ms: Some(1), context: None }.into(), Severity::Warn);
         check(&calm, BindingMismatchUa {}.into(), Severity::Warn);
         check(&acted, BindingMismatchUa {}.into(), Severity::Critical);
         check(&watched, BindingMismatchUa {}.into(), Severity::Critical);

@@ -10,17 +10,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::secret::{KeyId, Keyring, Purpose};
+use crate::session::id::{Ref, SessionDigest};
 use crate::verdict::{Action, Mode, Reasons, Text, Verdict};
-
-/// The public name of a session: 128 random bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ref(pub [u8; 16]);
-
-impl fmt::Display for Ref {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
 
 /// A session in an event: half of a keyed hash of the digest of its id, behind the id of the key. The key is not that of
 /// any store, so a log and a stolen store cannot be laid side by side.
@@ -34,8 +25,8 @@ pub struct SessionHash {
 
 impl SessionHash {
     /// The hash of a session, from the digest that stores know it by.
-    pub fn of(keys: &Keyring, digest: &[u8; 32]) -> Self {
-        let (key, mac) = keys.mac(Purpose::Event, &[b"session\0", digest]);
+    pub fn of(keys: &Keyring, digest: &SessionDigest) -> Self {
+        let (key, mac) = keys.mac(Purpose::Event, &[b"session\0", &digest.0]);
         Self { key, hash: mac.first_chunk().copied().unwrap_or_default() }
     }
 }
@@ -154,10 +145,10 @@ mod tests {
     #[test]
     fn a_session_is_named_by_a_keyed_hash_with_the_key_in_front() {
         let ring = |id| Keyring::new(&MasterKey::new(KeyId(id), [id; 32]), &[]);
-        let hash = SessionHash::of(&ring(3), &[9; 32]);
+        let hash = SessionHash::of(&ring(3), &SessionDigest([9; 32]));
         let text = hash.to_string();
         assert!(text.starts_with("3-") && text.len() == 34, "{text}");
-        assert_ne!(hash.hash, SessionHash::of(&ring(4), &[9; 32]).hash);
+        assert_ne!(hash.hash, SessionHash::of(&ring(4), &SessionDigest([9; 32])).hash);
         assert_ne!(hash.hash, [9; 16]);
     }
 

@@ -4,13 +4,15 @@
 //! undo a rotation nor bring back a session that has ended. And there is no blind write: a record comes into being by
 //! `create` or `rotate` alone.
 
+pub mod any;
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+mod table;
 
 use std::future::Future;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -165,6 +167,9 @@ pub struct Ending {
     pub tombstone_until: Timestamp,
 }
 
+/// How many sessions a store of this crate keeps unless told otherwise: about 700 MB of them.
+pub const SESSIONS_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(1_000_000).unwrap();
+
 /// Most records of one page.
 pub const PAGE_MAX: usize = 1000;
 
@@ -225,7 +230,12 @@ pub trait Store: Send + Sync + 'static {
         ending: Ending,
     ) -> impl Future<Output = Result<Vec<Arc<Record>>, StoreError>> + Send;
 
-    /// Sessions in order of their digests, beginning after `after`; at most `max`, and never more than [`PAGE_MAX`].
+    /// Sessions in order of their digests, beginning after `after`; at least one if there is one, at most `max`, and never
+    /// more than [`PAGE_MAX`].
+    ///
+    /// The live sessions of a subject are listed as they are at one moment, and a session that is asked for by its
+    /// reference is found though it may just be getting a new id. A page of everything is not: a session that gets a new
+    /// id meanwhile may be missing from it or be there twice.
     ///
     /// # Errors
     /// [`StoreError`].

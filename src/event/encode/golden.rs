@@ -12,8 +12,9 @@ use serde_json::Value as Json;
 use super::*;
 use crate::clock::Timestamp;
 use crate::event::kinds::{HeaderSpoofed, LoginFailed, OriginBlocked};
-use crate::event::{ClientText, ClientView, Event, Kind, Ref, Scene, SessionHash, TraceId};
+use crate::event::{ClientText, ClientView, Event, Kind, Scene, SessionHash, TraceId};
 use crate::secret::{KeyId, MasterKey};
+use crate::session::id::Ref;
 use crate::verdict::{Action, Mode, Reason, Text};
 
 fn scene() -> Scene {
