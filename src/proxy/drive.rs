@@ -169,6 +169,9 @@ pub(super) async fn drive(conversation: &mut impl Conversation, pulse: &Pulse, c
                 return Poll::Ready(End::Fault(fault));
             }
         }
+        if pulse.is_cut() {
+            return Poll::Ready(End::Quiet);
+        }
         if let Some(until) = until
             && last_call.poll(cx, until).is_ready()
         {

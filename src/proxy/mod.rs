@@ -36,8 +36,8 @@ pub use cut::{Cut, Cutter};
 pub use fault::Fault;
 pub use listener::Source;
 pub use settings::{
-    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts, TlsFiles,
-    Upstream,
+    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts,
+    TlsFiles, Upstream,
 };
 
 use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transport};

@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use self::frames::Frames;
 pub(super) use self::scan::digits;
 use self::scan::{Place, Scanner};
-use crate::proxy::{Fault, Limits};
+use crate::proxy::{Cut, Fault, Limits};
 
 /// What the client speaks over.
 #[derive(Debug)]
@@ -91,7 +91,9 @@ pub(super) struct Pulse {
     fault: Mutex<Option<(Fault, Urgency)>>,
     faulty: AtomicBool,
     held: Mutex<Held>,
-    decided: AtomicBool,
+    /// What can cut the answer that is going out, where there is only one at a time.
+    cut: Mutex<Option<Cut>>,
+    cuttable: AtomicBool,
 }
 
 /// The outcome of an upgrade request, and who waits for it.
@@ -135,6 +137,19 @@ impl Pulse {
 
     pub(super) fn end(&self) {
         self.answered.fetch_add(1, Relaxed);
+        if self.cuttable.load(Relaxed) {
+            self.set_cut(None);
+        }
+    }
+
+    pub(super) fn set_cut(&self, cut: Option<Cut>) {
+        self.cuttable.store(cut.is_some(), Relaxed);
+        *self.cut.lock() = cut;
+    }
+
+    /// Whether the answer that is going out has been cut. hyper would not ask its body while the client does not read.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cuttable.load(Relaxed) && self.cut.lock().as_ref().is_some_and(Cut::is_done)
     }
 
     pub(super) fn fault(&self) -> Option<(Fault, Urgency)> {
@@ -150,7 +165,6 @@ impl Pulse {
     pub(super) fn decide(&self, outcome: Outcome) {
         let mut held = self.held.lock();
         held.outcome = Some(outcome);
-        self.decided.store(true, Relaxed);
         if let Some(waker) = held.waker.take() {
             waker.wake();
         }
