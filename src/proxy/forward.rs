@@ -40,6 +40,9 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
         Ok((mut head, stream)) => {
             let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
+            if let Some(answer) = settled.instead {
+                return ours(&live, answer, busy);
+            }
             undress(&mut head);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 let cut = settled.tether.map(|tether| gate.tether(tether));

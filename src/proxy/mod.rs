@@ -7,11 +7,11 @@
 mod answer;
 mod authority;
 mod body;
-mod cut;
 mod drain;
 mod drive;
 mod fault;
 mod forward;
+mod guard;
 mod listener;
 mod serve;
 mod settings;
@@ -32,8 +32,9 @@ use http::{HeaderMap, request, response};
 
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
-pub use cut::{Cut, Cutter};
+pub use crate::engine::cut::{Cut, Cutter};
 pub use fault::Fault;
+pub use guard::{Guarded, Permit};
 pub use listener::Source;
 pub use settings::{
     Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts,
@@ -149,11 +150,13 @@ pub enum Admitted<A> {
 pub struct Settled<T> {
     /// What the response belongs to, if its end must cut it.
     pub tether: Option<T>,
+    /// The answer to give instead of the app's.
+    pub instead: Option<Answer>,
 }
 
 impl<T> Default for Settled<T> {
     fn default() -> Self {
-        Self { tether: None }
+        Self { tether: None, instead: None }
     }
 }
 

@@ -1,1 +1,133 @@
 //! Deadlines: pure functions of a record and a time.
+//!
+//! The absolute deadline counts from the last authentication (from the beginning, while nobody authenticated) and never
+//! moves by rotation.
+
+use std::time::Duration;
+
+use super::record::{EndReason, Record, State};
+use crate::clock::Timestamp;
+
+/// How long sessions last; a route may make them shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Longest time without real use.
+    pub idle: Duration,
+    /// Longest time since authentication, or since the beginning.
+    pub absolute: Duration,
+}
+
+/// Whether a session is over at `now`, and why. A deadline belongs to the session: the moment it is reached, it is over.
+pub fn ended(record: &Record, deadlines: &Deadlines, now: Timestamp) -> Option<EndReason> {
+    if let State::Ended { why, .. } = record.state {
+        return Some(why);
+    }
+    if record.ends_at.is_some_and(|end| now >= end) {
+        return Some(EndReason::Expired);
+    }
+    if now >= absolute_deadline(record, deadlines) {
+        return Some(EndReason::Absolute);
+    }
+    (now >= record.last_seen.after(deadlines.idle)).then_some(EndReason::Idle)
+}
+
+/// When the session is over however much it is used.
+pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
+    let by_age = record.authenticated_at.unwrap_or(record.created_at).after(deadlines.absolute);
+    record.ends_at.map_or(by_age, |end| end.min(by_age))
+}
+
+/// When it is over if it is not used again.
+pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
+    absolute_deadline(record, deadlines).min(record.last_seen.after(deadlines.idle))
+}
+
+/// Whether the subject authenticated recently enough for a route that asks for it. An anonymous session never did.
+pub fn is_fresh(record: &Record, within: Duration, now: Timestamp) -> bool {
+    record.authenticated_at.is_some_and(|at| now.since(at) < within)
+}
+
+/// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
+pub fn touch_is_due(record: &Record, every: Duration, deadlines: &Deadlines, now: Timestamp) -> bool {
+    // With a short idle timeout a coarse time would end sessions early: at most a tenth of it may be lost.
+    now.since(record.last_seen) >= every.min(deadlines.idle / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::id::{Ref, SessionDigest};
+    use crate::session::tag::{Tag, Tags};
+
+    const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(43200) };
+
+    fn record(created: u64, authenticated: Option<u64>, seen: u64) -> Record {
+        Record {
+            digest: SessionDigest([0; 32]),
+            reference: Ref([0; 16]),
+            version: 0,
+            created_at: Timestamp::from_secs(created),
+            id_since: Timestamp::from_secs(created),
+            authenticated_at: authenticated.map(Timestamp::from_secs),
+            last_seen: Timestamp::from_secs(seen),
+            ends_at: None,
+            removable_at: Timestamp::EPOCH,
+            subject: None,
+            tags: Tags::new(Tag::from_bytes([0; 16]), Timestamp::EPOCH),
+            forks: 0,
+            state: State::Live,
+            jar: Box::default(),
+            bound: Box::default(),
+            history: Box::default(),
+        }
+    }
+
+    #[test]
+    fn a_session_ends_at_its_deadlines_to_the_second() {
+        let check = |record: &Record, at: u64, expected: Option<EndReason>| {
+            assert_eq!(ended(record, &DEADLINES, Timestamp::from_secs(at)), expected, "at {at}");
+        };
+        let idle = record(0, None, 1000);
+        check(&idle, 2799, None);
+        check(&idle, 2800, Some(EndReason::Idle));
+        let busy = record(0, None, 43199);
+        check(&busy, 43199, None);
+        check(&busy, 43200, Some(EndReason::Absolute));
+        let authenticated = record(0, Some(1000), 44000);
+        check(&authenticated, 44199, None);
+        check(&authenticated, 44200, Some(EndReason::Absolute));
+        let asked = Record { ends_at: Some(Timestamp::from_secs(44100)), ..authenticated };
+        check(&asked, 44099, None);
+        check(&asked, 44100, Some(EndReason::Expired));
+        let over = asked.ended(Timestamp::from_secs(1), EndReason::Logout, Timestamp::EPOCH);
+        check(&over, 2, Some(EndReason::Logout));
+    }
+
+    #[test]
+    fn the_deadline_is_the_earliest_of_all() {
+        let authenticated = record(0, Some(1000), 44000);
+        assert_eq!(deadline(&authenticated, &DEADLINES), Timestamp::from_secs(44200));
+        assert_eq!(deadline(&record(0, None, 5), &DEADLINES), Timestamp::from_secs(1805));
+    }
+
+    #[test]
+    fn only_a_recent_authentication_is_fresh() {
+        let within = Duration::from_secs(900);
+        assert!(is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1899)));
+        assert!(!is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1900)));
+        assert!(!is_fresh(&record(0, None, 0), within, Timestamp::from_secs(1)));
+    }
+
+    #[test]
+    fn use_is_written_rarely_but_never_at_the_cost_of_a_short_idle_timeout() {
+        let every = Duration::from_secs(60);
+        let check = |idle: u64, at: u64, due: bool| {
+            let deadlines = Deadlines { idle: Duration::from_secs(idle), ..DEADLINES };
+            assert_eq!(touch_is_due(&record(0, None, 0), every, &deadlines, Timestamp::from_secs(at)), due);
+        };
+        check(1800, 59, false);
+        check(1800, 60, true);
+        check(100, 9, false);
+        check(100, 10, true);
+    }
+}

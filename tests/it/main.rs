@@ -1,5 +1,8 @@
 //! The one integration binary: every module of tests is listed here.
+#![cfg(test)] // clippy then knows that all of it is tests
 
+#[path = "../e2e/mod.rs"]
+mod e2e;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;
@@ -10,3 +13,4 @@ mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
 mod support;
+mod tidy;

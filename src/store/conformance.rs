@@ -1,1 +1,0 @@
-//! What every store must do, as a suite that an author of a store can run.

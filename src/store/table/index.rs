@@ -1,0 +1,167 @@
+//! What is known about all records together: how many, whose, and when they may go.
+//!
+//! It is told of every change as a pair of before and after, and keeps nothing else: undoing a change is telling it the
+//! other way round.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::wheel::{Wheel, bucket};
+use crate::clock::Timestamp;
+use crate::session::id::SessionDigest;
+use crate::session::record::Record;
+
+/// Whether a record may be thrown out to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Ended, or nobody authenticated in it: worth little, and cheap to make many of.
+    Yielding,
+    /// Somebody authenticated in it: only time or a decision ends it.
+    Kept,
+}
+
+impl Class {
+    /// The class of a record.
+    pub(super) const fn of(record: &Record) -> Self {
+        if record.is_ended() || !record.is_authenticated() { Self::Yielding } else { Self::Kept }
+    }
+}
+
+/// Live sessions of one subject. Most have one; a shared account may have very many.
+#[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "most subjects have one session, and a set in place would double their entry"
+)]
+enum Sessions {
+    One(SessionDigest),
+    Many(Box<HashSet<SessionDigest>>),
+}
+
+/// What is known about all records together.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    count: usize,
+    /// Subjects come from outside, so the map is keyed with random keys (the standard library's SipHash).
+    subjects: HashMap<Arc<str>, Sessions>,
+    yielding: Wheel,
+    kept: Wheel,
+}
+
+impl Index {
+    /// How many records there are.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The times of one class.
+    pub(super) const fn wheel(&mut self, class: Class) -> &mut Wheel {
+        match class {
+            Class::Yielding => &mut self.yielding,
+            Class::Kept => &mut self.kept,
+        }
+    }
+
+    /// How many live sessions a subject has, those included whose time is over but which nobody removed yet.
+    pub(super) fn live(&self, subject: &str) -> usize {
+        match self.subjects.get(subject) {
+            None => 0,
+            Some(Sessions::One(_)) => 1,
+            Some(Sessions::Many(all)) => all.len(),
+        }
+    }
+
+    /// The live sessions of a subject.
+    pub(super) fn sessions(&self, subject: &str) -> Vec<SessionDigest> {
+        match self.subjects.get(subject) {
+            None => Vec::new(),
+            Some(Sessions::One(one)) => vec![*one],
+            Some(Sessions::Many(all)) => all.iter().copied().collect(),
+        }
+    }
+
+    /// The same subject, as it is held already if it is: sessions of one subject share its name.
+    pub(super) fn intern(&self, subject: Arc<str>) -> Arc<str> {
+        self.subjects.get_key_value(&subject).map_or(subject, |(held, _)| Arc::clone(held))
+    }
+
+    /// Takes note of a change to the record under one digest.
+    pub(super) fn apply(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
+        match (before, after) {
+            (None, Some(_)) => self.count += 1,
+            (Some(_), None) => self.count = self.count.saturating_sub(1),
+            _ => {}
+        }
+        let (was, is) = (before.and_then(live_subject), after.and_then(live_subject));
+        if was != is {
+            if let (Some(subject), Some(record)) = (was, before) {
+                self.leave(subject, &record.digest);
+            }
+            if let (Some(subject), Some(record)) = (is, after) {
+                self.join(subject, record.digest);
+            }
+        }
+        if let Some(after) = after {
+            let class = Class::of(after);
+            let stands =
+                before.is_some_and(|before| Class::of(before) == class && before.removable_at <= after.removable_at);
+            if !stands {
+                self.schedule(after, after.last_seen);
+            }
+        }
+    }
+
+    /// Puts a record into the bucket where it belongs, seen from `from`.
+    pub(super) fn schedule(&mut self, record: &Record, from: Timestamp) {
+        self.wheel(Class::of(record)).put(bucket(record.removable_at, from), record.digest.spread());
+    }
+
+    /// Whether the wheels hold far more names than there are records: times that were moved forward leave one behind.
+    pub(super) const fn is_cluttered(&self) -> bool {
+        self.yielding.entries() + self.kept.entries() > self.count * 2 + 4096
+    }
+
+    /// Forgets all times, so that they can be told anew.
+    pub(super) fn forget_times(&mut self) {
+        self.yielding.clear();
+        self.kept.clear();
+    }
+
+    fn join(&mut self, subject: &Arc<str>, digest: SessionDigest) {
+        match self.subjects.get_mut(subject) {
+            None => {
+                self.subjects.insert(Arc::clone(subject), Sessions::One(digest));
+            }
+            Some(Sessions::Many(all)) => {
+                all.insert(digest);
+            }
+            Some(place @ Sessions::One(_)) => {
+                if let Sessions::One(other) = place {
+                    let both = HashSet::from_iter([*other, digest]);
+                    *place = Sessions::Many(Box::new(both));
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, subject: &Arc<str>, digest: &SessionDigest) {
+        let is_last = match self.subjects.get_mut(subject) {
+            None => return,
+            Some(Sessions::One(one)) => one == digest,
+            Some(Sessions::Many(all)) => {
+                all.remove(digest);
+                all.is_empty()
+            }
+        };
+        if is_last {
+            self.subjects.remove(subject);
+            if self.subjects.capacity() > 4096 && self.subjects.len() < self.subjects.capacity() / 8 {
+                self.subjects.shrink_to_fit();
+            }
+        }
+    }
+}
+
+fn live_subject(record: &Arc<Record>) -> Option<&Arc<str>> {
+    record.subject.as_ref().filter(|_| !record.is_ended())
+}
