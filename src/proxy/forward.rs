@@ -38,7 +38,10 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
     let key = dress(&session, &live, &arrival, &mut head, &body);
     let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
-        Ok((mut head, stream)) => {
+        Ok((mut head, mut stream)) => {
+            if is_event_stream(&head.headers) {
+                stream.be_patient(live.settings.client.timeouts.tunnel_idle);
+            }
             let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
             if let Some(answer) = settled.instead {
                 return ours(&live, answer, busy);
@@ -323,6 +326,11 @@ fn accept(
     head.version = Version::HTTP_11;
     stream.release();
     Ok((head, stream))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.get(..17)).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Takes off what the app says to the guard alone, whether the gate has listened or not.

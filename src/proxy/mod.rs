@@ -30,9 +30,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, request, response};
 
+pub use crate::engine::cut::{Cut, Cutter};
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
-pub use crate::engine::cut::{Cut, Cutter};
 pub use fault::Fault;
 pub use guard::{Guarded, Permit};
 pub use listener::Source;

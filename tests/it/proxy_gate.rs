@@ -1,13 +1,14 @@
 //! What stands between: a gate can look, change, answer itself, and cut.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, request, response};
 use portcullis::proxy::{
     Admitted, AnsweredBy, Arrival, Cut, Cutter, Extent, Gate, Looks, Problem, RequestBody, Settled,
 };
+use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin};
 use crate::support::running::{Running, settings};
@@ -63,7 +64,7 @@ impl Gate for Clerk {
     async fn settle(&self, path: String, by: AnsweredBy, response: &mut response::Parts) -> Settled<()> {
         self.0.lock().unwrap().settled.push((by, response.status.as_u16()));
         response.headers.insert("x-path", path.parse().unwrap());
-        Settled { tether: Some(()) }
+        Settled { tether: Some(()), instead: None }
     }
 
     fn tether(&self, (): ()) -> Cut {

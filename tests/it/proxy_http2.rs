@@ -1,7 +1,7 @@
 //! HTTP/2 on the client side: the same duties, and floods (hardening rules 3, 13, 15 to 17).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -10,6 +10,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::proxy::{Fault, Http2, Settings};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin};
 use crate::support::running::{Recorder, Running, settings};
@@ -198,9 +199,9 @@ fn h17_rapid_reset_is_stopped_also_after_dispatch() {
 fn h15_a_header_bomb_is_refused() {
     let origin = Origin::start();
     let proxy = Running::start(with_http2(&origin));
-    // One large field in the table, named again and again.
+    // One field of 3000 octets in the table (3000 = 127 + 57 + 22 * 128), named again and again.
     let mut bomb = HEADERS.to_vec();
-    bomb.extend_from_slice(&[0x40, 0x01, b'x', 0x7f, 0x80 + (3000_u16 - 127) as u8 % 128, ((3000 - 127) / 128) as u8]);
+    bomb.extend_from_slice(&[0x40, 0x01, b'x', 0x7f, 0xb9, 22]);
     bomb.extend(std::iter::repeat_n(b'y', 3000));
     bomb.extend(std::iter::repeat_n(0xbe, 4000));
     let mut wire = proxy.wire();
@@ -220,12 +221,32 @@ fn h16_an_idle_http2_connection_is_closed_and_ping_is_not_activity() {
     let mut wire = proxy.wire();
     wire.send(PREFACE);
     let begun = Instant::now();
-    for _ in 0..40 {
-        wire.send(frame(6, 0, 0, &[0; 8]));
+    for _ in 0..200 {
+        // In two pieces: the first looks like the beginning of anything.
+        let ping = frame(6, 0, 0, &[0; 8]);
+        wire.send(&ping[..5]);
         std::thread::sleep(Duration::from_millis(10));
+        wire.send(&ping[5..]);
     }
     wire.rest();
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn h16_a_stream_that_the_client_does_not_take_ends_the_connection() {
+    let origin = Origin::start();
+    origin.always(crate::support::origin::ok(&"x".repeat(1 << 20)));
+    let recorder = Recorder::default();
+    let mut settings = with_http2(&origin);
+    settings.client.timeouts.body = Duration::from_millis(150);
+    let proxy = Running::start_with(settings, recorder.clone());
+    let mut wire = proxy.wire();
+    // The window is the default, 64 KiB, and is never opened again.
+    wire.send(PREFACE).send(frame(1, 5, 1, HEADERS));
+    wire.rest();
+    recorder.wait(Fault::WriteTimeout);
+    origin.wait_closed(1);
 }
 
 #[test]

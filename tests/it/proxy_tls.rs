@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portcullis::proxy::{Fault, Http2, Location, ProxyProtocol, Settings, TlsFiles};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::origin::Origin;
 use crate::support::running::{Recorder, Running, settings};

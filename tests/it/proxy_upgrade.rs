@@ -1,8 +1,9 @@
 //! Hardening rule 10: WebSockets and nothing else, and only when both sides agree.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portcullis::proxy::Fault;
+use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin, raw};
 use crate::support::running::{Recorder, Running, settings};

@@ -346,13 +346,21 @@ pub(super) struct Stream {
     /// Absent once the connection is back in the pool: what is left of the body lies in memory.
     held: Option<(Box<Link>, Place)>,
     deadline: Option<Instant>,
+    /// How long the app may be silent within its answer.
+    patience: Duration,
     failed: Option<Failure>,
 }
 
 impl Stream {
     fn begin(answer: Response<Incoming>, link: Box<Link>, place: Place) -> (response::Parts, Self) {
         let (head, body) = answer.into_parts();
-        (head, Self { body, held: Some((link, place)), deadline: None, failed: None })
+        let patience = place.0.settings.response_timeout;
+        (head, Self { body, held: Some((link, place)), deadline: None, patience, failed: None })
+    }
+
+    /// The answer is an event stream, and events may be rare.
+    pub(super) const fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The head has been found good. A small answer was read with its head: then both messages have ended, and the
@@ -371,10 +379,7 @@ impl Stream {
         }
         let frame = match &mut self.held {
             None => Pin::new(&mut self.body).poll_frame(cx).map_err(Failure::Exchange),
-            Some((link, place)) => {
-                let timeout = place.0.settings.response_timeout;
-                link.poll_body(cx, &mut self.body, &mut self.deadline, timeout)
-            }
+            Some((link, _)) => link.poll_body(cx, &mut self.body, &mut self.deadline, self.patience),
         };
         if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
             self.finish(cx);

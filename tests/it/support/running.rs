@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use http::{request, response};
 use portcullis::connection::Connection;
@@ -10,6 +9,7 @@ use portcullis::proxy::{
     Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled, StartError,
 };
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::origin::Origin;
 use super::wire::{PATIENCE, Wire};
