@@ -1,27 +1,39 @@
-//! The command line: one file per subcommand; the clap types stay here.
+//! The command line.
 
 mod demo;
+mod run;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use portcullis::config;
 
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about = "A session guard in front of a web app")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// A weak sample app, the guard in front of it, and attacks against both
+enum Cli {
+    /// Show attacks on a weak sample app, and the same attacks with the guard in front of it.
     Demo(demo::Options),
+    /// Run the guard in front of an app.
+    Run {
+        /// The configuration.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
 }
 
-/// Does what the command line asks for.
-pub(crate) fn run() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Demo(options) => demo::run(&options),
+pub(crate) fn main() -> ExitCode {
+    let config = match Cli::parse() {
+        Cli::Demo(options) => return demo::run(&options),
+        Cli::Run { config } => config,
+    };
+    let request = config::Request { file: config, preset: None, overrides: config::resolve::Overrides::default() };
+    match run::run(request) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            use std::io::Write;
+            drop(writeln!(std::io::stderr(), "{error}"));
+            ExitCode::from(1)
+        }
     }
 }
