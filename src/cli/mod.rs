@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod demo;
 mod init;
 mod keygen;
 mod run;
@@ -79,7 +80,7 @@ Exit codes: 0 done, 1 something went wrong, 2 wrong usage, 64 wrong configuratio
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show attacks on a weak sample app, and the same attacks with the guard in front of it
-    Demo(DemoArgs),
+    Demo(demo::Options),
     /// Guard an app
     ///
     /// Without a configuration it needs nothing but --upstream: it answers on 127.0.0.1:8080, shields the session cookies
@@ -108,17 +109,6 @@ pub(crate) enum Format {
     Human,
     /// For scripts
     Json,
-}
-
-/// `portcullis demo`
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Play the attacks and stop; exit with 0 only if each of them worked on the bare app and failed on the guarded one
-    #[arg(long)]
-    pub(crate) once: bool,
-    /// Where the guarded app answers
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
 }
 
 /// `portcullis run`
@@ -311,7 +301,8 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
                 Ok(Exit::Runtime)
             }
         },
-        Command::Demo(_) | Command::Sessions(_) => {
+        Command::Demo(options) => Ok(demo::run(options)),
+        Command::Sessions(_) => {
             writeln!(streams.err, "portcullis: this command is not part of this build yet")?;
             Ok(Exit::Runtime)
         }
