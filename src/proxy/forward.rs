@@ -36,7 +36,7 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
         Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
     let key = dress(&session, &live, &arrival, &mut head, &body);
-    let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
+    let exchanged = live.upstream.exchange(&mut Some(Request::from_parts(head, body))).await;
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
         Ok((mut head, mut stream)) => {
             if is_event_stream(&head.headers) {
