@@ -3,6 +3,7 @@
 
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod demo;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;
