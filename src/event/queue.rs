@@ -1,1 +1,465 @@
 //! The way of an event: two bounded lanes to a writer thread.
+//!
+//! A request puts its event into a place that was allocated at the start and goes on; it never waits for a sink. When
+//! places run short, events of low severity are the first to be dropped: the last quarter of the places is kept for
+//! `warn` and above, and the last sixteenth for `critical`. Both lanes share one list, so the stream keeps its order.
+//! Every drop is counted by kind, and an `events.dropped` event tells of it.
+//!
+//! The list is a vector behind a lock that is held for one copy, and that the writer swaps for an empty one. A lock-free
+//! ring was the other choice; it touches all of its memory in turn, takes events one by one, and saves nothing at the
+//! rates at which events are made. The writer is woken only if it sleeps, and after each batch it waits a moment before
+//! it sleeps, so a busy guard makes no system call for an event.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::sink::Sink;
+use super::writer::Desk;
+use super::{Event, Kind, Record, Scene, Severity, severity};
+use crate::clock::{Clock, Timestamp};
+use crate::verdict::Text;
+
+pub use super::repeat::{REPEAT_CLIENTS_MAX, REPEAT_KEYS_MAX, Settings as RepeatSettings};
+
+/// Places of a queue that nobody sized: some seconds of a bad day.
+pub const PLACES_DEFAULT: usize = 8192;
+/// Fewer places than this are not worth a reserve.
+pub const PLACES_MIN: usize = 64;
+/// How long the writer gathers events after a batch before it takes the next.
+const LINGER: Duration = Duration::from_millis(5);
+/// How often a sleeping writer looks for windows that closed and drops to tell of.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a dropped [`Writer`] may take to write what is left.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How a queue is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Events that can wait; at least [`PLACES_MIN`].
+    pub places: usize,
+    /// How storms are cut short.
+    pub repeat: RepeatSettings,
+    /// The sequence number of the first event.
+    pub first_seq: u64,
+    /// The name of this node, in every event.
+    pub node: Option<Text>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { places: PLACES_DEFAULT, repeat: RepeatSettings::default(), first_seq: 1, node: None }
+    }
+}
+
+/// Events that are treated alike when places run short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// `info` and `notice`: dropped first.
+    Bulk,
+    /// `warn` and `critical`: places are kept for them.
+    High,
+}
+
+impl Lane {
+    /// The lane for a severity.
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Info | Severity::Notice => Self::Bulk,
+            Severity::Warn | Severity::Critical => Self::High,
+        }
+    }
+}
+
+/// What became of the events of one kind since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The kind.
+    pub kind: Kind,
+    /// All that happened.
+    pub emitted: u64,
+    /// Of these, dropped because the queue was full.
+    pub dropped: u64,
+    /// Of these, counted in a summary instead of written.
+    pub folded: u64,
+}
+
+/// Whether everything was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// All of it.
+    All,
+    /// Not within the time given.
+    NotInTime,
+}
+
+/// Counts by kind. They are counted before anything is dropped.
+#[derive(Debug)]
+pub(super) struct Counters {
+    emitted: [AtomicU64; Kind::COUNT],
+    bulk_dropped: [AtomicU64; Kind::COUNT],
+    high_dropped: [AtomicU64; Kind::COUNT],
+    folded: [AtomicU64; Kind::COUNT],
+}
+
+impl Counters {
+    fn new() -> Self {
+        let zeros = || [const { AtomicU64::new(0) }; Kind::COUNT];
+        Self { emitted: zeros(), bulk_dropped: zeros(), high_dropped: zeros(), folded: zeros() }
+    }
+
+    pub(super) fn emitted(&self, kind: Kind) {
+        count(&self.emitted, kind);
+    }
+
+    pub(super) fn folded(&self, kind: Kind) {
+        count(&self.folded, kind);
+    }
+
+    fn dropped(&self, kind: Kind, lane: Lane) {
+        count(self.lane(lane), kind);
+    }
+
+    /// How many of a kind were dropped from a lane.
+    pub(super) fn dropped_of(&self, kind: Kind, lane: Lane) -> u64 {
+        read(self.lane(lane), kind)
+    }
+
+    const fn lane(&self, lane: Lane) -> &[AtomicU64; Kind::COUNT] {
+        match lane {
+            Lane::Bulk => &self.bulk_dropped,
+            Lane::High => &self.high_dropped,
+        }
+    }
+
+    fn of(&self, kind: Kind) -> Count {
+        Count {
+            kind,
+            emitted: read(&self.emitted, kind),
+            dropped: read(&self.bulk_dropped, kind) + read(&self.high_dropped, kind),
+            folded: read(&self.folded, kind),
+        }
+    }
+}
+
+fn count(counters: &[AtomicU64], kind: Kind) {
+    if let Some(counter) = counters.get(kind.index()) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn read(counters: &[AtomicU64], kind: Kind) -> u64 {
+    counters.get(kind.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+}
+
+/// What the writer does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It writes, and will look again by itself.
+    Busy,
+    /// It gathers, and will look again by itself; woken early only if places run short.
+    Gathering,
+    /// It sleeps until it is woken.
+    Asleep,
+}
+
+#[derive(Debug)]
+struct State {
+    places: Vec<Record>,
+    standing: Standing,
+    closed: bool,
+    ended: bool,
+    flush_asked: u64,
+    flush_done: u64,
+}
+
+impl State {
+    /// Whether someone waits for the writer.
+    const fn is_pressing(&self) -> bool {
+        self.closed || self.flush_asked > self.flush_done
+    }
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    done: Condvar,
+    pub(super) counters: Counters,
+    places: usize,
+}
+
+impl Shared {
+    /// How full the queue may be for an event of this severity to be let in.
+    const fn places_for(&self, severity: Severity) -> usize {
+        match severity {
+            Severity::Info | Severity::Notice => self.places - self.places / 4,
+            Severity::Warn => self.places - self.places / 16,
+            Severity::Critical => self.places,
+        }
+    }
+
+    /// Waits for work and takes all of it.
+    fn next(&self, batch: &mut Vec<Record>, last: Last, wants: Wants) -> Turn {
+        let mut state = self.state.lock();
+        if last == Last::Wrote && !state.is_pressing() {
+            state.standing = Standing::Gathering;
+            let gathering = |state: &mut State| state.standing == Standing::Gathering && !state.is_pressing();
+            self.wake.wait_while_for(&mut state, gathering, LINGER);
+        }
+        let mut ticked = false;
+        if state.places.is_empty() && !state.is_pressing() {
+            state.standing = Standing::Asleep;
+            let asleep = |state: &mut State| state.standing == Standing::Asleep && !state.is_pressing();
+            match wants {
+                Wants::Sleep => self.wake.wait_while(&mut state, asleep),
+                Wants::Tick => ticked = self.wake.wait_while_for(&mut state, asleep, TICK).timed_out(),
+            }
+        }
+        state.standing = Standing::Busy;
+        std::mem::swap(&mut state.places, batch);
+        Turn { flush: state.flush_asked, pressing: state.is_pressing(), closed: state.closed, ticked }
+    }
+
+    fn flushed(&self, turn: &Turn) {
+        self.state.lock().flush_done = turn.flush;
+        self.done.notify_all();
+    }
+
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_one();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Wrote,
+    Idle,
+}
+
+/// What a writer without work does.
+#[derive(Clone, Copy)]
+pub(super) enum Wants {
+    /// Sleep until there is some.
+    Sleep,
+    /// Look again after [`TICK`]: something becomes due by time alone.
+    Tick,
+}
+
+struct Turn {
+    flush: u64,
+    pressing: bool,
+    closed: bool,
+    ticked: bool,
+}
+
+/// Where requests leave their events. Clones lead to the same queue.
+#[derive(Clone)]
+pub struct EventSender {
+    shared: Option<Arc<Shared>>,
+}
+
+impl EventSender {
+    /// A sender that throws everything away.
+    pub const fn null() -> Self {
+        Self { shared: None }
+    }
+
+    /// Leaves an event for the writer: without waiting for it, and without allocating. If no place is left for its
+    /// severity it is dropped and counted.
+    pub fn emit(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) {
+        let Some(shared) = &self.shared else { return };
+        let event = event.into();
+        let kind = event.kind();
+        let severity = severity(&scene, &event);
+        let places = shared.places_for(severity);
+        shared.counters.emitted(kind);
+        let mut state = shared.state.lock();
+        if state.closed || state.places.len() >= places {
+            drop(state);
+            shared.counters.dropped(kind, Lane::of(severity));
+            return;
+        }
+        state.places.push(Record::new(ts, scene, event));
+        let wake = match state.standing {
+            Standing::Busy => false,
+            Standing::Gathering => state.places.len() >= shared.places / 2,
+            Standing::Asleep => true,
+        };
+        if wake {
+            state.standing = Standing::Busy;
+        }
+        drop(state);
+        if wake {
+            shared.wake.notify_one();
+        }
+    }
+
+    /// Waits until everything that was emitted before is written, and the sinks are flushed.
+    pub fn flush(&self, timeout: Duration) -> Flushed {
+        let Some(shared) = &self.shared else { return Flushed::All };
+        let mut state = shared.state.lock();
+        state.flush_asked += 1;
+        let ticket = state.flush_asked;
+        shared.wake.notify_one();
+        shared.done.wait_while_for(&mut state, |state| state.flush_done < ticket && !state.ended, timeout);
+        if state.flush_done >= ticket || (state.ended && state.places.is_empty()) {
+            Flushed::All
+        } else {
+            Flushed::NotInTime
+        }
+    }
+
+    /// What became of the events of every kind; empty for a [`null`](Self::null) sender.
+    pub fn counters(&self) -> Vec<Count> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        Kind::ALL.iter().map(|kind| shared.counters.of(*kind)).collect()
+    }
+
+    /// What became of the events of one kind.
+    pub fn count(&self, kind: Kind) -> Count {
+        match &self.shared {
+            Some(shared) => shared.counters.of(kind),
+            None => Count { kind, emitted: 0, dropped: 0, folded: 0 },
+        }
+    }
+
+    /// Events that wait for the writer now.
+    pub fn depth(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.state.lock().places.len())
+    }
+}
+
+impl fmt::Debug for EventSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.shared.is_some() { "EventSender" } else { "EventSender(null)" })
+    }
+}
+
+/// The queue; it is only ever seen by its two ends.
+#[derive(Debug)]
+pub struct EventQueue;
+
+impl EventQueue {
+    /// Starts the writer thread. The clock is read only to close windows while nothing happens.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        sinks: Vec<Box<dyn Sink>>,
+    ) -> io::Result<(EventSender, Writer)> {
+        let places = settings.places.max(PLACES_MIN);
+        let state = State {
+            places: Vec::with_capacity(places),
+            standing: Standing::Busy,
+            closed: false,
+            ended: false,
+            flush_asked: 0,
+            flush_done: 0,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            counters: Counters::new(),
+            places,
+        });
+        let desk = Desk::new(settings, clock, sinks, Arc::clone(&shared));
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("portcullis-events".into()).spawn(move || run(&own, desk))?;
+        Ok((EventSender { shared: Some(Arc::clone(&shared)) }, Writer { shared, thread: Some(thread) }))
+    }
+}
+
+/// The writer thread. Dropping it writes what is left, as [`stop`](Self::stop) does, within two seconds.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Writes what is left and ends the thread. Events emitted from now on are dropped. A thread that is stuck in a sink
+    /// beyond the deadline is left to itself.
+    pub fn stop(mut self, deadline: Duration) -> Flushed {
+        self.finish(deadline)
+    }
+
+    fn finish(&mut self, deadline: Duration) -> Flushed {
+        let Some(thread) = self.thread.take() else { return Flushed::All };
+        self.shared.close();
+        let mut state = self.shared.state.lock();
+        self.shared.done.wait_while_for(&mut state, |state| !state.ended, deadline);
+        let ended = state.ended;
+        let left = state.places.len();
+        drop(state);
+        if !ended {
+            return Flushed::NotInTime;
+        }
+        if thread.join().is_err() || left > 0 {
+            tracing::error!(left, "the event writer panicked");
+            return Flushed::NotInTime;
+        }
+        Flushed::All
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.finish(STOP_DEADLINE);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+/// Tells those who wait that the writer is gone, even if a sink panicked.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.closed = true;
+        state.ended = true;
+        self.0.done.notify_all();
+    }
+}
+
+fn run(shared: &Shared, mut desk: Desk) {
+    let _ending = Ending(shared);
+    let mut batch = Vec::with_capacity(shared.places);
+    let mut last = Last::Idle;
+    loop {
+        let turn = shared.next(&mut batch, last, desk.wants());
+        last = if batch.is_empty() { Last::Idle } else { Last::Wrote };
+        for record in batch.drain(..) {
+            desk.take(record);
+        }
+        if turn.ticked {
+            desk.tick();
+        }
+        if turn.closed {
+            desk.close();
+        }
+        desk.tell_drops(if turn.pressing { super::writer::Haste::Now } else { super::writer::Haste::InTime });
+        desk.settle();
+        shared.flushed(&turn);
+        if turn.closed {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,8 +1,8 @@
 //! Everything known of one request before any judgement, borrowed from it.
 
 pub mod client_ip;
-#[cfg(feature = "geo")]
 pub mod geo;
 pub mod headers;
+pub mod readings;
 pub mod route;
 pub mod user_agent;

@@ -1,1 +1,493 @@
 //! Which components moved between two fingerprints, and how far.
+//!
+//! This is observation without judgement: how many points a movement is worth is the business of `signal`. What is unknown
+//! on either side did not move. A change that follows from another one (hints that move with the version) is told once.
+
+use super::{Fingerprint, MobileHint, Prefix};
+use crate::facts::geo::NetworkKind;
+use crate::facts::user_agent::{DeviceClass, Family, Os, UserAgent};
+
+/// Versions that a browser may go up between two visits without being remarkable: two months of Chrome.
+pub const VERSIONS_UP_MAX: u16 = 4;
+
+/// Whether a component moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moved {
+    /// It is the same, or unknown on one side.
+    #[default]
+    No,
+    /// It is another.
+    Yes,
+}
+
+/// How the system moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OsDrift {
+    /// It did not.
+    #[default]
+    Same,
+    /// The same browser asks for desktop pages, or no longer does: Android then calls itself Linux, iOS macOS. On the same
+    /// network any such pair may be the device emulation of a developer.
+    DesktopToggle,
+    /// It is another.
+    Changed,
+}
+
+/// How the major version moved, in one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionDrift {
+    /// It did not.
+    #[default]
+    Same,
+    /// Up by at most [`VERSIONS_UP_MAX`]: an update.
+    Up,
+    /// Up by more.
+    Jump,
+    /// Down.
+    Down,
+}
+
+/// How the languages moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LanguageDrift {
+    /// They did not.
+    #[default]
+    Same,
+    /// The first language is the same, the rest of the list is not.
+    List,
+    /// The first language is another, or the header came or went.
+    Changed,
+}
+
+/// How the device moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceDrift {
+    /// The program.
+    pub family: Moved,
+    /// Its system.
+    pub os: OsDrift,
+    /// Its major version.
+    pub version: VersionDrift,
+    /// Its languages.
+    pub language: LanguageDrift,
+    /// The platform hint, while the user agent's system stayed.
+    pub platform: Moved,
+    /// The mobile hint, while the user agent's device class stayed.
+    pub mobile: Moved,
+    /// The Chromium version hint, while the user agent's version stayed.
+    pub hint_version: Moved,
+}
+
+/// How the prefix moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixDrift {
+    /// It did not, or is unknown.
+    #[default]
+    Same,
+    /// Another /64 of the same /48.
+    Site,
+    /// From IPv4 to IPv6 or back, which a dual-stack host does between any two requests.
+    FamilyFlip,
+    /// It is another.
+    Elsewhere,
+}
+
+/// How the country moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CountryDrift {
+    /// It did not, or is unknown.
+    #[default]
+    Same,
+    /// It is another, but one of the networks hides where its users are.
+    Hidden,
+    /// It is another.
+    Changed,
+}
+
+/// How the network moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkDrift {
+    /// The prefix.
+    pub prefix: PrefixDrift,
+    /// The autonomous system.
+    pub asn: Moved,
+    /// The country.
+    pub country: CountryDrift,
+    /// Into a network of another, telling kind: hosting, VPN or Tor.
+    pub into: Option<NetworkKind>,
+}
+
+/// How far one fingerprint is from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The device.
+    pub device: DeviceDrift,
+    /// The network.
+    pub network: NetworkDrift,
+}
+
+impl Drift {
+    /// Whether nothing moved that is worth any points. Another prefix alone is nothing.
+    pub fn is_none(&self) -> bool {
+        let network = NetworkDrift { prefix: PrefixDrift::Same, ..self.network };
+        self.device == DeviceDrift::default() && network == NetworkDrift::default()
+    }
+
+    /// A number to find the nearest of several fingerprints by, and nothing else. In tenths of the default points.
+    pub fn distance(&self) -> u32 {
+        let Self { device, network } = self;
+        let if_moved = |moved, far| if moved == Moved::Yes { far } else { 0 };
+        let os = match device.os {
+            OsDrift::Same => 0,
+            OsDrift::DesktopToggle => 120,
+            OsDrift::Changed => 600,
+        };
+        let version = match device.version {
+            VersionDrift::Same => 0,
+            VersionDrift::Up => 30,
+            VersionDrift::Jump | VersionDrift::Down => 450,
+        };
+        let language = match device.language {
+            LanguageDrift::Same => 0,
+            LanguageDrift::List => 40,
+            LanguageDrift::Changed => 120,
+        };
+        let hints = if_moved(device.platform, 220) + if_moved(device.hint_version, 220) + if_moved(device.mobile, 120);
+        let prefix = match network.prefix {
+            PrefixDrift::Same => 0,
+            PrefixDrift::Site | PrefixDrift::FamilyFlip => 1,
+            PrefixDrift::Elsewhere => 2,
+        };
+        let country = match network.country {
+            CountryDrift::Same => 0,
+            CountryDrift::Hidden => 110,
+            CountryDrift::Changed => 220,
+        };
+        let into = if network.into.is_some() { 150 } else { 0 };
+        let family = if_moved(device.family, 750);
+        family + os + version + language + hints + prefix + if_moved(network.asn, 100) + country + into
+    }
+}
+
+/// What moved from `bound` to `now`.
+pub fn drift(bound: &Fingerprint, now: &Fingerprint) -> Drift {
+    let network = if bound.same_network(now) { NetworkDrift::default() } else { network(bound, now) };
+    let device = if bound.same_device(now) { DeviceDrift::default() } else { device(bound, now, near(bound, now)) };
+    Drift { device, network }
+}
+
+/// Whether `now` is on a network where `bound` plausibly still is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nearness {
+    Near,
+    Far,
+}
+
+fn near(bound: &Fingerprint, now: &Fingerprint) -> Nearness {
+    let same_asn = bound.place.asn.is_some() && bound.place.asn == now.place.asn;
+    match prefix(bound.prefix, now.prefix) {
+        PrefixDrift::Same | PrefixDrift::Site => Nearness::Near,
+        PrefixDrift::FamilyFlip | PrefixDrift::Elsewhere if same_asn => Nearness::Near,
+        PrefixDrift::FamilyFlip | PrefixDrift::Elsewhere => Nearness::Far,
+    }
+}
+
+fn prefix(bound: Prefix, now: Prefix) -> PrefixDrift {
+    match (bound, now) {
+        (Prefix::V4(a), Prefix::V4(b)) if a != b => PrefixDrift::Elsewhere,
+        (Prefix::V6(a), Prefix::V6(b)) if a >> 16 != b >> 16 => PrefixDrift::Elsewhere,
+        (Prefix::V6(a), Prefix::V6(b)) if a != b => PrefixDrift::Site,
+        (Prefix::V4(_), Prefix::V6(_)) | (Prefix::V6(_), Prefix::V4(_)) => PrefixDrift::FamilyFlip,
+        _ => PrefixDrift::Same,
+    }
+}
+
+fn network(bound: &Fingerprint, now: &Fingerprint) -> NetworkDrift {
+    let prefix = prefix(bound.prefix, now.prefix);
+    if prefix == PrefixDrift::Site {
+        return NetworkDrift { prefix, ..NetworkDrift::default() };
+    }
+    let (from, to) = (bound.place, now.place);
+    // A relay sends its users out through whichever operator it likes, but in their own region.
+    let asn = if to.kind == NetworkKind::Relay { Moved::No } else { moved(from.asn, to.asn) };
+    let country = match moved(from.country, to.country) {
+        Moved::No => CountryDrift::Same,
+        Moved::Yes if from.kind.hides_place() || to.kind.hides_place() => CountryDrift::Hidden,
+        Moved::Yes => CountryDrift::Changed,
+    };
+    let telling = matches!(to.kind, NetworkKind::Hosting | NetworkKind::Vpn | NetworkKind::Tor);
+    let into = (telling && from.kind != to.kind).then_some(to.kind);
+    NetworkDrift { prefix, asn, country, into }
+}
+
+fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {
+    match (from, to) {
+        (Some(from), Some(to)) if from != to => Moved::Yes,
+        _ => Moved::No,
+    }
+}
+
+fn device(bound: &Fingerprint, now: &Fingerprint, nearness: Nearness) -> DeviceDrift {
+    let (from, to) = (&bound.agent, &now.agent);
+    let family = if from.family == to.family { Moved::No } else { Moved::Yes };
+    let os = os(from, to, nearness);
+    let version = if family == Moved::Yes { VersionDrift::Same } else { version(from, to) };
+    let language = if bound.language == now.language {
+        LanguageDrift::Same
+    } else if bound.language.primary == now.language.primary && bound.language.is_absent() == now.language.is_absent() {
+        LanguageDrift::List
+    } else {
+        LanguageDrift::Changed
+    };
+    let drift = DeviceDrift { family, os, version, language, ..DeviceDrift::default() };
+    with_hints(drift, bound, now)
+}
+
+/// Hints that contradict a user agent which stayed as it was: the mark of a copied header.
+fn with_hints(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> DeviceDrift {
+    if drift.os != OsDrift::Same || drift.family == Moved::Yes || drift.version != VersionDrift::Same {
+        return drift;
+    }
+    let (from, to) = (bound.hints, now.hints);
+    let platform = moved(known(from.platform, Os::Unknown), known(to.platform, Os::Unknown));
+    let mobile = match moved(known(from.mobile, MobileHint::Absent), known(to.mobile, MobileHint::Absent)) {
+        Moved::Yes if bound.agent.device == now.agent.device => Moved::Yes,
+        _ => Moved::No,
+    };
+    let hint_version = moved(known(from.major, 0), known(to.major, 0));
+    DeviceDrift { platform, mobile, hint_version, ..drift }
+}
+
+fn known<T: PartialEq + Copy>(value: T, unknown: T) -> Option<T> {
+    (value != unknown).then_some(value)
+}
+
+fn os(from: &UserAgent, to: &UserAgent, nearness: Nearness) -> OsDrift {
+    if from.os == to.os {
+        return OsDrift::Same;
+    }
+    let unknown = from.os == Os::Unknown || to.os == Os::Unknown;
+    if from.family != to.family {
+        // Another program that names no system (curl) has moved once, not twice.
+        return if unknown { OsDrift::Same } else { OsDrift::Changed };
+    }
+    let handheld = |agent: &UserAgent| matches!(agent.device, DeviceClass::Mobile | DeviceClass::Tablet);
+    let flipped =
+        (handheld(from) && to.device == DeviceClass::Desktop) || (handheld(to) && from.device == DeviceClass::Desktop);
+    let same_version = from.major == to.major;
+    if flipped && same_version && (nearness == Nearness::Near || toggles(from.os, to.os)) {
+        OsDrift::DesktopToggle
+    } else {
+        OsDrift::Changed
+    }
+}
+
+/// The systems that browsers trade for each other when asked for desktop pages.
+pub(crate) const fn toggles(a: Os, b: Os) -> bool {
+    matches!((a, b), (Os::Android, Os::Linux) | (Os::Linux, Os::Android) | (Os::Ios, Os::MacOs) | (Os::MacOs, Os::Ios))
+}
+
+fn version(from: &UserAgent, to: &UserAgent) -> VersionDrift {
+    let (old, new) = (release(from), release(to));
+    if from.major == 0 || to.major == 0 || old == new {
+        VersionDrift::Same
+    } else if new < old {
+        VersionDrift::Down
+    } else if new - old <= VERSIONS_UP_MAX {
+        VersionDrift::Up
+    } else {
+        VersionDrift::Jump
+    }
+}
+
+/// Versions counted without gaps: after Safari 18 came 26.
+fn release(agent: &UserAgent) -> u16 {
+    match agent.family {
+        Family::Safari if agent.major >= 26 => agent.major - 7,
+        _ => agent.major,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::headers;
+    use super::*;
+    use crate::facts::geo::{Country, Place};
+    use crate::facts::user_agent::UserAgentCache;
+    use crate::net::Asn;
+
+    const WINDOWS: &str =
+        "(Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
+    const ANDROID: &str =
+        "(Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Mobile Safari/537.36";
+    const LINUX: &str = "(X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
+    const MAC: &str =
+        "(Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.4 Safari/605.1.15";
+    const IPHONE: &str = "(iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.4 Mobile/15E148 Safari/604.1";
+
+    fn client(agent: &str, extra: &[(&str, &str)], ip: &str) -> Fingerprint {
+        let agent = if agent.starts_with('(') { format!("Mozilla/5.0 {agent}") } else { agent.to_owned() };
+        let mut lines = vec![("user-agent", agent.as_str()), ("accept-language", "de")];
+        lines.retain(|(name, value)| !value.is_empty() && !extra.iter().any(|(other, _)| other == name));
+        lines.extend(extra.iter().filter(|(_, value)| !value.is_empty()));
+        let cache = UserAgentCache::new([1; 16]);
+        Fingerprint::observe(&headers(&lines), ip.parse().unwrap(), Place::default(), &cache)
+    }
+
+    const HOME: &str = "203.0.113.7";
+    const AWAY: &str = "198.51.100.7";
+
+    #[track_caller]
+    fn check_device(from: (&str, &[(&str, &str)], &str), to: (&str, &[(&str, &str)], &str), expected: DeviceDrift) {
+        let found = drift(&client(from.0, from.1, from.2), &client(to.0, to.1, to.2));
+        assert_eq!(found.device, expected);
+    }
+
+    const NONE: DeviceDrift = DeviceDrift {
+        family: Moved::No,
+        os: OsDrift::Same,
+        version: VersionDrift::Same,
+        language: LanguageDrift::Same,
+        platform: Moved::No,
+        mobile: Moved::No,
+        hint_version: Moved::No,
+    };
+
+    #[test]
+    fn versions_and_families() {
+        let at = |major: &str| WINDOWS.replace("150", major);
+        let up = DeviceDrift { version: VersionDrift::Up, ..NONE };
+        let down = DeviceDrift { version: VersionDrift::Down, ..NONE };
+        let jump = DeviceDrift { version: VersionDrift::Jump, ..NONE };
+        check_device((WINDOWS, &[], HOME), (&at("152"), &[], HOME), up);
+        check_device((WINDOWS, &[], HOME), (&at("154"), &[], HOME), up);
+        check_device((WINDOWS, &[], HOME), (&at("155"), &[], HOME), jump);
+        check_device((WINDOWS, &[], HOME), (&at("149"), &[], HOME), down);
+        // After Safari 18 came 26: one step.
+        check_device((MAC, &[], HOME), (&MAC.replace("18.4", "26.0"), &[], HOME), up);
+        // The same major in another build is nothing.
+        check_device((WINDOWS, &[], HOME), (&WINDOWS.replace("150.0.0.0", "150.0.1.2"), &[], HOME), NONE);
+        // A program without a system has moved once; its version is not compared with another program's.
+        check_device((WINDOWS, &[], HOME), ("curl/8.5.0", &[], HOME), DeviceDrift { family: Moved::Yes, ..NONE });
+        check_device((WINDOWS, &[], HOME), ("", &[], HOME), DeviceDrift { family: Moved::Yes, ..NONE });
+        let both = DeviceDrift { family: Moved::Yes, os: OsDrift::Changed, ..NONE };
+        check_device((WINDOWS, &[], HOME), (MAC, &[], HOME), both);
+    }
+
+    #[test]
+    fn desktop_pages_are_a_toggle_and_another_system_is_not() {
+        let toggle = DeviceDrift { os: OsDrift::DesktopToggle, ..NONE };
+        let changed = DeviceDrift { os: OsDrift::Changed, ..NONE };
+        check_device((ANDROID, &[], HOME), (LINUX, &[], HOME), toggle);
+        check_device((LINUX, &[], HOME), (ANDROID, &[], AWAY), toggle);
+        check_device((IPHONE, &[], HOME), (MAC, &[], AWAY), toggle);
+        // The emulation of a developer, in place; elsewhere it is another machine.
+        check_device((WINDOWS, &[], HOME), (ANDROID, &[], HOME), toggle);
+        check_device((WINDOWS, &[], HOME), (ANDROID, &[], AWAY), changed);
+        check_device((WINDOWS, &[], HOME), (LINUX, &[], HOME), changed);
+        let newer = DeviceDrift { version: VersionDrift::Up, ..changed };
+        check_device((ANDROID, &[], HOME), (&LINUX.replace("150", "151"), &[], HOME), newer);
+        // Its hints follow and are not told again.
+        let from: &[_] = &[("sec-ch-ua-platform", "\"Android\""), ("sec-ch-ua-mobile", "?1")];
+        let to: &[_] = &[("sec-ch-ua-platform", "\"Linux\""), ("sec-ch-ua-mobile", "?0")];
+        check_device((ANDROID, from, HOME), (LINUX, to, HOME), toggle);
+    }
+
+    #[test]
+    fn languages() {
+        let list = DeviceDrift { language: LanguageDrift::List, ..NONE };
+        let changed = DeviceDrift { language: LanguageDrift::Changed, ..NONE };
+        check_device((WINDOWS, &[], HOME), (WINDOWS, &[("accept-language", "de-DE,de;q=0.9")], HOME), list);
+        check_device((WINDOWS, &[], HOME), (WINDOWS, &[("accept-language", "ru")], HOME), changed);
+        check_device((WINDOWS, &[], HOME), (WINDOWS, &[("accept-language", "")], HOME), changed);
+        check_device(
+            (WINDOWS, &[("accept-language", "")], HOME),
+            (WINDOWS, &[("accept-language", "*")], HOME),
+            changed,
+        );
+    }
+
+    #[test]
+    fn hints_that_contradict_a_copied_user_agent() {
+        let from: &[_] = &[
+            ("sec-ch-ua", r#""Chromium";v="150""#),
+            ("sec-ch-ua-platform", "\"Windows\""),
+            ("sec-ch-ua-mobile", "?0"),
+        ];
+        let to: &[_] =
+            &[("sec-ch-ua", r#""Chromium";v="148""#), ("sec-ch-ua-platform", "\"Linux\""), ("sec-ch-ua-mobile", "?1")];
+        let all = DeviceDrift { platform: Moved::Yes, mobile: Moved::Yes, hint_version: Moved::Yes, ..NONE };
+        check_device((WINDOWS, from, HOME), (WINDOWS, to, HOME), all);
+        // Absent is no evidence, either way.
+        check_device((WINDOWS, from, HOME), (WINDOWS, &[], HOME), NONE);
+        check_device((WINDOWS, &[], HOME), (WINDOWS, to, HOME), NONE);
+        // They move with an update, which is told as the update.
+        let newer = WINDOWS.replace("150", "151");
+        check_device((WINDOWS, from, HOME), (&newer, to, HOME), DeviceDrift { version: VersionDrift::Up, ..NONE });
+    }
+
+    fn place(asn: u32, country: &str, kind: NetworkKind) -> Place {
+        Place { asn: (asn != 0).then_some(Asn(asn)), country: Country::parse(country), kind }
+    }
+
+    #[track_caller]
+    fn check_network(from: (&str, Place), to: (&str, Place), expected: NetworkDrift) {
+        let at = |(ip, place): (&str, Place)| Fingerprint { place, ..client(WINDOWS, &[], ip) };
+        assert_eq!(drift(&at(from), &at(to)).network, expected);
+    }
+
+    #[test]
+    fn networks() {
+        use NetworkKind::{Hosting, Relay, Tor, Unknown, Vpn};
+        let none = NetworkDrift::default();
+        let home = place(3320, "DE", Unknown);
+        let away = place(7922, "US", Unknown);
+        // Within a prefix nothing moved, even if a database has changed its mind.
+        check_network((HOME, home), ("203.0.113.200", away), none);
+        check_network(("2001:db8:1:2::1", home), ("2001:db8:1:2:ffff::2", away), none);
+        let site = NetworkDrift { prefix: PrefixDrift::Site, ..none };
+        check_network(("2001:db8:1:2::1", home), ("2001:db8:1:3::1", away), site);
+        let elsewhere = NetworkDrift { prefix: PrefixDrift::Elsewhere, ..none };
+        check_network(("2001:db8:1:2::1", home), ("2001:db8:2:2::1", home), elsewhere);
+        check_network((HOME, home), (AWAY, home), elsewhere);
+        let flip = NetworkDrift { prefix: PrefixDrift::FamilyFlip, ..none };
+        check_network((HOME, home), ("2001:db8::1", home), flip);
+        check_network((HOME, home), ("2001:db8::1", Place::default()), flip);
+        let asn = NetworkDrift { asn: Moved::Yes, ..elsewhere };
+        check_network((HOME, home), (AWAY, place(1, "DE", Unknown)), asn);
+        check_network((HOME, home), (AWAY, away), NetworkDrift { country: CountryDrift::Changed, ..asn });
+        let hidden = NetworkDrift { country: CountryDrift::Hidden, into: Some(Vpn), ..asn };
+        check_network((HOME, home), (AWAY, place(9, "US", Vpn)), hidden);
+        check_network((HOME, home), (AWAY, place(9, "DE", Hosting)), NetworkDrift { into: Some(Hosting), ..asn });
+        check_network((HOME, home), (AWAY, place(9, "DE", Tor)), NetworkDrift { into: Some(Tor), ..asn });
+        check_network((HOME, home), (AWAY, place(9, "DE", Relay)), elsewhere);
+        // Back out of a VPN, or from one exit of Tor to the next, nothing telling was entered.
+        check_network(
+            (HOME, place(9, "US", Tor)),
+            (AWAY, place(9, "DE", Tor)),
+            NetworkDrift { country: CountryDrift::Hidden, ..elsewhere },
+        );
+        // Unknown is no change.
+        check_network((HOME, home), (AWAY, Place::default()), elsewhere);
+        check_network((HOME, Place::default()), (AWAY, away), elsewhere);
+    }
+
+    #[test]
+    fn the_nearer_of_two_has_the_smaller_distance() {
+        let home = client(WINDOWS, &[], HOME);
+        let distance = |to: &Fingerprint| drift(&home, to).distance();
+        let far = [
+            home,
+            client(WINDOWS, &[], AWAY),
+            client(&WINDOWS.replace("150", "151"), &[], HOME),
+            client(WINDOWS, &[("accept-language", "de-AT")], HOME),
+            client(WINDOWS, &[("accept-language", "ru")], HOME),
+            client(LINUX, &[], HOME),
+            client("curl/8.5.0", &[], HOME),
+            client(MAC, &[], AWAY),
+        ];
+        assert!(far.iter().map(distance).is_sorted_by(|a, b| a < b));
+        assert!(drift(&home, &far[1]).is_none());
+        assert!(far[2..].iter().all(|other| !drift(&home, other).is_none()));
+    }
+}

@@ -1,1 +1,321 @@
-//! Policy: routes, logins, thresholds, modes.
+//! Policy: what is guarded how.
+//!
+//! A policy is immutable and swapped as a whole: a request sees one policy from its first header to the end of its
+//! answer. Rules files are compiled into it; thresholds, routes and logins come from the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method, StatusCode};
+
+use crate::facts::route::{PathPattern, RoutePattern};
+use crate::history::Points;
+use crate::net::PrefixSet;
+use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
+use crate::session::expiry::Deadlines;
+use crate::signal::{Level, Scoring, Sensitivity, Signal, SignalKind};
+use crate::store::SubjectLimit;
+use crate::verdict::{Action, Mode, Reason, Text, Verdict};
+
+/// Everything that decides about requests.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Counts reloads; told in events.
+    pub revision: u64,
+    /// Ceiling of all modes.
+    pub mode: Mode,
+    /// What is only reported.
+    pub enforcement: Enforcement,
+    /// How sessions live.
+    pub session: SessionPolicy,
+    /// Which cookies are ours, kept or bound.
+    pub cookies: CookiePolicy,
+    /// Where subjects log in.
+    pub logins: Vec<Login>,
+    /// Where they log out.
+    pub logouts: Vec<RoutePattern>,
+    /// Settings by route; the first that matches counts.
+    pub routes: Vec<Route>,
+    /// Points of each kind of evidence, how they fade, and from how many on something is done.
+    pub scoring: Scoring,
+    /// What a failing store means, where no route says otherwise.
+    pub on_outage: OnOutage,
+    /// Where paths that can be read in two ways are refused.
+    pub path_check: PathCheck,
+    /// Peers whose word on the client's address is believed.
+    pub trusted_proxies: PrefixSet,
+}
+
+/// Whether limits and deadlines are enforced too: `run --observe` reports them only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforcement {
+    /// They are.
+    #[default]
+    Full,
+    /// Nothing is: the first day in front of an app.
+    ReportOnly,
+}
+
+/// How sessions live.
+#[derive(Clone, Debug)]
+pub struct SessionPolicy {
+    /// Idle and absolute timeout.
+    pub deadlines: Deadlines,
+    /// Age at which the head is offered a successor.
+    pub rotate_every: Duration,
+    /// How long a superseded tag is served without evidence.
+    pub grace: Duration,
+    /// How long a quarantined client may take to log in again.
+    pub quarantine_max: Duration,
+    /// How often real use is written at most.
+    pub touch_every: Duration,
+    /// How long tombstones are kept, so that a late use is told from an unknown id.
+    pub tombstones: Duration,
+    /// How many sessions a subject may have.
+    pub per_subject_max: Option<SubjectLimit>,
+    /// Until when an app's cookie from before the guard is taken over.
+    pub adopt_until: Option<crate::clock::Timestamp>,
+}
+
+/// Which cookies are ours, kept or bound.
+#[derive(Clone, Debug)]
+pub struct CookiePolicy {
+    /// Our own.
+    pub guard: GuardCookie,
+    /// Whether ours outlives the browser.
+    pub persist: Persist,
+    /// All names that mean something to the guard.
+    pub names: CookieNames,
+    /// Whether any cookie of the app is bound to ours.
+    pub binds: Binds,
+    /// What is added to the app's other cookies.
+    pub hardening: Hardening,
+}
+
+/// Whether any cookie of the app is bound to ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binds {
+    /// None is.
+    #[default]
+    Nothing,
+    /// Some are.
+    Some,
+}
+
+/// Where subjects log in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Method and path.
+    pub route: RoutePattern,
+    /// What a successful one looks like.
+    pub success: Success,
+    /// Where its subject is named.
+    pub subject: SubjectSource,
+}
+
+/// What a successful login looks like: all of it must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Success {
+    /// One of these; empty: any below 400.
+    pub status: Vec<StatusCode>,
+    /// `Location` is a path that none of these matches.
+    pub location_not: Vec<PathPattern>,
+    /// `Location` is a path that one of these matches; empty: any, or none.
+    pub location: Vec<PathPattern>,
+    /// The answer sets a cookie of this name.
+    pub sets_cookie: Option<CookiePattern>,
+}
+
+/// Where a login request names its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectSource {
+    /// In a field of the form.
+    Form(Box<str>),
+    /// At a JSON pointer (RFC 6901) of the body.
+    Json(Box<str>),
+    /// In a request header.
+    Header(HeaderName),
+    /// Nowhere.
+    None,
+}
+
+/// Settings of a route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Method and path.
+    pub pattern: RoutePattern,
+    /// As the user wrote it: the route's name in events.
+    pub template: Arc<str>,
+    /// Its mode, below the ceiling.
+    pub mode: Mode,
+    /// A shorter idle timeout.
+    pub idle: Option<Duration>,
+    /// A shorter absolute timeout.
+    pub absolute: Option<Duration>,
+    /// How recent the authentication must be.
+    pub fresh: Option<Duration>,
+    /// Whether less risk suffices for a quarantine: password, payment, administration.
+    pub sensitivity: Sensitivity,
+    /// Whether its requests are counted by a limit of their own.
+    pub limit: Limited,
+    /// What a failing store means here.
+    pub on_outage: Option<OnOutage>,
+    /// Whether requests here are real use.
+    pub use_: Use,
+}
+
+/// Whether a route has a limit of its own; the limit itself stands in the table of limits, at the route's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limited {
+    /// It has none.
+    #[default]
+    No,
+    /// It has one.
+    Yes,
+}
+
+/// Whether a request keeps its session alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Use {
+    /// It does, if the request looks like real use.
+    #[default]
+    Real,
+    /// It never does: polling.
+    Passive,
+}
+
+/// What a failing store means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutage {
+    /// No request with a session is served.
+    #[default]
+    Deny,
+    /// Requests are served as a stranger's.
+    Anonymous,
+}
+
+/// Where paths that can be read in two ways are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathCheck {
+    /// Where one of the readings is a protected route.
+    #[default]
+    Protected,
+    /// Everywhere.
+    Everywhere,
+}
+
+impl Policy {
+    /// The settings of a route: the first whose pattern matches the canonical path.
+    pub fn route(&self, method: &Method, path: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.pattern.matches(method, path))
+    }
+
+    /// The login that a request attempts.
+    pub fn login(&self, method: &Method, path: &str) -> Option<&Login> {
+        self.logins.iter().find(|login| login.route.matches(method, path))
+    }
+
+    /// Whether a request asks to log out.
+    pub fn is_logout(&self, method: &Method, path: &str) -> bool {
+        self.logouts.iter().any(|route| route.matches(method, path))
+    }
+
+    /// Whether something depends on knowing that a request goes here.
+    pub fn protects(&self, method: &Method, path: &str) -> bool {
+        self.login(method, path).is_some()
+            || self.is_logout(method, path)
+            || self.route(method, path).is_some_and(Route::is_protected)
+    }
+
+    /// Whether there is anything that depends on knowing where a request goes.
+    pub fn protects_anything(&self) -> bool {
+        !self.logins.is_empty() || !self.logouts.is_empty() || self.routes.iter().any(Route::is_protected)
+    }
+
+    /// The mode that governs verdicts on a route.
+    pub fn mode_on(&self, route: Option<&Route>) -> Mode {
+        let route = route.map_or(Mode::Enforce, |route| route.mode);
+        let all = if self.enforcement == Enforcement::ReportOnly { Mode::Observe } else { Mode::Enforce };
+        self.mode.min(route).min(all)
+    }
+
+    /// The deadlines on a route.
+    pub fn deadlines_on(&self, route: Option<&Route>) -> Deadlines {
+        let general = self.session.deadlines;
+        let shorter = |special: Option<Duration>, general: Duration| special.map_or(general, |s| s.min(general));
+        Deadlines {
+            idle: shorter(route.and_then(|route| route.idle), general.idle),
+            absolute: shorter(route.and_then(|route| route.absolute), general.absolute),
+        }
+    }
+
+    /// What a failing store means on a route.
+    pub fn outage_on(&self, route: Option<&Route>) -> OnOutage {
+        route.and_then(|route| route.on_outage).unwrap_or(self.on_outage)
+    }
+
+    /// What the evidence asks for.
+    ///
+    /// `risk` is the score after decay, this request's points included. Evidence from the network alone never ends a
+    /// session: addresses change for honest reasons every day.
+    pub fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
+        let level = self.scoring.thresholds.level(evidence.risk, evidence.sensitivity);
+        if evidence.signals.is_empty() && level == Level::Calm {
+            return Verdict::default();
+        }
+        let by_points = match level {
+            Level::Terminate if only_network(evidence.signals) => Action::Quarantine,
+            Level::Terminate => Action::Terminate,
+            Level::Quarantine => Action::Quarantine,
+            Level::Rotate => Action::Rotate,
+            Level::Observe => Action::Observe,
+            Level::Calm => Action::Allow,
+        };
+        let forked = evidence.signals.iter().any(|signal| signal.kind == SignalKind::IdFork);
+        let by_fork = match (forked, evidence.forks) {
+            (false, _) => Action::Allow,
+            (true, 0 | 1) => Action::Quarantine,
+            (true, _) => Action::Terminate,
+        };
+        let mut verdict = Verdict { action: by_points.max(by_fork), ..Verdict::default() };
+        verdict.risk = as_number(evidence.risk);
+        for signal in evidence.signals {
+            let reason = Reason::new(Text::of(signal.kind.name()), as_number(signal.points));
+            verdict.add(reason.changed(signal.before.clone(), signal.after.clone()));
+        }
+        verdict
+    }
+}
+
+fn only_network(signals: &[Signal]) -> bool {
+    signals.iter().all(|signal| signal.kind.name().starts_with("network."))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "points end at 500.00, far below where a float is no longer exact")]
+fn as_number(points: Points) -> f32 {
+    points.as_hundredths() as f32 / 100.0
+}
+
+impl Route {
+    /// Whether it asks for more than the general settings do.
+    pub fn is_protected(&self) -> bool {
+        self.fresh.is_some()
+            || self.sensitivity == Sensitivity::Sensitive
+            || self.idle.is_some()
+            || self.absolute.is_some()
+            || self.limit == Limited::Yes
+    }
+}
+
+/// What [`Policy::judge`] looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Signals that this request raised.
+    pub signals: &'a [Signal],
+    /// Points after decay, these signals included.
+    pub risk: Points,
+    /// Forks of the session so far, this one included.
+    pub forks: u8,
+    /// Of the route.
+    pub sensitivity: Sensitivity,
+}

@@ -1,1 +1,324 @@
 //! Signals and the detectors that raise them.
+//!
+//! A [`Detector`] looks at a [`Scene`] and may raise a [`Signal`]; it has no state and can not fail. [`assess`] runs the list
+//! of them and adds up the risk. What to do about it is for rules to say. A request that looks like one before it, with the
+//! newest tag, runs none of them: it costs a few comparisons and no allocation.
+
+mod drift;
+mod fixation;
+mod fork;
+mod guessing;
+mod place;
+mod protocol;
+mod replay;
+mod weights;
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+use crate::fingerprint::Fingerprint;
+use crate::fingerprint::drift::Drift;
+use crate::history::{Contexts, Holding, Match, Points, Visit};
+
+pub use protocol::{CookieFinding, CookieFindings};
+pub use weights::{Level, Scoring, Sensitivity, Thresholds, Weights};
+
+/// To whom the points of a signal stick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The context of the request: a device on a network.
+    Context,
+    /// The whole session: the evidence does not tell its holders apart.
+    Session,
+    /// This request alone: there may be no session, or not one that could be blamed.
+    Request,
+}
+
+macro_rules! signal_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $scope:ident;)+) => {
+        /// What was seen. The names are stable: rules, events and metrics use them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum SignalKind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl SignalKind {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+
+            /// The stable name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+
+            /// To whom its points stick.
+            pub const fn scope(self) -> Scope {
+                match self {
+                    $(Self::$kind => Scope::$scope,)+
+                }
+            }
+        }
+    };
+}
+
+signal_kinds! {
+    /// Another program.
+    DeviceFamily = "device.family", Context;
+    /// Another system.
+    DeviceOs = "device.os", Context;
+    /// The same browser asks for desktop pages, or stopped doing so.
+    DeviceDesktopSite = "device.desktop_site", Context;
+    /// Another version.
+    DeviceVersion = "device.version", Context;
+    /// Other languages.
+    DeviceLanguage = "device.language", Context;
+    /// Client hints that contradict a user agent which stayed.
+    DeviceHints = "device.hints", Context;
+    /// Another autonomous system.
+    NetworkAsn = "network.asn", Context;
+    /// Another country.
+    NetworkCountry = "network.country", Context;
+    /// Into a network of servers.
+    NetworkHosting = "network.hosting", Context;
+    /// Into a VPN or public proxy.
+    NetworkVpn = "network.vpn", Context;
+    /// Into Tor.
+    NetworkTor = "network.tor", Context;
+    /// A new device and a new network in one step.
+    Interaction = "interaction", Context;
+    /// Two devices take turns.
+    Concurrency = "concurrency", Session;
+    /// A tag that was superseded longer than the grace ago.
+    IdStale = "id.stale", Context;
+    /// Two stale tags in turn: two live cookie jars.
+    IdFork = "id.fork", Session;
+    /// A tag that no key of ours signed.
+    IdForged = "id.forged", Request;
+    /// A session id that was never issued, or is long gone.
+    IdNeverIssued = "id.never_issued", Request;
+    /// An app cookie that a shield should have kept from the client.
+    IdPlanted = "id.planted", Request;
+    /// Many wrong ids from one client.
+    IdGuessing = "id.guessing", Request;
+    /// A `Cookie` header that no browser sends.
+    ProtocolCookie = "protocol.cookie", Request;
+}
+
+/// A small text for events: a name, a number.
+pub type Text = Cow<'static, str>;
+
+/// Something that was seen, and what it is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// What.
+    pub kind: SignalKind,
+    /// How much.
+    pub points: Points,
+    /// How it was before; may be empty.
+    pub before: Text,
+    /// How it is now. Never an id, a cookie value or an address.
+    pub after: Text,
+}
+
+impl Signal {
+    /// A signal, unless it is worth nothing: a weight of zero turns it off.
+    pub fn worth(kind: SignalKind, points: Points, before: impl Into<Text>, after: impl Into<Text>) -> Option<Self> {
+        (points > Points::ZERO).then(|| Self { kind, points, before: before.into(), after: after.into() })
+    }
+}
+
+/// The signals of one request.
+pub type Signals = SmallVec<[Signal; 4]>;
+
+/// What the id and tag of a request say about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdEvidence {
+    /// Nothing: no cookie, or the head, a successor, or a tag within its grace.
+    #[default]
+    None,
+    /// A superseded tag after its grace.
+    Stale {
+        /// When one was shown before.
+        previous: Option<Timestamp>,
+    },
+    /// A stale tag that differs from the last one.
+    Fork {
+        /// When a stale tag was shown before.
+        previous: Option<Timestamp>,
+        /// Forks of this session within a day, this one not counted.
+        earlier: u32,
+    },
+    /// A tag that was never issued for this id.
+    Forged,
+    /// An id that no session has.
+    NeverIssued,
+}
+
+/// An app cookie that a shield should have kept from the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// There was none.
+    #[default]
+    No,
+    /// The client sent one.
+    Sent,
+    /// The client sent one with a request that logs in.
+    AtLogin,
+}
+
+/// How often a client was wrong lately (within ten minutes, say).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ids that no session has. Honest after a store was lost.
+    pub unknown: u32,
+    /// Cookies of ours that have not the form of one.
+    pub malformed: u32,
+    /// Tags that no key of ours signed.
+    pub forged: u32,
+}
+
+/// Everything that detectors may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct DetectorInput<'a> {
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Its client.
+    pub fingerprint: &'a Fingerprint,
+    /// The past of its session; empty if it has none.
+    pub contexts: &'a Contexts,
+    /// What its id and tag say.
+    pub id: IdEvidence,
+    /// An app cookie that should not be there.
+    pub planted: Planted,
+    /// What is wrong with its `Cookie` header.
+    pub cookies: CookieFindings,
+    /// How often its client was wrong lately.
+    pub counts: Counts,
+}
+
+impl<'a> DetectorInput<'a> {
+    /// A request with nothing odd about its cookies.
+    pub fn new(now: Timestamp, fingerprint: &'a Fingerprint, contexts: &'a Contexts) -> Self {
+        Self {
+            now,
+            fingerprint,
+            contexts,
+            id: IdEvidence::None,
+            planted: Planted::No,
+            cookies: CookieFindings::default(),
+            counts: Counts::default(),
+        }
+    }
+}
+
+/// What is new about a request, against the nearest known context.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// What is given.
+    pub input: &'a DetectorInput<'a>,
+    /// What evidence is worth.
+    pub weights: &'a Weights,
+    /// The nearest known context.
+    pub bound: Option<&'a Fingerprint>,
+    /// How far it is.
+    pub drift: Drift,
+}
+
+impl Scene<'_> {
+    /// Whether there is nothing that any detector could raise a signal for.
+    fn is_quiet(&self) -> bool {
+        let DetectorInput { id, planted, cookies, counts, .. } = self.input;
+        self.drift.is_none()
+            && *id == IdEvidence::None
+            && *planted == Planted::No
+            && cookies.is_empty()
+            && *counts == Counts::default()
+            && self.input.contexts.interleaving(self.input.fingerprint, self.input.now).is_none()
+    }
+}
+
+/// Looks at a scene. Total: what it can not judge it says nothing about.
+pub type Detector = fn(&Scene<'_>) -> Option<Signal>;
+
+/// The detectors in the order in which their signals are told.
+pub const DETECTORS: &[Detector] = &[
+    drift::family,
+    drift::system,
+    drift::version,
+    drift::language,
+    drift::hints,
+    place::asn,
+    place::country,
+    place::kind,
+    drift::interaction,
+    fork::concurrency,
+    replay::stale,
+    fork::fork,
+    fixation::forged,
+    fixation::never_issued,
+    fixation::planted,
+    guessing::guessing,
+    protocol::cookies,
+];
+
+/// What was found out about a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assessment {
+    /// What was seen.
+    pub signals: Signals,
+    /// The nearest known context.
+    pub found: Option<Match>,
+    /// The risk it came under: what was left of earlier points.
+    pub before: Points,
+    /// The risk now.
+    pub risk: Points,
+}
+
+impl Assessment {
+    /// The request as something to remember with [`Contexts::note`], if it is let through.
+    pub fn visit(&self, input: &DetectorInput<'_>, scoring: &Scoring, holding: Holding) -> Visit {
+        Visit {
+            now: input.now,
+            fingerprint: *input.fingerprint,
+            holding,
+            context_points: self.points(Scope::Context),
+            session_points: self.points(Scope::Session),
+            half_life: scoring.half_life,
+        }
+    }
+
+    fn points(&self, scope: Scope) -> Points {
+        self.signals.iter().filter(|signal| signal.kind.scope() == scope).map(|signal| signal.points).sum()
+    }
+}
+
+/// Looks at a request with all detectors. Pure.
+pub fn assess(input: &DetectorInput<'_>, scoring: &Scoring) -> Assessment {
+    assess_with(input, scoring, DETECTORS)
+}
+
+/// Looks at a request with these detectors. Those beyond [`DETECTORS`] may look at the scene only: when there is nothing
+/// new in it, none is asked.
+pub fn assess_with(input: &DetectorInput<'_>, scoring: &Scoring, detectors: &[Detector]) -> Assessment {
+    let found = input.contexts.best_match(input.fingerprint);
+    let before = input.contexts.risk(found.as_ref(), input.fingerprint, input.now, scoring.half_life);
+    let bound = found.and_then(|found| input.contexts.known().get(found.index)).map(|context| &context.fingerprint);
+    let drift = found.map(|found| found.drift).unwrap_or_default();
+    let scene = Scene { input, weights: &scoring.weights, bound, drift };
+    if scene.is_quiet() {
+        return Assessment { signals: Signals::new(), found, before, risk: before };
+    }
+    let signals: Signals = detectors.iter().filter_map(|detect| detect(&scene)).collect();
+    let new: Points = signals.iter().map(|signal| signal.points).sum();
+    Assessment { signals, found, before, risk: before.plus(new) }
+}
+
+#[cfg(test)]
+mod stories;
+
+#[cfg(test)]
+mod tests;

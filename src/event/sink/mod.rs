@@ -1,1 +1,153 @@
 //! Where event lines go.
+//!
+//! A sink runs on the writer's thread alone, so it may block: the queue then fills and drops are counted, but no request
+//! waits.
+
+mod collector;
+mod file;
+mod stream;
+
+use std::io::{self, Write};
+
+pub use collector::Collector;
+pub use file::{FILE_MODE, FileSink, ReopenHandle};
+pub use stream::StreamSink;
+
+use super::encode::Encoder;
+use super::{Record, Severity};
+
+/// Somewhere that records are written to.
+pub trait Sink: Send {
+    /// What it is called in messages: `stdout`, `file`.
+    fn name(&self) -> &str;
+
+    /// The mildest severity it wants.
+    fn min(&self) -> Severity {
+        Severity::Info
+    }
+
+    /// Takes one record; it may keep it back until [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// When it could not be written. It is then lost to this sink, and the writer says so once.
+    fn take(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Writes out what it kept back: called after each batch.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// Bytes of lines that are gathered before they are written.
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Lines on their way to something that takes bytes.
+#[derive(Debug)]
+struct Lines {
+    encoder: Encoder,
+    min: Severity,
+    buffer: Vec<u8>,
+    /// The last write ended inside a line.
+    torn: bool,
+}
+
+impl Lines {
+    fn new(encoder: Encoder) -> Self {
+        Self { encoder, min: Severity::Info, buffer: Vec::new(), torn: false }
+    }
+
+    /// Adds a line, and says whether it is time to write.
+    fn add(&mut self, record: &Record) -> Fill {
+        self.encoder.encode(record, &mut self.buffer);
+        if self.buffer.len() >= BUFFER_BYTES_MAX { Fill::Full } else { Fill::Room }
+    }
+
+    /// Writes all lines. What could not be written is given up: a sink that is stuck must not grow.
+    fn pour(&mut self, to: &mut dyn Write) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return to.flush();
+        }
+        if self.torn {
+            // So that the next line is whole, whatever became of the last.
+            self.buffer.insert(0, b'\n');
+        }
+        let (written, result) = write_counted(to, &self.buffer);
+        if written > 0 {
+            self.torn = self.buffer.get(written - 1) != Some(&b'\n');
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_MAX * 2);
+        result.and_then(|()| to.flush())
+    }
+}
+
+enum Fill {
+    Room,
+    Full,
+}
+
+/// Like `write_all`, and tells how far it came.
+fn write_counted(to: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match to.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::Scene;
+    use crate::event::kinds::GuardStopped;
+
+    /// A disk that has room for so many bytes.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room).min(7);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.bytes.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_torn_by_a_full_disk_does_not_spoil_the_next_one() {
+        let mut lines = Lines::new(Encoder::default());
+        let record = Record::new(Timestamp::EPOCH, Scene::default(), GuardStopped {}.into());
+        let mut disk = Disk { bytes: Vec::new(), room: 30 };
+        lines.add(&record);
+        assert_eq!(lines.pour(&mut disk).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(lines.buffer.is_empty());
+        lines.add(&record);
+        assert!(lines.pour(&mut disk).is_err());
+        disk.room = usize::MAX;
+        for _ in 0..2 {
+            lines.add(&record);
+            lines.pour(&mut disk).unwrap();
+        }
+        let text = String::from_utf8(disk.bytes).unwrap();
+        let whole: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).collect();
+        assert_eq!(whole, [false, true, true]);
+        assert!(text.ends_with('\n'));
+    }
+}

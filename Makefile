@@ -1,0 +1,52 @@
+# What a developer types. Everything works from a fresh clone on Debian with nothing but Rust; see CONTRIBUTING.md.
+
+CARGO   ?= cargo
+# Small enough to build quickly, optimised enough to run quickly; release and bench alone use link-time optimisation.
+PROFILE := --profile ci --locked
+DENY    := -- -D warnings
+# A test may slice a string as it may index: at worst it fails. Clippy has a setting for the one and none for the other.
+SECONDS_PER_TARGET ?= 60
+
+.PHONY: help install demo test lint bench fuzz docs soak
+
+help:
+	@echo "make demo    a weak sample app, and the same app with the guard in front"
+	@echo "make test    install what the tests need, then run all of them with nothing skipped"
+	@echo "make lint    format, clippy, docs, dependency rules"
+	@echo "make bench   hot path and proxy benchmarks (installs nginx, haproxy, wrk)"
+	@echo "make fuzz    every fuzz target for SECONDS_PER_TARGET=60 seconds"
+	@echo "make docs    the manual, in target/doc"
+	@echo "make soak    the long sizes of the tests: hours, not for CI"
+
+install:
+	tests/install
+
+demo:
+	$(CARGO) run --release --locked -- demo
+
+test: install
+	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE)
+
+lint:
+	@tests/components
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(PROFILE) $(DENY)
+	$(CARGO) clippy $(PROFILE) --all-targets $(DENY)
+	$(CARGO) clippy $(PROFILE) --lib --no-default-features --features layer $(DENY)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
+	else echo "lint: cargo-deny is not installed; licences and advisories were not checked (cargo install cargo-deny)"; fi
+
+bench:
+	tests/install bench
+	$(CARGO) bench --locked
+
+fuzz:
+	tests/fuzz/run $(SECONDS_PER_TARGET)
+
+docs:
+	$(CARGO) doc --no-deps --locked
+
+# The same tests, with the sizes that decisions call soak: PORTCULLIS_TEST_SIZE is read where a test has two sizes.
+soak: install
+	PORTCULLIS_TEST_ALL=1 PORTCULLIS_TEST_SIZE=soak $(CARGO) test --release --locked -- --nocapture

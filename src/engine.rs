@@ -1,1 +1,0 @@
-//! The guard: admit a request, settle its response.

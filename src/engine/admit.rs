@@ -1,0 +1,424 @@
+//! The request half: recognise, judge, prepare the request for the app.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+
+use super::recognise::{Before, Found, Judged, Scope};
+use super::subject::{self, Named, Peeked};
+use super::{
+    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Refusal,
+    RefusalKind, RequestKind,
+};
+use crate::clock::Timestamp;
+use crate::connection::Scheme;
+use crate::enforce::{self, Plan, Serve};
+use crate::event::field::Cause;
+use crate::event::{self, ClientText};
+use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
+use crate::facts::readings::{Readings, readings};
+use crate::facts::route::{CanonicalPath, canonical_path};
+use crate::fingerprint::Fingerprint;
+use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
+use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
+use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
+use crate::session::id::Presented;
+use crate::session::jar::SiteContext;
+use crate::session::record::State;
+use crate::signal::Sensitivity;
+use crate::store::Store;
+use crate::verdict::{Action, Mode, Text, Verdict};
+
+/// A request while it is looked at: everything that is known of it, borrowed.
+pub(super) struct Request<'r> {
+    pub now: Timestamp,
+    pub policy: Arc<Policy>,
+    pub client: Client,
+    pub parts: &'r http::request::Parts,
+    pub path: CanonicalPath<'r>,
+    pub route: Option<usize>,
+    pub fingerprint: Fingerprint,
+    pub kind: RequestKind,
+    pub site: SiteContext,
+    activity: Activity,
+}
+
+impl Request<'_> {
+    /// The settings of its route.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.policy.routes.get(self.route?)
+    }
+
+    /// The mode that governs verdicts on it.
+    pub(super) fn mode(&self) -> Mode {
+        self.policy.mode_on(self.route())
+    }
+
+    /// Whether it keeps its session alive.
+    pub(super) fn is_use(&self) -> bool {
+        self.activity == Activity::Active && self.route().is_none_or(|route| route.use_ == Use::Real)
+    }
+
+    /// How much its route is worth to a thief.
+    pub(super) fn sensitivity(&self) -> Sensitivity {
+        self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
+    }
+}
+
+impl<S: Store> Guard<S> {
+    /// The request half. Changes the request's headers to those the app is to see, or gives the answer itself.
+    ///
+    /// `body` is what [`peek`](Self::peek) asked for.
+    pub async fn admit(
+        &self,
+        client: Client,
+        parts: &mut http::request::Parts,
+        body: Option<Peeked<'_>>,
+    ) -> Decision {
+        let policy = self.policy.load_full();
+        let now = self.clock.now();
+        let prepared = {
+            let request = self.look(policy, now, client, parts);
+            match self.decide(&request, body).await {
+                Ok(decided) => self.prepare(request, decided),
+                Err(refusal) => return Decision::Answer(refusal),
+            }
+        };
+        prepared.rewrite.put(&mut parts.headers);
+        Decision::Forward(prepared.admission)
+    }
+
+    fn look<'r>(&self, policy: Arc<Policy>, now: Timestamp, client: Client, parts: &'r http::request::Parts) -> Request<'r> {
+        let path = canonical_path(parts.uri.path());
+        let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
+        let places = self.places.load();
+        let fingerprint = Fingerprint::observe(&parts.headers, client.ip, places.find(client.ip), &self.agents);
+        let metadata = FetchMetadata::of(&parts.headers);
+        let fetch = if parts.headers.contains_key(http::header::UPGRADE) {
+            Fetch::Upgrade
+        } else if metadata.speculation != Speculation::No {
+            Fetch::Prefetch
+        } else {
+            Fetch::Ordinary
+        };
+        let kind = RequestKind { navigation: headers::navigation(&parts.method, &parts.headers, &metadata), fetch };
+        let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
+        let activity = headers::activity(&parts.method, &metadata);
+        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity }
+    }
+
+    /// Everything that may refuse the request, in the order of what it costs.
+    async fn decide<'r>(&self, request: &Request<'r>, body: Option<Peeked<'_>>) -> Result<Decided<'r>, Refusal> {
+        self.check_path(request)?;
+        self.check_rates(request)?;
+        let mut scan = cookie::scan(&request.parts.headers, &request.policy.cookies.names);
+        self.tell_findings(request, &scan);
+        let presented = self.presented(request, &scan)?;
+        let found = match presented {
+            Some(presented) => self.recognise(request, presented).await,
+            None => Found::Fresh,
+        };
+        let (holder, plan, verdict) = self.act(request, found).await?;
+        self.check_session_rate(request, &holder)?;
+        let login = self.check_login(request, &holder, body)?;
+        let leftovers = self.leftovers(request, &scan, &holder).await;
+        self.check_bound(request, &mut scan, &holder);
+        Ok(Decided { scan, holder, plan, verdict, login, leftovers })
+    }
+
+    /// Refuses a path that an app could read in another way than we do, where that matters.
+    fn check_path(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let Some(trick) = request.path.hostile else { return Ok(()) };
+        let policy = &request.policy;
+        let method = &request.parts.method;
+        let matters = match policy.path_check {
+            PathCheck::Everywhere => true,
+            PathCheck::Protected => {
+                policy.protects(method, &request.path.path)
+                    || match readings(request.parts.uri.path(), trick) {
+                        Readings::These(all) => all.iter().any(|path| policy.protects(method, path)),
+                        Readings::Any => policy.protects_anything(),
+                    }
+            }
+        };
+        if !matters {
+            return Ok(());
+        }
+        self.tell(request, None, event::HttpMalformed { fault: trick.as_str() });
+        Err(Refusal::new(StatusCode::BAD_REQUEST, RefusalKind::AmbiguousPath))
+    }
+
+    /// The limits that need nothing but the address and the route.
+    fn check_rates(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let limits = self.limits.load();
+        let counted = limits.request(request.client.ip, request.now).and_then(|()| {
+            let route = request.route.filter(|_| request.route().is_some_and(|route| route.limit == Limited::Yes));
+            route.map_or(Ok(()), |route| limits.route(route, request.client.ip, request.now))
+        });
+        self.limited(request, counted, ByClient::Yes)
+    }
+
+    fn check_session_rate(&self, request: &Request<'_>, holder: &Holder) -> Result<(), Refusal> {
+        let (Holder::Session(known) | Holder::Quarantined(known)) = holder else { return Ok(()) };
+        let limits = self.limits.load();
+        let subject = known.record.subject.as_deref().map_or(Ok(()), |subject| limits.subject(subject, request.now));
+        self.limited(request, limits.session(&known.digest, request.now).and(subject), ByClient::No)
+    }
+
+    fn limited(
+        &self,
+        request: &Request<'_>,
+        counted: Result<(), limit::Refusal>,
+        by_client: ByClient,
+    ) -> Result<(), Refusal> {
+        let Err(limited) = counted else { return Ok(()) };
+        let report_only = request.policy.enforcement == Enforcement::ReportOnly
+            || (by_client == ByClient::Yes && request.client.standing == ClientStanding::LooksLikeProxy);
+        self.tell_limited(request, &limited, if report_only { Mode::Observe } else { Mode::Enforce });
+        if report_only { Ok(()) } else { Err(Refusal::throttled(&limited)) }
+    }
+
+    /// The one cookie of ours that the client showed, if it can be ours. Guessing is slowed down here.
+    fn presented(&self, request: &Request<'_>, scan: &Scan<'_>) -> Result<Option<Presented>, Refusal> {
+        let value = match scan.guard() {
+            GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
+            GuardSeen::Once(value) => value,
+        };
+        match Presented::parse(value) {
+            Some(presented) => Ok(Some(presented)),
+            None => {
+                self.tell(request, None, event::CookieTampered { fault: "not the form of an id and a tag" });
+                self.count_guess(request).map(|()| None)
+            }
+        }
+    }
+
+    /// Counts an id that was never issued. Who shows too many is slowed down.
+    fn count_guess(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        self.limited(request, self.limits.load().guess(request.client.ip, request.now), ByClient::Yes)
+    }
+
+    /// From what was found to whose name the app is called in.
+    async fn act(&self, request: &Request<'_>, found: Found) -> Result<(Holder, Plan, Verdict), Refusal> {
+        let (known, judged) = match found {
+            Found::Known(known, judged) => (known, judged),
+            Found::Fresh | Found::Ended => return Ok((Holder::Stranger, Plan::stranger(), Verdict::default())),
+            Found::Unknown => {
+                self.count_guess(request)?;
+                return Ok((Holder::Stranger, Plan::stranger(), Verdict::default()));
+            }
+            Found::Replaced => return Ok((Holder::Nobody, Plan::stranger(), Verdict::default())),
+            Found::Outage(error) => {
+                self.tell_outage(request, &error);
+                return match request.policy.outage_on(request.route()) {
+                    OnOutage::Deny => Err(Refusal::outage()),
+                    OnOutage::Anonymous => Ok((Holder::Nobody, Plan::stranger(), Verdict::default())),
+                };
+            }
+        };
+        let judged = self.gate(request, &known, judged);
+        let plan = enforce::plan(judged.verdict.action, request.mode(), known.standing);
+        self.tell_verdict(request, &known.record, &judged);
+        match plan.serve {
+            Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
+            Serve::Quarantined => {
+                self.quarantine(request, &known, &judged).await;
+                Ok((Holder::Quarantined(known), plan, judged.verdict))
+            }
+            Serve::Ended => {
+                self.end(request, &known, judged.cause).await.map_err(|error| {
+                    self.tell_outage(request, &error);
+                    Refusal::outage()
+                })?;
+                Ok((Holder::Stranger, plan, judged.verdict))
+            }
+            Serve::Throttled => Err(Refusal::throttled(&THROTTLED)),
+            Serve::Challenged => Err(self.challenge(request)),
+            Serve::Denied => Err(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::Denied)),
+        }
+    }
+
+    /// Deadlines of the route and the states of the session that ask for a new login. They hold in every mode.
+    fn gate(&self, request: &Request<'_>, known: &Known, judged: Judged) -> Judged {
+        let mut judged = judged;
+        if request.mode() != Mode::Enforce {
+            return judged;
+        }
+        let record = &known.record;
+        if let State::Quarantined { .. } = record.state {
+            judged.strengthen(Action::Quarantine, "session.quarantined");
+            return Judged { scope: Scope::Everybody, before: Before::Quarantined, ..judged };
+        }
+        if let Some(route) = request.route().filter(|_| record.is_authenticated()) {
+            let stale = route.fresh.is_some_and(|within| !crate::session::expiry::is_fresh(record, within, request.now));
+            let deadlines = request.policy.deadlines_on(Some(route));
+            let late = crate::session::expiry::ended(record, &deadlines, request.now).is_some();
+            if stale || late {
+                judged.strengthen(Action::Quarantine, if stale { "session.not_fresh" } else { "session.idle_on_route" });
+                judged.cause = Cause::Freshness;
+            }
+        }
+        judged
+    }
+
+    /// Commits a quarantine that moves everybody; one that moves this client stands in its context already.
+    async fn quarantine(&self, request: &Request<'_>, known: &Known, judged: &Judged) {
+        if judged.before == Before::Quarantined || judged.scope == Scope::Client {
+            return;
+        }
+        let quarantined = self.change(known, &request.policy, |record| {
+            record.state = State::Quarantined { since: request.now };
+        });
+        if let Err(error) = quarantined.await {
+            self.tell_outage(request, &error);
+        }
+    }
+
+    /// 401 for programs; for a person the login page, if the policy knows one.
+    fn challenge(&self, request: &Request<'_>) -> Refusal {
+        let login = request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
+        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str)) {
+            let mut refusal = Refusal::new(StatusCode::SEE_OTHER, RefusalKind::Challenge);
+            refusal.headers.insert(LOCATION, location);
+            return refusal;
+        }
+        let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, RefusalKind::Challenge);
+        refusal.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session realm=\"login\""));
+        refusal
+    }
+
+    /// Whether a login is attempted, by whom, and whether it may be tried now.
+    fn check_login(
+        &self,
+        request: &Request<'_>,
+        holder: &Holder,
+        body: Option<Peeked<'_>>,
+    ) -> Result<Option<Attempt>, Refusal> {
+        let method = &request.parts.method;
+        let found = request.policy.logins.iter().enumerate().find(|(_, l)| l.route.matches(method, &request.path.path));
+        let Some((at, login)) = found else { return Ok(None) };
+        let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
+        if named == Named::Ambiguous {
+            self.tell(request, None, event::LoginSubjectUnclear { fault: "named twice, or beyond what is looked at" });
+        }
+        self.advise_transport(request);
+        let device = self.device(request, &named, holder);
+        let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject: named.subject(), device };
+        let counted = self.limits.load().login(at).map_or(Ok(()), |throttle| throttle.attempt(&attempt, request.now));
+        self.limited(request, counted, ByClient::Yes)?;
+        Ok(Some(Attempt { login: at, named, device }))
+    }
+
+    /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
+    fn advise_transport(&self, request: &Request<'_>) {
+        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if request.client.scheme == Scheme::Http
+            && !super::cookies::is_loopback(host)
+            && self.advised_transport.is_due(request.now)
+        {
+            let fix = Text::of("serve https here, or list the proxy that does in [client] trusted_proxies");
+            self.tell(request, None, event::ConfigInsecureTransport { fix });
+        }
+    }
+
+    /// Whether the named subject has used this client before: by the session it shows, or by an earlier login.
+    fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
+        let Some(subject) = named.subject() else { return Device::Unknown };
+        match holder {
+            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
+                Device::Known(DeviceKey(known.digest.spread()))
+            }
+            _ => {
+                let looks = looks(request.client.ip, &request.fingerprint);
+                self.devices.find(subject, &looks, request.now).map_or(Device::Unknown, Device::Known)
+            }
+        }
+    }
+
+    /// Remembers the client of a login that succeeded.
+    pub(super) fn remember_device(&self, admission: &Admission, attempt: &Attempt) {
+        if let Some(subject) = attempt.named.subject() {
+            self.devices.remember(subject, &looks(admission.ask.client.ip, &admission.fingerprint), admission.now);
+        }
+    }
+
+    fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
+        for finding in scan.findings().iter() {
+            let fault = finding.as_str();
+            match finding {
+                CookieFinding::Duplicate | CookieFinding::DuplicateBound => {
+                    self.tell(request, None, event::CookieDuplicate { count: 2 });
+                }
+                CookieFinding::LookAlike | CookieFinding::ShieldLookAlike => {
+                    self.tell(request, None, event::CookiePrefixVariant { name: ClientText::new(fault) });
+                }
+                // Told one by one, with their names.
+                CookieFinding::ShieldedSent => {}
+                _ => self.tell(request, None, event::CookieLegacySyntax { fault }),
+            }
+        }
+    }
+
+    /// Puts the request together that the app sees, and the permit for calling it.
+    fn prepare(&self, request: Request<'_>, decided: Decided<'_>) -> Prepared {
+        let Decided { scan, holder, plan, verdict, login, leftovers } = decided;
+        let rewrite = self.rewrite(&request, &scan, &holder, &verdict, &leftovers);
+        drop(scan);
+        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) { Logout::Asked } else { Logout::No };
+        let host = request.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        let ask = Asked {
+            method: request.parts.method.clone(),
+            uri: request.parts.uri.clone(),
+            host,
+            client: request.client,
+            route: request.route,
+            login,
+            logout,
+            kind: request.kind,
+            site: request.site,
+        };
+        let admission = Admission {
+            policy: request.policy,
+            now: request.now,
+            ask,
+            holder,
+            offer: plan.offer,
+            verdict,
+            fingerprint: request.fingerprint,
+            leftovers,
+        };
+        Prepared { rewrite, admission }
+    }
+}
+
+/// What a verdict of `throttle` asks a client to wait.
+const THROTTLED: limit::Refusal =
+    limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
+
+fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
+    Looks { prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
+}
+
+/// Whether a limit counts by the client's address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByClient {
+    Yes,
+    No,
+}
+
+/// What was decided about a request that will be forwarded.
+struct Decided<'r> {
+    scan: Scan<'r>,
+    holder: Holder,
+    plan: Plan,
+    verdict: Verdict,
+    login: Option<Attempt>,
+    leftovers: Vec<Leftover>,
+}
+
+struct Prepared {
+    rewrite: super::cookies::Rewrite,
+    admission: Admission,
+}

@@ -1,0 +1,94 @@
+//! Weighing the evidence: what the detectors make of a request, what the policy makes of that, and what the session
+//! remembers of it.
+
+use super::admit::Request;
+use super::recognise::{Draft, Judged, Scope, TagEvidence, edit};
+use super::{Admission, Guard};
+use crate::event::field::Cause;
+use crate::history::{Change, Contexts, Holding};
+use crate::rules::Evidence;
+use crate::session::record::Record;
+use crate::session::tag::{Dated, Standing};
+use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
+use crate::store::{Durability, Store};
+use crate::verdict::{Action, Mode};
+
+impl<S: Store> Guard<S> {
+    /// Judges the use of a session and writes into the draft what is to be remembered of it.
+    ///
+    /// A request that is held back is not remembered: its client would become known by trying long enough. In `observe`
+    /// mode nothing is, because what enforcement reads must not depend on it.
+    pub(super) fn assess(
+        &self,
+        request: &Request<'_>,
+        stored: &Record,
+        mut draft: Draft,
+        (standing, evidence): (Standing, TagEvidence),
+    ) -> (Draft, Judged) {
+        let mode = request.mode();
+        if mode == Mode::Off {
+            return (draft, Judged::default());
+        }
+        // A history that can not be read is one that never was: everything is new then, and said to be.
+        let mut contexts = Contexts::decode(&stored.history).unwrap_or_default();
+        let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
+        input.id = id_evidence(stored, evidence);
+        let scoring = &request.policy.scoring;
+        let assessment = signal::assess(&input, scoring);
+        let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
+        let verdict = request.policy.judge(&Evidence {
+            signals: &assessment.signals,
+            risk: assessment.risk,
+            forks,
+            sensitivity: request.sensitivity(),
+        });
+        let holding = match standing {
+            Standing::Head | Standing::Successor | Standing::Sibling | Standing::Ahead => Holding::Head,
+            Standing::Grace | Standing::Stale { .. } | Standing::Forged => Holding::Other,
+        };
+        let visit = assessment.visit(&input, scoring, holding);
+        if mode == Mode::Enforce && verdict.action < Action::Quarantine {
+            let durability = match contexts.note(&visit) {
+                Change::None => None,
+                Change::Seen => Some(Durability::Soon),
+                Change::Material => Some(Durability::Durable),
+            };
+            if let Some(durability) = durability {
+                edit(&mut draft, stored, durability).history = contexts.encoded();
+            }
+        }
+        let forked = evidence == TagEvidence::Fork;
+        let elsewhere = assessment.signals.iter().any(|signal| {
+            signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
+        });
+        let judged = Judged {
+            verdict,
+            scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
+            cause: if forked { Cause::Fork } else { Cause::Risk },
+            ..Judged::default()
+        };
+        (draft, judged)
+    }
+
+    /// Binds a session to the client that has just begun it or logged in.
+    pub(super) fn trust(&self, admission: &Admission, record: &mut Record) {
+        record.history = Contexts::bind(admission.fingerprint, admission.now).encoded();
+    }
+}
+
+impl Contexts {
+    fn encoded(&self) -> Box<[u8]> {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        bytes.into_boxed_slice()
+    }
+}
+
+fn id_evidence(stored: &Record, evidence: TagEvidence) -> IdEvidence {
+    let previous = stored.tags.stale().last().map(|Dated { at, .. }| *at);
+    match evidence {
+        TagEvidence::Clean => IdEvidence::None,
+        TagEvidence::Stale(_) => IdEvidence::Stale { previous },
+        TagEvidence::Fork => IdEvidence::Fork { previous, earlier: stored.forks.into() },
+    }
+}

@@ -1,0 +1,465 @@
+//! What happens to a session: it begins, gets a new id, is kept up, ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+
+use super::control::Scope;
+use super::cookies::Taken;
+use super::recognise::{Draft, edit};
+use super::settle::Outcome;
+use super::{Admission, Guard, Holder, Known, RETRIES, Refusal, RefusalKind, admit};
+use crate::clock::Timestamp;
+use crate::event::field::{AtLimit, Cause, Release, Revoker, Rotation};
+use crate::event::kinds as event;
+use crate::rules::{Enforcement, Policy};
+use crate::session::expiry;
+use crate::session::id::{Ref, SessionId};
+use crate::session::record::{EndReason, Record, State};
+use crate::session::tag::{Standing, Tag, Tags};
+use crate::store::{
+    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
+};
+use crate::verdict::Mode;
+
+/// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
+const TOUCH_SLACK: Duration = Duration::from_secs(120);
+
+/// From when on a store may remove a record.
+pub(super) fn removable_at(record: &Record, policy: &Policy) -> Timestamp {
+    expiry::deadline(record, &policy.session.deadlines).after(policy.session.touch_every + TOUCH_SLACK)
+}
+
+/// What the client is handed with the answer.
+pub(super) enum Handed {
+    /// Nothing new; a successor if one is due.
+    Nothing,
+    /// The cookie of a new id.
+    Cookie { known: Known, line: HeaderValue },
+    /// The order to forget its cookie.
+    Cleared(Ended),
+    /// Another answer than the app's.
+    Refused(Refusal),
+}
+
+/// What ended.
+pub(super) enum Ended {
+    /// Its session.
+    Session,
+}
+
+impl<S: Store> Guard<S> {
+    /// Logs the session out: it ends, in whatever state it is meanwhile.
+    pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
+        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else { return Ok(Handed::Nothing) };
+        if matches!(admission.holder, Holder::Quarantined(_)) {
+            // A stranger to the app has nobody to log out, and the owner's session is not his to end.
+            return Ok(Handed::Nothing);
+        }
+        let ending = self.ending(&admission.policy, EndReason::Logout, admission.now);
+        if let Some(record) = self.store.revoke(&known.digest, ending).await? {
+            self.streams.end(&known.digest);
+            if let Some(sign) = outcome.logout {
+                self.tell_about(admission, &record, event::SessionLogout { sign });
+            }
+        }
+        Ok(Handed::Cleared(Ended::Session))
+    }
+
+    /// Gives the session a new id, or begins one that starts with a login.
+    pub(super) async fn new_id(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+    ) -> Result<Handed, StoreError> {
+        match &admission.holder {
+            Holder::Nobody => Ok(Handed::Nothing),
+            Holder::Stranger => self.begin(admission, outcome, taken, None).await,
+            Holder::Quarantined(known) if outcome.login.is_some() => {
+                self.begin(admission, outcome, taken, Some(known)).await
+            }
+            Holder::Quarantined(_) => self.keep(admission, outcome, taken).await,
+            Holder::Session(known) => self.cycle(admission, outcome, taken, known).await,
+        }
+    }
+
+    /// A session without a change of id: its jar, its bound cookies, its end. A stranger's may begin here.
+    pub(super) async fn keep(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+    ) -> Result<Handed, StoreError> {
+        match &admission.holder {
+            Holder::Nobody => Ok(Handed::Nothing),
+            Holder::Stranger if taken.needs_session() => self.begin(admission, outcome, taken, None).await,
+            Holder::Stranger => Ok(Handed::Nothing),
+            Holder::Quarantined(known) if admission.is_page() => self.hold(admission, taken, known).await,
+            Holder::Quarantined(_) => Ok(Handed::Nothing),
+            Holder::Session(known) => {
+                self.update(admission, outcome, taken, known).await?;
+                Ok(Handed::Nothing)
+            }
+        }
+    }
+
+    /// Begins a session for a client that had none; `from` is the one it was moved away from.
+    async fn begin(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        from: Option<&Known>,
+    ) -> Result<Handed, StoreError> {
+        if outcome.login.is_none() && !self.may_begin(admission) {
+            return Ok(Handed::Nothing);
+        }
+        let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
+        let mut record = self.blank(admission, &id)?;
+        self.enter(admission, outcome, &mut record);
+        let jar = self.jar_of(None, admission, taken);
+        record.jar = self.seal(&id, &jar)?;
+        self.bind_cookies(&mut record, taken, admission.now);
+        record.removable_at = removable_at(&record, &admission.policy);
+        let limit = self.limit_for(admission, &record);
+        let created = match self.store.create(record.clone(), limit, admission.now).await? {
+            Creation::Created(created) => created,
+            // 256 random bits came twice: the generator is broken, and nothing may be issued.
+            Creation::Exists => return Err(StoreError::io("a new session id was already taken")),
+        };
+        if let Some(refused) = self.after_limit(admission, &record, created, limit) {
+            return Ok(Handed::Refused(refused));
+        }
+        if let Some(from) = from {
+            self.replace_held(admission, &record, &from.digest).await?;
+        }
+        let known = known(id, record, Standing::Head);
+        self.tell_about(admission, &known.record, event::SessionCreated {});
+        self.tell_login(admission, outcome, &known);
+        let line = self.cookie_line(admission, &known, known.record.tags.head());
+        Ok(Handed::Cookie { known, line })
+    }
+
+    /// Gives a session another id. The old one is dead at once.
+    async fn cycle(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        known: &Known,
+    ) -> Result<Handed, StoreError> {
+        let mut old = known.record.clone();
+        for _ in 0..RETRIES {
+            let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
+            let new = self.successor_record(admission, outcome, taken, (&known.id, &old), &id)?;
+            let held = self.held_from(admission, outcome, &old, new.subject.as_deref()).await?;
+            let limit = self.limit_for(admission, &new);
+            let rotate = Rotate {
+                old: &old.digest,
+                version: old.version,
+                new: new.clone(),
+                also_end: held.as_ref().map(|held| &held.digest),
+                limit,
+                now: admission.now,
+                tombstone_until: admission.now.after(admission.policy.session.tombstones),
+            };
+            match self.store.rotate(rotate).await? {
+                crate::store::Rotation::Created(created) => {
+                    if let Some(refused) = self.after_limit(admission, &new, created, limit) {
+                        return Ok(Handed::Refused(refused));
+                    }
+                    self.streams.end(&old.digest);
+                    if let Some(held) = held {
+                        self.streams.end(&held.digest);
+                        self.tell_about(admission, &held, event::SessionReleased { how: Release::Login });
+                    }
+                    let new = self::known(id, new, Standing::Head);
+                    self.tell_rotated(admission, outcome, &old, &new);
+                    let line = self.cookie_line(admission, &new, new.record.tags.head());
+                    return Ok(Handed::Cookie { known: new, line });
+                }
+                crate::store::Rotation::Conflict(current) => old = current,
+                // It ended while the app was answering, and stays ended. Its holder is a stranger from here on.
+                crate::store::Rotation::Gone => return Ok(Handed::Nothing),
+            }
+        }
+        Err(StoreError::io("a session changed too often while it was given a new id"))
+    }
+
+    /// The record under the new id, made from the old one.
+    fn successor_record(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        (old_id, old): (&SessionId, &Record),
+        id: &SessionId,
+    ) -> Result<Record, StoreError> {
+        let mut new = Record {
+            digest: id.digest(),
+            version: 0,
+            id_since: admission.now,
+            last_seen: admission.now,
+            tags: self.first_tags(id, admission.now)?,
+            forks: 0,
+            state: State::Live,
+            ..old.clone()
+        };
+        self.enter(admission, outcome, &mut new);
+        let jar = self.open(old_id, old);
+        let jar = self.jar_of(jar, admission, taken);
+        new.jar = self.seal(id, &jar)?;
+        self.bind_cookies(&mut new, taken, admission.now);
+        new.removable_at = removable_at(&new, &admission.policy);
+        Ok(new)
+    }
+
+    /// What a login, a change of rights or a wish of the app writes into the record.
+    fn enter(&self, admission: &Admission, outcome: &Outcome, record: &mut Record) {
+        if let Some(ends_at) = outcome.ends_at {
+            record.ends_at = Some(ends_at);
+        }
+        let Some(proven) = &outcome.login else { return };
+        record.authenticated_at = Some(admission.now);
+        record.ends_at = outcome.ends_at;
+        if proven.why == Rotation::Login {
+            record.subject.clone_from(&proven.subject);
+        }
+        self.trust(admission, record);
+    }
+
+    /// The session that a quarantined client was moved away from, if the one who logged in is its subject.
+    async fn held_from(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        old: &Record,
+        subject: Option<&str>,
+    ) -> Result<Option<Arc<Record>>, StoreError> {
+        let State::Held { from, since } = old.state else { return Ok(None) };
+        let late = admission.now.since(since) > admission.policy.session.quarantine_max;
+        if late || outcome.login.is_none() || subject.is_none() {
+            return Ok(None);
+        }
+        let held = self.store.load(&from).await?;
+        Ok(held.filter(|held| !held.is_ended() && held.subject.as_deref() == subject))
+    }
+
+    /// Ends the session that a quarantined client was moved away from, after it logged in again as the same subject.
+    async fn replace_held(
+        &self,
+        admission: &Admission,
+        new: &Record,
+        from: &crate::session::id::SessionDigest,
+    ) -> Result<(), StoreError> {
+        let same = match self.store.load(from).await? {
+            Some(held) => held.subject.is_some() && held.subject == new.subject,
+            None => false,
+        };
+        if !same {
+            return Ok(());
+        }
+        let ending = self.ending(&admission.policy, EndReason::Replaced, admission.now);
+        if let Some(held) = self.store.revoke(from, ending).await? {
+            self.streams.end(from);
+            self.tell_about(admission, &held, event::SessionReleased { how: Release::Login });
+        }
+        Ok(())
+    }
+
+    /// Gives a quarantined client a session of its own to log in with. The old one stays as it is.
+    async fn hold(&self, admission: &Admission, taken: &Taken, from: &Known) -> Result<Handed, StoreError> {
+        let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
+        let mut record = self.blank(admission, &id)?;
+        record.state = State::Held { from: from.digest, since: admission.now };
+        let jar = self.jar_of(None, admission, taken);
+        record.jar = self.seal(&id, &jar)?;
+        self.bind_cookies(&mut record, taken, admission.now);
+        record.removable_at = removable_at(&record, &admission.policy);
+        if matches!(self.store.create(record.clone(), None, admission.now).await?, Creation::Exists) {
+            return Err(StoreError::io("a new session id was already taken"));
+        }
+        let known = known(id, record, Standing::Head);
+        let line = self.cookie_line(admission, &known, known.record.tags.head());
+        Ok(Handed::Cookie { known, line })
+    }
+
+    /// Writes what an answer changed in its session, over whatever others wrote meanwhile.
+    async fn update(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        known: &Known,
+    ) -> Result<(), StoreError> {
+        if taken.is_nothing() && outcome.ends_at.is_none() {
+            return Ok(());
+        }
+        let mut stored = known.record.clone();
+        for _ in 0..RETRIES {
+            let mut draft: Draft = None;
+            self.update_jar(taken, (&known.id, &stored), &mut draft)?;
+            if taken.binds() {
+                self.bind_cookies(edit(&mut draft, &stored, Durability::Durable), taken, admission.now);
+            }
+            if let Some(ends_at) = outcome.ends_at {
+                edit(&mut draft, &stored, Durability::Durable).ends_at = Some(ends_at);
+            }
+            let Some((mut record, durability)) = draft else { return Ok(()) };
+            record.removable_at = removable_at(&record, &admission.policy);
+            match self.store.commit(record, durability).await? {
+                Commit::Done(_) => return Ok(()),
+                Commit::Conflict(current) => stored = current,
+                // The session ended, or goes on under another id: what this answer set belongs to nobody now.
+                Commit::Gone => return Ok(()),
+            }
+        }
+        Err(StoreError::io("a session changed too often while an answer was written into it"))
+    }
+
+    /// Changes a session's record by `change`, over whatever others write meanwhile.
+    pub(super) async fn change(
+        &self,
+        known: &Known,
+        policy: &Policy,
+        change: impl Fn(&mut Record) + Send + Sync,
+    ) -> Result<Option<Arc<Record>>, StoreError> {
+        let mut stored = known.record.clone();
+        for _ in 0..RETRIES {
+            let mut record = Record::clone(&stored);
+            change(&mut record);
+            record.removable_at = removable_at(&record, policy);
+            match self.store.commit(record, Durability::Durable).await? {
+                Commit::Done(record) => return Ok(Some(record)),
+                Commit::Conflict(current) => stored = current,
+                Commit::Gone => return Ok(None),
+            }
+        }
+        Err(StoreError::io("a session changed too often while it was written"))
+    }
+
+    /// Ends a session by decision of the guard.
+    pub(super) async fn end(
+        &self,
+        request: &admit::Request<'_>,
+        known: &Known,
+        cause: Cause,
+    ) -> Result<(), StoreError> {
+        let ending = self.ending(&request.policy, EndReason::Terminated, request.now);
+        if let Some(record) = self.store.revoke(&known.digest, ending).await? {
+            self.streams.end(&known.digest);
+            self.tell(request, Some(&record), event::SessionTerminated { why: cause });
+        }
+        Ok(())
+    }
+
+    /// Ends other sessions of the subject, as the app asked.
+    pub(super) async fn revoke_others(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        handed: &Handed,
+    ) -> Result<(), StoreError> {
+        let Some(scope) = outcome.revoke else { return Ok(()) };
+        let ((Handed::Cookie { known, .. }, _) | (_, Holder::Session(known))) = (handed, &admission.holder) else {
+            return Ok(());
+        };
+        let Some(subject) = &known.record.subject else { return Ok(()) };
+        let except = (scope == Scope::Others).then_some(&known.digest);
+        let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
+        for record in self.store.revoke_subject(subject, except, ending).await? {
+            self.streams.end(&record.digest);
+            self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+        }
+        Ok(())
+    }
+
+    /// A new record without anything in it.
+    fn blank(&self, admission: &Admission, id: &SessionId) -> Result<Record, StoreError> {
+        let mut record = Record {
+            digest: id.digest(),
+            reference: Ref::generate(&self.entropy).map_err(StoreError::io)?,
+            version: 0,
+            created_at: admission.now,
+            id_since: admission.now,
+            authenticated_at: None,
+            last_seen: admission.now,
+            ends_at: None,
+            removable_at: Timestamp::EPOCH,
+            subject: None,
+            tags: self.first_tags(id, admission.now)?,
+            forks: 0,
+            state: State::Live,
+            jar: Box::default(),
+            bound: Box::default(),
+            history: Box::default(),
+        };
+        self.trust(admission, &mut record);
+        Ok(record)
+    }
+
+    fn first_tags(&self, id: &SessionId, now: Timestamp) -> Result<Tags, StoreError> {
+        let head = Tag::mint(&self.keys.load(), id, 0, &self.entropy).map_err(StoreError::io)?;
+        Ok(Tags::new(head, now))
+    }
+
+    /// Whether a new anonymous session may begin; above the limit the page is served and nothing is stored.
+    fn may_begin(&self, admission: &Admission) -> bool {
+        match self.limits.load().anonymous_session(admission.ask.client.ip, admission.now) {
+            Ok(()) => true,
+            Err(limited) => {
+                let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
+                let mode = if report_only { Mode::Observe } else { Mode::Enforce };
+                self.tell_session_limited(admission, &limited, mode);
+                report_only
+            }
+        }
+    }
+
+    fn limit_for(&self, admission: &Admission, record: &Record) -> Option<SubjectLimit> {
+        let limit = admission.policy.session.per_subject_max?;
+        record.subject.as_ref()?;
+        let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
+        Some(if report_only { SubjectLimit { on_limit: OnLimit::Report, ..limit } } else { limit })
+    }
+
+    /// Tells what the limit of a subject did. A refusal, if it refused.
+    fn after_limit(
+        &self,
+        admission: &Admission,
+        record: &Record,
+        created: Created,
+        limit: Option<SubjectLimit>,
+    ) -> Option<Refusal> {
+        let limit = limit?;
+        let tell = |done| {
+            let told = event::SessionConcurrentLimit { limit: limit.sessions.get(), done };
+            self.tell_about(admission, record, told);
+        };
+        match created {
+            Created::Refused => {
+                tell(AtLimit::Refuse);
+                Some(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::TooManySessions))
+            }
+            Created::Done { evicted, live } => {
+                if limit.on_limit == OnLimit::Report && live > limit.sessions.get() {
+                    tell(AtLimit::Report);
+                }
+                if !evicted.is_empty() {
+                    tell(AtLimit::EvictOldest);
+                }
+                for old in evicted {
+                    self.streams.end(&old.digest);
+                    self.tell_about(admission, &old, event::SessionRevoked { by: Revoker::Limit });
+                }
+                None
+            }
+        }
+    }
+}
+
+fn known(id: SessionId, record: Record, standing: Standing) -> Known {
+    Known { digest: record.digest, id, record: Arc::new(record), standing }
+}

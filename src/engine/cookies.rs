@@ -1,0 +1,521 @@
+//! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Method, response};
+use smallvec::SmallVec;
+
+use super::admit::Request;
+use super::recognise::{Draft, edit};
+use super::{Admission, Asked, Guard, Holder, Known, Leftover};
+use crate::clock::Timestamp;
+use crate::connection::Scheme;
+use crate::event::{ClientText, kinds as event};
+use crate::facts::headers::{Navigation, SiteRelation};
+use crate::secret::{Keyring, Purpose, Secret};
+use crate::session::cookie::{
+    self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardSeen, GuardTransport, Scan, SetCookie, UpstreamCookie,
+};
+use crate::session::expiry;
+use crate::session::id::{Ref, SessionDigest, SessionId, cookie_value};
+use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarView, SiteContext};
+use crate::session::record::{BoundCookie, BoundValue, EndReason, Record, State};
+use crate::session::seal::{open_jar, seal_jar};
+use crate::session::tag::{Tag, Tags};
+use crate::store::{Creation, Durability, Store, StoreError};
+use crate::verdict::Verdict;
+
+/// How many values of a bound cookie are remembered.
+const BOUND_VALUES_MAX: usize = 8;
+/// How many bound cookies a session remembers.
+const BOUND_COOKIES_MAX: usize = 8;
+
+static REF: HeaderName = HeaderName::from_static("portcullis-ref");
+static SUBJECT: HeaderName = HeaderName::from_static("portcullis-subject");
+static RISK: HeaderName = HeaderName::from_static("portcullis-risk");
+static SIGNALS: HeaderName = HeaderName::from_static("portcullis-signals");
+static AUTHENTICATED_AT: HeaderName = HeaderName::from_static("portcullis-authenticated-at");
+
+/// What is changed about a request before the app sees it.
+pub(super) struct Rewrite {
+    cookie: UpstreamCookie,
+    identity: SmallVec<[(HeaderName, HeaderValue); 5]>,
+    credentials: Credentials,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Credentials {
+    Kept,
+    Withheld,
+}
+
+impl Rewrite {
+    /// Does it.
+    pub(super) fn put(self, headers: &mut HeaderMap) {
+        self.cookie.put(headers);
+        if self.credentials == Credentials::Withheld {
+            headers.remove(AUTHORIZATION);
+        }
+        for (name, value) in self.identity {
+            headers.insert(name, value);
+        }
+    }
+}
+
+impl<S: Store> Guard<S> {
+    /// The cookies and identity headers that the app sees.
+    pub(super) fn rewrite(
+        &self,
+        request: &Request<'_>,
+        scan: &Scan<'_>,
+        holder: &Holder,
+        verdict: &Verdict,
+        leftovers: &[Leftover],
+    ) -> Rewrite {
+        let adopted = leftovers.iter().filter_map(|leftover| match leftover {
+            Leftover::Adopt { name, value } => Some(CookiePair { name, value: value.expose() }),
+            Leftover::Expire { .. } => None,
+        });
+        let Holder::Session(known) = holder else {
+            let credentials = if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
+            return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials };
+        };
+        let mut sealed = known.record.jar.to_vec();
+        let view = self.view(&known.id, &mut sealed);
+        let cookie = match &view {
+            Some(view) => {
+                let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+                scan.upstream(view.select(context_of(request, host), request.now))
+            }
+            None => scan.upstream(std::iter::empty()),
+        };
+        Rewrite { cookie, identity: identity(&known.record, verdict), credentials: Credentials::Kept }
+    }
+
+    fn view<'a>(&self, id: &SessionId, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
+        if sealed.is_empty() {
+            return None;
+        }
+        let digest = id.digest();
+        let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
+        JarView::decode(plain).ok()
+    }
+
+    /// The jar of a session; an empty one if it has none or it can not be opened any more.
+    pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
+        let mut sealed = record.jar.to_vec();
+        self.view(id, &mut sealed).map(|view| view.to_jar())
+    }
+
+    /// The sealed form of a jar for the session of an id.
+    pub(super) fn seal(&self, id: &SessionId, jar: &Jar) -> Result<Box<[u8]>, StoreError> {
+        if jar.is_empty() {
+            return Ok(Box::default());
+        }
+        let mut plain = Vec::with_capacity(jar.encoded_len());
+        jar.encode(&mut plain);
+        let sealed = seal_jar(&self.keys.load(), &self.entropy, id.expose(), &id.digest().0, &plain);
+        zeroize::Zeroize::zeroize(&mut plain);
+        sealed.map(Vec::into_boxed_slice).map_err(StoreError::io)
+    }
+
+    /// Bound cookies pass only beside the session they were set for.
+    pub(super) fn check_bound(&self, request: &Request<'_>, scan: &mut Scan<'_>, holder: &Holder) {
+        if request.policy.cookies.binds == crate::rules::Binds::Nothing {
+            return;
+        }
+        if matches!(holder, Holder::Quarantined(_)) {
+            scan.withhold_bound();
+            return;
+        }
+        let record = match holder {
+            Holder::Session(known) => Some(&*known.record),
+            _ => None,
+        };
+        let keys = self.keys.load();
+        let foreign: SmallVec<[_; 4]> = scan
+            .bound()
+            .filter(|bound| !record.is_some_and(|record| is_bound(&keys, request, record, bound.pair)))
+            .map(|bound| (bound.index, crate::verdict::Text::from(&*String::from_utf8_lossy(bound.pair.name))))
+            .collect();
+        for (index, cookie) in foreign {
+            scan.withhold(index);
+            if record.is_some() {
+                self.tell(request, None, event::CookieBoundElsewhere { cookie });
+            } else {
+                self.tell(request, None, event::CookieMissingCompanion { cookie });
+            }
+        }
+    }
+
+    /// Remembers the values that the app gave to bound cookies.
+    pub(super) fn bind_cookies(&self, record: &mut Record, taken: &Taken, now: Timestamp) {
+        let keys = self.keys.load();
+        for (name, value) in &taken.bound {
+            let digest = bound_digest(&keys, &record.reference, name, value.expose());
+            let mut all = std::mem::take(&mut record.bound).into_vec();
+            let known = all.iter().position(|cookie| cookie.name.as_bytes() == &**name);
+            let at = known.or_else(|| {
+                (all.len() < BOUND_COOKIES_MAX).then(|| {
+                    all.push(BoundCookie { name: String::from_utf8_lossy(name).into(), values: Vec::new() });
+                    all.len() - 1
+                })
+            });
+            if let Some(cookie) = at.and_then(|at| all.get_mut(at)) {
+                cookie.replace(digest, now);
+            }
+            record.bound = all.into_boxed_slice();
+        }
+    }
+
+    /// What becomes of shielded cookies that the client itself sent.
+    pub(super) async fn leftovers(&self, request: &Request<'_>, scan: &Scan<'_>, holder: &Holder) -> Vec<Leftover> {
+        let mut leftovers = Vec::new();
+        let until = request.policy.session.adopt_until.filter(|until| request.now < *until);
+        let may_adopt = matches!((holder, scan.guard()), (Holder::Stranger, GuardSeen::Missing));
+        for sent in scan.shielded().take(BOUND_COOKIES_MAX) {
+            let name: Box<[u8]> = sent.pair.name.into();
+            let cookie = crate::verdict::Text::from(&*String::from_utf8_lossy(&name));
+            match until.filter(|_| may_adopt) {
+                Some(until) if self.adopt_once(request, sent.pair, until).await => {
+                    self.tell(request, None, event::SessionAdopted { cookie });
+                    leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) });
+                }
+                _ => {
+                    self.tell(request, None, event::CookieShielded { cookie });
+                    leftovers.push(Leftover::Expire { name });
+                }
+            }
+        }
+        leftovers
+    }
+
+    /// Whether a value is taken over now, for the first and only time: the store remembers it by a keyed digest.
+    async fn adopt_once(&self, request: &Request<'_>, pair: CookiePair<'_>, until: Timestamp) -> bool {
+        let (_, digest) = self.keys.load().mac(Purpose::Bind, &[b"adopt\0", pair.name, b"=", pair.value]);
+        let marker = Record {
+            digest: SessionDigest(digest),
+            reference: Ref([0; 16]),
+            version: 0,
+            created_at: request.now,
+            id_since: request.now,
+            authenticated_at: None,
+            last_seen: request.now,
+            ends_at: None,
+            removable_at: until.after(crate::session::tag::FORK_WINDOW),
+            subject: None,
+            tags: Tags::new(Tag::from_bytes([0; 16]), request.now),
+            forks: 0,
+            state: State::Ended { at: request.now, why: EndReason::Replaced },
+            jar: Box::default(),
+            bound: Box::default(),
+            history: Box::default(),
+        };
+        match self.store.create(marker, None, request.now).await {
+            Ok(Creation::Created(_)) => true,
+            Ok(Creation::Exists) => false,
+            Err(error) => {
+                self.tell_outage(request, &error);
+                false
+            }
+        }
+    }
+
+    /// Takes shielded cookies off an answer, notes bound ones, hardens the others.
+    pub(super) fn take_cookies(&self, admission: &Admission, response: &mut response::Parts) -> Taken {
+        let mut taken = Taken::default();
+        if !response.headers.contains_key(SET_COOKIE) {
+            return taken.with_leftovers(admission);
+        }
+        let lines: SmallVec<[HeaderValue; 8]> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();
+        response.headers.remove(SET_COOKIE);
+        for line in lines {
+            if let Some(line) = self.sort(admission, response, line, &mut taken) {
+                response.headers.append(SET_COOKIE, line);
+            }
+        }
+        self.compare(admission, &mut taken);
+        taken.with_leftovers(admission)
+    }
+
+    /// Where one `Set-Cookie` line of the app goes: into the jar, or to the client.
+    fn sort(
+        &self,
+        admission: &Admission,
+        response: &response::Parts,
+        line: HeaderValue,
+        taken: &mut Taken,
+    ) -> Option<HeaderValue> {
+        let cookies = &admission.policy.cookies;
+        let Ok(set) = SetCookie::parse(line.as_bytes()) else {
+            // A browser would ignore it too; but what it would call itself might be a shielded name.
+            return None;
+        };
+        match cookies.names.role(set.pair.name) {
+            Some(CookieRole::Guard) => {
+                self.tell_settled(admission, response.status, event::HeaderSpoofed { header: ClientText::new("set-cookie") });
+                None
+            }
+            Some(CookieRole::Shield(kind)) => {
+                if !set.http_only && !set.deletes(admission.now) {
+                    let cookie = crate::verdict::Text::from(&*String::from_utf8_lossy(set.pair.name));
+                    self.tell_settled(admission, response.status, event::ConfigScriptCookie { cookie });
+                }
+                let context = admission.ask.cookie_context(&admission.policy);
+                if let Ok(op) = JarOp::resolve(&set, &context, kind, admission.now) {
+                    taken.ops.push(op);
+                }
+                None
+            }
+            Some(CookieRole::Bind) => {
+                if !set.deletes(admission.now) && taken.bound.len() < BOUND_COOKIES_MAX {
+                    taken.bound.push((set.pair.name.into(), Secret::new(set.pair.value.to_vec())));
+                }
+                Some(cookie::harden(&line, cookies.hardening).unwrap_or(line))
+            }
+            None => Some(cookie::harden(&line, cookies.hardening).unwrap_or(line)),
+        }
+    }
+
+    /// What the answer's shielded cookies change in the jar as the request saw it.
+    fn compare(&self, admission: &Admission, taken: &mut Taken) {
+        if taken.ops.is_empty() {
+            return;
+        }
+        let mut jar = match &admission.holder {
+            Holder::Session(known) => self.open(&known.id, &known.record).unwrap_or_default(),
+            _ => Jar::new(),
+        };
+        let mut deleted = false;
+        for op in taken.ops.iter() {
+            match jar.apply(op) {
+                Ok(JarChange::Replaced(CookieKind::Id)) => taken.replaced_id = true,
+                Ok(JarChange::Deleted(_)) => deleted = true,
+                Ok(JarChange::Added(_) | JarChange::Replaced(_)) => taken.sets_value = true,
+                Ok(JarChange::Unchanged | JarChange::ExpiryOnly | JarChange::Refreshed) => {}
+                Err(full) => self.tell_full(admission, full),
+            }
+        }
+        taken.emptied = deleted && jar.is_empty();
+    }
+
+    /// The jar with what an answer, and the cookies taken over with its request, put into it.
+    pub(super) fn jar_of(&self, jar: Option<Jar>, admission: &Admission, taken: &Taken) -> Jar {
+        let mut jar = jar.unwrap_or_default();
+        let context = admission.ask.cookie_context(&admission.policy);
+        for leftover in &admission.leftovers {
+            let Leftover::Adopt { name, value } = leftover else { continue };
+            let line = [name, &b"="[..], value.expose(), b"; Path=/; HttpOnly"].concat();
+            let kind = match admission.policy.cookies.names.role(name) {
+                Some(CookieRole::Shield(kind)) => kind,
+                _ => CookieKind::Id,
+            };
+            let op = SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
+            // The first cookies of an empty jar fit.
+            if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
+                self.tell_full(admission, full);
+            }
+        }
+        jar.merge(&taken.ops);
+        jar
+    }
+
+    /// Writes what an answer changed in the jar of its session.
+    pub(super) fn update_jar(
+        &self,
+        taken: &Taken,
+        (id, stored): (&SessionId, &Record),
+        draft: &mut Draft,
+    ) -> Result<(), StoreError> {
+        if taken.ops.is_empty() {
+            return Ok(());
+        }
+        let mut jar = self.open(id, stored).unwrap_or_default();
+        let durability = match jar.merge(&taken.ops).change {
+            JarChange::Unchanged | JarChange::ExpiryOnly => return Ok(()),
+            JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed => {
+                Durability::Soon
+            }
+            JarChange::Added(CookieKind::Id) | JarChange::Replaced(CookieKind::Id) | JarChange::Deleted(_) => {
+                Durability::Durable
+            }
+        };
+        edit(draft, stored, durability).jar = self.seal(id, &jar)?;
+        Ok(())
+    }
+
+    /// Our `Set-Cookie` line for a session and a tag of it.
+    pub(super) fn cookie_line(&self, admission: &Admission, known: &Known, tag: &Tag) -> HeaderValue {
+        let cookies = &admission.policy.cookies;
+        let asks_jar = cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
+        let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
+        let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
+        let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
+        let max_age = cookies.persist.max_age(until, absolute, admission.now);
+        let value = cookie_value(&known.id, tag);
+        cookies.guard.set_line(value.expose(), max_age, jar.as_ref().and_then(Jar::loosest_same_site))
+    }
+}
+
+/// Name and value of a bound cookie that an answer sets.
+type BoundSet = (Box<[u8]>, Secret<Vec<u8>>);
+
+/// What an answer does to the app's cookies.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    ops: JarOps,
+    bound: Vec<BoundSet>,
+    /// A shielded cookie of kind `id` got another value.
+    pub replaced_id: bool,
+    /// The last shielded cookie was deleted.
+    pub emptied: bool,
+    /// A shielded cookie was set.
+    sets_value: bool,
+    /// Cookies from before the guard were taken over with the request.
+    adopts: bool,
+}
+
+impl Taken {
+    fn with_leftovers(mut self, admission: &Admission) -> Self {
+        self.adopts = admission.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
+        self
+    }
+
+    /// Whether there is something that only a session can keep.
+    pub(super) fn needs_session(&self) -> bool {
+        self.sets_value || self.adopts || !self.bound.is_empty()
+    }
+
+    /// Whether nothing of it concerns the session.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.ops.is_empty() && self.bound.is_empty()
+    }
+
+    /// Whether bound cookies were set.
+    pub(super) const fn binds(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// Whether a cookie of that name was set, into the jar or on the answer.
+    pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
+        self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))
+            || headers.get_all(SET_COOKIE).iter().any(|line| {
+                SetCookie::parse(line.as_bytes()).is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
+            })
+    }
+}
+
+impl Leftover {
+    /// The line that expires the client's copy.
+    pub(super) fn expiry_line(&self) -> Option<HeaderValue> {
+        let (Self::Adopt { name, .. } | Self::Expire { name }) = self;
+        let line = [name, &b"=; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"[..]].concat();
+        HeaderValue::from_bytes(&line).ok()
+    }
+}
+
+impl Asked {
+    fn cookie_context(&self, policy: &crate::rules::Policy) -> CookieContext<'_> {
+        let host = self.host.to_str().unwrap_or_default();
+        CookieContext {
+            host: without_port(host),
+            path: self.uri.path(),
+            channel: channel(policy, self.client.scheme, host),
+            site: self.site,
+        }
+    }
+}
+
+fn context_of<'r>(request: &'r Request<'_>, host: &'r str) -> CookieContext<'r> {
+    CookieContext {
+        host: without_port(host),
+        path: request.parts.uri.path(),
+        channel: channel(&request.policy, request.client.scheme, host),
+        site: request.site,
+    }
+}
+
+/// Where a request comes from, as far as `SameSite` is concerned. A client that does not say so is let in by our own
+/// cookie's `SameSite` or not at all.
+pub(super) fn site_of(method: &Method, site: SiteRelation, navigation: Navigation) -> SiteContext {
+    match (site, navigation) {
+        // Only a page of its own is a top-level navigation; a frame gets the cookies of any other part of a page.
+        (SiteRelation::CrossSite, Navigation::Document) if method.is_safe() => SiteContext::CrossSiteSafeNavigation,
+        (SiteRelation::CrossSite, Navigation::Document) => SiteContext::CrossSiteUnsafeNavigation,
+        (SiteRelation::CrossSite, Navigation::Frame | Navigation::No) => SiteContext::CrossSiteOther,
+        _ => SiteContext::SameSite,
+    }
+}
+
+/// A request that shows our Secure cookie came over a secure channel, whatever we see of it.
+fn channel(policy: &crate::rules::Policy, scheme: Scheme, host: &str) -> Channel {
+    let ours_is_secure = policy.cookies.guard.transport() == GuardTransport::Secure;
+    if ours_is_secure || scheme == Scheme::Https || is_loopback(host) { Channel::Secure } else { Channel::Plain }
+}
+
+/// Whether a `Host` names this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]")
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(at) if !host.ends_with(']') => host.get(..at).unwrap_or(host),
+        _ => host,
+    }
+}
+
+/// What the app is told about the session.
+fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+    let mut headers = SmallVec::new();
+    let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.push((name.clone(), value));
+        }
+    };
+    put(&REF, HeaderValue::try_from(record.reference.to_string()).ok());
+    if let Some(at) = record.authenticated_at {
+        let subject = record.subject.as_deref().map(|subject| HeaderValue::from_bytes(subject.as_bytes()));
+        put(&SUBJECT, subject.and_then(Result::ok));
+        put(&AUTHENTICATED_AT, Some(HeaderValue::from(at.as_secs())));
+    }
+    let level = match verdict.risk {
+        risk if risk >= 50.0 => "high",
+        risk if risk >= 20.0 => "medium",
+        _ => "low",
+    };
+    put(&RISK, Some(HeaderValue::from_static(level)));
+    if !verdict.reasons.is_empty() {
+        let names: Vec<&str> = verdict.reasons.iter().map(|reason| reason.kind.as_str()).collect();
+        put(&SIGNALS, HeaderValue::try_from(names.join(", ")).ok());
+    }
+    headers
+}
+
+fn bound_digest(keys: &Keyring, reference: &Ref, name: &[u8], value: &[u8]) -> [u8; 16] {
+    let (_, mac) = keys.mac(Purpose::Bind, &[&reference.0, name, b"=", value]);
+    mac.first_chunk().copied().unwrap_or_default()
+}
+
+fn is_bound(keys: &Keyring, request: &Request<'_>, record: &Record, pair: CookiePair<'_>) -> bool {
+    let Some(cookie) = record.bound.iter().find(|cookie| cookie.name.as_bytes() == pair.name) else { return false };
+    let grace = request.policy.session.grace;
+    cookie.values.iter().any(|value| {
+        let alive = value.replaced_at.is_none_or(|at| request.now.since(Timestamp::from_millis(at)) < grace);
+        alive && keys.verify(Purpose::Bind, &[&record.reference.0, pair.name, b"=", pair.value], &value.digest)
+    })
+}
+
+impl BoundCookie {
+    fn replace(&mut self, digest: [u8; 16], now: Timestamp) {
+        for value in self.values.iter_mut().filter(|value| value.replaced_at.is_none() && value.digest != digest) {
+            value.replaced_at = Some(now.as_millis());
+        }
+        self.values.retain(|value| value.digest != digest);
+        if self.values.len() >= BOUND_VALUES_MAX {
+            self.values.remove(0);
+        }
+        self.values.push(BoundValue { digest, replaced_at: None });
+    }
+}

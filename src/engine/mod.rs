@@ -1,0 +1,404 @@
+//! The guard: admit a request, settle its answer.
+//!
+//! [`Guard::admit`] recognises the session, weighs the evidence and prepares the request for the app;
+//! [`Guard::settle`] takes what the app set, follows logins and logouts, and hands out our cookie. Between the two
+//! stands the [`Admission`]: without one the app cannot be called, and one can be used only once.
+
+mod admit;
+mod assess;
+mod change;
+pub mod control;
+mod cookies;
+pub mod cut;
+mod operate;
+mod recognise;
+mod scene;
+mod settle;
+pub mod streams;
+pub mod subject;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+
+use crate::clock::{Clock, Timestamp};
+use crate::connection::Scheme;
+use crate::entropy::Entropy;
+use crate::enforce::Offer;
+use crate::event::queue::EventSender;
+use crate::facts::geo::Place;
+use crate::facts::headers::Navigation;
+use crate::facts::user_agent::UserAgentCache;
+use crate::fingerprint::Fingerprint;
+use crate::limit::{self, Limits};
+use crate::rules::{Login, Policy, Route};
+use crate::secret::Keyring;
+use crate::session::id::{SessionDigest, SessionId};
+use crate::session::jar::SiteContext;
+use crate::session::record::Record;
+use crate::session::tag::Standing;
+use crate::store::Store;
+use crate::verdict::Verdict;
+
+pub use operate::{SWEEP_MAX, Selection};
+pub use settle::AnsweredBy;
+use cut::Cut;
+use subject::Named;
+
+/// How often a lost compare-and-swap is tried again before the answer goes out without the change.
+pub(crate) const RETRIES: usize = 3;
+
+/// The guard over one store.
+pub struct Guard<S> {
+    store: S,
+    policy: ArcSwap<Policy>,
+    keys: ArcSwap<Keyring>,
+    places: ArcSwap<Places>,
+    limits: ArcSwap<Limits>,
+    events: EventSender,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    agents: UserAgentCache,
+    devices: limit::KnownDevices,
+    advised_proxy: operate::Advised,
+    advised_transport: operate::Advised,
+    streams: streams::Streams,
+}
+
+/// What a guard is made of.
+#[derive(Debug)]
+pub struct Setup<S> {
+    /// Where sessions are kept.
+    pub store: S,
+    /// What is guarded how.
+    pub policy: Policy,
+    /// The keys of tags, jars and hashes.
+    pub keys: Keyring,
+    /// What is known of addresses.
+    pub places: Places,
+    /// Rate limits.
+    pub limits: Limits,
+    /// Where events go.
+    pub events: EventSender,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Looks up where an address is.
+#[derive(Clone, Default)]
+pub struct Places(Option<Arc<dyn Fn(IpAddr) -> Place + Send + Sync>>);
+
+impl Places {
+    /// Nothing is known of any address.
+    pub const fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// Asks `lookup`.
+    pub fn new(lookup: impl Fn(IpAddr) -> Place + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(lookup)))
+    }
+
+    fn find(&self, ip: IpAddr) -> Place {
+        self.0.as_ref().map_or_else(Place::default, |lookup| lookup(ip))
+    }
+}
+
+impl std::fmt::Debug for Places {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Places(database)" } else { "Places(unknown)" })
+    }
+}
+
+/// Who asks: the client side of a request, after trusted proxies.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The scheme it used, as far as it is known.
+    pub scheme: Scheme,
+    /// Whether its address may be that of a proxy that nobody declared: limits by client only report then.
+    pub standing: ClientStanding,
+}
+
+/// Whether a client's address is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientStanding {
+    /// As far as is known.
+    #[default]
+    Own,
+    /// It looks like a proxy's: limits would hit everybody behind it.
+    LooksLikeProxy,
+}
+
+/// What the request half decided.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every request is forwarded, and a box would cost each of them")]
+pub enum Decision {
+    /// The app may be called.
+    Forward(Admission),
+    /// The client gets this answer.
+    Answer(Refusal),
+}
+
+/// An answer the guard gives itself.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its status.
+    pub status: StatusCode,
+    /// What kind it is: chooses the words, never told in detail.
+    pub kind: RefusalKind,
+    /// Headers it must carry: cookies, `Retry-After`, rate limits, `Location`.
+    pub headers: HeaderMap,
+}
+
+/// Kinds of answers the guard gives itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Forbidden by the policy.
+    Denied,
+    /// Log in first.
+    Challenge,
+    /// Too many requests.
+    Throttled,
+    /// The path can be read in two ways.
+    AmbiguousPath,
+    /// The session store does not answer.
+    Outage,
+    /// The subject has as many sessions as he may.
+    TooManySessions,
+}
+
+/// Permit to call the app, to be settled with its answer.
+#[derive(Debug)]
+pub struct Admission {
+    policy: Arc<Policy>,
+    now: Timestamp,
+    ask: Asked,
+    holder: Holder,
+    offer: Offer,
+    verdict: Verdict,
+    fingerprint: Fingerprint,
+    /// Shielded cookies from before the guard that the client showed: what becomes of them.
+    leftovers: Vec<Leftover>,
+}
+
+/// What of the request the response half needs again. Clones of reference-counted parts.
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    uri: Uri,
+    host: HeaderValue,
+    client: Client,
+    route: Option<usize>,
+    login: Option<Attempt>,
+    logout: Logout,
+    kind: RequestKind,
+    site: SiteContext,
+}
+
+/// A login that is being attempted.
+#[derive(Debug)]
+struct Attempt {
+    /// Which of the policy's logins.
+    login: usize,
+    /// Who is named.
+    named: Named,
+    /// Whether this client is known for that subject.
+    device: limit::Device,
+}
+
+/// Whether the request asks to log out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logout {
+    No,
+    Asked,
+}
+
+/// What kind of request it is, for deciding what its answer may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RequestKind {
+    navigation: Navigation,
+    fetch: Fetch,
+}
+
+/// Whether a cookie on the answer can be trusted to reach the jar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fetch {
+    /// An ordinary request.
+    Ordinary,
+    /// A prefetch: its answer may never be looked at.
+    Prefetch,
+    /// An upgrade.
+    Upgrade,
+}
+
+/// In whose name the app is called.
+#[derive(Debug)]
+enum Holder {
+    /// Nobody's that we know; a session may come of it.
+    Stranger,
+    /// Nobody's, and none may come of it: an id that was replaced a moment ago, a store that does not answer.
+    Nobody,
+    /// A session's.
+    Session(Known),
+    /// A quarantined client's: it sees the app as a stranger and is given a session to log in with.
+    Quarantined(Known),
+}
+
+/// A session that was recognised.
+#[derive(Clone, Debug)]
+struct Known {
+    id: SessionId,
+    digest: SessionDigest,
+    record: Arc<Record>,
+    standing: Standing,
+}
+
+/// What becomes of a shielded cookie that the client showed without a session of ours.
+#[derive(Debug)]
+enum Leftover {
+    /// It is taken over into a new session.
+    Adopt {
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its value.
+        value: crate::secret::Secret<Vec<u8>>,
+    },
+    /// The client's copy is expired.
+    Expire {
+        /// Its name.
+        name: Box<[u8]>,
+    },
+}
+
+/// What the response half left to be done.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// For an answer that may run for long: what ends it with its session.
+    pub cut: Option<Cut>,
+    /// The answer to give instead of the app's.
+    pub instead: Option<Refusal>,
+}
+
+impl<S: Store> Guard<S> {
+    /// A guard made of these.
+    pub fn new(setup: Setup<S>) -> Self {
+        // The key only spreads user agents over the cache; without randomness it falls back to a fixed one, and the cache
+        // stays as correct.
+        let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
+        Self {
+            store: setup.store,
+            policy: ArcSwap::from_pointee(setup.policy),
+            keys: ArcSwap::from_pointee(setup.keys),
+            places: ArcSwap::from_pointee(setup.places),
+            limits: ArcSwap::from_pointee(setup.limits),
+            events: setup.events,
+            clock: setup.clock,
+            entropy: setup.entropy,
+            agents: UserAgentCache::new(key),
+            devices: limit::KnownDevices::default(),
+            advised_proxy: operate::Advised::default(),
+            advised_transport: operate::Advised::default(),
+            streams: streams::Streams::default(),
+        }
+    }
+
+    /// How many bytes of a request's body the guard wants to see before it is sent on: those of a login whose subject
+    /// stands in a form or a JSON document. None for all other requests.
+    pub fn peek(&self, request: &http::request::Parts) -> Option<usize> {
+        let policy = self.policy.load();
+        if policy.logins.is_empty() || request.method.is_safe() {
+            return None;
+        }
+        let path = crate::facts::route::canonical_path(request.uri.path());
+        let login = policy.login(&request.method, &path.path)?;
+        matches!(login.subject, crate::rules::SubjectSource::Form(_) | crate::rules::SubjectSource::Json(_))
+            .then_some(PEEK_BYTES_MAX)
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Where events go.
+    pub const fn events(&self) -> &EventSender {
+        &self.events
+    }
+
+    /// The guard's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Puts another policy in force; requests in flight finish under the old one.
+    pub fn replace_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// Puts other limits in force. What they counted so far is forgotten.
+    pub fn replace_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Puts another key ring in force.
+    pub fn replace_keys(&self, keys: Keyring) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Puts other databases of addresses in force.
+    pub fn replace_places(&self, places: Places) {
+        self.places.store(Arc::new(places));
+    }
+}
+
+impl<S> std::fmt::Debug for Guard<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("policy", &self.policy.load().revision).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a login's body that are looked at. A form with a larger beginning has no certain subject.
+pub const PEEK_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a challenged client is asked to wait when the store is out.
+const OUTAGE_RETRY: Duration = Duration::from_secs(5);
+
+impl Asked {
+    fn route<'p>(&self, policy: &'p Policy) -> Option<&'p Route> {
+        policy.routes.get(self.route?)
+    }
+
+    fn login<'p>(&self, policy: &'p Policy) -> Option<&'p Login> {
+        policy.logins.get(self.login.as_ref()?.login)
+    }
+}
+
+impl Refusal {
+    fn new(status: StatusCode, kind: RefusalKind) -> Self {
+        Self { status, kind, headers: HeaderMap::new() }
+    }
+
+    fn throttled(limited: &limit::Refusal) -> Self {
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalKind::Throttled);
+        limited.put_headers(&mut refusal.headers);
+        refusal
+    }
+
+    fn outage() -> Self {
+        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalKind::Outage);
+        refusal.headers.insert(http::header::RETRY_AFTER, HeaderValue::from(OUTAGE_RETRY.as_secs()));
+        refusal
+    }
+}

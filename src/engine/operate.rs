@@ -1,0 +1,165 @@
+//! What operators do with sessions, and the guard's own housekeeping.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Guard;
+use crate::clock::Timestamp;
+use crate::event::field::Revoker;
+use crate::event::{ClientView, Event, Scene, kinds as event};
+use crate::session::expiry;
+use crate::session::id::{Ref, SessionDigest};
+use crate::session::record::{EndReason, Record};
+use crate::store::{Filter, PAGE_MAX, Page, Store, StoreError};
+use crate::verdict::Text;
+
+/// Most records removed in one step of the sweeper.
+pub const SWEEP_MAX: usize = 500;
+
+/// Which sessions are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The one of this public name.
+    Ref(Ref),
+    /// All of this subject.
+    Subject(Arc<str>),
+    /// Every one.
+    All,
+}
+
+impl<S: Store> Guard<S> {
+    /// A page of sessions.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sessions(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+        self.store.list(filter, after, max.min(PAGE_MAX)).await
+    }
+
+    /// Ends sessions by decision of an operator. Gives how many ended.
+    ///
+    /// # Errors
+    /// When the store fails; some may have ended then.
+    pub async fn revoke(&self, which: &Selection, by: Revoker) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let ending = self.ending(&self.policy.load(), EndReason::Revoked, now);
+        let ended: Vec<Arc<Record>> = match which {
+            Selection::Subject(subject) => self.store.revoke_subject(subject, None, ending).await?,
+            Selection::Ref(reference) => {
+                let filter = Filter { reference: Some(*reference), ..Filter::default() };
+                self.revoke_all(&filter, ending).await?
+            }
+            Selection::All => self.revoke_all(&Filter::default(), ending).await?,
+        };
+        for record in &ended {
+            self.streams.end(&record.digest);
+            self.tell_alone(record, now, event::SessionRevoked { by });
+        }
+        Ok(ended.len())
+    }
+
+    async fn revoke_all(
+        &self,
+        filter: &Filter,
+        ending: crate::store::Ending,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        let mut ended = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.list(filter, after, PAGE_MAX).await?;
+            for record in &page.records {
+                ended.extend(self.store.revoke(&record.digest, ending).await?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// One step of the sweeper: removes a batch of records that are over. Gives how many; less than [`SWEEP_MAX`] means
+    /// there are no more for now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn clear_expired(&self) -> Result<usize, StoreError> {
+        self.store.clear_expired(self.clock.now(), SWEEP_MAX).await
+    }
+
+    /// Ends the streams of sessions that are over, by decision on another node or by a deadline.
+    ///
+    /// # Errors
+    /// When the store fails: the streams go on until it answers again, or until their latest end.
+    pub async fn sweep_streams(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let deadlines = self.policy.load().session.deadlines;
+        for (digest, deadline) in self.streams.sweep() {
+            if now >= deadline {
+                self.streams.end(&digest);
+                continue;
+            }
+            let over = match self.store.load(&digest).await? {
+                Some(record) => expiry::ended(&record, &deadlines, now).is_some(),
+                None => true,
+            };
+            if over {
+                self.streams.end(&digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of something that happened beside the requests: on a connection, in the program around the guard.
+    pub fn report(&self, client: Option<IpAddr>, event: impl Into<Event>) {
+        let client = ClientView { ip: client, ..ClientView::default() };
+        let scene = Scene { client, policy: Some(self.policy.load().revision), ..Scene::default() };
+        self.events.emit(self.clock.now(), scene, event);
+    }
+
+    /// Advises to list a proxy, once a minute: a private peer speaks for others and is not believed.
+    pub fn advise_proxy(&self, peer: IpAddr) {
+        if self.advised_proxy.is_due(self.clock.now()) {
+            let fix = format!("add to [client]: trusted_proxies = [\"{peer}\"]");
+            self.report(Some(peer), event::ConfigUntrustedProxy { fix: Text::from(fix) });
+        }
+    }
+
+    /// Whether the store answers: what a health check asks.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn probe(&self) -> Result<Timestamp, StoreError> {
+        self.store.load(&SessionDigest([0; 32])).await?;
+        Ok(self.clock.now())
+    }
+}
+
+/// Advice is given once in this time.
+const ADVICE_EVERY: Duration = Duration::from_secs(60);
+
+/// When a piece of advice was given last.
+#[derive(Debug, Default)]
+pub(super) struct Advised(AtomicU64);
+
+impl Advised {
+    /// Whether to give it now; it counts as given then.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let due = last == 0 || now.since(Timestamp::from_millis(last)) >= ADVICE_EVERY;
+        due && self.0.compare_exchange(last, now.as_millis().max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_once_a_minute() {
+        let advised = Advised::default();
+        let times: Vec<u64> = (1000..1200).filter(|at| advised.is_due(Timestamp::from_secs(*at))).collect();
+        assert_eq!(times, [1000, 1060, 1120, 1180]);
+    }
+}

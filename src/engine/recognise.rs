@@ -1,0 +1,268 @@
+//! Whose request is it: from the cookie a client shows to the session behind it, with what its tag tells.
+
+use std::sync::Arc;
+
+use super::admit::Request;
+use super::{Guard, Known, RETRIES};
+use crate::clock::Timestamp;
+use crate::event::{self, field::Cause};
+use crate::session::expiry;
+use crate::session::id::Presented;
+use crate::session::record::{EndReason, Record, State};
+use crate::session::tag::{Standing, Staleness, Tag};
+use crate::store::{Commit, Durability, Ending, Store, StoreError};
+use crate::verdict::{Action, Reason, Text, Verdict};
+
+/// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
+pub(super) enum Found {
+    /// It showed none, or one that can not be ours.
+    Fresh,
+    /// No session goes by it, or its tag was never issued.
+    Unknown,
+    /// An id that was replaced less than the grace ago: a request that was under way.
+    Replaced,
+    /// The session is over.
+    Ended,
+    /// A session, with the verdict on this use of it.
+    Known(Known, Judged),
+    /// The store does not answer.
+    Outage(StoreError),
+}
+
+/// A verdict on a session's use, and what follows for the session whatever the mode is.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Who is to log in again, if the verdict is a quarantine.
+    pub scope: Scope,
+    /// Whether the client was under quarantine before this request.
+    pub before: Before,
+    /// What the verdict rests on.
+    pub cause: Cause,
+}
+
+/// Whom a quarantine moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The client of this request: the evidence tells it from the holder.
+    #[default]
+    Client,
+    /// Everybody who shows this session.
+    Everybody,
+}
+
+/// Whether a quarantine is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It is, if there is one.
+    #[default]
+    Free,
+    /// The client was moved before.
+    Quarantined,
+}
+
+/// What the tag of a request says about its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TagEvidence {
+    /// Nothing.
+    Clean,
+    /// It is stale, since then if that is known.
+    Stale(Option<Timestamp>),
+    /// It is the second stale tag in turn.
+    Fork,
+}
+
+impl<S: Store> Guard<S> {
+    /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it.
+    pub(super) async fn recognise(&self, request: &Request<'_>, presented: Presented) -> Found {
+        let digest = presented.id.digest();
+        let mut stored = match self.store.load(&digest).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return self.unknown(request),
+            Err(error) => return Found::Outage(error),
+        };
+        for _ in 0..RETRIES {
+            if let Some(over) = self.over(request, &stored).await {
+                return over;
+            }
+            let keys = self.keys.load();
+            let authentic = || presented.tag.is_authentic(&keys, &presented.id);
+            let standing = stored.tags.standing(&presented.tag, authentic, request.policy.session.grace, request.now);
+            if standing == Standing::Forged {
+                return self.forged(request);
+            }
+            let (draft, evidence) = follow_tag(&stored, presented.tag, standing, request.now);
+            let (draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
+            let draft = touch(request, &stored, draft);
+            let known = |record| Known { id: presented.id.clone(), digest, record, standing };
+            let Some((draft, durability)) = draft else {
+                return Found::Known(known(stored), judged);
+            };
+            match self.store.commit(draft, durability).await {
+                Ok(Commit::Done(record)) => {
+                    self.tell_tag(request, &record, standing, evidence);
+                    return Found::Known(known(record), judged);
+                }
+                Ok(Commit::Conflict(record)) => stored = record,
+                Ok(Commit::Gone) => match self.store.load(&digest).await {
+                    Ok(Some(record)) => stored = record,
+                    Ok(None) => return Found::Ended,
+                    Err(error) => return Found::Outage(error),
+                },
+                Err(error) => return Found::Outage(error),
+            }
+        }
+        // Others were faster three times. They moved the session on; this request is served as one that came a little
+        // late, which is no evidence of anything.
+        let known = Known { id: presented.id, digest, record: stored, standing: Standing::Grace };
+        Found::Known(known, Judged::default())
+    }
+
+    fn unknown(&self, request: &Request<'_>) -> Found {
+        self.tell(request, None, event::SessionUnknownId {});
+        Found::Unknown
+    }
+
+    /// Its session is not named: the client has shown nothing that it could only have got from it.
+    fn forged(&self, request: &Request<'_>) -> Found {
+        self.tell(request, None, event::SessionTagForged {});
+        Found::Unknown
+    }
+
+    /// Whether the session is over, by decision or by a deadline that has passed; if so it ends here.
+    async fn over(&self, request: &Request<'_>, record: &Arc<Record>) -> Option<Found> {
+        if let State::Ended { at, why } = record.state {
+            let recent = request.now.since(at) < request.policy.session.grace;
+            return Some(match why {
+                EndReason::Replaced if recent => Found::Replaced,
+                EndReason::Replaced => {
+                    let ago_ms = millis(request.now.since(at));
+                    self.tell(request, Some(record), event::SessionRotatedIdReuse { ago_ms });
+                    Found::Ended
+                }
+                _ => {
+                    let ago_ms = millis(request.now.since(at));
+                    self.tell(request, Some(record), event::SessionUseAfterExpire { ended: why.into(), ago_ms });
+                    Found::Ended
+                }
+            });
+        }
+        let why = expiry::ended(record, &request.policy.session.deadlines, request.now)?;
+        if request.policy.enforcement == crate::rules::Enforcement::ReportOnly
+            && matches!(why, EndReason::Idle | EndReason::Absolute)
+        {
+            self.tell_expired(request, record, why);
+            return None;
+        }
+        match self.store.revoke(&record.digest, self.ending(&request.policy, why, request.now)).await {
+            Ok(Some(ended)) => {
+                self.streams.end(&record.digest);
+                self.tell_expired(request, &ended, why);
+                Some(Found::Ended)
+            }
+            Ok(None) => Some(Found::Ended),
+            Err(error) => Some(Found::Outage(error)),
+        }
+    }
+
+    fn tell_expired(&self, request: &Request<'_>, record: &Arc<Record>, why: EndReason) {
+        match why {
+            EndReason::Idle => {
+                let idle_ms = millis(request.now.since(record.last_seen));
+                self.tell(request, Some(record), event::SessionExpiredIdle { idle_ms });
+            }
+            _ => {
+                let age_ms = millis(request.now.since(record.authenticated_at.unwrap_or(record.created_at)));
+                self.tell(request, Some(record), event::SessionExpiredAbsolute { age_ms });
+            }
+        }
+    }
+
+    /// How a session ends now.
+    pub(super) fn ending(&self, policy: &crate::rules::Policy, why: EndReason, now: Timestamp) -> Ending {
+        Ending { why, now, tombstone_until: now.after(policy.session.tombstones) }
+    }
+
+    fn tell_tag(&self, request: &Request<'_>, record: &Arc<Record>, standing: Standing, evidence: TagEvidence) {
+        if standing == Standing::Ahead {
+            self.tell(request, Some(record), event::SessionTagAhead { generations: None });
+        }
+        match evidence {
+            TagEvidence::Clean => {}
+            TagEvidence::Stale(since) => {
+                let age_ms = since.map(|at| millis(request.now.since(at)));
+                self.tell(request, Some(record), event::SessionTagStale { age_ms, context: None });
+            }
+            TagEvidence::Fork => {
+                self.tell(request, Some(record), event::SessionTagFork { count: record.forks.into(), context: None });
+            }
+        }
+    }
+}
+
+/// A record that is being changed, and how soon the change must be safe.
+pub(super) type Draft = Option<(Record, Durability)>;
+
+/// The draft to write on: the one begun already, or a copy of what is stored.
+pub(super) fn edit<'d>(draft: &'d mut Draft, stored: &Record, durability: Durability) -> &'d mut Record {
+    let (record, least) = draft.get_or_insert_with(|| (stored.clone(), Durability::Soon));
+    if durability == Durability::Durable {
+        *least = Durability::Durable;
+    }
+    record
+}
+
+/// What a presented tag changes in its session.
+fn follow_tag(stored: &Record, tag: Tag, standing: Standing, now: Timestamp) -> (Draft, TagEvidence) {
+    let mut draft = None;
+    let evidence = match standing {
+        Standing::Successor | Standing::Sibling | Standing::Ahead => {
+            edit(&mut draft, stored, Durability::Durable).tags.adopt(tag, now);
+            TagEvidence::Clean
+        }
+        Standing::Stale { since } => {
+            let record = edit(&mut draft, stored, Durability::Durable);
+            match record.tags.note_stale(tag, now) {
+                Staleness::Single => TagEvidence::Stale(since),
+                Staleness::Fork => {
+                    record.forks = record.forks.saturating_add(1);
+                    TagEvidence::Fork
+                }
+            }
+        }
+        Standing::Head | Standing::Grace | Standing::Forged => TagEvidence::Clean,
+    };
+    (draft, evidence)
+}
+
+/// Writes the use of a session, when it is due; and when it may be removed, when anything is written.
+fn touch(request: &Request<'_>, stored: &Record, mut draft: Draft) -> Draft {
+    let session = &request.policy.session;
+    if request.is_use() && expiry::touch_is_due(stored, session.touch_every, &session.deadlines, request.now) {
+        edit(&mut draft, stored, Durability::Soon).last_seen = request.now;
+    }
+    if let Some((record, _)) = &mut draft {
+        record.removable_at = super::change::removable_at(record, &request.policy);
+    }
+    draft
+}
+
+impl Default for Judged {
+    fn default() -> Self {
+        Self { verdict: Verdict::default(), scope: Scope::Client, before: Before::Free, cause: Cause::Risk }
+    }
+}
+
+impl Judged {
+    /// Makes the verdict at least `action`, for a reason that has no points.
+    pub(super) fn strengthen(&mut self, action: Action, why: &'static str) {
+        self.verdict.action = self.verdict.action.max(action);
+        self.verdict.add(Reason::new(Text::of(why), 0.0));
+    }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

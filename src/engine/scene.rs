@@ -1,0 +1,219 @@
+//! Telling what happened: every event of the engine is put together here.
+
+use std::net::IpAddr;
+
+use http::StatusCode;
+
+use super::admit::Request;
+use super::recognise::{Before, Judged};
+use super::settle::Outcome;
+use super::{Admission, Guard, Holder, Known};
+use crate::clock::Timestamp;
+use crate::event::field::{Cause, Dependency, LimitKey, Rotation};
+use crate::event::kinds as event;
+use crate::event::{ClientView, Event, Scene, SessionHash, method_word};
+use crate::fingerprint::Fingerprint;
+use crate::history::Contexts;
+use crate::limit;
+use crate::session::jar::JarFull;
+use crate::session::record::Record;
+use crate::store::{Store, StoreError};
+use crate::verdict::{Action, Mode, Text};
+
+impl<S: Store> Guard<S> {
+    /// Tells an event of the request half.
+    pub(super) fn tell(&self, request: &Request<'_>, record: Option<&Record>, event: impl Into<Event>) {
+        self.events.emit(request.now, self.scene(request, record), event.into());
+    }
+
+    /// Tells an event of the response half, about the session the request was admitted for.
+    pub(super) fn tell_settled(&self, admission: &Admission, status: StatusCode, event: impl Into<Event>) {
+        let record = match &admission.holder {
+            Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
+            Holder::Stranger | Holder::Nobody => None,
+        };
+        let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
+        self.events.emit(self.clock.now(), scene, event.into());
+    }
+
+    /// Tells an event of the response half about a certain session.
+    pub(super) fn tell_about(&self, admission: &Admission, record: &Record, event: impl Into<Event>) {
+        self.events.emit(self.clock.now(), self.settled_scene(admission, Some(record)), event.into());
+    }
+
+    /// Tells of a login that was recognised.
+    pub(super) fn tell_login(&self, admission: &Admission, outcome: &Outcome, known: &Known) {
+        if let Some(proven) = &outcome.login {
+            self.tell_about(admission, &known.record, event::SessionAuthenticated { sign: proven.sign, failures: None });
+        }
+    }
+
+    /// Tells that a session goes on under another id.
+    pub(super) fn tell_rotated(&self, admission: &Admission, outcome: &Outcome, old: &Record, new: &Known) {
+        let why = match (&outcome.login, outcome.new_id) {
+            (Some(proven), _) => proven.why,
+            (None, Some(why)) => why,
+            (None, None) => Rotation::App,
+        };
+        let previous = Some(SessionHash::of(&self.keys.load(), &old.digest));
+        self.tell_about(admission, &new.record, event::SessionRotated { why, previous });
+        self.tell_login(admission, outcome, new);
+    }
+
+    /// Tells an event about a session that no request is involved in.
+    pub(super) fn tell_alone(&self, record: &Record, now: Timestamp, event: impl Into<Event>) {
+        let mut scene = Scene { policy: Some(self.policy.load().revision), ..Scene::default() };
+        self.put_session(&mut scene, record);
+        self.events.emit(now, scene, event.into());
+    }
+
+    /// Tells what was decided about a session's request, if it was more than to serve it.
+    pub(super) fn tell_verdict(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
+        if judged.verdict.action == Action::Allow || judged.before == Before::Quarantined {
+            return;
+        }
+        let scene = || self.scene(request, Some(record)).judged(&judged.verdict, request.mode());
+        let emit = |event: Event| self.events.emit(request.now, scene(), event);
+        for mismatch in mismatches(judged) {
+            emit(mismatch);
+        }
+        if judged.verdict.action >= Action::Quarantine && judged.cause != Cause::Freshness {
+            emit(event::SessionHijackSuspected {}.into());
+        }
+        match judged.verdict.action {
+            Action::Quarantine => emit(event::SessionQuarantined { why: judged.cause }.into()),
+            Action::Challenge => emit(event::StepupRequired { why: judged.cause }.into()),
+            Action::Deny => emit(event::AuthzDenied {}.into()),
+            Action::Terminate if request.mode() != Mode::Enforce => {
+                emit(event::SessionTerminated { why: judged.cause }.into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells that a limit was met.
+    pub(super) fn tell_limited(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
+        self.events.emit(request.now, Scene { mode, ..limited(self.scene(request, None), mode) }, rate_limited(refusal));
+    }
+
+    /// Tells that a network began too many sessions.
+    pub(super) fn tell_session_limited(&self, admission: &Admission, refusal: &limit::Refusal, mode: Mode) {
+        let scene = limited(self.settled_scene(admission, None), mode);
+        self.events.emit(self.clock.now(), scene, rate_limited(refusal));
+    }
+
+    /// Tells that the store failed while a request was looked at.
+    pub(super) fn tell_outage(&self, request: &Request<'_>, error: &StoreError) {
+        self.tell(request, None, store_failed(error));
+    }
+
+    /// Tells that the store failed while an answer was settled.
+    pub(super) fn tell_failed(&self, admission: &Admission, error: &StoreError) {
+        self.events.emit(self.clock.now(), self.settled_scene(admission, None), store_failed(error));
+    }
+
+    /// Tells that a cookie of the app did not fit into its jar.
+    pub(super) fn tell_full(&self, admission: &Admission, full: JarFull) {
+        let event = event::DependencyFailed { what: Dependency::Upstream, fault: Text::from(full.to_string()) };
+        self.events.emit(self.clock.now(), self.settled_scene(admission, None), event);
+    }
+
+    fn scene(&self, request: &Request<'_>, record: Option<&Record>) -> Scene {
+        let mut scene = Scene {
+            client: view(Some(request.client.ip), &request.fingerprint),
+            mode: request.mode(),
+            policy: Some(request.policy.revision),
+            route: request.route().map(|route| route.template.clone()),
+            method: Some(method_word(&request.parts.method)),
+            ..Scene::default()
+        };
+        if let Some(record) = record {
+            self.put_session(&mut scene, record);
+        }
+        scene
+    }
+
+    fn settled_scene(&self, admission: &Admission, record: Option<&Record>) -> Scene {
+        let route = admission.ask.route(&admission.policy);
+        let mut scene = Scene {
+            client: view(Some(admission.ask.client.ip), &admission.fingerprint),
+            mode: admission.policy.mode_on(route),
+            policy: Some(admission.policy.revision),
+            route: route.map(|route| route.template.clone()),
+            method: Some(method_word(&admission.ask.method)),
+            ..Scene::default()
+        };
+        if let Some(record) = record {
+            self.put_session(&mut scene, record);
+        } else if let Some(super::subject::Named::Subject(subject)) = admission.ask.login.as_ref().map(|l| &l.named) {
+            scene.subject = Some(subject.clone());
+        }
+        scene
+    }
+
+    fn put_session(&self, scene: &mut Scene, record: &Record) {
+        scene.session = Some(SessionHash::of(&self.keys.load(), &record.digest));
+        scene.reference = Some(record.reference);
+        scene.subject.clone_from(&record.subject);
+        if let Some(bound) = Contexts::decode(&record.history).ok().and_then(|all| all.known().first().copied()) {
+            scene.bound = view(None, &bound.fingerprint);
+        }
+    }
+}
+
+fn limited(scene: Scene, mode: Mode) -> Scene {
+    match mode {
+        Mode::Enforce => Scene { mode, action: Action::Throttle, ..scene },
+        Mode::Observe | Mode::Off => Scene { mode, would: Some(Action::Throttle), ..scene },
+    }
+}
+
+fn rate_limited(refusal: &limit::Refusal) -> Event {
+    use limit::LimitName;
+    let key = match refusal.limit {
+        LimitName::Prefix | LimitName::AnonymousSessions => LimitKey::Prefix,
+        LimitName::Session => LimitKey::Session,
+        LimitName::Subject => LimitKey::Subject,
+        LimitName::Route => LimitKey::Route,
+        LimitName::Client | LimitName::Guesses | LimitName::Login => LimitKey::Client,
+    };
+    let retry_after_ms = u64::try_from(refusal.retry_after.as_millis()).unwrap_or(u64::MAX);
+    if refusal.limit == LimitName::Login && refusal.rate.is_none() {
+        return event::LoginFailedMax { key, delay_ms: retry_after_ms }.into();
+    }
+    event::RateLimited { limit: Text::of(refusal.limit.as_str()), key, retry_after_ms }.into()
+}
+
+fn store_failed(error: &StoreError) -> Event {
+    event::DependencyFailed { what: Dependency::Store, fault: Text::from(error.to_string()) }.into()
+}
+
+/// Which components of the client moved, as far as the verdict names them.
+fn mismatches(judged: &Judged) -> Vec<Event> {
+    let named = |start: &str| judged.verdict.reasons.iter().any(|reason| reason.kind.as_str().starts_with(start));
+    let mut events: Vec<Event> = Vec::new();
+    if named("device.") {
+        events.push(event::BindingMismatchUa {}.into());
+    }
+    if named("network.country") {
+        events.push(event::BindingMismatchCountry {}.into());
+    } else if named("network.asn") {
+        events.push(event::BindingMismatchAsn {}.into());
+    } else if named("network.") {
+        events.push(event::BindingMismatchIp {}.into());
+    }
+    events
+}
+
+/// A client as events show it.
+fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint) -> ClientView {
+    let Fingerprint { agent, place, .. } = fingerprint;
+    ClientView {
+        ip,
+        asn: place.asn.map(|asn| asn.0),
+        country: place.country.map(crate::facts::geo::Country::bytes),
+        ua: (agent.hash != 0).then(|| Text::of(agent.family.name())),
+        os: (agent.hash != 0).then(|| Text::of(agent.os.name())),
+        ja4: None,
+    }
+}

@@ -1,0 +1,391 @@
+//! The response half: take what the app set, follow logins and logouts, hand out our cookie.
+
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE,
+};
+use http::{HeaderMap, StatusCode, response};
+
+use super::change::{Ended, Handed};
+use super::control::{self, Command};
+use super::cookies::Taken;
+use super::cut::Cut;
+use super::subject::Named;
+use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
+use crate::enforce::Offer;
+use crate::clock::Timestamp;
+use crate::event::field::{Rotation, Sign};
+use crate::event::{ClientText, kinds as event};
+use crate::facts::headers::Navigation;
+use crate::facts::route::{PathPattern, canonical_path};
+use crate::limit::{Attempt as Attempted, ClientKey};
+use crate::rules::Success;
+use crate::session::cookie::parse_cookie_date;
+use crate::session::expiry;
+use crate::session::tag::Tag;
+use crate::store::{Store, StoreError};
+use crate::verdict::Action;
+
+/// Who made the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// The app.
+    App,
+    /// The proxy: the app could not be reached.
+    Proxy,
+}
+
+/// What the answer means for the session.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Somebody proved who he is.
+    pub login: Option<Proven>,
+    /// Another reason for a new id.
+    pub new_id: Option<Rotation>,
+    /// The session ends.
+    pub logout: Option<Sign>,
+    /// Sessions of the subject end.
+    pub revoke: Option<control::Scope>,
+    /// The session ends at this time.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A login that succeeded.
+#[derive(Debug)]
+pub(super) struct Proven {
+    /// Who.
+    pub subject: Option<std::sync::Arc<str>>,
+    /// How it was recognised.
+    pub sign: Sign,
+    /// What the app called it.
+    pub why: Rotation,
+}
+
+impl<S: Store> Guard<S> {
+    /// The response half. Takes shielded cookies and control headers off the answer, commits what changed, and puts our
+    /// own cookie on it.
+    pub async fn settle(&self, mut admission: Admission, by: AnsweredBy, response: &mut response::Parts) -> Settled {
+        let commands = match control::take(&mut response.headers) {
+            Ok(commands) => commands,
+            Err(error) => {
+                self.tell_settled(&admission, response.status, event::HeaderSpoofed { header: ClientText::new(&error.to_string()) });
+                Vec::new()
+            }
+        };
+        let taken = self.take_cookies(&admission, response);
+        let outcome = self.outcome(&admission, by, response, &commands, &taken);
+        self.count_login(&admission, by, response.status, &outcome);
+        match self.follow(&mut admission, response, outcome, taken).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.tell_failed(&admission, &error);
+                Settled { cut: None, instead: Some(Refusal::outage()) }
+            }
+        }
+    }
+
+    /// What the answer means: the control header first, then the routes, then what the app did with its cookies.
+    fn outcome(
+        &self,
+        admission: &Admission,
+        by: AnsweredBy,
+        response: &response::Parts,
+        commands: &[Command],
+        taken: &Taken,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        if by == AnsweredBy::Proxy {
+            return outcome;
+        }
+        for command in commands {
+            outcome.take(command, admission.now);
+        }
+        if outcome.login.is_none() && self.login_succeeded(admission, response, taken) {
+            let subject = admission.ask.login.as_ref().and_then(|attempt| match &attempt.named {
+                Named::Subject(subject) => Some(subject.clone()),
+                Named::Nobody | Named::Ambiguous => None,
+            });
+            outcome.login = Some(Proven { subject, sign: Sign::Route, why: Rotation::Login });
+        }
+        if outcome.logout.is_none() && outcome.login.is_none() {
+            if admission.ask.logout == Logout::Asked && !response.status.is_client_error() && !response.status.is_server_error() {
+                outcome.logout = Some(Sign::Route);
+            } else if taken.emptied {
+                outcome.logout = Some(Sign::Cookie);
+            }
+        }
+        if outcome.login.is_none() && outcome.new_id.is_none() && taken.replaced_id {
+            outcome.new_id = Some(Rotation::App);
+        }
+        outcome
+    }
+
+    fn login_succeeded(&self, admission: &Admission, response: &response::Parts, taken: &Taken) -> bool {
+        admission.ask.login(&admission.policy).is_some_and(|login| login.success.holds(response, taken))
+    }
+
+    /// Failed and successful attempts: for the limits, and for events.
+    fn count_login(&self, admission: &Admission, by: AnsweredBy, status: StatusCode, outcome: &Outcome) {
+        let Some(attempt) = &admission.ask.login else { return };
+        if by == AnsweredBy::Proxy {
+            return;
+        }
+        let limits = self.limits.load();
+        let counted = Attempted {
+            client: ClientKey::new(admission.ask.client.ip),
+            subject: attempt.named.subject(),
+            device: attempt.device,
+        };
+        let throttle = limits.login(attempt.login);
+        if outcome.login.is_some() {
+            throttle.inspect(|throttle| throttle.succeeded(&counted));
+            self.remember_device(admission, attempt);
+        } else {
+            throttle.inspect(|throttle| throttle.failed(&counted, admission.now));
+            self.tell_settled(admission, status, event::LoginFailed {});
+        }
+    }
+
+    /// Commits the outcome and puts the cookie on the answer that goes with it.
+    async fn follow(
+        &self,
+        admission: &mut Admission,
+        response: &mut response::Parts,
+        outcome: Outcome,
+        taken: Taken,
+    ) -> Result<Settled, StoreError> {
+        let handed = if outcome.logout.is_some() {
+            self.log_out(admission, &outcome).await?
+        } else if outcome.login.is_some() || outcome.new_id.is_some() {
+            self.new_id(admission, &outcome, &taken).await?
+        } else {
+            self.keep(admission, &outcome, &taken).await?
+        };
+        self.revoke_others(admission, &outcome, &handed).await?;
+        self.hand_out(admission, response, handed)
+    }
+
+    fn hand_out(
+        &self,
+        admission: &Admission,
+        response: &mut response::Parts,
+        handed: Handed,
+    ) -> Result<Settled, StoreError> {
+        let cookies = &admission.policy.cookies;
+        let mut settled = Settled::default();
+        match handed {
+            Handed::Nothing => {
+                if let Holder::Session(known) = &admission.holder {
+                    self.offer_successor(admission, known, response)?;
+                    settled.cut = self.tie(admission, known, response);
+                }
+            }
+            Handed::Cookie { known, line } => {
+                self.put_mandatory(admission, response, line);
+                settled.cut = self.tie(admission, &known, response);
+            }
+            Handed::Cleared(Ended::Session) => self.put_mandatory(admission, response, cookies.guard.clear_line()),
+            Handed::Refused(refusal) => settled.instead = Some(refusal),
+        }
+        if admission.verdict.action == Action::Terminate && matches!(admission.holder, Holder::Stranger) {
+            self.put_mandatory(admission, response, cookies.guard.clear_line());
+        }
+        self.expire_leftovers(admission, response);
+        Ok(settled)
+    }
+
+    /// Ties an answer that may run for long to its session. One whose session has ended meanwhile is found by the next
+    /// [`sweep_streams`](Self::sweep_streams): a page that was asked for before a logout still arrives, a stream does not
+    /// go on.
+    fn tie(&self, admission: &Admission, known: &Known, response: &response::Parts) -> Option<Cut> {
+        may_run_long(response).then(|| {
+            let deadline = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
+            self.streams.open(known.digest, deadline)
+        })
+    }
+
+    /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked.
+    fn offer_successor(
+        &self,
+        admission: &Admission,
+        known: &Known,
+        response: &mut response::Parts,
+    ) -> Result<(), StoreError> {
+        let due = match admission.offer {
+            Offer::Never => false,
+            Offer::AtOnce => true,
+            Offer::WhenDue => {
+                admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every
+            }
+        };
+        if !due || admission.ask.kind.fetch != Fetch::Ordinary || !may_carry_successor(response, admission.now) {
+            return Ok(());
+        }
+        let generation = known.record.tags.head().generation().saturating_add(1);
+        let tag = Tag::mint(&self.keys.load(), &known.id, generation, &self.entropy).map_err(StoreError::io)?;
+        let line = self.cookie_line(admission, known, &tag);
+        append(&mut response.headers, line);
+        Ok(())
+    }
+
+    /// A cookie that must reach the client: it goes on every answer, and no cache may keep that.
+    fn put_mandatory(&self, admission: &Admission, response: &mut response::Parts, line: HeaderValue) {
+        if is_cacheable(&response.headers, admission.now) {
+            self.tell_settled(admission, response.status, event::ResponseCacheable {});
+        }
+        append(&mut response.headers, line);
+    }
+
+    /// Expires the client's copies of cookies that it should not have.
+    fn expire_leftovers(&self, admission: &Admission, response: &mut response::Parts) {
+        for leftover in &admission.leftovers {
+            if let Some(line) = leftover.expiry_line() {
+                append(&mut response.headers, line);
+            }
+        }
+    }
+}
+
+/// Puts a `Set-Cookie` of ours on an answer, which from then on no cache may keep (RFC 9111 does not say so by itself).
+fn append(headers: &mut HeaderMap, line: HeaderValue) {
+    headers.append(SET_COOKIE, line);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.remove(EXPIRES);
+}
+
+impl Outcome {
+    fn take(&mut self, command: &Command, now: Timestamp) {
+        let proven = |subject: Option<&str>, why| {
+            Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why })
+        };
+        match command {
+            Command::Login { subject } => self.login = proven(subject.as_deref(), Rotation::Login),
+            Command::Reauthenticated => self.login = proven(None, Rotation::Reauthentication),
+            Command::Logout => self.logout = Some(Sign::Header),
+            Command::Elevate => self.new_id = Some(Rotation::Elevation),
+            Command::Rotate => self.new_id = Some(Rotation::App),
+            Command::Revoke(scope) => self.revoke = Some(*scope),
+            Command::Expire { within } => self.ends_at = Some(now.after(*within)),
+        }
+    }
+}
+
+impl Success {
+    fn holds(&self, response: &response::Parts, taken: &Taken) -> bool {
+        let status = response.status;
+        let by_status = if self.status.is_empty() {
+            !status.is_client_error() && !status.is_server_error()
+        } else {
+            self.status.contains(&status)
+        };
+        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(location_path);
+        let goes_to = |patterns: &[PathPattern]| {
+            location.is_some_and(|path| {
+                let path = canonical_path(path);
+                patterns.iter().any(|pattern| pattern.matches(&path.path))
+            })
+        };
+        let by_cookie = self.sets_cookie.as_ref().is_none_or(|name| taken.sets(name, &response.headers));
+        by_status && by_cookie && !goes_to(&self.location_not) && (self.location.is_empty() || goes_to(&self.location))
+    }
+}
+
+/// The path of a `Location`, absolute or not.
+fn location_path(location: &str) -> &str {
+    let path = match location.split_once("://") {
+        Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
+        None => location,
+    };
+    path.split(['?', '#']).next().unwrap_or(path)
+}
+
+/// Whether a successor may ride on an answer: not on one that a cache may keep, nor on one that is not looked at as a
+/// page is (downloads keep a copy of the cookies of their own), nor on one without a body of its own.
+fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
+    !matches!(response.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED)
+        && !is_download(&response.headers)
+        && !is_cacheable(&response.headers, now)
+}
+
+fn is_download(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
+        value.as_bytes().get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"attachment"))
+    })
+}
+
+/// Whether the app said that caches may keep an answer: `public`, `immutable`, a positive age or a future `Expires`, and
+/// neither `no-store` nor `no-cache`.
+pub(super) fn is_cacheable(headers: &HeaderMap, now: Timestamp) -> bool {
+    let mut said = false;
+    let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    for directive in directives {
+        let directive = directive.trim_ascii();
+        let is = |word: &[u8]| directive.eq_ignore_ascii_case(word);
+        let positive = |word: &[u8]| {
+            let age = directive.split_at_checked(word.len()).filter(|(name, _)| name.eq_ignore_ascii_case(word));
+            age.is_some_and(|(_, age)| age.iter().any(|digit| (b'1'..=b'9').contains(digit)))
+        };
+        if is(b"no-store") || directive.len() >= 8 && is_prefix(directive, b"no-cache") {
+            return false;
+        }
+        said |= is(b"public") || is(b"immutable") || positive(b"max-age=") || positive(b"s-maxage=");
+    }
+    said || headers.get(EXPIRES).and_then(|value| parse_cookie_date(value.as_bytes())).is_some_and(|until| until > now)
+}
+
+/// Whether an answer may outlive its session: an upgrade, a stream without an end, a long body.
+fn may_run_long(response: &response::Parts) -> bool {
+    const SHORT_BYTES_MAX: u64 = 1024 * 1024;
+    let length = response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let bodyless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !bodyless && length.is_none_or(|length| length > SHORT_BYTES_MAX)
+}
+
+fn is_prefix(directive: &[u8], word: &[u8]) -> bool {
+    directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+impl Admission {
+    /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.
+    pub(super) fn is_page(&self) -> bool {
+        self.ask.kind.navigation != Navigation::No && self.ask.kind.fetch == Fetch::Ordinary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_app_calls_cacheable_is() {
+        let check = |lines: &[(&'static str, &'static str)], expected: bool| {
+            let headers: HeaderMap = lines
+                .iter()
+                .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_static(value)))
+                .collect();
+            assert_eq!(is_cacheable(&headers, Timestamp::from_secs(1_000_000_000)), expected, "{lines:?}");
+        };
+        check(&[], false);
+        check(&[("cache-control", "public")], true);
+        check(&[("cache-control", "Max-Age=60")], true);
+        check(&[("cache-control", "s-maxage=10")], true);
+        check(&[("cache-control", "immutable")], true);
+        check(&[("cache-control", "max-age=0")], false);
+        check(&[("cache-control", "max-age=00")], false);
+        check(&[("cache-control", "private")], false);
+        check(&[("cache-control", "public, no-store")], false);
+        check(&[("cache-control", "no-cache=\"x\", max-age=5")], false);
+        check(&[("expires", "Wed, 21 Oct 2065 07:28:00 GMT")], true);
+        check(&[("expires", "Wed, 21 Oct 1995 07:28:00 GMT")], false);
+        check(&[("expires", "0")], false);
+        check(&[("cache-control", "no-cache"), ("expires", "Wed, 21 Oct 2065 07:28:00 GMT")], false);
+    }
+
+    #[test]
+    fn the_path_of_a_location_is_found_in_every_form() {
+        let check = |location: &str, expected: &str| assert_eq!(location_path(location), expected);
+        check("/accounts/login/?next=/", "/accounts/login/");
+        check("https://example.com/a/b#c", "/a/b");
+        check("https://example.com", "/");
+        check("next", "next");
+    }
+}

@@ -1,0 +1,92 @@
+//! Streams that outlive their request: WebSockets, event streams, long downloads. They belong to their session and end
+//! with it.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::cut::{Cut, Cutter};
+use crate::clock::Timestamp;
+use crate::session::id::SessionDigest;
+
+/// Most streams that one session may hold open; the next one is cut at once.
+pub const STREAMS_PER_SESSION_MAX: usize = 64;
+
+/// The streams that are open now, by session.
+#[derive(Debug, Default)]
+pub struct Streams(Mutex<HashMap<SessionDigest, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    open: SmallVec<[Cutter; 2]>,
+    /// When the session is over at the latest; streams do not move it.
+    deadline: Timestamp,
+}
+
+impl Streams {
+    /// Takes a place for a stream of a session that is over at `deadline` at the latest. One too many has ended before it
+    /// begins.
+    pub fn open(&self, digest: SessionDigest, deadline: Timestamp) -> Cut {
+        let mut sessions = self.0.lock();
+        let entry = sessions.entry(digest).or_insert_with(|| Entry { open: SmallVec::new(), deadline });
+        entry.deadline = deadline;
+        entry.open.retain(|cutter| !cutter.is_idle());
+        if entry.open.len() >= STREAMS_PER_SESSION_MAX {
+            return Cut::done();
+        }
+        let (cutter, cut) = Cutter::new();
+        entry.open.push(cutter);
+        cut
+    }
+
+    /// The session has ended, or goes on under another id with other rights: all its streams end.
+    pub fn end(&self, digest: &SessionDigest) {
+        let ended = self.0.lock().remove(digest);
+        for cutter in ended.iter().flat_map(|entry| &entry.open) {
+            cutter.cut();
+        }
+    }
+
+    /// Forgets streams that are over, and gives the sessions that still have some with their latest end.
+    pub fn sweep(&self) -> Vec<(SessionDigest, Timestamp)> {
+        let mut sessions = self.0.lock();
+        sessions.retain(|_, entry| {
+            entry.open.retain(|cutter| !cutter.is_idle());
+            !entry.open.is_empty()
+        });
+        sessions.iter().map(|(digest, entry)| (*digest, entry.deadline)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: SessionDigest = SessionDigest([1; 32]);
+    const TWO: SessionDigest = SessionDigest([2; 32]);
+
+    #[test]
+    fn a_stream_ends_with_its_session_and_no_other() {
+        let streams = Streams::default();
+        let (one, two) = (streams.open(ONE, Timestamp::EPOCH), streams.open(TWO, Timestamp::EPOCH));
+        streams.end(&ONE);
+        assert!(one.is_done());
+        assert!(!two.is_done());
+        drop(one);
+        assert_eq!(streams.sweep().len(), 1);
+        drop(two);
+        assert!(streams.sweep().is_empty());
+    }
+
+    #[test]
+    fn a_session_holds_only_so_many() {
+        let streams = Streams::default();
+        let held: Vec<_> = (0..STREAMS_PER_SESSION_MAX).map(|_| streams.open(ONE, Timestamp::EPOCH)).collect();
+        assert!(held.iter().all(|cut| !cut.is_done()));
+        assert!(streams.open(ONE, Timestamp::EPOCH).is_done());
+        assert!(!streams.open(TWO, Timestamp::EPOCH).is_done());
+        drop(held);
+        assert!(!streams.open(ONE, Timestamp::EPOCH).is_done());
+    }
+}

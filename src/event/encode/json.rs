@@ -1,0 +1,273 @@
+//! One event as one line of JSON.
+//!
+//! The keys have one fixed order, `ts,event,action,ip,...`, so that a reader with no more than a regular expression can
+//! anchor at the start of the line; absent ones are left out. What a client wrote comes last: `before`, `after`,
+//! `subject`, then the event's own fields of that kind.
+
+use super::escape::{self, Spelling};
+use super::privacy::Veil;
+use super::{country, put, put_points};
+use crate::event::{ClientView, Record, Value};
+use crate::verdict::{Reason, Text};
+
+/// The keys that every kind of event can have, in the order in which they come. The event's own fields stand between
+/// `bound_ja4` and `owasp`, and those that a client wrote at the end.
+pub const SCENE_KEYS: &[&str] = &[
+    "ts",
+    "event",
+    "action",
+    "ip",
+    "severity",
+    "v",
+    "seq",
+    "mode",
+    "would",
+    "rule",
+    "policy",
+    "node",
+    "session",
+    "ref",
+    "method",
+    "route",
+    "status",
+    "risk",
+    "trace",
+    "asn",
+    "country",
+    "ua",
+    "os",
+    "ja4",
+    "bound_ip",
+    "bound_asn",
+    "bound_country",
+    "bound_ua",
+    "bound_os",
+    "bound_ja4",
+    "owasp",
+    "appsensor",
+    "attack",
+    "cwe",
+    "reasons",
+    "before",
+    "after",
+    "subject",
+];
+
+pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
+    let mut line = Object { out, empty: true };
+    line.out.push(b'{');
+    head(&mut line, veil, record);
+    request(&mut line, record);
+    let scene = &record.scene;
+    client(&mut line, veil, &scene.client, &["asn", "country", "ua", "os", "ja4"]);
+    if let Some(ip) = scene.bound.ip {
+        line.key("bound_ip");
+        address(&mut line, veil, ip);
+    }
+    let bound = ["bound_asn", "bound_country", "bound_ua", "bound_os", "bound_ja4"];
+    client(&mut line, veil, &scene.bound, &bound);
+    record.event.fields(&mut |key, value| own(&mut line, key, value));
+    taxonomy(&mut line, record);
+    reasons(&mut line, &scene.reasons);
+    changes(&mut line, veil, "before", &scene.reasons, |reason| reason.before.as_ref());
+    changes(&mut line, veil, "after", &scene.reasons, |reason| reason.after.as_ref());
+    if let Some(subject) = &scene.subject {
+        line.text("subject", veil.subject(subject).as_deref().unwrap_or(subject));
+    }
+    record.event.fields(&mut |key, value| {
+        if let Value::Client(text) = value {
+            line.text(key, text);
+        }
+    });
+    line.out.push(b'}');
+}
+
+/// What the readers that only match text look for.
+fn head(line: &mut Object<'_>, veil: &Veil, record: &Record) {
+    let scene = &record.scene;
+    line.word("ts", record.ts);
+    line.word("event", record.event.kind());
+    line.word("action", scene.action);
+    if let Some(ip) = scene.client.ip {
+        line.key("ip");
+        address(line, veil, ip);
+    }
+    line.word("severity", record.severity());
+    line.number("v", u64::from(record.v));
+    line.number("seq", record.seq);
+    line.word("mode", scene.mode);
+    if let Some(would) = scene.would {
+        line.word("would", would);
+    }
+}
+
+fn request(line: &mut Object<'_>, record: &Record) {
+    let scene = &record.scene;
+    line.maybe_text("rule", scene.rule.as_ref().map(Text::as_str));
+    line.maybe_number("policy", scene.policy);
+    line.maybe_text("node", record.node.as_ref().map(Text::as_str));
+    if let Some(session) = scene.session {
+        line.word("session", session);
+    }
+    if let Some(reference) = scene.reference {
+        line.word("ref", reference);
+    }
+    line.maybe_text("method", scene.method);
+    line.maybe_text("route", scene.route.as_deref());
+    line.maybe_number("status", scene.status.map(u64::from));
+    if let Some(risk) = scene.risk {
+        line.key("risk");
+        put_points(line.out, risk);
+    }
+    if let Some(trace) = scene.trace {
+        line.word("trace", trace);
+    }
+}
+
+/// A client, less its address.
+fn client(line: &mut Object<'_>, veil: &Veil, client: &ClientView, keys: &[&'static str; 5]) {
+    let [asn, place, ua, os, ja4] = *keys;
+    line.maybe_number(asn, client.asn.map(u64::from));
+    line.maybe_text(place, country(client.country.as_ref()));
+    for (key, text) in [(ua, &client.ua), (os, &client.os), (ja4, &client.ja4)] {
+        if let Some(text) = text {
+            line.text(key, veil.text(text.as_str()).as_deref().unwrap_or(text.as_str()));
+        }
+    }
+}
+
+fn address(line: &mut Object<'_>, veil: &Veil, ip: std::net::IpAddr) {
+    line.out.push(b'"');
+    veil.ip(line.out, ip);
+    line.out.push(b'"');
+}
+
+/// A field of the event's own that we wrote.
+fn own(line: &mut Object<'_>, key: &str, value: Value<'_>) {
+    match value {
+        Value::Number(number) => line.number(key, number),
+        Value::Points(points) => {
+            line.key(key);
+            put_points(line.out, points);
+        }
+        Value::Word(word) => line.text(key, word),
+        Value::Time(time) => line.word(key, time),
+        Value::Session(session) => line.word(key, session),
+        Value::Client(_) => {}
+    }
+}
+
+/// What other vocabularies call it: words in a row, so that a reader may search for one.
+fn taxonomy(line: &mut Object<'_>, record: &Record) {
+    let meta = record.event.kind().meta();
+    line.words("owasp", record.vocabulary());
+    line.words("appsensor", meta.appsensor);
+    line.words("attack", meta.attack);
+    if !meta.cwe.is_empty() {
+        line.key("cwe");
+        line.out.push(b'"');
+        for (at, id) in meta.cwe.iter().enumerate() {
+            put(line.out, format_args!("{}CWE-{id}", if at == 0 { "" } else { " " }));
+        }
+        line.out.push(b'"');
+    }
+}
+
+fn reasons(line: &mut Object<'_>, reasons: &[Reason]) {
+    if reasons.is_empty() {
+        return;
+    }
+    line.object("reasons", |line| {
+        for reason in reasons {
+            line.key(reason.kind.as_str());
+            put_points(line.out, reason.points);
+        }
+    });
+}
+
+fn changes(
+    line: &mut Object<'_>,
+    veil: &Veil,
+    key: &'static str,
+    reasons: &[Reason],
+    side: impl Fn(&Reason) -> Option<&Text>,
+) {
+    if reasons.iter().all(|reason| side(reason).is_none()) {
+        return;
+    }
+    line.object(key, |line| {
+        for reason in reasons {
+            if let Some(text) = side(reason) {
+                let text = text.as_str();
+                line.text(reason.kind.as_str(), veil.text(text).as_deref().unwrap_or(text));
+            }
+        }
+    });
+}
+
+/// An object that is being written.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    empty: bool,
+}
+
+impl Object<'_> {
+    fn key(&mut self, key: &str) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        escape::quoted(self.out, key, Spelling::Json);
+        self.out.push(b':');
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        escape::quoted(self.out, text, Spelling::Json);
+    }
+
+    fn maybe_text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(key, text);
+        }
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        self.key(key);
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn maybe_number(&mut self, key: &str, number: Option<u64>) {
+        if let Some(number) = number {
+            self.number(key, number);
+        }
+    }
+
+    /// What prints as letters, digits, dots and dashes and so needs no escaping.
+    fn word(&mut self, key: &str, word: impl std::fmt::Display) {
+        self.key(key);
+        self.out.push(b'"');
+        put(self.out, word);
+        self.out.push(b'"');
+    }
+
+    fn words(&mut self, key: &str, words: &[&str]) {
+        for (at, word) in words.iter().enumerate() {
+            if at == 0 {
+                self.key(key);
+            }
+            self.out.push(if at == 0 { b'"' } else { b' ' });
+            self.out.extend_from_slice(word.as_bytes());
+        }
+        if !words.is_empty() {
+            self.out.push(b'"');
+        }
+    }
+
+    fn object(&mut self, key: &str, fill: impl FnOnce(&mut Object<'_>)) {
+        self.key(key);
+        self.out.push(b'{');
+        fill(&mut Object { out: self.out, empty: true });
+        self.out.push(b'}');
+    }
+}

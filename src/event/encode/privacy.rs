@@ -1,0 +1,189 @@
+//! How plainly addresses and subjects are shown.
+//!
+//! A pseudonym is a keyed hash: equal addresses stay equal, so that counting works, but only who has the key can tell
+//! which address it was.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::put;
+use crate::secret::{Keyring, Purpose};
+
+/// How addresses are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpPrivacy {
+    /// As they are: bans and investigations need them.
+    #[default]
+    Full,
+    /// Without the part that names a household: the last 8 bits of IPv4, the last 80 of IPv6 are zero.
+    Truncate,
+    /// As a keyed hash.
+    Pseudonym,
+}
+
+/// How subjects are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SubjectPrivacy {
+    /// As they are.
+    #[default]
+    Plain,
+    /// As a keyed hash.
+    Hmac,
+}
+
+/// How plainly addresses and subjects are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Privacy {
+    /// Addresses.
+    pub ip: IpPrivacy,
+    /// Subjects.
+    pub subject: SubjectPrivacy,
+}
+
+/// The word names no form of privacy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownPrivacy {
+    /// For addresses.
+    #[error("not a way to show addresses (full, truncate or pseudonym)")]
+    Ip,
+    /// For subjects.
+    #[error("not a way to show subjects (plain or hmac)")]
+    Subject,
+}
+
+impl FromStr for IpPrivacy {
+    type Err = UnknownPrivacy;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPrivacy> {
+        match word {
+            "full" => Ok(Self::Full),
+            "truncate" => Ok(Self::Truncate),
+            "pseudonym" => Ok(Self::Pseudonym),
+            _ => Err(UnknownPrivacy::Ip),
+        }
+    }
+}
+
+impl FromStr for SubjectPrivacy {
+    type Err = UnknownPrivacy;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPrivacy> {
+        match word {
+            "plain" => Ok(Self::Plain),
+            "hmac" => Ok(Self::Hmac),
+            _ => Err(UnknownPrivacy::Subject),
+        }
+    }
+}
+
+/// Privacy with the keys that pseudonyms are made with. Without keys everything is shown as it is.
+#[derive(Clone, Default)]
+pub(super) struct Veil {
+    privacy: Privacy,
+    keys: Option<Arc<Keyring>>,
+}
+
+impl Veil {
+    pub(super) fn new(privacy: Privacy, keys: Arc<Keyring>) -> Self {
+        Self { privacy, keys: Some(keys) }
+    }
+
+    /// Appends an address. What is written needs no escaping.
+    pub(super) fn ip(&self, out: &mut Vec<u8>, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        match self.privacy.ip {
+            IpPrivacy::Full => put(out, ip),
+            IpPrivacy::Truncate => put(out, truncated(ip)),
+            IpPrivacy::Pseudonym => match ip {
+                IpAddr::V4(ip) => self.pseudonym(out, b"ip\0", &ip.octets()),
+                IpAddr::V6(ip) => self.pseudonym(out, b"ip\0", &ip.octets()),
+            },
+        }
+    }
+
+    /// The subject's keyed hash, if it must not be shown.
+    pub(super) fn subject(&self, subject: &str) -> Option<String> {
+        match self.privacy.subject {
+            SubjectPrivacy::Plain => None,
+            SubjectPrivacy::Hmac => {
+                let mut out = Vec::new();
+                self.pseudonym(&mut out, b"subject\0", subject.as_bytes());
+                Some(String::from_utf8(out).unwrap_or_default())
+            }
+        }
+    }
+
+    /// What a text is replaced by because it is an address or a prefix and those must not be shown.
+    pub(super) fn text(&self, text: &str) -> Option<String> {
+        if self.privacy.ip == IpPrivacy::Full {
+            return None;
+        }
+        let ip: IpAddr = text.split('/').next()?.parse().ok()?;
+        let mut out = Vec::new();
+        self.ip(&mut out, ip);
+        Some(String::from_utf8(out).unwrap_or_default())
+    }
+
+    /// The key's id, a dash, and 16 hex digits.
+    fn pseudonym(&self, out: &mut Vec<u8>, label: &[u8], value: &[u8]) {
+        let Some(keys) = &self.keys else { return };
+        let (key, mac) = keys.mac(Purpose::Event, &[label, value]);
+        let short = mac.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+        put(out, format_args!("{}-{short:016x}", key.0));
+    }
+}
+
+fn truncated(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << 8)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{KeyId, MasterKey};
+
+    fn veil(ip: &str, subject: &str) -> Veil {
+        let privacy = Privacy { ip: ip.parse().unwrap(), subject: subject.parse().unwrap() };
+        Veil::new(privacy, Arc::new(Keyring::new(&MasterKey::new(KeyId(7), [7; 32]), &[])))
+    }
+
+    fn shown(veil: &Veil, ip: &str) -> String {
+        let mut out = Vec::new();
+        veil.ip(&mut out, ip.parse().unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_full_truncated_or_pseudonyms() {
+        assert_eq!(shown(&veil("full", "plain"), "203.0.113.9"), "203.0.113.9");
+        assert_eq!(shown(&veil("full", "plain"), "::ffff:203.0.113.9"), "203.0.113.9");
+        assert_eq!(shown(&veil("truncate", "plain"), "203.0.113.9"), "203.0.113.0");
+        assert_eq!(shown(&veil("truncate", "plain"), "2001:db8:1:2::3"), "2001:db8:1::");
+        let hidden = veil("pseudonym", "plain");
+        let name = shown(&hidden, "203.0.113.9");
+        assert!(name.starts_with("7-") && name.len() == 18, "{name}");
+        assert_eq!(name, shown(&hidden, "::ffff:203.0.113.9"));
+        assert_ne!(name, shown(&hidden, "203.0.113.8"));
+        assert_eq!("no".parse::<IpPrivacy>(), Err(UnknownPrivacy::Ip));
+    }
+
+    #[test]
+    fn subjects_are_plain_or_hashed() {
+        assert_eq!(veil("full", "plain").subject("alice"), None);
+        let hash = veil("full", "hmac").subject("alice").unwrap();
+        assert!(hash.starts_with("7-") && !hash.contains("alice"));
+        assert_eq!("no".parse::<SubjectPrivacy>(), Err(UnknownPrivacy::Subject));
+    }
+
+    #[test]
+    fn an_address_in_a_reason_is_an_address_too() {
+        assert_eq!(veil("full", "plain").text("203.0.113.9"), None);
+        assert_eq!(veil("truncate", "plain").text("203.0.113.9").as_deref(), Some("203.0.113.0"));
+        assert_eq!(veil("truncate", "plain").text("203.0.113.77/32").as_deref(), Some("203.0.113.0"));
+        assert_eq!(veil("truncate", "plain").text("Firefox"), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! A stream that is open already: standard output, or anything that takes bytes.
+
+use std::io::{self, Write};
+
+use super::{Fill, Lines, Sink};
+use crate::event::encode::Encoder;
+use crate::event::{Record, Severity};
+
+/// Writes lines to a stream, a batch at a time.
+pub struct StreamSink<W> {
+    name: &'static str,
+    to: W,
+    lines: Lines,
+}
+
+impl StreamSink<io::Stdout> {
+    /// Standard output. It is locked for each batch, so lines never mix with what others print there.
+    pub fn stdout(encoder: Encoder) -> Self {
+        Self::new("stdout", io::stdout(), encoder)
+    }
+}
+
+impl<W: Write + Send> StreamSink<W> {
+    /// Any stream.
+    pub fn new(name: &'static str, to: W, encoder: Encoder) -> Self {
+        Self { name, to, lines: Lines::new(encoder) }
+    }
+
+    /// The same for events of this severity and above.
+    #[must_use]
+    pub fn with_min(mut self, min: Severity) -> Self {
+        self.lines.min = min;
+        self
+    }
+}
+
+impl<W: Write + Send> Sink for StreamSink<W> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn min(&self) -> Severity {
+        self.lines.min
+    }
+
+    fn take(&mut self, record: &Record) -> io::Result<()> {
+        match self.lines.add(record) {
+            Fill::Room => Ok(()),
+            Fill::Full => self.flush(),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.lines.pour(&mut self.to)
+    }
+}
+
+impl<W> std::fmt::Debug for StreamSink<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamSink").field("name", &self.name).field("lines", &self.lines).finish_non_exhaustive()
+    }
+}

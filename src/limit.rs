@@ -1,1 +1,0 @@
-//! Rate limits by key, bounded in memory.

@@ -1,0 +1,165 @@
+//! HTTP/2 frames in passing: counts those that carry no request, since they cost us more than the client (RFC 9113).
+//!
+//! ```text
+//! 0     3    4     5         9
+//! +-----+----+-----+---------+----------
+//! | len |type|flags| stream  | payload
+//! +-----+----+-----+---------+----------
+//! ```
+//! A browser sends a few dozen such frames in a busy minute. The parser underneath has limits of its own; this one sees
+//! all kinds together, and resets also after the request they cancel has been dispatched.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::proxy::{Fault, Limits};
+
+/// How long glitches are added up.
+const WINDOW: Duration = Duration::from_secs(10);
+/// What a client says first.
+const PREFACE: usize = 24;
+/// Resets weigh more: each may have cost a request at the app.
+const RESET_WEIGHT: u32 = 5;
+/// Octets we send for which one WINDOW_UPDATE is owed.
+const OCTETS_PER_UPDATE: u64 = 1024;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+
+/// Follows the frames of one connection.
+#[derive(Debug)]
+pub(super) struct Frames {
+    max: u32,
+    glitches: u32,
+    updates: u64,
+    since: Instant,
+    /// Octets to skip: the preface, a payload.
+    skip: usize,
+    header: [u8; 9],
+    filled: usize,
+}
+
+impl Frames {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            max: limits.http2_glitches_max,
+            glitches: 0,
+            updates: 0,
+            since: Instant::now(),
+            skip: PREFACE,
+            header: [0; 9],
+            filled: 0,
+        }
+    }
+
+    /// Whether the last frame came only in part.
+    pub(super) const fn is_partial(&self) -> bool {
+        self.filled > 0 || self.skip > 0
+    }
+
+    /// Looks at what was read; `written` is how much we have sent so far.
+    pub(super) fn feed(&mut self, mut input: &[u8], written: u64) -> Result<(), Fault> {
+        loop {
+            let skipped = self.skip.min(input.len());
+            self.skip -= skipped;
+            input = input.get(skipped..).unwrap_or_default();
+            if input.is_empty() {
+                return Ok(());
+            }
+            let wanted = self.header.len() - self.filled;
+            let taken = wanted.min(input.len());
+            let (head, rest) = input.split_at_checked(taken).unwrap_or_default();
+            if let Some(room) = self.header.get_mut(self.filled..self.filled + taken) {
+                room.copy_from_slice(head);
+            }
+            self.filled += taken;
+            input = rest;
+            if self.filled == self.header.len() {
+                self.filled = 0;
+                self.frame(written)?;
+            }
+        }
+    }
+
+    fn frame(&mut self, written: u64) -> Result<(), Fault> {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let weight = match kind {
+            HEADERS => 0,
+            DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
+            RST_STREAM => RESET_WEIGHT,
+            WINDOW_UPDATE => {
+                self.updates += 1;
+                u32::from(self.updates > written / OCTETS_PER_UPDATE + 100)
+            }
+            _ => 1,
+        };
+        self.glitches = self.glitches.saturating_add(weight);
+        if self.glitches <= self.max {
+            return Ok(());
+        }
+        // The clock is read only here: once for every so many glitches.
+        let now = Instant::now();
+        if now.duration_since(self.since) < WINDOW {
+            return Err(Fault::Http2Flood);
+        }
+        (self.since, self.glitches) = (now, 0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Frames {
+        let mut frames = Frames::new(&Limits { http2_glitches_max: 50, ..Limits::default() });
+        frames.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0).unwrap();
+        frames
+    }
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let mut frame = vec![0, 0, u8::try_from(payload).unwrap(), kind, flags, 0, 0, 0, 1];
+        frame.resize(9 + payload, 0xaa);
+        frame
+    }
+
+    fn flood(kind: u8, flags: u8, payload: usize, written: u64) -> Option<usize> {
+        let octets = frame(kind, flags, payload);
+        let mut frames = frames();
+        // Split into odd pieces: the outcome must not depend on it.
+        (1..=1000).find(|_| octets.chunks(7).any(|piece| frames.feed(piece, written).is_err()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_their_bodies_are_no_glitches() {
+        assert_eq!(flood(HEADERS, 4, 20, 0), None);
+        assert_eq!(flood(DATA, 0, 20, 0), None);
+        assert_eq!(flood(WINDOW_UPDATE, 0, 4, 10 << 20), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn floods_are_seen() {
+        assert_eq!(flood(6, 0, 8, 0), Some(51), "PING");
+        assert_eq!(flood(4, 0, 6, 0), Some(51), "SETTINGS");
+        assert_eq!(flood(2, 0, 5, 0), Some(51), "PRIORITY");
+        assert_eq!(flood(9, 0, 0, 0), Some(51), "CONTINUATION");
+        assert_eq!(flood(DATA, 0, 0, 0), Some(51), "empty DATA");
+        assert_eq!(flood(RST_STREAM, 0, 4, 0), Some(11), "RST_STREAM");
+        assert_eq!(flood(WINDOW_UPDATE, 0, 4, 0), Some(151), "WINDOW_UPDATE");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_window_forgives() {
+        let mut frames = frames();
+        for _ in 0..50 {
+            frames.feed(&frame(6, 0, 8), 0).unwrap();
+        }
+        tokio::time::advance(WINDOW).await;
+        frames.feed(&frame(6, 0, 8), 0).unwrap();
+    }
+}

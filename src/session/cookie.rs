@@ -1,1 +1,0 @@
-//! Reading `Cookie` and `Set-Cookie`, writing ours.

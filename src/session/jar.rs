@@ -1,1 +1,0 @@
-//! The app's cookies that the client never sees.

@@ -1,0 +1,23 @@
+//! Two live holders of one session: two cookie jars, or two devices in turn.
+
+use super::{IdEvidence, Scene, Signal, SignalKind};
+
+/// Two stale tags in turn: two jars that both store cookies. There is no surer sign of theft, but a jar that went back twice
+/// looks the same, so the first asks and only the next ends the session.
+pub(super) fn fork(scene: &Scene<'_>) -> Option<Signal> {
+    let IdEvidence::Fork { earlier, .. } = scene.input.id else { return None };
+    let points = if earlier == 0 { scene.weights.fork } else { scene.weights.fork_again };
+    Signal::worth(SignalKind::IdFork, points, "", "two cookie jars")
+}
+
+/// Device A, device B, and A again within half an hour.
+pub(super) fn concurrency(scene: &Scene<'_>) -> Option<Signal> {
+    let input = scene.input;
+    let between = input.contexts.interleaving(input.fingerprint, input.now)?;
+    let name = |family: crate::facts::user_agent::Family, os: crate::facts::user_agent::Os| {
+        format!("{} {}", family.name(), os.name())
+    };
+    let agent = input.fingerprint.agent;
+    let (before, after) = (name(between.family, between.os), name(agent.family, agent.os));
+    Signal::worth(SignalKind::Concurrency, scene.weights.concurrency, before, after)
+}
