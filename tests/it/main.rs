@@ -13,5 +13,7 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod store_conformance;
+mod store_crash;
 mod support;
 mod tidy;
