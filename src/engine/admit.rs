@@ -1,5 +1,6 @@
 //! The request half: recognise, judge, prepare the request for the app.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
@@ -12,6 +13,7 @@ use super::{
     RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
+use crate::connection::Scheme;
 use crate::enforce::{self, Plan, Serve};
 use crate::event::field::Cause;
 use crate::event::{self, ClientText};
@@ -19,16 +21,15 @@ use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculati
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, canonical_path};
 use crate::fingerprint::Fingerprint;
-use crate::limit::{self, ClientKey, Device};
+use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
 use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
-use crate::session::record::{EndReason, State};
-use crate::session::tag::Standing;
+use crate::session::record::State;
 use crate::signal::Sensitivity;
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Verdict};
+use crate::verdict::{Action, Mode, Text, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -227,7 +228,7 @@ impl<S: Store> Guard<S> {
                 Ok((Holder::Quarantined(known), plan, judged.verdict))
             }
             Serve::Ended => {
-                self.end(request, &known, EndReason::Terminated).await.map_err(|error| {
+                self.end(request, &known, judged.cause).await.map_err(|error| {
                     self.tell_outage(request, &error);
                     Refusal::outage()
                 })?;
@@ -302,11 +303,45 @@ impl<S: Store> Guard<S> {
         if named == Named::Ambiguous {
             self.tell(request, None, event::LoginSubjectUnclear { fault: "named twice, or beyond what is looked at" });
         }
+        self.advise_transport(request);
         let device = self.device(request, &named, holder);
         let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject: named.subject(), device };
         let counted = self.limits.load().login(at).map_or(Ok(()), |throttle| throttle.attempt(&attempt, request.now));
         self.limited(request, counted, ByClient::Yes)?;
         Ok(Some(Attempt { login: at, named, device }))
+    }
+
+    /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
+    fn advise_transport(&self, request: &Request<'_>) {
+        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if request.client.scheme == Scheme::Http
+            && !super::cookies::is_loopback(host)
+            && self.advised_transport.is_due(request.now)
+        {
+            let fix = Text::of("serve https here, or list the proxy that does in [client] trusted_proxies");
+            self.tell(request, None, event::ConfigInsecureTransport { fix });
+        }
+    }
+
+    /// Whether the named subject has used this client before: by the session it shows, or by an earlier login.
+    fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
+        let Some(subject) = named.subject() else { return Device::Unknown };
+        match holder {
+            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
+                Device::Known(DeviceKey(known.digest.spread()))
+            }
+            _ => {
+                let looks = looks(request.client.ip, &request.fingerprint);
+                self.devices.find(subject, &looks, request.now).map_or(Device::Unknown, Device::Known)
+            }
+        }
+    }
+
+    /// Remembers the client of a login that succeeded.
+    pub(super) fn remember_device(&self, admission: &Admission, attempt: &Attempt) {
+        if let Some(subject) = attempt.named.subject() {
+            self.devices.remember(subject, &looks(admission.ask.client.ip, &admission.fingerprint), admission.now);
+        }
     }
 
     fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
@@ -354,13 +389,17 @@ impl<S: Store> Guard<S> {
             fingerprint: request.fingerprint,
             leftovers,
         };
-        Prepared { rewrite, admission: Box::new(admission) }
+        Prepared { rewrite, admission }
     }
 }
 
 /// What a verdict of `throttle` asks a client to wait.
 const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
+
+fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
+    Looks { prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
+}
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -381,5 +420,5 @@ struct Decided<'r> {
 
 struct Prepared {
     rewrite: super::cookies::Rewrite,
-    admission: Box<Admission>,
+    admission: Admission,
 }

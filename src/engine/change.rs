@@ -11,16 +11,17 @@ use super::recognise::{Draft, edit};
 use super::settle::Outcome;
 use super::{Admission, Guard, Holder, Known, RETRIES, Refusal, RefusalKind, admit};
 use crate::clock::Timestamp;
-use crate::event::field::{AtLimit, Release, Revoker, Rotation};
+use crate::event::field::{AtLimit, Cause, Release, Revoker, Rotation};
 use crate::event::kinds as event;
-use crate::rules::Policy;
+use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Tag, Tags};
 use crate::store::{
-    Commit, Created, Creation, Durability, Ending, OnLimit, Rotate, Store, StoreError, SubjectLimit,
+    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
 };
+use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -118,7 +119,7 @@ impl<S: Store> Guard<S> {
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
         self.enter(admission, outcome, &mut record);
-        let jar = self.jar_of(None, &admission.ask, taken, admission.now);
+        let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
         self.bind_cookies(&mut record, taken, admission.now);
         record.removable_at = removable_at(&record, &admission.policy);
@@ -208,7 +209,7 @@ impl<S: Store> Guard<S> {
         };
         self.enter(admission, outcome, &mut new);
         let jar = self.open(old_id, old);
-        let jar = self.jar_of(jar, &admission.ask, taken, admission.now);
+        let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
         self.bind_cookies(&mut new, taken, admission.now);
         new.removable_at = removable_at(&new, &admission.policy);
@@ -273,7 +274,7 @@ impl<S: Store> Guard<S> {
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
         record.state = State::Held { from: from.digest, since: admission.now };
-        let jar = self.jar_of(None, &admission.ask, taken, admission.now);
+        let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
         self.bind_cookies(&mut record, taken, admission.now);
         record.removable_at = removable_at(&record, &admission.policy);
@@ -299,7 +300,7 @@ impl<S: Store> Guard<S> {
         let mut stored = known.record.clone();
         for _ in 0..RETRIES {
             let mut draft: Draft = None;
-            self.update_jar(admission, taken, (&known.id, &stored), &mut draft)?;
+            self.update_jar(taken, (&known.id, &stored), &mut draft)?;
             if taken.binds() {
                 self.bind_cookies(edit(&mut draft, &stored, Durability::Durable), taken, admission.now);
             }
@@ -344,11 +345,11 @@ impl<S: Store> Guard<S> {
         &self,
         request: &admit::Request<'_>,
         known: &Known,
-        why: EndReason,
+        cause: Cause,
     ) -> Result<(), StoreError> {
-        if let Some(record) = self.store.revoke(&known.digest, self.ending(&request.policy, why, request.now)).await? {
+        let ending = self.ending(&request.policy, EndReason::Terminated, request.now);
+        if let Some(record) = self.store.revoke(&known.digest, ending).await? {
             self.streams.end(&known.digest);
-            let cause = if known.record.forks > 0 { event_cause_fork() } else { crate::event::field::Cause::Risk };
             self.tell(request, Some(&record), event::SessionTerminated { why: cause });
         }
         Ok(())
@@ -368,7 +369,7 @@ impl<S: Store> Guard<S> {
         };
         let Some(subject) = &known.record.subject else { return Ok(()) };
         let except = (scope == Scope::Others).then_some(&known.digest);
-        let ending = Ending { why: EndReason::Revoked, ..self.ending(&admission.policy, EndReason::Revoked, admission.now) };
+        let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
         for record in self.store.revoke_subject(subject, except, ending).await? {
             self.streams.end(&record.digest);
             self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
@@ -407,11 +408,12 @@ impl<S: Store> Guard<S> {
 
     /// Whether a new anonymous session may begin; above the limit the page is served and nothing is stored.
     fn may_begin(&self, admission: &Admission) -> bool {
-        match self.limits.load().begin(admission.ask.client.ip, admission.now) {
-            None => true,
-            Some(limited) => {
-                let report_only = admission.policy.enforcement == crate::rules::Enforcement::ReportOnly;
-                self.tell_session_limited(admission, &limited, report_only);
+        match self.limits.load().anonymous_session(admission.ask.client.ip, admission.now) {
+            Ok(()) => true,
+            Err(limited) => {
+                let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
+                let mode = if report_only { Mode::Observe } else { Mode::Enforce };
+                self.tell_session_limited(admission, &limited, mode);
                 report_only
             }
         }
@@ -420,7 +422,7 @@ impl<S: Store> Guard<S> {
     fn limit_for(&self, admission: &Admission, record: &Record) -> Option<SubjectLimit> {
         let limit = admission.policy.session.per_subject_max?;
         record.subject.as_ref()?;
-        let report_only = admission.policy.enforcement == crate::rules::Enforcement::ReportOnly;
+        let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
         Some(if report_only { SubjectLimit { on_limit: OnLimit::Report, ..limit } } else { limit })
     }
 
@@ -457,10 +459,6 @@ impl<S: Store> Guard<S> {
             }
         }
     }
-}
-
-const fn event_cause_fork() -> crate::event::field::Cause {
-    crate::event::field::Cause::Fork
 }
 
 fn known(id: SessionId, record: Record, standing: Standing) -> Known {

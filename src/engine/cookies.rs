@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use http::response;
+use http::{Method, response};
 use smallvec::SmallVec;
 
 use super::admit::Request;
@@ -11,8 +11,8 @@ use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
-use crate::event::kinds as event;
-use crate::facts::headers::{Navigation, SiteRelation, navigation, site_relation};
+use crate::event::{ClientText, kinds as event};
+use crate::facts::headers::{Navigation, SiteRelation};
 use crate::secret::{Keyring, Purpose, Secret};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardSeen, GuardTransport, Scan, SetCookie, UpstreamCookie,
@@ -254,7 +254,7 @@ impl<S: Store> Guard<S> {
         };
         match cookies.names.role(set.pair.name) {
             Some(CookieRole::Guard) => {
-                self.tell_settled(admission, response.status, event::HeaderSpoofed::set_cookie(set.pair.name));
+                self.tell_settled(admission, response.status, event::HeaderSpoofed { header: ClientText::new("set-cookie") });
                 None
             }
             Some(CookieRole::Shield(kind)) => {
@@ -306,7 +306,7 @@ impl<S: Store> Guard<S> {
         let context = admission.ask.cookie_context(&admission.policy);
         for leftover in &admission.leftovers {
             let Leftover::Adopt { name, value } = leftover else { continue };
-            let line = [name, b"=", value.expose().as_slice(), b"; Path=/; HttpOnly"].concat();
+            let line = [name, &b"="[..], value.expose(), b"; Path=/; HttpOnly"].concat();
             let kind = match admission.policy.cookies.names.role(name) {
                 Some(CookieRole::Shield(kind)) => kind,
                 _ => CookieKind::Id,
@@ -349,7 +349,7 @@ impl<S: Store> Guard<S> {
         let cookies = &admission.policy.cookies;
         let asks_jar = cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
         let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
-        let until = jar.as_ref().and_then(Jar::persistent_until);
+        let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
         let max_age = cookies.persist.max_age(until, absolute, admission.now);
         let value = cookie_value(&known.id, tag);
@@ -428,17 +428,18 @@ fn context_of<'r>(request: &'r Request<'_>, host: &'r str) -> CookieContext<'r> 
         host: without_port(host),
         path: request.parts.uri.path(),
         channel: channel(&request.policy, request.client.scheme, host),
-        site: site_of(request.parts),
+        site: request.site,
     }
 }
 
 /// Where a request comes from, as far as `SameSite` is concerned. A client that does not say so is let in by our own
 /// cookie's `SameSite` or not at all.
-pub(super) fn site_of(parts: &http::request::Parts) -> SiteContext {
-    match (site_relation(&parts.headers), navigation(&parts.method, &parts.headers)) {
-        (SiteRelation::CrossSite, Navigation::Yes) if parts.method.is_safe() => SiteContext::CrossSiteSafeNavigation,
-        (SiteRelation::CrossSite, Navigation::Yes) => SiteContext::CrossSiteUnsafeNavigation,
-        (SiteRelation::CrossSite, Navigation::No) => SiteContext::CrossSiteOther,
+pub(super) fn site_of(method: &Method, site: SiteRelation, navigation: Navigation) -> SiteContext {
+    match (site, navigation) {
+        // Only a page of its own is a top-level navigation; a frame gets the cookies of any other part of a page.
+        (SiteRelation::CrossSite, Navigation::Document) if method.is_safe() => SiteContext::CrossSiteSafeNavigation,
+        (SiteRelation::CrossSite, Navigation::Document) => SiteContext::CrossSiteUnsafeNavigation,
+        (SiteRelation::CrossSite, Navigation::Frame | Navigation::No) => SiteContext::CrossSiteOther,
         _ => SiteContext::SameSite,
     }
 }
@@ -446,8 +447,12 @@ pub(super) fn site_of(parts: &http::request::Parts) -> SiteContext {
 /// A request that shows our Secure cookie came over a secure channel, whatever we see of it.
 fn channel(policy: &crate::rules::Policy, scheme: Scheme, host: &str) -> Channel {
     let ours_is_secure = policy.cookies.guard.transport() == GuardTransport::Secure;
-    let loopback = matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]");
-    if ours_is_secure || scheme == Scheme::Https || loopback { Channel::Secure } else { Channel::Plain }
+    if ours_is_secure || scheme == Scheme::Https || is_loopback(host) { Channel::Secure } else { Channel::Plain }
+}
+
+/// Whether a `Host` names this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]")
 }
 
 fn without_port(host: &str) -> &str {

@@ -62,6 +62,9 @@ pub struct Guard<S> {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     agents: UserAgentCache,
+    devices: limit::KnownDevices,
+    advised_proxy: operate::Advised,
+    advised_transport: operate::Advised,
     streams: streams::Streams,
 }
 
@@ -137,7 +140,7 @@ pub enum ClientStanding {
 #[derive(Debug)]
 pub enum Decision {
     /// The app may be called.
-    Forward(Box<Admission>),
+    Forward(Admission),
     /// The client gets this answer.
     Answer(Refusal),
 }
@@ -298,6 +301,9 @@ impl<S: Store> Guard<S> {
             clock: setup.clock,
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
+            devices: limit::KnownDevices::default(),
+            advised_proxy: operate::Advised::default(),
+            advised_transport: operate::Advised::default(),
             streams: streams::Streams::default(),
         }
     }

@@ -1,15 +1,19 @@
 //! What operators do with sessions, and the guard's own housekeeping.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Guard;
 use crate::clock::Timestamp;
 use crate::event::field::Revoker;
-use crate::event::kinds as event;
+use crate::event::{ClientView, Event, Scene, kinds as event};
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Record};
 use crate::store::{Filter, PAGE_MAX, Page, Store, StoreError};
+use crate::verdict::Text;
 
 /// Most records removed in one step of the sweeper.
 pub const SWEEP_MAX: usize = 500;
@@ -107,6 +111,21 @@ impl<S: Store> Guard<S> {
         Ok(())
     }
 
+    /// Tells of something that happened beside the requests: on a connection, in the program around the guard.
+    pub fn report(&self, client: Option<IpAddr>, event: impl Into<Event>) {
+        let client = ClientView { ip: client, ..ClientView::default() };
+        let scene = Scene { client, policy: Some(self.policy.load().revision), ..Scene::default() };
+        self.events.emit(self.clock.now(), scene, event);
+    }
+
+    /// Advises to list a proxy, once a minute: a private peer speaks for others and is not believed.
+    pub fn advise_proxy(&self, peer: IpAddr) {
+        if self.advised_proxy.is_due(self.clock.now()) {
+            let fix = format!("add to [client]: trusted_proxies = [\"{peer}\"]");
+            self.report(Some(peer), event::ConfigUntrustedProxy { fix: Text::from(fix) });
+        }
+    }
+
     /// Whether the store answers: what a health check asks.
     ///
     /// # Errors
@@ -114,5 +133,33 @@ impl<S: Store> Guard<S> {
     pub async fn probe(&self) -> Result<Timestamp, StoreError> {
         self.store.load(&SessionDigest([0; 32])).await?;
         Ok(self.clock.now())
+    }
+}
+
+/// Advice is given once in this time.
+const ADVICE_EVERY: Duration = Duration::from_secs(60);
+
+/// When a piece of advice was given last.
+#[derive(Debug, Default)]
+pub(super) struct Advised(AtomicU64);
+
+impl Advised {
+    /// Whether to give it now; it counts as given then.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let due = last == 0 || now.since(Timestamp::from_millis(last)) >= ADVICE_EVERY;
+        due && self.0.compare_exchange(last, now.as_millis().max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_once_a_minute() {
+        let advised = Advised::default();
+        let times: Vec<u64> = (0..200).filter(|at| advised.is_due(Timestamp::from_secs(*at))).collect();
+        assert_eq!(times, [0, 60, 120, 180]);
     }
 }

@@ -186,7 +186,7 @@ impl<S: Store> Guard<S> {
 
     fn tell_tag(&self, request: &Request<'_>, record: &Arc<Record>, standing: Standing, evidence: TagEvidence) {
         if standing == Standing::Ahead {
-            self.tell(request, Some(record), event::SessionTagAhead { generations: record.tags.head().generation() });
+            self.tell(request, Some(record), event::SessionTagAhead { generations: None });
         }
         match evidence {
             TagEvidence::Clean => {}

@@ -6,9 +6,10 @@ use http::StatusCode;
 
 use super::admit::Request;
 use super::recognise::{Before, Judged};
-use super::{Admission, Guard, Holder};
+use super::settle::Outcome;
+use super::{Admission, Guard, Holder, Known};
 use crate::clock::Timestamp;
-use crate::event::field::{Cause, ClientText, Dependency, LimitKey};
+use crate::event::field::{Cause, Dependency, LimitKey, Rotation};
 use crate::event::kinds as event;
 use crate::event::{ClientView, Event, Scene, SessionHash, method_word};
 use crate::fingerprint::Fingerprint;
@@ -40,6 +41,25 @@ impl<S: Store> Guard<S> {
         self.events.emit(self.clock.now(), self.settled_scene(admission, Some(record)), event.into());
     }
 
+    /// Tells of a login that was recognised.
+    pub(super) fn tell_login(&self, admission: &Admission, outcome: &Outcome, known: &Known) {
+        if let Some(proven) = &outcome.login {
+            self.tell_about(admission, &known.record, event::SessionAuthenticated { sign: proven.sign, failures: None });
+        }
+    }
+
+    /// Tells that a session goes on under another id.
+    pub(super) fn tell_rotated(&self, admission: &Admission, outcome: &Outcome, old: &Record, new: &Known) {
+        let why = match (&outcome.login, outcome.new_id) {
+            (Some(proven), _) => proven.why,
+            (None, Some(why)) => why,
+            (None, None) => Rotation::App,
+        };
+        let previous = Some(SessionHash::of(&self.keys.load(), &old.digest));
+        self.tell_about(admission, &new.record, event::SessionRotated { why, previous });
+        self.tell_login(admission, outcome, new);
+    }
+
     /// Tells an event about a session that no request is involved in.
     pub(super) fn tell_alone(&self, record: &Record, now: Timestamp, event: impl Into<Event>) {
         let mut scene = Scene { policy: Some(self.policy.load().revision), ..Scene::default() };
@@ -53,7 +73,7 @@ impl<S: Store> Guard<S> {
             return;
         }
         let scene = || self.scene(request, Some(record)).judged(&judged.verdict, request.mode());
-        let mut emit = |event: Event| self.events.emit(request.now, scene(), event);
+        let emit = |event: Event| self.events.emit(request.now, scene(), event);
         for mismatch in mismatches(judged) {
             emit(mismatch);
         }
@@ -95,7 +115,7 @@ impl<S: Store> Guard<S> {
     /// Tells that a cookie of the app did not fit into its jar.
     pub(super) fn tell_full(&self, admission: &Admission, full: JarFull) {
         let event = event::DependencyFailed { what: Dependency::Upstream, fault: Text::from(full.to_string()) };
-        self.events.emit(self.clock.now(), self.settled_scene(admission, None), event.into());
+        self.events.emit(self.clock.now(), self.settled_scene(admission, None), event);
     }
 
     fn scene(&self, request: &Request<'_>, record: Option<&Record>) -> Scene {
@@ -132,7 +152,7 @@ impl<S: Store> Guard<S> {
     }
 
     fn put_session(&self, scene: &mut Scene, record: &Record) {
-        scene.session = Some(SessionHash::of(&self.keys.load(), &record.digest.0));
+        scene.session = Some(SessionHash::of(&self.keys.load(), &record.digest));
         scene.reference = Some(record.reference);
         scene.subject.clone_from(&record.subject);
         if let Some(bound) = Contexts::decode(&record.history).ok().and_then(|all| all.known().first().copied()) {
@@ -166,11 +186,6 @@ fn rate_limited(refusal: &limit::Refusal) -> Event {
 
 fn store_failed(error: &StoreError) -> Event {
     event::DependencyFailed { what: Dependency::Store, fault: Text::from(error.to_string()) }.into()
-}
-
-/// A header of ours on the app's answer that could not be obeyed.
-pub(super) fn spoofed(what: &str) -> Event {
-    event::HeaderSpoofed { header: ClientText::new(what) }.into()
 }
 
 /// Which components of the client moved, as far as the verdict names them.

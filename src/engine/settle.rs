@@ -1,20 +1,23 @@
 //! The response half: take what the app set, follow logins and logouts, hand out our cookie.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, EXPIRES, HeaderValue, LOCATION, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE,
 };
 use http::{HeaderMap, StatusCode, response};
 
 use super::change::{Ended, Handed};
 use super::control::{self, Command};
 use super::cookies::Taken;
+use super::cut::Cut;
 use super::subject::Named;
-use super::{Admission, Fetch, Guard, Holder, Known, Logout, Offer, Refusal, Settled, Tether};
+use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
+use crate::enforce::Offer;
 use crate::clock::Timestamp;
 use crate::event::field::{Rotation, Sign};
-use crate::event::kinds as event;
+use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::Navigation;
 use crate::facts::route::canonical_path;
+use crate::limit::{Attempt as Attempted, ClientKey};
 use crate::rules::Success;
 use crate::session::cookie::parse_cookie_date;
 use crate::session::expiry;
@@ -64,7 +67,7 @@ impl<S: Store> Guard<S> {
         let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
-                self.tell_settled(&admission, response.status, event::HeaderSpoofed::control(&error));
+                self.tell_settled(&admission, response.status, event::HeaderSpoofed { header: ClientText::new(&error.to_string()) });
                 Vec::new()
             }
         };
@@ -75,7 +78,7 @@ impl<S: Store> Guard<S> {
             Ok(settled) => settled,
             Err(error) => {
                 self.tell_failed(&admission, &error);
-                Settled { tether: None, instead: Some(Refusal::outage()) }
+                Settled { cut: None, instead: Some(Refusal::outage()) }
             }
         }
     }
@@ -126,16 +129,18 @@ impl<S: Store> Guard<S> {
         if by == AnsweredBy::Proxy {
             return;
         }
-        let subject = match &attempt.named {
-            Named::Subject(subject) => Some(&**subject),
-            Named::Nobody | Named::Ambiguous => None,
-        };
         let limits = self.limits.load();
-        let (ip, now) = (admission.ask.client.ip, admission.now);
+        let counted = Attempted {
+            client: ClientKey::new(admission.ask.client.ip),
+            subject: attempt.named.subject(),
+            device: attempt.device,
+        };
+        let throttle = limits.login(attempt.login);
         if outcome.login.is_some() {
-            limits.login_succeeded(ip, subject, &admission.fingerprint, now);
+            throttle.inspect(|throttle| throttle.succeeded(&counted));
+            self.remember_device(admission, attempt);
         } else {
-            limits.login_failed(ip, subject, attempt.device, now);
+            throttle.inspect(|throttle| throttle.failed(&counted, admission.now));
             self.tell_settled(admission, status, event::LoginFailed {});
         }
     }
@@ -170,13 +175,13 @@ impl<S: Store> Guard<S> {
         match handed {
             Handed::Nothing => {
                 if let Holder::Session(known) = &admission.holder {
-                    settled.tether = Some(self.tether_of(admission, known));
                     self.offer_successor(admission, known, response)?;
+                    settled.cut = self.tie(admission, known, response).await?;
                 }
             }
             Handed::Cookie { known, line } => {
                 self.put_mandatory(admission, response, line);
-                settled.tether = Some(self.tether_of(admission, &known));
+                settled.cut = self.tie(admission, &known, response).await?;
             }
             Handed::Cleared(Ended::Session) => self.put_mandatory(admission, response, cookies.guard.clear_line()),
             Handed::Refused(refusal) => settled.instead = Some(refusal),
@@ -188,9 +193,23 @@ impl<S: Store> Guard<S> {
         Ok(settled)
     }
 
-    fn tether_of(&self, admission: &Admission, known: &Known) -> Tether {
+    /// Ties an answer that may run for long to its session.
+    async fn tie(
+        &self,
+        admission: &Admission,
+        known: &Known,
+        response: &response::Parts,
+    ) -> Result<Option<Cut>, StoreError> {
+        if !may_run_long(response) {
+            return Ok(None);
+        }
         let deadline = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
-        Tether { digest: known.digest, deadline }
+        let cut = self.streams.open(known.digest, deadline);
+        // Registered first and looked at second: an end that comes in between is seen by one of the two.
+        match self.store.load(&known.digest).await? {
+            Some(record) if !record.is_ended() => Ok(Some(cut)),
+            _ => Ok(Some(Cut::done())),
+        }
     }
 
     /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked.
@@ -271,7 +290,7 @@ impl Success {
         let goes_to = |routes: &[crate::facts::route::RoutePattern]| {
             location.is_some_and(|path| {
                 let path = canonical_path(path);
-                routes.iter().any(|route| route.matches(&http::Method::GET, path.as_str()))
+                routes.iter().any(|route| route.matches(&http::Method::GET, &path.path))
             })
         };
         let by_cookie = self.sets_cookie.as_ref().is_none_or(|name| taken.sets(name, &response.headers));
@@ -322,6 +341,14 @@ pub(super) fn is_cacheable(headers: &HeaderMap, now: Timestamp) -> bool {
     said || headers.get(EXPIRES).and_then(|value| parse_cookie_date(value.as_bytes())).is_some_and(|until| until > now)
 }
 
+/// Whether an answer may outlive its session: an upgrade, a stream without an end, a long body.
+fn may_run_long(response: &response::Parts) -> bool {
+    const SHORT_BYTES_MAX: u64 = 1024 * 1024;
+    let length = response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let bodyless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !bodyless && length.is_none_or(|length| length > SHORT_BYTES_MAX)
+}
+
 fn is_prefix(directive: &[u8], word: &[u8]) -> bool {
     directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
@@ -329,7 +356,7 @@ fn is_prefix(directive: &[u8], word: &[u8]) -> bool {
 impl Admission {
     /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.
     pub(super) fn is_page(&self) -> bool {
-        self.ask.kind.navigation == Navigation::Yes && self.ask.kind.fetch == Fetch::Ordinary
+        self.ask.kind.navigation != Navigation::No && self.ask.kind.fetch == Fetch::Ordinary
     }
 }
 

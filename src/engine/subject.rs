@@ -24,6 +24,16 @@ pub enum Named {
     Ambiguous,
 }
 
+impl Named {
+    /// The one subject that is named, if there is one.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Subject(subject) => Some(subject),
+            Self::Nobody | Self::Ambiguous => None,
+        }
+    }
+}
+
 /// The part of a request body that was looked at before it was sent on.
 #[derive(Clone, Copy, Debug)]
 pub struct Peeked<'a> {

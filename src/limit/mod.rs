@@ -14,6 +14,7 @@
 //! | `guesses` | client | the client is guessing session ids |
 //! | login | client, known device, subject: see [`LoginThrottle`] | 429 |
 
+mod devices;
 mod headers;
 mod keyed;
 mod login;
@@ -25,6 +26,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+pub use devices::{KNOWN_DEVICE_DAYS, KNOWN_DEVICES_MAX, KnownDevices, Looks};
 pub use headers::{RATELIMIT, RATELIMIT_POLICY};
 pub use keyed::{KeyedLimiter, Outcome};
 pub use login::{Attempt, DELAY_MAX, Device, DeviceKey, KnownDevice, LoginLimit, LoginThrottle};

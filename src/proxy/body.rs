@@ -8,26 +8,44 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::UPGRADE;
-use http::{Request, Version};
+use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::upstream::Stream;
 use crate::proxy::wire::{Outcome, Pulse};
-use crate::proxy::{Cut, Gate};
+use crate::proxy::{Cut, Gate, Towards, trailers};
 
 /// What broke a body on its way.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body on its way to the app. The gate may look at its beginning.
-#[derive(Debug)]
 pub struct RequestBody {
     /// What was looked at, to be sent on first.
     peeked: VecDeque<Frame<Bytes>>,
     peeked_bytes: u64,
     rest: Option<Incoming>,
     progress: Option<Arc<Progress>>,
+    /// Who is asked about trailers; absent where there can be none.
+    watcher: Option<Arc<dyn TrailerWatcher>>,
+}
+
+/// The gate, as far as trailers go: a request's body does not know which gate there is.
+pub(super) trait TrailerWatcher: Send + Sync {
+    fn trailers(&self, trailers: &mut HeaderMap);
+}
+
+impl<G: Gate> TrailerWatcher for Session<G> {
+    fn trailers(&self, trailers: &mut HeaderMap) {
+        self.shared.gate.trailers(Towards::App, trailers);
+    }
+}
+
+impl std::fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestBody").field("peeked_bytes", &self.peeked_bytes).finish_non_exhaustive()
+    }
 }
 
 /// Counts frames, so that a timer can tell a slow upload from a silent app.
@@ -50,14 +68,27 @@ pub enum Extent {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        let rest = if incoming.is_end_stream() { None } else { Some(incoming) };
-        let progress = rest.as_ref().map(|_| Arc::default());
-        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest, progress }
+    pub(super) fn new<G: Gate>(incoming: Incoming, session: &Arc<Session<G>>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        let watcher: Arc<dyn TrailerWatcher> = session.clone();
+        Self { rest: Some(incoming), progress: Some(Arc::default()), watcher: Some(watcher), ..Self::empty() }
     }
 
-    pub(super) const fn empty() -> Self {
-        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest: None, progress: None }
+    /// No body at all.
+    pub const fn empty() -> Self {
+        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest: None, progress: None, watcher: None }
+    }
+
+    fn pass(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(trailers) = frame.trailers_mut() {
+            trailers::clean(trailers);
+            if let Some(watcher) = &self.watcher {
+                watcher.trailers(trailers);
+            }
+        }
+        frame
     }
 
     /// Whether there is no body at all.
@@ -114,14 +145,14 @@ impl Body for RequestBody {
         }
         if let Some(frame) = self.peeked.pop_front() {
             self.peeked_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
-            return Poll::Ready(Some(Ok(frame)));
+            return Poll::Ready(Some(Ok(self.pass(frame))));
         }
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(rest).poll_frame(cx));
         if frame.is_none() {
             self.rest = None;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| frame.map(|frame| self.pass(frame)).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -168,6 +199,14 @@ impl Busy {
     }
 }
 
+impl Busy {
+    /// The upgrade was agreed: behind the answer, HTTP ends.
+    pub(super) fn agreed(&mut self) {
+        self.upgrade = Upgrade::Decided;
+        self.pulse.decide(Outcome::Agreed);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         if self.upgrade == Upgrade::Undecided {
@@ -183,6 +222,7 @@ pub(super) struct ResponseBody<G: Gate> {
     /// Kept for its end.
     _busy: Busy,
     tether: Tether<G>,
+    session: Option<Arc<Session<G>>>,
 }
 
 enum Source {
@@ -195,27 +235,28 @@ enum Source {
 /// What can cut a response. Most responses are over before anything needs to be able to.
 enum Tether<G: Gate> {
     None,
-    Loose(G::Tether, Arc<Session<G>>),
+    Loose(G::Tether),
     Held(Cut),
 }
 
 impl<G: Gate> ResponseBody<G> {
     pub(super) fn whole(bytes: Bytes, busy: Busy) -> Self {
         let bytes = if bytes.is_empty() { None } else { Some(bytes) };
-        Self { source: Source::Whole(bytes), _busy: busy, tether: Tether::None }
+        Self { source: Source::Whole(bytes), _busy: busy, tether: Tether::None, session: None }
     }
 
     pub(super) fn stream(stream: Stream, tether: Option<G::Tether>, session: &Arc<Session<G>>, busy: Busy) -> Self {
-        let tether = tether.map_or(Tether::None, |tether| Tether::Loose(tether, session.clone()));
-        Self { source: Source::Stream(stream), _busy: busy, tether }
+        let tether = tether.map_or(Tether::None, Tether::Loose);
+        Self { source: Source::Stream(stream), _busy: busy, tether, session: Some(session.clone()) }
     }
 }
 
 impl<G: Gate> Tether<G> {
     /// Asks whether the response is to be cut, and from now on is woken when it is.
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Loose(..) = self
-            && let Self::Loose(tether, session) = std::mem::replace(self, Self::None)
+    fn poll_cut(&mut self, cx: &mut Context<'_>, session: Option<&Session<G>>) -> Poll<()> {
+        if let Self::Loose(_) = self
+            && let Some(session) = session
+            && let Self::Loose(tether) = std::mem::replace(self, Self::None)
         {
             *self = Self::Held(session.shared.gate.tether(tether));
         }
@@ -246,10 +287,18 @@ impl<G: Gate> Body for ResponseBody<G> {
             Source::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Stream(stream) => stream.poll_frame(cx),
         };
-        if frame.is_pending() && this.tether.poll_cut(cx).is_ready() {
+        if frame.is_pending() && this.tether.poll_cut(cx, this.session.as_deref()).is_ready() {
             return Poll::Ready(Some(Err(WasCut.into())));
         }
-        frame
+        frame.map_ok(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                trailers::clean(trailers);
+                if let Some(session) = &this.session {
+                    session.shared.gate.trailers(Towards::Client, trailers);
+                }
+            }
+            frame
+        })
     }
 
     fn is_end_stream(&self) -> bool {

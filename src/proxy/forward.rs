@@ -2,91 +2,368 @@
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, Version, request};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request, response};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 
+use crate::connection::Scheme;
+use crate::facts::client_ip::{self, Element, Node};
+use crate::facts::headers::{self, Upgrade, UpgradeFault};
+use crate::proxy::answer::METHODS;
 use crate::proxy::body::{Busy, RequestBody, ResponseBody};
-use crate::proxy::serve::Session;
-use crate::proxy::upstream::Failure;
-use crate::proxy::{Admitted, Answer, AnsweredBy, Fault, Gate, Live, Looks, Problem};
-
-/// Who we are, towards others.
-pub(super) struct Identity {
-    name: String,
-    via: HeaderValue,
-}
-
-impl Identity {
-    pub(super) fn new(name: &str) -> Self {
-        let via = HeaderValue::from_str(&format!("1.1 {name}"));
-        Self { name: name.to_owned(), via: via.unwrap_or_else(|_| HeaderValue::from_static("1.1 portcullis")) }
-    }
-}
+use crate::proxy::serve::{Protocol, Session};
+use crate::proxy::settings::{Aliases, Host};
+use crate::proxy::upstream::{Failure, Stream};
+use crate::proxy::wire::digits;
+use crate::proxy::{
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Live, Looks, Problem, authority, upgrade,
+};
 
 /// Takes a request to the app and its answer back.
-pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
-    let Session { shared, connection, .. } = &*session;
-    let live = shared.live.load();
+pub(super) async fn handle<G: Gate>(
+    session: Arc<Session<G>>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody<G>> {
+    let live = session.shared.live.load_full();
+    let gate = &session.shared.gate;
     let busy = Busy::new(&session, &request);
     let (mut head, body) = request.into_parts();
-    let mut body = RequestBody::new(body);
+    let mut body = RequestBody::new(body, &session);
     let looks = Looks::of(&head.headers);
 
-    if let Err(Refusal { problem, fault }) = check(&mut head) {
-        shared.gate.fault(connection, fault);
-        return ours(&live, problem.answer(looks), busy);
-    }
-    let admission = match shared.gate.admit(connection, &mut head, &mut body).await {
+    let arrival = match receive(&session, &live, &mut head) {
+        Ok(arrival) => arrival,
+        Err(refusal) => return refuse(&session, &live, refusal, looks, busy),
+    };
+    let admission = match gate.admit(&arrival, &mut head, &mut body).await {
         Admitted::Forward(admission) => admission,
         Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
-    let request = outgoing(&live, head, body);
-    match live.upstream.exchange(request).await {
+    let key = dress(&session, &live, &arrival, &mut head, &body);
+    let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
+    match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
         Ok((mut head, stream)) => {
-            let settled = shared.gate.settle(admission, AnsweredBy::App, &mut head).await;
+            let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
+            if let Some(answer) = settled.instead {
+                return ours(&live, answer, busy);
+            }
+            undress(&mut head);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let cut = settled.tether.map(|tether| gate.tether(tether));
+                return upgrade::agree(&session, head, stream, cut, busy);
+            }
             Response::from_parts(head, ResponseBody::stream(stream, settled.tether, &session, busy))
         }
         Err(failure) => {
+            if failure.is_nonsense() {
+                gate.fault(&session.connection, Fault::Response);
+            }
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");
-            let (mut head, body) = problem(&failure).answer(looks).into_parts();
-            shared.gate.settle(admission, AnsweredBy::Proxy, &mut head).await;
+            let (mut head, body) = failure.problem().answer(looks).into_parts();
+            gate.settle(admission, AnsweredBy::Proxy, &mut head).await;
             ours(&live, Response::from_parts(head, body), busy)
         }
     }
 }
 
-struct Refusal {
-    problem: Problem,
-    fault: Fault,
+/// A request that goes no further, and why.
+pub(super) struct Refusal {
+    answer: Refused,
+    fault: Option<Fault>,
 }
 
-fn check(head: &mut request::Parts) -> Result<(), Refusal> {
-    if head.headers.get_all(header::HOST).iter().count() != 1 {
-        return Err(Refusal { problem: Problem::BadRequest, fault: Fault::Host });
+enum Refused {
+    Problem(Problem),
+    /// `OPTIONS` that is meant for us.
+    Options,
+    /// WebSocket, but not version 13.
+    WebSocketVersion,
+}
+
+impl Refusal {
+    pub(super) const fn new(problem: Problem, fault: Fault) -> Self {
+        Self { answer: Refused::Problem(problem), fault: Some(fault) }
     }
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Refusal { problem: Problem::MethodNotAllowed, fault: Fault::Method });
+}
+
+/// Who we are, towards others.
+pub(super) struct Identity {
+    name: String,
+    via_10: HeaderValue,
+    via_11: HeaderValue,
+    via_20: HeaderValue,
+    fixed_host: Option<HeaderValue>,
+}
+
+impl Identity {
+    pub(super) fn new(name: &str, host: &Host) -> Self {
+        let token = |octet: u8| octet.is_ascii_alphanumeric() || b"-._".contains(&octet);
+        let name = if !name.is_empty() && name.bytes().all(token) { name } else { "portcullis" };
+        let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("portcullis"));
+        Self {
+            name: name.to_owned(),
+            via_10: value(&format!("1.0 {name}")),
+            via_11: value(&format!("1.1 {name}")),
+            via_20: value(&format!("2.0 {name}")),
+            fixed_host: match host {
+                Host::Pass => None,
+                Host::Fixed(host) => HeaderValue::from_str(host).ok(),
+            },
+        }
+    }
+
+    /// Whether a request has come through here before.
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(header::VIA).iter();
+        lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b',')).any(|hop| {
+            let mut words = hop.split(|octet| octet.is_ascii_whitespace()).filter(|word| !word.is_empty());
+            words.nth(1).is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
+        })
+    }
+}
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+static CONTROL: HeaderName = HeaderName::from_static("portcullis-session");
+
+/// Checks the request and takes off whatever is not the app's to see. What is left is safe to judge and to forward.
+fn receive<G: Gate>(
+    session: &Session<G>,
+    live: &Live,
+    head: &mut request::Parts,
+) -> Result<Arrival, Refusal> {
+    authority::settle(head)?;
+    let connection = &session.connection;
+    if authority::is_misdirected(connection, &head.headers) {
+        return Err(Refusal::new(Problem::Misdirected, Fault::Misdirected));
+    }
+    if live.identity.is_in(&head.headers) {
+        return Err(Refusal::new(Problem::Loop, Fault::Loop));
+    }
+    expectation(&mut head.headers)?;
+    max_forwards(head)?;
+    length(session.protocol, &head.headers)?;
+    let upgrade = headers::upgrade(&head.method, head.version, &head.headers);
+    match upgrade {
+        Upgrade::Refused(UpgradeFault::Version) => {
+            return Err(Refusal { answer: Refused::WebSocketVersion, fault: Some(Fault::Upgrade) });
+        }
+        Upgrade::Refused(_) => return Err(Refusal::new(Problem::BadRequest, Fault::Upgrade)),
+        Upgrade::Ignored => session.fault(Fault::Upgrade),
+        Upgrade::No | Upgrade::WebSocket => {}
+    }
+    let peer = connection.peer_ip();
+    let trusted = &live.settings.client.trusted_proxies;
+    let arrival = Arrival {
+        connection: connection.clone(),
+        client: client_ip::of(connection, &head.headers, trusted),
+        scheme: client_ip::stated_scheme(peer, &head.headers, trusted).unwrap_or_else(|| connection.scheme()),
+        untrusted_forwarding: client_ip::untrusted_forwarding(peer, &head.headers, trusted),
+        upgrade,
+        wants_trailers: wants_trailers(&head.headers),
+    };
+    headers::hop_by_hop(&mut head.headers).map_err(|_| Refusal::new(Problem::BadRequest, Fault::Nominated))?;
+    strip(session, live, &mut head.headers)?;
+    join_cookies(&mut head.headers)?;
+    Ok(arrival)
+}
+
+/// Takes off names that speak for a proxy, that are ours alone, or that servers fold into other names.
+fn strip<G: Gate>(session: &Session<G>, live: &Live, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut names: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if headers::is_alias(name) {
+            session.fault(Fault::HeaderName);
+            if live.settings.client.aliases == Aliases::Reject {
+                return Err(Refusal { answer: Refused::Problem(Problem::BadRequest), fault: None });
+            }
+        } else if text.starts_with("portcullis-") {
+            session.fault(Fault::ForgedHeader);
+        } else if !client_ip::is_forwarding(text) {
+            continue;
+        }
+        names.push(name.clone());
+    }
+    for name in &names {
+        headers.remove(name);
     }
     Ok(())
 }
 
-fn outgoing(live: &Live, mut head: request::Parts, body: RequestBody) -> Request<RequestBody> {
-    head.headers.append(header::VIA, live.identity.via.clone());
-    head.version = Version::HTTP_11;
-    Request::from_parts(head, body)
+/// We answer `100 Continue` ourselves, when the body is wanted; anything else nobody could keep.
+fn expectation(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    match headers.remove(header::EXPECT) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Err(Refusal::new(Problem::ExpectationFailed, Fault::Expectation))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// The status and the reason for a failure of the app. The client learns the status alone.
-fn problem(failure: &Failure) -> Problem {
-    match failure {
-        Failure::Connect(_) => Problem::Refused,
-        Failure::ConnectTimeout => Problem::ConnectTimeout,
-        Failure::Full => Problem::Full,
-        Failure::Exchange(error) if error.is_parse() => Problem::BadReply,
-        Failure::Exchange(_) | Failure::Ended => Problem::ReplyBrokeOff,
-        Failure::ResponseTimeout => Problem::ReplyTimeout,
+fn max_forwards(head: &mut request::Parts) -> Result<(), Refusal> {
+    if head.method != Method::OPTIONS {
+        return Ok(());
     }
+    let Some(value) = head.headers.get(header::MAX_FORWARDS) else { return Ok(()) };
+    match digits(value.as_bytes()) {
+        Some(0) => Err(Refusal { answer: Refused::Options, fault: None }),
+        Some(hops) => {
+            head.headers.insert(header::MAX_FORWARDS, HeaderValue::from(hops - 1));
+            Ok(())
+        }
+        None => Err(Refusal::new(Problem::BadRequest, Fault::HeaderLine)),
+    }
+}
+
+/// HTTP/2 frames a body by itself; a length beside that must be one number. In HTTP/1 the wire has seen to it.
+fn length(protocol: Protocol, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let good = protocol == Protocol::Http1
+        || match (lengths.next(), lengths.next()) {
+            (None, _) => true,
+            (Some(length), None) => digits(length.as_bytes()).is_some(),
+            (Some(_), Some(_)) => false,
+        };
+    if good { Ok(()) } else { Err(Refusal::new(Problem::BadRequest, Fault::ContentLength)) }
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    let mut words = headers.get_all(header::TE).iter().flat_map(|line| line.as_bytes().split(|octet| *octet == b','));
+    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Browsers may split cookies over several lines in HTTP/2; an app must see them in one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.next().is_none() || lines.next().is_none() {
+        return Ok(());
+    }
+    let mut joined = Vec::new();
+    for line in headers.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(line.as_bytes());
+    }
+    let joined = HeaderValue::from_bytes(&joined);
+    headers.insert(header::COOKIE, joined.map_err(|_| Refusal::new(Problem::BadRequest, Fault::HeaderLine))?);
+    Ok(())
+}
+
+/// Adds what is ours to say to the app. Returns the key of a WebSocket handshake, whose answer must match it.
+fn dress<G: Gate>(
+    session: &Session<G>,
+    live: &Live,
+    arrival: &Arrival,
+    head: &mut request::Parts,
+    body: &RequestBody,
+) -> Option<HeaderValue> {
+    let headers = &mut head.headers;
+    let identity = &live.identity;
+    headers.append(
+        header::VIA,
+        match head.version {
+            Version::HTTP_10 => identity.via_10.clone(),
+            Version::HTTP_2 => identity.via_20.clone(),
+            _ => identity.via_11.clone(),
+        },
+    );
+    head.version = Version::HTTP_11;
+    let host = headers.get(header::HOST).cloned();
+    headers.insert(X_FORWARDED_FOR.clone(), session.address_value(arrival.client.ip));
+    headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(arrival.scheme.as_str()));
+    if let Some(host) = host {
+        headers.insert(header::FORWARDED, session.forwarded_value(arrival, &host));
+        headers.insert(X_FORWARDED_HOST.clone(), host);
+    }
+    if let Some(fixed) = &identity.fixed_host {
+        headers.insert(header::HOST, fixed.clone());
+    }
+    if !body.is_empty() && !headers.contains_key(header::CONTENT_LENGTH) {
+        // Said aloud, since hyper would take a GET of unknown length for one without a body.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if arrival.upgrade == Upgrade::WebSocket {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        return headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+    }
+    if arrival.wants_trailers {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    None
+}
+
+/// Checks the app's answer as strictly as a request. `key` is there if the app was asked to switch to WebSocket.
+fn accept(
+    mut head: response::Parts,
+    stream: Stream,
+    key: Option<HeaderValue>,
+) -> Result<(response::Parts, Stream), Failure> {
+    let headers = &mut head.headers;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let agreed = key.is_some_and(|key| upgrade::is_agreed(headers, &key));
+        return if agreed { Ok((head, stream)) } else { Err(Failure::Unasked) };
+    }
+    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+        let sound = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            && headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
+            && !headers.contains_key(header::CONTENT_LENGTH);
+        if !sound {
+            return Err(Failure::Nonsense("framing"));
+        }
+    }
+    headers::hop_by_hop(headers).map_err(|_| Failure::Nonsense("connection"))?;
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let again = lengths.next().is_some();
+        // hyper has seen that they agree.
+        let length = digits(length.as_bytes()).ok_or(Failure::Nonsense("length"))?;
+        if again {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+    head.version = Version::HTTP_11;
+    Ok((head, stream))
+}
+
+/// Takes off what the app says to the guard alone, whether the gate has listened or not.
+fn undress(head: &mut response::Parts) {
+    head.headers.remove(&CONTROL);
+}
+
+fn refuse<G: Gate>(
+    session: &Session<G>,
+    live: &Live,
+    refusal: Refusal,
+    looks: Looks,
+    busy: Busy,
+) -> Response<ResponseBody<G>> {
+    if let Some(fault) = refusal.fault {
+        session.fault(fault);
+    }
+    let answer = match refusal.answer {
+        Refused::Problem(problem) => problem.answer(looks),
+        Refused::WebSocketVersion => {
+            let mut answer = Problem::UpgradeRequired.answer(looks);
+            let headers = answer.headers_mut();
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            answer
+        }
+        Refused::Options => {
+            let mut answer = Answer::default();
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+            answer
+        }
+    };
+    ours(live, answer, busy)
 }
 
 /// An answer of ours on its way out.
@@ -95,7 +372,43 @@ fn ours<G: Gate>(live: &Live, answer: Answer, busy: Busy) -> Response<ResponseBo
     if let Some(problem) = head.extensions.remove::<Problem>()
         && let Ok(status) = HeaderValue::from_str(&format!("{}; error={}", live.identity.name, problem.error()))
     {
-        head.headers.append(header::HeaderName::from_static("proxy-status"), status);
+        head.headers.append(PROXY_STATUS.clone(), status);
     }
     Response::from_parts(head, ResponseBody::whole(body, busy))
+}
+
+/// Values that are the same for nearly every request of a connection.
+#[derive(Default)]
+pub(super) struct Worn {
+    address: Option<(std::net::IpAddr, HeaderValue)>,
+    forwarded: Option<(std::net::IpAddr, Scheme, HeaderValue, HeaderValue)>,
+}
+
+impl<G: Gate> Session<G> {
+    fn address_value(&self, ip: std::net::IpAddr) -> HeaderValue {
+        let mut worn = self.worn.lock();
+        match &worn.address {
+            Some((before, value)) if *before == ip => value.clone(),
+            _ => {
+                let value = client_ip::address_value(ip);
+                worn.address = Some((ip, value.clone()));
+                value
+            }
+        }
+    }
+
+    fn forwarded_value(&self, arrival: &Arrival, host: &HeaderValue) -> HeaderValue {
+        let (ip, scheme) = (arrival.client.ip, arrival.scheme);
+        let mut worn = self.worn.lock();
+        if let Some((before, said, at, value)) = &worn.forwarded
+            && (*before, *said) == (ip, scheme)
+            && at == host
+        {
+            return value.clone();
+        }
+        let element = Element { node: Some(Node::Ip(ip)), host: host.to_str().ok(), scheme: Some(scheme) };
+        let value = client_ip::forwarded_value(&element);
+        worn.forwarded = Some((ip, scheme, host.clone(), value.clone()));
+        value
+    }
 }

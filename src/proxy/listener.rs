@@ -8,7 +8,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::proxy::{Gate, Listen, Shared, StartError, serve};
+use crate::proxy::tls::Tls;
+use crate::proxy::{Gate, Http2, Listen, ProxyProtocol, Shared, StartError, serve};
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -29,8 +30,16 @@ pub enum Source {
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: std::net::TcpListener,
-    address: SocketAddr,
-    settings: Listen,
+    port: Port,
+}
+
+/// What is spoken on a port.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Tls>,
+    pub(super) http2: Http2,
+    pub(super) proxy_protocol: ProxyProtocol,
 }
 
 impl Listener {
@@ -48,18 +57,23 @@ impl Listener {
             Ok((socket, address))
         });
         match ready {
-            Ok((socket, address)) => Ok(Self { socket, address, settings: settings.clone() }),
+            Ok((socket, address)) => {
+                let tls = settings.tls.as_ref().map(|files| Tls::load(files, settings.http2)).transpose()?;
+                let (http2, proxy_protocol) = (settings.http2, settings.proxy_protocol);
+                Ok(Self { socket, port: Port { address, tls, http2, proxy_protocol } })
+            }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(StartError::PortTaken(wanted)),
             Err(source) => Err(StartError::Listen { address: wanted, source }),
         }
     }
 
     pub(super) const fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.port.address
     }
 
     /// Accepts until it is dropped; every connection gets a task of its own, so that a panic ends that one alone.
     pub(super) async fn accept<G: Gate>(self, shared: Arc<Shared<G>>) {
+        let port = Arc::new(self.port);
         let listener = match TcpListener::from_std(self.socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -67,14 +81,22 @@ impl Listener {
                 return;
             }
         };
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => admit(stream, peer, self.address, &self.settings, &shared),
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "accepting rests: the system has no more to give");
-                    tokio::time::sleep(REST).await;
+        let accepting = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => admit(stream, peer, &port, &shared),
+                    Err(error) if is_about_one_connection(&error) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting rests: the system has no more to give");
+                        tokio::time::sleep(REST).await;
+                    }
                 }
+            }
+        };
+        match &port.tls {
+            None => accepting.await,
+            Some(tls) => {
+                tokio::join!(accepting, tls.follow());
             }
         }
     }
@@ -99,14 +121,14 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, local: SocketAddr, _: &Listen, shared: &Arc<Shared<G>>) {
+fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, port: &Arc<Port>, shared: &Arc<Shared<G>>) {
     if stream.set_nodelay(true).is_err() {
         // Only a connection that is gone already refuses this.
         return;
     }
     if shared.drain.enter(shared.live.load().settings.client.limits.connections_max) {
-        tokio::spawn(serve::serve(stream, peer, local, shared.clone()));
+        tokio::spawn(serve::serve(stream, peer, port.clone(), shared.clone()));
     } else {
-        shared.refuse(peer, local);
+        shared.refuse(peer, port.address);
     }
 }

@@ -5,15 +5,20 @@
 //! a plain strict proxy, which is how the cost of the guard is measured.
 
 mod answer;
+mod authority;
 mod body;
 mod drain;
 mod drive;
 mod fault;
 mod forward;
+mod guard;
 mod listener;
 mod serve;
 mod settings;
 mod timer;
+mod tls;
+mod trailers;
+mod upgrade;
 mod upstream;
 mod wire;
 
@@ -29,13 +34,16 @@ pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
 pub use crate::engine::cut::{Cut, Cutter};
 pub use fault::Fault;
+pub use guard::{Guarded, Permit};
 pub use listener::Source;
 pub use settings::{
-    Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts, TlsFiles,
+    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts, TlsFiles,
     Upstream,
 };
 
-use crate::connection::{Connection, ConnectionId, Peer, Proxied, Transport};
+use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transport};
+use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
+use crate::facts::headers::Upgrade;
 use crate::proxy::listener::Listener;
 
 /// What stands between the client and the app. [`Off`] is a bare proxy.
@@ -54,7 +62,7 @@ pub trait Gate: Send + Sync + 'static {
     /// `Cookie` line, no `Portcullis-*`. What is added here reaches the app.
     fn admit(
         &self,
-        connection: &Arc<Connection>,
+        arrival: &Arrival,
         request: &mut request::Parts,
         body: &mut RequestBody,
     ) -> impl Future<Output = Admitted<Self::Admission>> + Send;
@@ -71,11 +79,43 @@ pub trait Gate: Send + Sync + 'static {
     /// long download. Must return a [`Cut`] that has already happened if what it belongs to has ended meanwhile.
     fn tether(&self, tether: Self::Tether) -> Cut;
 
-    /// Trailers on their way, after the forbidden ones were dropped.
+    /// Trailers on their way, after the forbidden ones were dropped: framing, credentials, cookies, `Portcullis-*`.
     fn trailers(&self, _towards: Towards, _trailers: &mut HeaderMap) {}
 
     /// Something was refused or dropped before or beside the request half.
     fn fault(&self, _connection: &Arc<Connection>, _fault: Fault) {}
+}
+
+/// What is known of a request before it is judged, besides its own parts.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The connection it came over.
+    pub connection: Arc<Connection>,
+    /// Its client, after trusted proxies. The headers that said so are gone from the request.
+    pub client: ClientIp,
+    /// The scheme the client spoke, as far as trusted proxies say.
+    pub scheme: Scheme,
+    /// Whether a proxy that nobody listed seems to stand before us.
+    pub untrusted_forwarding: UntrustedForwarding,
+    /// Whether it asks for a WebSocket.
+    pub upgrade: Upgrade,
+    wants_trailers: bool,
+}
+
+impl Arrival {
+    /// A plain request over this connection, from its peer.
+    pub fn new(connection: Arc<Connection>) -> Self {
+        let client = ClientIp { ip: connection.peer_ip(), source: client_ip::Source::Peer, junk: None };
+        let scheme = connection.scheme();
+        Self {
+            connection,
+            client,
+            scheme,
+            untrusted_forwarding: UntrustedForwarding::No,
+            upgrade: Upgrade::No,
+            wants_trailers: false,
+        }
+    }
 }
 
 /// Who is about to receive trailers.
@@ -110,11 +150,13 @@ pub enum Admitted<A> {
 pub struct Settled<T> {
     /// What the response belongs to, if its end must cut it.
     pub tether: Option<T>,
+    /// The answer to give instead of the app's.
+    pub instead: Option<Answer>,
 }
 
 impl<T> Default for Settled<T> {
     fn default() -> Self {
-        Self { tether: None }
+        Self { tether: None, instead: None }
     }
 }
 
@@ -126,7 +168,7 @@ impl Gate for Off {
     type Admission = ();
     type Tether = ();
 
-    async fn admit(&self, _: &Arc<Connection>, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+    async fn admit(&self, _: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
         Admitted::Forward(())
     }
 
@@ -157,6 +199,25 @@ pub enum StartError {
     /// The app would be the proxy itself.
     #[error("the upstream {0} is an address this proxy listens on: requests would go round in circles")]
     Loop(SocketAddr),
+    /// Certificate or key can not be used.
+    #[error("cannot use the certificate {cert}: {reason}")]
+    Certificate {
+        /// The file named in the settings.
+        cert: std::path::PathBuf,
+        /// What is wrong with it, or with its key.
+        reason: String,
+    },
+    /// The authorities to trust at the app can not be read.
+    #[error("cannot use the authorities in {ca}: {reason}")]
+    Authorities {
+        /// The file, or the system's store.
+        ca: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The name of a TLS upstream is none that a certificate could be for.
+    #[error("{0} is no name that a certificate could be for")]
+    ServerName(String),
     /// No upstream is named.
     #[error("there is no upstream to forward to")]
     NoUpstream,
@@ -231,6 +292,11 @@ impl<G: Gate> Proxy<G> {
         self.listeners.iter().map(Listener::local_addr).collect()
     }
 
+    /// A handle by which the running proxy is told of new settings.
+    pub fn handle(&self) -> Handle<G> {
+        Handle(self.shared.clone())
+    }
+
     /// Serves until `shutdown` is done, then drains: nothing is accepted any more, requests in hand are finished up to
     /// the drain timeout, tunnels are closed. To stop at once, drop this future.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
@@ -238,6 +304,7 @@ impl<G: Gate> Proxy<G> {
         for listener in self.listeners {
             accepting.spawn(listener.accept(self.shared.clone()));
         }
+        accepting.spawn(upstream::tend(self.shared.clone()));
         shutdown.await;
         accepting.shutdown().await;
         let span = self.shared.live.load().settings.client.timeouts.drain;
@@ -245,10 +312,55 @@ impl<G: Gate> Proxy<G> {
     }
 }
 
+/// Tells a running proxy of new settings.
+pub struct Handle<G>(Arc<Shared<G>>);
+
+impl<G> Clone for Handle<G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<G> std::fmt::Debug for Handle<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl<G: Gate> Handle<G> {
+    /// Replaces the settings for new connections and new requests; what is under way ends under the old ones. Where to
+    /// listen is fixed for the life of the process and is not looked at.
+    ///
+    /// # Errors
+    /// When the new upstream can not be used; everything is then as it was.
+    pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        let before = self.0.live.load_full();
+        let upstream = if before.settings.upstream == settings.upstream {
+            // Its connections and what is known of its health are worth keeping.
+            before.upstream.clone()
+        } else {
+            Arc::new(upstream::Pool::new(&settings.upstream)?)
+        };
+        let identity = forward::Identity::new(&settings.name, &settings.upstream.host);
+        self.0.live.store(Arc::new(Live { settings, upstream, identity }));
+        Ok(())
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &G {
+        &self.0.gate
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.0.drain.open()
+    }
+}
+
 impl Live {
     fn new(settings: Settings) -> Result<Self, StartError> {
         let upstream = Arc::new(upstream::Pool::new(&settings.upstream)?);
-        let identity = forward::Identity::new(&settings.name);
+        let identity = forward::Identity::new(&settings.name, &settings.upstream.host);
         Ok(Self { settings, upstream, identity })
     }
 }

@@ -7,19 +7,26 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::connection::{Connection, Peer, Proxied, Transport};
+use crate::connection::proxy_protocol::{self, Parsed};
+use crate::connection::{self, Alpn, Connection, Peer, Proxied};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::drive::{Conversation, End, drive, part, raw_answer};
+use crate::proxy::forward::Worn;
+use crate::proxy::listener::Port;
+use crate::proxy::upgrade::Tunnel;
 use crate::proxy::wire::{self, Phase, Pulse, Wire};
-use crate::proxy::{Client, Fault, Gate, Shared, forward};
+use crate::proxy::{Client, Fault, Gate, Http2, ProxyProtocol, Shared, forward, upgrade};
 
 /// What every request on one connection shares.
 pub(super) struct Session<G: Gate> {
@@ -27,6 +34,10 @@ pub(super) struct Session<G: Gate> {
     pub(super) connection: Arc<Connection>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) protocol: Protocol,
+    /// Header values that hardly change from request to request.
+    pub(super) worn: Mutex<Worn>,
+    /// What the connection becomes once hyper has sent the last head.
+    pub(super) tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 /// What is spoken with the client.
@@ -37,35 +48,127 @@ pub(super) enum Protocol {
 }
 
 /// A connection's place among those that may be open, given back also when its task panics.
-struct Entered<G: Gate>(Arc<Shared<G>>, Option<Arc<Connection>>);
+struct Entered<G: Gate> {
+    shared: Arc<Shared<G>>,
+    connection: Arc<Connection>,
+}
 
 impl<G: Gate> Drop for Entered<G> {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(connection) = &self.1
-        {
-            self.0.gate.fault(connection, Fault::Panic);
+        if std::thread::panicking() {
+            self.shared.gate.fault(&self.connection, Fault::Panic);
         }
-        self.0.drain.leave();
+        self.shared.drain.leave();
     }
 }
 
 /// Serves a connection that the listener took and counted.
-pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, local: SocketAddr, shared: Arc<Shared<G>>) {
-    let mut entered = Entered(shared.clone(), None);
-    let connection = Connection::new(shared.next_id(), Peer::Ip(peer), Some(local), Transport::Plain, Proxied::No);
-    let connection = Arc::new(connection);
-    entered.1 = Some(connection.clone());
-    let transport = wire::Transport::Plain(stream);
-    let session = Session { shared, connection, pulse: Arc::default(), protocol: Protocol::Http1 };
-    match session.protocol {
-        Protocol::Http1 => http1(transport, Arc::new(session)).await,
-        Protocol::Http2 => http2(transport, Arc::new(session)).await,
+pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Arc<Port>, shared: Arc<Shared<G>>) {
+    let known = |transport, proxied| {
+        Arc::new(Connection::new(shared.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied))
+    };
+    let mut entered =
+        Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
+    let client = shared.live.load().settings.client.clone();
+    let opened = tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client));
+    let (transport, told, proxied, protocol) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(fault)) => return fault.into_iter().for_each(|fault| shared.gate.fault(&entered.connection, fault)),
+        Err(_) => {
+            let late = if port.tls.is_some() { Fault::TlsHandshake } else { Fault::HeaderTimeout };
+            return shared.gate.fault(&entered.connection, late);
+        }
+    };
+    if proxied != Proxied::No || told != connection::Transport::Plain {
+        entered.connection = known(told, proxied);
+    }
+    let connection = entered.connection.clone();
+    let session = Arc::new(Session {
+        shared,
+        connection,
+        pulse: Arc::default(),
+        protocol,
+        worn: Mutex::default(),
+        tunnel: Mutex::default(),
+    });
+    match protocol {
+        Protocol::Http1 => http1(transport, session, &client).await,
+        Protocol::Http2 => http2(transport, session, &client).await,
+    }
+}
+
+type Opened = (wire::Transport, connection::Transport, Proxied, Protocol);
+
+/// Everything before the first octet of HTTP: the PROXY header, the TLS handshake, which HTTP it will be. An error
+/// without a fault is a client that simply went away.
+async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Client) -> Result<Opened, Option<Fault>> {
+    let proxied = match port.proxy_protocol {
+        ProxyProtocol::Off => Proxied::No,
+        ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => return Err(Some(Fault::ProxyProtocol)),
+        ProxyProtocol::Required => proxy_header(&mut stream).await?,
+    };
+    let Some(tls) = &port.tls else {
+        let protocol = match port.http2 {
+            Http2::Off => Protocol::Http1,
+            Http2::On => preface(&stream).await?,
+        };
+        return Ok((wire::Transport::Plain(stream), connection::Transport::Plain, proxied, protocol));
+    };
+    let (stream, told) = tls.accept(stream).await.map_err(|error| {
+        tracing::debug!(%error, "a TLS handshake failed");
+        Some(Fault::TlsHandshake)
+    })?;
+    let agreed = matches!(told, connection::Transport::Tls { alpn: Some(Alpn::Http2), .. });
+    let protocol = if agreed { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((wire::Transport::Tls(Box::new(stream)), told, proxied, protocol))
+}
+
+/// Reads exactly the header and not an octet more: what follows may be TLS.
+async fn proxy_header(stream: &mut TcpStream) -> Result<Proxied, Option<Fault>> {
+    let mut seen = Vec::new();
+    loop {
+        let before = seen.len();
+        let mut ahead = [0; 512];
+        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        if there == 0 {
+            return Err(if before == 0 { None } else { Some(Fault::ProxyProtocol) });
+        }
+        seen.extend_from_slice(ahead.get(..there).unwrap_or_default());
+        let parsed = proxy_protocol::parse(&seen).map_err(|_| Some(Fault::ProxyProtocol))?;
+        let taken = match parsed {
+            Parsed::Incomplete => there,
+            Parsed::Complete { used, .. } => used.saturating_sub(before),
+        };
+        let mut sink = ahead;
+        stream.read_exact(sink.get_mut(..taken).unwrap_or_default()).await.map_err(|_| None)?;
+        if let Parsed::Complete { endpoints, .. } = parsed {
+            return Ok(endpoints.map_or(Proxied::Unstated, Proxied::Stated));
+        }
+    }
+}
+
+/// Which HTTP a client with prior knowledge speaks: HTTP/2 begins with a word that is no method of HTTP/1.
+async fn preface(stream: &TcpStream) -> Result<Protocol, Option<Fault>> {
+    loop {
+        let mut ahead = [0; 3];
+        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        let ahead = ahead.get(..there).unwrap_or_default();
+        if there == 0 {
+            return Err(None);
+        }
+        if !b"PRI".starts_with(ahead) {
+            return Ok(Protocol::Http1);
+        }
+        if there == 3 {
+            return Ok(Protocol::Http2);
+        }
+        // Fewer than three octets: hardly ever seen, and there is no event for "more than this".
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 impl<G: Gate> Session<G> {
-    fn fault(&self, fault: Fault) {
+    pub(super) fn fault(&self, fault: Fault) {
         self.shared.gate.fault(&self.connection, fault);
     }
 }
@@ -77,8 +180,7 @@ async fn answer<G: Gate>(
     Ok(forward::handle(session, request).await)
 }
 
-async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
-    let client = session.shared.live.load().settings.client.clone();
+async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, client: &Client) {
     let wire = Wire::http1(transport, &client.limits, session.pulse.clone());
     let served = session.clone();
     let mut builder = http1::Builder::new();
@@ -89,10 +191,16 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
     }
     let connection =
         builder.serve_connection(TokioIo::new(wire), service_fn(move |request| answer(served.clone(), request)));
-    let mut connection = Http1(connection);
+    let mut connection = OverHttp1(connection);
     let pulse = &session.pulse;
-    let end = drive(&mut connection, pulse, &client, &session.shared.drain).await;
-    let wire = connection.0.into_parts().io.into_inner();
+    let end = drive(&mut connection, pulse, client, &session.shared.drain).await;
+    let parts = connection.0.into_parts();
+    let wire = parts.io.into_inner();
+    let tunnel = session.tunnel.lock().take();
+    if let (End::Finished, Some(tunnel)) = (end, tunnel) {
+        let idle = client.timeouts.tunnel_idle;
+        return upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain).await;
+    }
     match end {
         End::Finished if pulse.phase() == Phase::Body => part(wire, b"").await,
         End::Finished | End::Quiet => drop(wire),
@@ -105,8 +213,7 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
     }
 }
 
-async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
-    let client = session.shared.live.load().settings.client.clone();
+async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, client: &Client) {
     let wire = Wire::http2(transport, &client.limits, session.pulse.clone());
     let served = session.clone();
     let limits = &client.limits;
@@ -118,11 +225,11 @@ async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
         .max_send_buf_size(64 << 10)
         .max_local_error_reset_streams(100)
         .serve_connection(TokioIo::new(wire), service_fn(move |request| answer(served.clone(), request)));
-    let mut connection = Http2(pin!(connection));
+    let mut connection = OverHttp2(pin!(connection));
     let drain = &session.shared.drain;
-    match drive(&mut connection, &session.pulse, &client, drain).await {
+    match drive(&mut connection, &session.pulse, client, drain).await {
         End::Finished => {}
-        End::Quiet => wind_up(&mut connection, &client).await,
+        End::Quiet => wind_up(&mut connection, client).await,
         End::Fault(fault) | End::Cut(fault) => session.fault(fault),
     }
 }
@@ -131,12 +238,12 @@ async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>) {
 async fn wind_up(connection: &mut impl Conversation, client: &Client) {
     connection.wind_down();
     let gone = std::future::poll_fn(|cx| connection.poll(cx));
-    drop(tokio::time::timeout(client.timeouts.header.min(std::time::Duration::from_secs(1)), gone).await);
+    drop(tokio::time::timeout(client.timeouts.header.min(Duration::from_secs(1)), gone).await);
 }
 
-struct Http1<C>(C);
+struct OverHttp1<C>(C);
 
-impl<S, B> Conversation for Http1<http1::Connection<TokioIo<Wire>, S>>
+impl<S, B> Conversation for OverHttp1<http1::Connection<TokioIo<Wire>, S>>
 where
     S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -152,9 +259,9 @@ where
     }
 }
 
-struct Http2<'a, C>(Pin<&'a mut C>);
+struct OverHttp2<'a, C>(Pin<&'a mut C>);
 
-impl<S, B> Conversation for Http2<'_, http2::Connection<TokioIo<Wire>, S, TokioExecutor>>
+impl<S, B> Conversation for OverHttp2<'_, http2::Connection<TokioIo<Wire>, S, TokioExecutor>>
 where
     S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

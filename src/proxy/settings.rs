@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::PrefixSet;
 use crate::proxy::listener::Source;
 
 /// Everything the data path is told.
@@ -78,9 +79,23 @@ pub enum ProxyProtocol {
     Required,
 }
 
+/// What happens to headers whose name another program could take for a second one (`X_Real_IP`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aliases {
+    /// The header is dropped.
+    #[default]
+    Drop,
+    /// The request is refused.
+    Reject,
+}
+
 /// The client side.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
+    /// Whose forwarding headers and PROXY headers are believed. Nobody's, unless told.
+    pub trusted_proxies: PrefixSet,
+    /// What happens to headers whose name another program could take for a second one.
+    pub aliases: Aliases,
     /// Sizes and counts.
     pub limits: Limits,
     /// Times.
@@ -129,7 +144,7 @@ pub struct Timeouts {
     pub body: Duration,
     /// How long a connection may lie idle between requests.
     pub idle: Duration,
-    /// How long a tunnel may be silent in both directions.
+    /// How long a tunnel, or an event stream, may be silent.
     pub tunnel_idle: Duration,
     /// How long requests may still run after the shutdown signal.
     pub drain: Duration,
@@ -148,7 +163,7 @@ impl Default for Timeouts {
 }
 
 /// The upstream side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where the app listens; several are balanced.
     pub locations: Vec<Location>,

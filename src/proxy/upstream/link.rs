@@ -4,7 +4,6 @@
 //! channel between tasks, and a connection that nobody uses costs nothing but its socket.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,9 +174,4 @@ impl Link {
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
-}
-
-/// What the system said when a connection could not be opened, in the terms of RFC 9209.
-pub(super) fn refused(error: io::Error) -> Failure {
-    Failure::Connect(error)
 }

@@ -4,29 +4,34 @@
 //! at most once, only if it has no body and repeating it is harmless, and only if a kept connection died before the app
 //! said a word.
 
+mod dial;
+mod health;
 mod io;
 mod link;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use tokio::net::{TcpStream, UnixStream};
+use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::io::Transport;
+use self::dial::Dial;
+use self::health::Health;
+pub(super) use self::io::Io;
 use self::link::{Fitness, Link};
 use crate::proxy::body::{BodyError, RequestBody};
-use crate::proxy::{Balance, Location, StartError, settings};
+use crate::proxy::{Balance, Gate, Location, Problem, Shared, StartError, settings};
 
 /// Why the app gave no answer, or half of one.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,43 @@ pub(super) enum Failure {
     Ended,
     #[error("the app took too long")]
     ResponseTimeout,
+    #[error("TLS with the app failed")]
+    Tls(#[source] std::io::Error),
+    #[error("the app's answer is not HTTP: {0}")]
+    Nonsense(&'static str),
+    #[error("the app switched protocols unasked, or to something else")]
+    Unasked,
+}
+
+impl Failure {
+    /// What the client is told.
+    pub(super) fn problem(&self) -> Problem {
+        match self {
+            Self::Connect(_) => Problem::Refused,
+            Self::ConnectTimeout => Problem::ConnectTimeout,
+            Self::Full => Problem::Full,
+            Self::Exchange(error) if error.is_parse() => Problem::BadReply,
+            Self::Exchange(_) | Self::Ended => Problem::ReplyBrokeOff,
+            Self::ResponseTimeout => Problem::ReplyTimeout,
+            Self::Tls(_) => Problem::TlsFailed,
+            Self::Nonsense(_) => Problem::BadReply,
+            Self::Unasked => Problem::UpgradeFailed,
+        }
+    }
+
+    /// Whether the app broke HTTP.
+    pub(super) fn is_nonsense(&self) -> bool {
+        match self {
+            Self::Exchange(error) => error.is_parse(),
+            Self::Nonsense(_) | Self::Unasked => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the app was not even reached, so that another may be asked.
+    const fn is_before_contact(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Tls(_))
+    }
 }
 
 /// Every app that requests may go to.
@@ -54,15 +96,25 @@ pub(super) struct Pool {
 
 /// One app: its idle connections and its free places.
 struct Destination {
+    /// Tells it from the others.
+    number: usize,
     location: Location,
+    dial: Dial,
     settings: settings::Upstream,
     /// The one used last is on top: the others grow old and are dropped.
     idle: Mutex<Vec<Box<Link>>>,
     places: Semaphore,
+    health: Health,
 }
 
 /// A place at an app, given back when dropped.
-struct Place(Arc<Destination>);
+pub(super) struct Place(Arc<Destination>);
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&self.0.location).finish()
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -75,15 +127,19 @@ impl Pool {
         if settings.locations.is_empty() {
             return Err(StartError::NoUpstream);
         }
-        let destinations = settings.locations.iter().map(|location| {
-            Arc::new(Destination {
+        let destination = |(number, location): (usize, &Location)| {
+            Ok(Arc::new(Destination {
+                number,
                 location: location.clone(),
+                dial: Dial::new(location)?,
                 settings: settings.clone(),
                 idle: Mutex::new(Vec::new()),
                 places: Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)),
-            })
-        });
-        Ok(Self { destinations: destinations.collect(), balance: settings.balance, turn: AtomicUsize::new(0) })
+                health: Health::default(),
+            }))
+        };
+        let destinations = settings.locations.iter().enumerate().map(destination).collect::<Result<_, StartError>>()?;
+        Ok(Self { destinations, balance: settings.balance, turn: AtomicUsize::new(0) })
     }
 
     /// Refuses an upstream that is one of our own addresses.
@@ -97,42 +153,53 @@ impl Pool {
         if is_own { Err(StartError::Loop(own)) } else { Ok(()) }
     }
 
-    fn choose(&self) -> Option<&Arc<Destination>> {
+    /// The app to ask, or to ask next after `tried` could not be reached. The sick are asked only when all are.
+    fn choose(&self, tried: &[usize]) -> Option<&Arc<Destination>> {
         if let [only] = self.destinations.as_slice() {
-            return Some(only);
+            return if tried.is_empty() { Some(only) } else { None };
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.destinations.len();
-        let in_turn = (0..count).filter_map(|step| self.destinations.get(turn.wrapping_add(step) % count));
+        let in_turn = (0..count)
+            .filter_map(|step| self.destinations.get(turn.wrapping_add(step) % count))
+            .filter(|destination| !tried.contains(&destination.number));
         match self.balance {
-            Balance::RoundRobin => in_turn.into_iter().next(),
-            // Among equals `max_by_key` takes the last: reversed, that is the one whose turn it is.
-            Balance::LeastBusy => in_turn.rev().max_by_key(|destination| destination.places.available_permits()),
+            Balance::RoundRobin => in_turn.min_by_key(|destination| destination.health.rank()),
+            Balance::LeastBusy => in_turn.min_by_key(|destination| {
+                (destination.health.rank(), usize::MAX - destination.places.available_permits())
+            }),
         }
     }
 
     /// Sends the request to one of the apps and returns the head of its answer, with the body still to come.
     pub(super) async fn exchange(&self, request: Request<RequestBody>) -> Result<(response::Parts, Stream), Failure> {
-        let destination = self.choose().ok_or(Failure::Full)?;
-        let place = destination.place().await?;
-        let timeout = destination.settings.response_timeout;
-        let Some(mut link) = destination.reuse().await else {
-            let mut link = destination.open().await?;
-            let answer = link.send(request, timeout).await?;
-            return Ok(Stream::begin(answer, link, place));
-        };
-        let again = Again::of(&request);
-        match (link.send(request, timeout).await, again) {
-            (Ok(answer), _) => Ok(Stream::begin(answer, link, place)),
-            (Err(Failure::Exchange(_) | Failure::Ended), Some(again)) if !link.was_heard() => {
-                drop(link);
-                let mut link = destination.open().await?;
-                let answer = link.send(again.0, timeout).await?;
-                Ok(Stream::begin(answer, link, place))
+        let mut tried = SmallVec::<[usize; 4]>::new();
+        let mut last = Failure::Full;
+        while let Some(destination) = self.choose(&tried) {
+            let place = destination.place().await?;
+            match destination.link().await {
+                Ok((link, origin)) => {
+                    return destination.exchange(request, link, origin, place).await;
+                }
+                // Nothing of the request has left us, so any request may be taken elsewhere.
+                Err(failure) if failure.is_before_contact() => {
+                    destination.health.fail();
+                    last = failure;
+                }
+                Err(failure) => return Err(failure),
             }
-            (Err(failure), _) => Err(failure),
+            tried.push(destination.number);
         }
+        Err(last)
     }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It served before, and may have been closed just now.
+    Kept,
+    Fresh,
 }
 
 /// A copy of a request that may be sent again.
@@ -153,6 +220,27 @@ impl Again {
 }
 
 impl Destination {
+    async fn exchange(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+        mut link: Box<Link>,
+        origin: Origin,
+        place: Place,
+    ) -> Result<(response::Parts, Stream), Failure> {
+        let timeout = self.settings.response_timeout;
+        let again = if origin == Origin::Kept { Again::of(&request) } else { None };
+        match (link.send(request, timeout).await, again) {
+            (Ok(answer), _) => Ok(Stream::begin(answer, link, place)),
+            (Err(Failure::Exchange(_) | Failure::Ended), Some(again)) if !link.was_heard() => {
+                drop(link);
+                let mut link = self.open().await?;
+                let answer = link.send(again.0, timeout).await?;
+                Ok(Stream::begin(answer, link, place))
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
     async fn place(self: &Arc<Self>) -> Result<Place, Failure> {
         let permit = match self.places.try_acquire() {
             Ok(permit) => permit,
@@ -164,6 +252,13 @@ impl Destination {
         // The place outlives this borrow of the semaphore; `Place` gives it back.
         permit.forget();
         Ok(Place(self.clone()))
+    }
+
+    async fn link(&self) -> Result<(Box<Link>, Origin), Failure> {
+        match self.reuse().await {
+            Some(link) => Ok((link, Origin::Kept)),
+            None => Ok((self.open().await?, Origin::Fresh)),
+        }
     }
 
     /// A kept connection that is still good.
@@ -180,32 +275,66 @@ impl Destination {
     }
 
     fn keep(&self, mut link: Box<Link>) {
-        let now = Instant::now();
-        link.since = now;
+        link.since = Instant::now();
+        self.idle.lock().push(link);
+    }
+
+    async fn open(&self) -> Result<Box<Link>, Failure> {
+        let transport = tokio::time::timeout(self.settings.connect_timeout, self.dial.connect());
+        let transport = transport.await.unwrap_or(Err(Failure::ConnectTimeout))?;
+        self.health.succeed();
+        Link::open(transport, self.settings.header_bytes_max).await.map(Box::new)
+    }
+
+    /// Closes what nobody has used for too long.
+    fn sweep(&self, now: Instant) {
         let mut idle = self.idle.lock();
-        // The oldest lie at the bottom. One look for each request clears them faster than they can gather.
-        let old = idle.first().is_some_and(|link| now.duration_since(link.since) > self.settings.idle_timeout);
-        let dropped = old.then(|| idle.remove(0));
-        idle.push(link);
+        // The oldest lie at the bottom.
+        let old = idle.partition_point(|link| now.duration_since(link.since) > self.settings.idle_timeout);
+        let dropped: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drop(dropped);
     }
 
-    async fn open(&self) -> Result<Box<Link>, Failure> {
-        let transport = tokio::time::timeout(self.settings.connect_timeout, self.connect());
-        let transport = transport.await.unwrap_or(Err(Failure::ConnectTimeout))?;
-        Link::open(transport, self.settings.header_bytes_max).await.map(Box::new)
+    /// Asks the app whether it is well.
+    async fn probe(&self, path: &str) {
+        let mut request = Request::new(RequestBody::empty());
+        let host = self.dial.host_value();
+        let (Ok(uri), Ok(host)) = (path.parse(), host.parse()) else { return };
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(http::header::HOST, host);
+        request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+        let asked = async {
+            let mut link = self.open().await?;
+            link.send(request, self.settings.response_timeout).await
+        };
+        match asked.await {
+            Ok(answer) if !answer.status().is_server_error() => self.health.well(),
+            Ok(_) | Err(_) => self.health.sick(),
+        }
     }
+}
 
-    async fn connect(&self) -> Result<Transport, Failure> {
-        match &self.location {
-            Location::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(link::refused)?;
-                stream.set_nodelay(true).map_err(link::refused)?;
-                Ok(Transport::Tcp(stream))
+/// Looks after the apps: closes old connections, asks whether they are well. Runs until it is dropped.
+pub(super) async fn tend<G: Gate>(shared: Arc<Shared<G>>) {
+    const SWEEP: Duration = Duration::from_secs(5);
+    let mut swept = Instant::now();
+    loop {
+        let live = shared.live.load_full();
+        let health = live.settings.upstream.health.clone();
+        let pause = health.as_ref().map_or(SWEEP, |health| health.every.min(SWEEP)).max(Duration::from_millis(10));
+        tokio::time::sleep(pause).await;
+        let now = Instant::now();
+        for destination in &live.upstream.destinations {
+            if now.duration_since(swept) >= SWEEP {
+                destination.sweep(now);
             }
-            Location::Tls { .. } => Err(link::refused(std::io::ErrorKind::Unsupported.into())),
-            Location::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix).map_err(link::refused),
+            if let Some(health) = &health {
+                destination.probe(&health.path).await;
+            }
+        }
+        if now.duration_since(swept) >= SWEEP {
+            swept = now;
         }
     }
 }
@@ -238,7 +367,7 @@ impl Stream {
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.held {
-            None => pin!(&mut self.body).poll_frame(cx).map_err(Failure::Exchange),
+            None => Pin::new(&mut self.body).poll_frame(cx).map_err(Failure::Exchange),
             Some((link, place)) => {
                 let timeout = place.0.settings.response_timeout;
                 link.poll_body(cx, &mut self.body, &mut self.deadline, timeout)
@@ -257,6 +386,13 @@ impl Stream {
         {
             place.0.keep(link);
         }
+    }
+
+    /// The bare transport after the app agreed to switch protocols.
+    pub(super) fn into_tunnel(self) -> Option<(Io, Bytes, Place)> {
+        let (link, place) = self.held?;
+        let (io, early) = link.into_tunnel();
+        Some((io, early, place))
     }
 
     pub(super) fn is_end_stream(&self) -> bool {

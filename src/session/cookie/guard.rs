@@ -161,6 +161,11 @@ impl GuardCookie {
         &self.name
     }
 
+    /// Over what it travels.
+    pub const fn transport(&self) -> GuardTransport {
+        self.transport
+    }
+
     /// Where its `SameSite` comes from.
     pub const fn same_site(&self) -> GuardSameSite {
         self.same_site

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::{request, response};
 use portcullis::connection::Connection;
-use portcullis::proxy::{Admitted, AnsweredBy, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled};
+use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled};
 use tokio::sync::oneshot;
 
 use super::origin::Origin;
@@ -91,7 +91,7 @@ impl Gate for Recorder {
     type Admission = ();
     type Tether = ();
 
-    async fn admit(&self, _: &Arc<Connection>, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+    async fn admit(&self, _: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
         Admitted::Forward(())
     }
 

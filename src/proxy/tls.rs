@@ -1,0 +1,100 @@
+//! TLS on the client side: certificates that follow their files, and nothing older than TLS 1.2.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::{Alpn, Transport};
+use crate::proxy::{Http2, StartError, TlsFiles};
+use crate::secret::sha256;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The TLS side of one listener.
+#[derive(Debug)]
+pub(super) struct Tls {
+    files: TlsFiles,
+    http2: Http2,
+    config: ArcSwap<ServerConfig>,
+}
+
+impl Tls {
+    pub(super) fn load(files: &TlsFiles, http2: Http2) -> Result<Self, StartError> {
+        let config = read(files, http2)?;
+        Ok(Self { files: files.clone(), http2, config: ArcSwap::from_pointee(config) })
+    }
+
+    /// Takes the handshake; the caller sees to the time.
+    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Transport)> {
+        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
+        let (_, session) = stream.get_ref();
+        let alpn = match session.alpn_protocol() {
+            Some(b"h2") => Some(Alpn::Http2),
+            Some(b"http/1.1") => Some(Alpn::Http1),
+            _ => None,
+        };
+        let sni = session.server_name().map(Into::into);
+        Ok((stream, Transport::Tls { sni, alpn }))
+    }
+
+    /// Reads the files again when they change, until it is dropped. Files that can not be used leave the old ones in use.
+    pub(super) async fn follow(&self) {
+        let mut used = stamp(&self.files);
+        let mut seen = used.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = stamp(&self.files);
+            // Twice the same: whoever writes them has finished with both.
+            if now == used || std::mem::replace(&mut seen, now.clone()) != now {
+                continue;
+            }
+            used = now;
+            match read(&self.files, self.http2) {
+                Ok(config) => {
+                    self.config.store(Arc::new(config));
+                    tracing::info!(cert = %self.files.cert.display(), "the certificate was read again");
+                }
+                Err(error) => tracing::error!(%error, "the old certificate stays in use"),
+            }
+        }
+    }
+}
+
+/// Tells versions of the files apart, also when a clock or a copy left the time as it was.
+fn stamp(files: &TlsFiles) -> [Option<(SystemTime, [u8; 32])>; 2] {
+    [&files.cert, &files.key].map(|path| {
+        let changed = std::fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
+        Some((changed, sha256(&std::fs::read(path).ok()?)))
+    })
+}
+
+fn read(files: &TlsFiles, http2: Http2) -> Result<ServerConfig, StartError> {
+    let fault = |reason: String| StartError::Certificate { cert: files.cert.clone(), reason };
+    let chain = certificates(&files.cert).map_err(&fault)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key);
+    let key = key.map_err(|error| fault(format!("its key {}: {error}", files.key.display())))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| fault(error.to_string()))?;
+    config.alpn_protocols = match http2 {
+        Http2::On => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Http2::Off => vec![b"http/1.1".to_vec()],
+    };
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| error.to_string())?;
+    if chain.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(chain) }
+}
