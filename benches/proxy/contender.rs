@@ -84,9 +84,9 @@ impl Contender {
             return;
         }
         let cookie = log_in(self.address, 0);
-        let (_, seen) = ask(self.address, "GET /whoami", &[("Cookie", &cookie)], "");
+        let seen = app_sees(self.address, &cookie);
         assert!(seen.contains("sessionid=") && !seen.contains("portcullis="), "the app sees the cookies {seen:?}");
-        let (_, seen) = ask(self.address, "GET /whoami", &[("Cookie", "sessionid=chosen-by-the-client")], "");
+        let seen = app_sees(self.address, "sessionid=chosen-by-the-client");
         assert!(!seen.contains("sessionid="), "the app sees a cookie that the client chose: {seen:?}");
     }
 
@@ -103,14 +103,21 @@ impl Contender {
     }
 }
 
-/// Logs in through the guard, as a browser with the headers of the load would; gives the guard's cookie.
+/// What the requests of the load carry too: with other ones the same cookie would look stolen.
+const BROWSER: [(&str, &str); 3] = [
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en-GB,en;q=0.5"),
+];
+
+/// What the app is sent as `Cookie` when it is asked with this one.
+fn app_sees(address: SocketAddr, cookie: &str) -> String {
+    ask(address, "GET /whoami", &[BROWSER.as_slice(), &[("Cookie", cookie)]].concat(), "").1
+}
+
+/// Logs in through the guard; gives the guard's cookie.
 fn log_in(address: SocketAddr, at: usize) -> String {
-    let headers = [
-        ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
-        ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
-        ("Accept-Language", "en-GB,en;q=0.5"),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
+    let headers = [BROWSER.as_slice(), &[("Content-Type", "application/x-www-form-urlencoded")]].concat();
     let (head, _) = ask(address, "POST /login", &headers, &format!("username=user{at}&password=x"));
     let cookie = head.lines().find_map(|line| {
         let (name, value) = line.split_once(": ")?;

@@ -2,8 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use portcullis::proxy::{Gate, Location, Off, Proxy, Settings};
+use portcullis::clock::{Clock, SystemClock};
+use portcullis::proxy::{Gate, Guarded, Location, Off, Proxy, Settings};
+use portcullis::store::SESSIONS_MAX_DEFAULT;
 use tokio::net::TcpListener;
 
 use super::{bare, support};
@@ -26,8 +29,9 @@ pub(crate) fn serve(what: &str, app: &str) {
             }
             "off" => proxy(app, Off).await,
             "on" => {
-                let (guard, writer) = support::guard();
-                proxy(app, guard).await;
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+                let (guard, writer) = support::guard(&clock, SESSIONS_MAX_DEFAULT);
+                proxy(app, Guarded::new(Arc::new(guard))).await;
                 drop(writer);
             }
             other => panic!("{other} is none of ours"),
