@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::Navigation;
-use crate::facts::route::canonical_path;
+use crate::facts::route::{PathPattern, canonical_path};
 use crate::limit::{Attempt as Attempted, ClientKey};
 use crate::rules::Success;
 use crate::session::cookie::parse_cookie_date;
@@ -287,10 +287,10 @@ impl Success {
             self.status.contains(&status)
         };
         let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(location_path);
-        let goes_to = |routes: &[crate::facts::route::RoutePattern]| {
+        let goes_to = |patterns: &[PathPattern]| {
             location.is_some_and(|path| {
                 let path = canonical_path(path);
-                routes.iter().any(|route| route.matches(&http::Method::GET, &path.path))
+                patterns.iter().any(|pattern| pattern.matches(&path.path))
             })
         };
         let by_cookie = self.sets_cookie.as_ref().is_none_or(|name| taken.sets(name, &response.headers));

@@ -638,6 +638,8 @@ events! {
     GuardStarted = "guard.started" {
         /// Its version.
         version: &'static str,
+        /// Where it listens, separated by spaces.
+        listen: Text,
     }
     Warn ["sys_startup"] [] [] [] (6002/3 0/0) []/[];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
 
-use crate::facts::route::RoutePattern;
+use crate::facts::route::{PathPattern, RoutePattern};
 use crate::net::PrefixSet;
 use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
 use crate::session::expiry::Deadlines;
@@ -119,9 +119,9 @@ pub struct Success {
     /// One of these; empty: any below 400.
     pub status: Vec<StatusCode>,
     /// `Location` is a path that none of these matches.
-    pub location_not: Vec<RoutePattern>,
+    pub location_not: Vec<PathPattern>,
     /// `Location` is a path that one of these matches; empty: any, or none.
-    pub location: Vec<RoutePattern>,
+    pub location: Vec<PathPattern>,
     /// The answer sets a cookie of this name.
     pub sets_cookie: Option<CookiePattern>,
 }

@@ -202,8 +202,8 @@ impl Tags {
         let past = |entry: &&Dated| entry.tag.generation() >= generation;
         // Of several of one generation (siblings) the last one counts: until then the generation was alive.
         let first = self.superseded.iter().find(past).filter(|_| knows)?;
-        let same = self.superseded.iter().filter(|entry| entry.tag.generation() == first.tag.generation());
-        same.last().map(|entry| entry.at)
+        let mut same = self.superseded.iter().filter(|entry| entry.tag.generation() == first.tag.generation());
+        same.next_back().map(|entry| entry.at)
     }
 
     /// Makes `tag` the head.

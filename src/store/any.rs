@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "embedded")]
+use super::embedded::EmbeddedStore;
 use super::memory::MemoryStore;
 use super::{Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit};
 use crate::clock::Timestamp;
@@ -14,6 +16,9 @@ use crate::session::record::Record;
 pub enum AnyStore {
     /// Sessions in memory.
     Memory(MemoryStore),
+    /// Durable sessions in one file.
+    #[cfg(feature = "embedded")]
+    Embedded(EmbeddedStore),
 }
 
 impl From<MemoryStore> for AnyStore {
@@ -22,10 +27,19 @@ impl From<MemoryStore> for AnyStore {
     }
 }
 
+#[cfg(feature = "embedded")]
+impl From<EmbeddedStore> for AnyStore {
+    fn from(store: EmbeddedStore) -> Self {
+        Self::Embedded(store)
+    }
+}
+
 macro_rules! dispatch {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
             AnyStore::Memory($store) => $call.await,
+            #[cfg(feature = "embedded")]
+            AnyStore::Embedded($store) => $call.await,
         }
     };
 }

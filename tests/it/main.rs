@@ -4,5 +4,7 @@
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_framing;
+#[path = "../e2e/mod.rs"]
+mod e2e;
 mod support;
 mod tidy;

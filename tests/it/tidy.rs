@@ -98,6 +98,11 @@ impl Source {
         Fault { file: self.path.clone(), line, what: what.into() }
     }
 
+    /// The code without tests; nothing of a file that is all tests.
+    fn code(&self) -> String {
+        if self.path.ends_with("/tests.rs") { String::new() } else { code_without_tests(&self.text) }
+    }
+
     /// The module directly under `src/`; none for lib.rs, main.rs, the command line and everything outside `src/`.
     fn module(&self) -> Option<&str> {
         let inside = self.path.strip_prefix("src/")?;
@@ -118,7 +123,7 @@ fn imports(source: &Source) -> Vec<Fault> {
         ];
     };
     let mut faults = Vec::new();
-    for (line, path) in paths(&code_without_tests(&source.text)) {
+    for (line, path) in paths(&source.code()) {
         if climbs_to_root(&source.path, &path) {
             faults.push(source.fault(line, format!("`{path}` leaves the module; write `crate::`")));
             continue;
@@ -144,7 +149,7 @@ fn io(source: &Source) -> Vec<Fault> {
     if !is_pure {
         return Vec::new();
     }
-    let code = code_without_tests(&source.text);
+    let code = source.code();
     let mut faults = Vec::new();
     for (line, path) in paths(&code) {
         if IO.iter().any(|word| path.starts_with(word) || path == word.trim_end_matches("::")) {
@@ -162,7 +167,7 @@ fn io(source: &Source) -> Vec<Fault> {
 /// A file that does not fit a reader's head is two files.
 fn length(source: &Source, tables: &[(&str, usize)]) -> Vec<Fault> {
     let max = tables.iter().find(|(path, _)| *path == source.path).map_or(CODE_LINES_MAX, |(_, max)| *max);
-    let lines = code_without_tests(&source.text).lines().filter(|line| !line.trim().is_empty()).count();
+    let lines = source.code().lines().filter(|line| !line.trim().is_empty()).count();
     if lines > max { vec![source.fault(1, format!("{lines} lines of code; {max} is the limit"))] } else { Vec::new() }
 }
 
@@ -375,6 +380,7 @@ fn io_in_an_inner_row_is_found() {
     check(&session("fn f() {\n    x\n        .await\n}\n"), &[(3, "never waits")]);
     check(&session("use std::net::IpAddr;\n// tokio::spawn\n#[cfg(test)]\nmod tests { use std::fs; }\n"), &[]);
     check(&io(&Source::new("src/store/embedded.rs", "use std::fs;")), &[]);
+    check(&io(&Source::new("src/session/id/tests.rs", "use std::fs;")), &[]);
 }
 
 #[test]

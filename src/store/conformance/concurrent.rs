@@ -54,7 +54,7 @@ pub(super) async fn no_commit_is_lost<S: Store>(store: Arc<S>) -> Outcome {
             // Of those who commit at once one succeeds, so everybody is through after as many rounds as there are tasks.
             for _ in 0..=TASKS {
                 dice.dawdle().await;
-                let next = counting(&record, counter(&record) + 1);
+                let next = counting(&record, counter(&record).wrapping_add(1));
                 match store.commit(next, some_durability(dice.roll(2))).await? {
                     Commit::Done(_) => return Ok(nth),
                     Commit::Conflict(there) => record = there,
@@ -251,7 +251,7 @@ async fn step<S: Store>(store: &S, dice: &Dice, fresh: &AtomicU64, told: &mut Ve
         2..=4 => {
             let Some(record) = store.load(&digest(nth)).await? else { return Ok(()) };
             dice.dawdle().await;
-            let next = counting(&record, counter(&record) + 1);
+            let next = counting(&record, counter(&record).wrapping_add(1));
             if let Commit::Done(_) = store.commit(next, some_durability(dice.roll(2))).await? {
                 told.push(Told::Committed(nth));
             }

@@ -7,6 +7,8 @@
 
 mod index;
 mod shards;
+#[cfg(feature = "embedded")]
+mod staging;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -18,7 +20,7 @@ use hashbrown::HashTable;
 use parking_lot::MappedMutexGuard;
 
 use self::index::{Class, Index};
-pub(super) use self::shards::Shards;
+pub(in crate::store) use self::shards::Shards;
 use self::wheel::{Bucket, bucket};
 use super::{Commit, Created, Creation, Ending, Filter, OnLimit, PAGE_MAX, Page, Rotate, Rotation, SubjectLimit};
 use crate::clock::Timestamp;
@@ -30,7 +32,7 @@ const LOOK_MAX: usize = 512;
 
 /// Nothing may be thrown out to make room.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Full;
+pub(in crate::store) struct Full;
 
 impl From<Full> for super::StoreError {
     fn from(Full: Full) -> Self {
@@ -40,16 +42,15 @@ impl From<Full> for super::StoreError {
 
 /// A change to the record under one digest that nobody sees yet.
 #[derive(Clone, Debug)]
-pub(super) struct Change {
-    pub(super) digest: SessionDigest,
-    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "only what can fail to be written is undone"))]
-    pub(super) before: Option<Arc<Record>>,
-    pub(super) after: Option<Arc<Record>>,
+pub(in crate::store) struct Change {
+    pub(in crate::store) digest: SessionDigest,
+    pub(in crate::store) before: Option<Arc<Record>>,
+    pub(in crate::store) after: Option<Arc<Record>>,
 }
 
 /// What an answer rests on; an answer may leave only when that is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ground {
+pub(in crate::store) enum Ground {
     /// On what everybody sees.
     Published,
     /// On changes that are being written.
@@ -60,7 +61,7 @@ pub(super) enum Ground {
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Swept {
+pub(in crate::store) enum Swept {
     /// So many are gone; there may be more.
     Some(usize),
     /// So many are gone, and there are no more.
@@ -98,7 +99,7 @@ impl Staged {
 
 /// Decides changes; one caller at a time.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(in crate::store) struct Table {
     shards: Arc<Shards>,
     index: Index,
     sessions_max: usize,
@@ -110,7 +111,7 @@ pub(super) struct Table {
 
 impl Table {
     /// An empty table for at most so many records, tombstones included.
-    pub(super) fn new(sessions_max: NonZeroUsize) -> Self {
+    pub(in crate::store) fn new(sessions_max: NonZeroUsize) -> Self {
         Self {
             shards: Arc::new(Shards::new()),
             index: Index::default(),
@@ -123,18 +124,18 @@ impl Table {
     }
 
     /// What everybody sees.
-    pub(super) const fn shards(&self) -> &Arc<Shards> {
+    pub(in crate::store) const fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
 
     /// How many records there are, staged ones included.
-    pub(super) const fn count(&self) -> usize {
+    pub(in crate::store) const fn count(&self) -> usize {
         self.index.count()
     }
 
     // ---- decisions -------------------------------------------------------------------------------------------------
 
-    pub(super) fn create(
+    pub(in crate::store) fn create(
         &mut self,
         record: Record,
         limit: Option<SubjectLimit>,
@@ -155,7 +156,7 @@ impl Table {
     }
 
     /// Replaces a record, seen at once and not to be undone. The record must not be staged.
-    pub(super) fn commit_published(&mut self, record: Record) -> Commit {
+    pub(in crate::store) fn commit_published(&mut self, record: Record) -> Commit {
         let (stored, record) = match self.next_version(record) {
             Ok(both) => both,
             Err(answer) => return answer,
@@ -165,7 +166,7 @@ impl Table {
         Commit::Done(record)
     }
 
-    pub(super) fn rotate(&mut self, rotate: Rotate<'_>) -> Result<Rotation, Full> {
+    pub(in crate::store) fn rotate(&mut self, rotate: Rotate<'_>) -> Result<Rotation, Full> {
         let Some(old) = self.latest(rotate.old).filter(|old| !old.is_ended()) else { return Ok(Rotation::Gone) };
         if old.version != rotate.version {
             return Ok(Rotation::Conflict(old));
@@ -189,13 +190,13 @@ impl Table {
         Ok(Rotation::Created(Created::Done { evicted, live }))
     }
 
-    pub(super) fn revoke(&mut self, digest: &SessionDigest, ending: Ending) -> Option<Arc<Record>> {
+    pub(in crate::store) fn revoke(&mut self, digest: &SessionDigest, ending: Ending) -> Option<Arc<Record>> {
         let record = self.latest(digest).filter(|record| !record.is_ended())?;
         self.end(&record, ending.why, ending.now, ending.tombstone_until);
         Some(record)
     }
 
-    pub(super) fn revoke_subject(
+    pub(in crate::store) fn revoke_subject(
         &mut self,
         subject: &str,
         except: Option<&SessionDigest>,
@@ -211,7 +212,7 @@ impl Table {
     }
 
     /// Removes records whose time is over, at most `max`, looking at no more than a few hundred.
-    pub(super) fn sweep(&mut self, now: Timestamp, max: usize) -> Swept {
+    pub(in crate::store) fn sweep(&mut self, now: Timestamp, max: usize) -> Swept {
         if self.index.is_cluttered() {
             self.tell_times_anew();
         }
@@ -241,14 +242,14 @@ impl Table {
     // ---- publishing ------------------------------------------------------------------------------------------------
 
     /// Lets everybody see what was decided.
-    pub(super) fn publish_open(&mut self) {
+    pub(in crate::store) fn publish_open(&mut self) {
         self.open.drain(|change| publish(&self.shards, change));
     }
 
     // ---- listing ---------------------------------------------------------------------------------------------------
 
     /// The live sessions of a subject, as a page.
-    pub(super) fn page_of_subject(
+    pub(in crate::store) fn page_of_subject(
         &self,
         subject: &str,
         filter: &Filter,
@@ -256,14 +257,18 @@ impl Table {
         max: usize,
     ) -> Page {
         let mut digests = self.index.sessions(subject);
+        // A session that is ending counts as live until that is published.
+        let ending = self.open.0.iter().chain(&self.writing.0).filter_map(|change| change.before.as_ref());
+        digests.extend(ending.filter(|record| record.subject.as_deref() == Some(subject)).map(|record| record.digest));
         digests.retain(|digest| after.is_none_or(|after| *digest > after));
         digests.sort_unstable();
+        digests.dedup();
         let records = digests.iter().filter_map(|digest| self.shards.get(digest));
         paged(records.filter(|record| matches(filter, record)).take(max + 1).collect(), max)
     }
 
     /// As [`page`], with nothing changing meanwhile: a session that gets a new id can not slip past.
-    pub(super) fn page_exactly(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Page {
+    pub(in crate::store) fn page_exactly(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Page {
         let mut found = Vec::new();
         let mut next = Some(first_shard(after));
         while let Some(shard) = next {
@@ -477,7 +482,7 @@ fn paged(mut records: Vec<Arc<Record>>, max: usize) -> Page {
 
 /// A page of what everybody sees. It looks at one shard after the other and lets others run in between; `lock` is taken
 /// only where that is not enough.
-pub(super) async fn list<'a>(
+pub(in crate::store) async fn list<'a>(
     shards: &Shards,
     lock: impl Fn() -> MappedMutexGuard<'a, Table>,
     filter: &Filter,

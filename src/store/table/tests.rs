@@ -277,3 +277,56 @@ proptest! {
         prop_assert_eq!(table.count(), 0);
     }
 }
+
+#[cfg(feature = "embedded")]
+proptest! {
+    #[test]
+    fn what_is_undone_was_never_there(
+        before in proptest::collection::vec(step(), 0..30),
+        writing in proptest::collection::vec(step(), 0..15),
+        open in proptest::collection::vec(step(), 0..15),
+    ) {
+        let mut table = table(12);
+        for step in &before {
+            take(&mut table, step);
+            table.publish_open();
+        }
+        let picture_before = picture(&table);
+        for step in &writing {
+            take(&mut table, step);
+        }
+        table.begin_writing();
+        for step in &open {
+            take(&mut table, step);
+        }
+        table.undo_open();
+        table.undo_writing();
+        prop_assert_eq!(picture(&table), picture_before);
+        assert_sound(&table);
+        sweep(&mut table, Timestamp::from_millis(u64::MAX));
+        prop_assert_eq!(table.count(), 0);
+    }
+
+    #[test]
+    fn writing_in_batches_ends_where_publishing_at_once_does(
+        batches in proptest::collection::vec(proptest::collection::vec(step(), 0..10), 0..6),
+    ) {
+        let (mut staged, mut at_once) = (table(12), table(12));
+        for batch in &batches {
+            // The next batch is decided while this one is written.
+            staged.begin_writing();
+            for step in batch {
+                take(&mut staged, step);
+                take(&mut at_once, step);
+                at_once.publish_open();
+            }
+            staged.publish_written();
+        }
+        staged.begin_writing();
+        staged.publish_written();
+        prop_assert_eq!(picture(&staged), picture(&at_once));
+        assert_sound(&staged);
+        sweep(&mut staged, Timestamp::from_millis(u64::MAX));
+        prop_assert_eq!(staged.count(), 0);
+    }
+}

@@ -24,6 +24,9 @@ app.use(sessions);
 const signedIn = (req, res, next) => (req.session.user ? next() : res.redirect("/login"));
 
 // Before the body parsers: they would eat an upload whose type they know.
+app.get("/upload", signedIn, (req, res) => {
+  res.type("html").send('<!doctype html><form method="post" enctype="multipart/form-data"><input type="file" name="file"></form>');
+});
 app.post("/upload", signedIn, (req, res) => {
   const digest = crypto.createHash("sha256");
   let size = 0;
@@ -68,6 +71,7 @@ app.post("/logout", (req, res) => {
   req.session.destroy(() => res.clearCookie("connect.sid").redirect("/"));
 });
 
+app.get("/cart", (req, res) => res.type("html").send('<!doctype html><form method="post"><input name="item"></form>'));
 app.post("/cart", (req, res) => {
   req.session.cart = [...(req.session.cart ?? []), String(req.body?.item)];
   res.redirect("/me");

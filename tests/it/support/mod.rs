@@ -3,3 +3,6 @@
 pub(crate) mod origin;
 pub(crate) mod running;
 pub(crate) mod wire;
+pub(crate) mod browser;
+pub(crate) mod http;
+pub(crate) mod jar;

@@ -1,0 +1,140 @@
+//! `portcullis run`: the guard in front of an app, from the configuration to the last drained connection.
+
+mod reload;
+mod signals;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis::config::{self, Faults};
+use portcullis::engine::Guard;
+use portcullis::event::kinds;
+use portcullis::proxy::StartError;
+use portcullis::store::any::AnyStore;
+use portcullis::verdict::Text;
+
+use signals::Signals;
+use start::Running;
+
+/// How long the events of the last moments may take to be written.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How often the guard looks after streams whose session is over.
+const STREAMS_EVERY: Duration = Duration::from_millis(500);
+/// How often it removes sessions that are over.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// The guard did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The configuration can not run.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// A port is taken, a certificate can not be read.
+    #[error(transparent)]
+    Proxy(#[from] StartError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] config::keys::KeyFileError),
+    /// The session store.
+    #[error("{0}")]
+    Store(String),
+    /// A database of addresses.
+    #[error("the database {path} can not be used: {why}")]
+    Geo {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The place where operators talk to the guard.
+    #[error("{0}")]
+    Admin(String),
+    /// Settings that do not go together.
+    #[error(transparent)]
+    Assemble(#[from] config::AssembleError),
+    /// Anything else of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It was told twice to stop, and did not wait for what was under way.
+    #[error("stopped at once, as asked twice: requests under way were dropped")]
+    Twice,
+}
+
+impl RunError {
+    pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// Runs the guard until it is told to stop.
+pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
+    let loaded = config::load(&request, start::now())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().build().map_err(RunError::system("the runtime can not start"))?;
+    let ended = runtime.block_on(serve(request, loaded));
+    // Blocking work that is left (looking up a name) must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
+    let signals = Signals::listen()?;
+    let watched = loaded.watched.clone();
+    let Running { guard, proxy, writer, reopen, events, admin } = Running::start(loaded).await?;
+    let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
+    let started = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
+    guard.report(None, started);
+    signals::tell_ready();
+    let reloader = reload::Reloader::new(request, watched, guard.clone(), proxy.handle(), reopen, events.clone());
+    let tending = tokio::spawn(tend(guard.clone()));
+    let reloading = tokio::spawn(reloader.follow(signals.hangup()));
+    let ended = tokio::select! {
+        () = proxy.run(signals.stop()) => Ok(()),
+        () = signals.stop_again() => Err(RunError::Twice),
+    };
+    tending.abort();
+    reloading.abort();
+    drop(admin);
+    guard.report(None, kinds::GuardStopped {});
+    if let AnyStore::Embedded(store) = guard.store() {
+        store.close().await;
+    }
+    let flushed = tokio::task::spawn_blocking(move || writer.stop(FLUSH_MAX)).await;
+    if flushed.is_err() {
+        tracing::warn!("the last events may not have been written");
+    }
+    ended
+}
+
+/// Looks after the guard: ends streams of sessions that are over, removes records that are.
+async fn tend(guard: Arc<Guard<AnyStore>>) {
+    let mut streams = tokio::time::interval(STREAMS_EVERY);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        let result = tokio::select! {
+            _ = streams.tick() => guard.sweep_streams().await,
+            _ = sweep.tick() => clear(&guard).await,
+        };
+        if let Err(error) = result {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the session store does not answer");
+        }
+    }
+}
+
+/// Removes what is over in small steps, so that no request waits for a long one.
+async fn clear(guard: &Guard<AnyStore>) -> Result<(), portcullis::store::StoreError> {
+    while guard.clear_expired().await? >= portcullis::engine::SWEEP_MAX {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}

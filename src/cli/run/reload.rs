@@ -1,0 +1,101 @@
+//! Another configuration while the guard runs: by SIGHUP, or when a file changed. Requests in flight finish under the old
+//! one, and a faulty file changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portcullis::config::{self, Change, Watcher};
+use portcullis::engine::Guard;
+use portcullis::event::kinds;
+use portcullis::event::queue::EventSender;
+use portcullis::event::sink::ReopenHandle;
+use portcullis::limit::Limits;
+use portcullis::proxy::{Guarded, Handle};
+use portcullis::store::any::AnyStore;
+use portcullis::verdict::Text;
+
+use super::{FLUSH_MAX, RunError, start};
+
+/// Puts another configuration in force.
+pub(super) struct Reloader {
+    request: config::Request,
+    watcher: Watcher,
+    guard: Arc<Guard<AnyStore>>,
+    proxy: Handle<Guarded<AnyStore>>,
+    reopen: Vec<ReopenHandle>,
+    events: EventSender,
+    /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
+    limits: Option<portcullis::limit::LimitSettings>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        request: config::Request,
+        watched: Vec<PathBuf>,
+        guard: Arc<Guard<AnyStore>>,
+        proxy: Handle<Guarded<AnyStore>>,
+        reopen: Vec<ReopenHandle>,
+        events: EventSender,
+    ) -> Self {
+        let limits = config::load(&request, start::now()).ok().map(|loaded| loaded.settings.limit_settings());
+        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, limits }
+    }
+
+    /// Follows signals and files until it is dropped.
+    pub(super) async fn follow(mut self, mut hangup: impl AsyncFnMut() + Send + 'static) {
+        let mut look = tokio::time::interval(config::POLL_EVERY);
+        loop {
+            let asked = tokio::select! {
+                () = hangup() => true,
+                _ = look.tick() => false,
+            };
+            if asked {
+                self.reopen();
+            }
+            // Files are read on this thread: they are small, local, and looked at every two seconds.
+            if asked || self.watcher.look() == Change::Changed {
+                self.reload();
+            }
+        }
+    }
+
+    fn reopen(&self) {
+        for handle in &self.reopen {
+            handle.reopen();
+        }
+        self.events.flush(FLUSH_MAX);
+    }
+
+    fn reload(&mut self) {
+        match self.load() {
+            Ok(revision) => self.guard.report(None, kinds::PolicyReloaded { revision, rules: 0 }),
+            Err(error) => {
+                let fault = error.to_string();
+                tracing::error!("the configuration was not reloaded, the one before stays in force: {fault}");
+                let first = fault.lines().next().unwrap_or_default();
+                self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(first) });
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<u64, RunError> {
+        let loaded = config::load(&self.request, start::now())?;
+        let settings = &loaded.settings;
+        let revision = self.guard.policy().revision.saturating_add(1);
+        // Everything that can fail comes before anything that is changed.
+        let policy = settings.policy(revision)?;
+        let keys = start::keyring(settings, start::now())?;
+        let places = start::places(settings)?;
+        self.proxy.reload(settings.proxy(Vec::new()))?;
+        let limits = settings.limit_settings();
+        if self.limits.as_ref() != Some(&limits) {
+            self.guard.replace_limits(Limits::new(&limits));
+            self.limits = Some(limits);
+        }
+        self.guard.replace_keys(keys);
+        self.guard.replace_places(places);
+        self.guard.replace_policy(policy);
+        self.watcher.restart(loaded.watched);
+        Ok(revision)
+    }
+}

@@ -1,0 +1,156 @@
+//! Opens everything that a guard runs on, in the order in which it can fail for the least harm.
+
+use std::io::IsTerminal;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use portcullis::admin;
+use portcullis::clock::{Clock, SystemClock, Timestamp};
+use portcullis::config::{self, AdminAddress, Settings, SinkFormat, SinkTarget, StoreKind};
+use portcullis::engine::{Guard, Places, Setup};
+use portcullis::entropy::OsEntropy;
+use portcullis::event::encode::{Colour, Encoder, Format};
+use portcullis::event::queue::{EventSender, Writer};
+use portcullis::event::sink::{FileSink, ReopenHandle, Sink, StreamSink};
+use portcullis::event::{EventQueue, queue};
+use portcullis::facts::geo::GeoDatabase;
+use portcullis::limit::Limits;
+use portcullis::proxy::{Guarded, Proxy};
+use portcullis::secret::Keyring;
+use portcullis::store::any::AnyStore;
+use portcullis::store::embedded::{self, EmbeddedStore};
+use portcullis::store::memory::MemoryStore;
+use portcullis::verdict::Text;
+
+use super::RunError;
+
+/// Everything that runs.
+pub(super) struct Running {
+    pub(super) guard: Arc<Guard<AnyStore>>,
+    pub(super) proxy: Proxy<Guarded<AnyStore>>,
+    pub(super) writer: Writer,
+    pub(super) reopen: Vec<ReopenHandle>,
+    pub(super) events: EventSender,
+    pub(super) admin: Option<admin::Server>,
+}
+
+/// The time, for what is done before there is a guard.
+pub(super) fn now() -> Timestamp {
+    SystemClock::new().now()
+}
+
+impl Running {
+    pub(super) async fn start(loaded: config::Loaded) -> Result<Self, RunError> {
+        let settings = loaded.settings;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let keys = keyring(&settings, clock.now())?;
+        let (sinks, reopen) = sinks(&settings)?;
+        let queue = queue::Settings {
+            places: settings.events.queue,
+            repeat: settings.events.repeat.clone(),
+            node: Some(Text::from(settings.name.as_str())),
+            ..queue::Settings::default()
+        };
+        let (events, writer) =
+            EventQueue::start(&queue, clock.clone(), sinks).map_err(RunError::system("the event writer can not start"))?;
+        let guard = Arc::new(Guard::new(Setup {
+            store: store(&settings)?,
+            policy: settings.policy(1)?,
+            keys,
+            places: places(&settings)?,
+            limits: Limits::new(&settings.limit_settings()),
+            events: events.clone(),
+            clock,
+            entropy: Arc::new(OsEntropy),
+        }));
+        let proxy = Proxy::bind(settings.proxy(handed()), Guarded::new(guard.clone()))?;
+        let admin = admin_server(&settings, &guard).await?;
+        Ok(Self { guard, proxy, writer, reopen, events, admin })
+    }
+}
+
+/// Listening sockets that systemd opened for us, in the order of its file.
+fn handed() -> Vec<std::net::TcpListener> {
+    let mut handed = listenfd::ListenFd::from_env();
+    (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).ok().flatten()).collect()
+}
+
+/// The keys of the file; made at the first run.
+pub(super) fn keyring(settings: &Settings, now: Timestamp) -> Result<Keyring, RunError> {
+    let (file, _) = config::keys::load_or_make(&settings.keys_file, &OsEntropy, now)?;
+    Ok(file.keyring())
+}
+
+fn store(settings: &Settings) -> Result<AnyStore, RunError> {
+    match &settings.store.kind {
+        StoreKind::Memory => {
+            let sessions_max = NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN);
+            Ok(MemoryStore::new(sessions_max).into())
+        }
+        StoreKind::Embedded(path) => {
+            let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default())
+                .map_err(|error| RunError::Store(error.to_string()))?;
+            if loaded.damaged > 0 {
+                tracing::warn!(records = loaded.damaged, "stored sessions could not be read and were left out");
+            }
+            Ok(store.into())
+        }
+    }
+}
+
+/// The databases of addresses, asked one after the other.
+pub(super) fn places(settings: &Settings) -> Result<Places, RunError> {
+    let mut all: Option<GeoDatabase> = None;
+    for path in &settings.geo_databases {
+        let failed = |why: String| RunError::Geo { path: path.display().to_string(), why };
+        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let database = GeoDatabase::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+        all = Some(match all {
+            Some(before) => before.and(database),
+            None => database,
+        });
+    }
+    Ok(match all {
+        Some(database) => Places::new(move |ip| database.lookup(ip)),
+        None => Places::unknown(),
+    })
+}
+
+type Sinks = (Vec<Box<dyn Sink>>, Vec<ReopenHandle>);
+
+fn sinks(settings: &Settings) -> Result<Sinks, RunError> {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let mut reopen = Vec::new();
+    // The hashes in events are to stay the same over restarts, so they come from the file too.
+    let keys = Arc::new(keyring(settings, now())?);
+    for sink in &settings.events.sinks {
+        let format = match (sink.format, &sink.target) {
+            (SinkFormat::Json, _) => Format::Json,
+            (SinkFormat::Human, SinkTarget::Stdout) if std::io::stdout().is_terminal() => Format::Human(Colour::Always),
+            (SinkFormat::Human, _) => Format::Human(Colour::Never),
+        };
+        let encoder = Encoder::new(format).with_privacy(settings.events.privacy, keys.clone());
+        match &sink.target {
+            SinkTarget::Stdout => sinks.push(Box::new(StreamSink::stdout(encoder).with_min(sink.min))),
+            SinkTarget::File(path) => {
+                let file = FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
+                reopen.push(file.handle());
+                sinks.push(Box::new(file.with_min(sink.min)));
+            }
+        }
+    }
+    Ok((sinks, reopen))
+}
+
+async fn admin_server(
+    settings: &Settings,
+    guard: &Arc<Guard<AnyStore>>,
+) -> Result<Option<admin::Server>, RunError> {
+    let address = match &settings.admin.address {
+        AdminAddress::Off => return Ok(None),
+        AdminAddress::Tcp(address) => admin::Address::Tcp(*address),
+        AdminAddress::Unix(path) => admin::Address::Unix(path.clone()),
+    };
+    let server = admin::Server::start(&address, &settings.admin.token_file, guard.clone()).await;
+    server.map(Some).map_err(|error| RunError::Admin(error.to_string()))
+}

@@ -1,1 +1,0 @@
-//! Durable sessions in one file, with redb.

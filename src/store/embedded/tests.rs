@@ -1,0 +1,476 @@
+//! What the embedded store does beside conforming: it survives, refuses, waits, and recovers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Condvar, Mutex};
+use redb::{Builder, Database, StorageBackend, TableDefinition};
+use tempfile::TempDir;
+
+use super::*;
+use crate::session::id::Ref;
+use crate::session::record::{DecodeError, EndReason, State};
+use crate::session::tag::{Tag, Tags};
+use crate::store::conformance::{self, Case};
+use crate::store::{Created, PAGE_MAX};
+
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+fn digest(nth: u64) -> SessionDigest {
+    SessionDigest(crate::secret::sha256(&nth.to_be_bytes()))
+}
+
+fn session(nth: u64) -> Record {
+    Record {
+        digest: digest(nth),
+        reference: Ref([0; 16]),
+        version: 0,
+        created_at: NOW,
+        id_since: NOW.after(Duration::from_millis(nth)),
+        authenticated_at: Some(NOW),
+        last_seen: NOW,
+        ends_at: None,
+        removable_at: NOW.after(Duration::from_secs(3600)),
+        subject: Some("ann".into()),
+        tags: Tags::new(Tag::from_bytes([0; 16]), NOW),
+        forks: 0,
+        state: State::Live,
+        jar: Box::new([7; 100]),
+        bound: Box::default(),
+        history: Box::default(),
+    }
+}
+
+fn ending() -> Ending {
+    Ending { why: EndReason::Revoked, now: NOW, tombstone_until: NOW.after(Duration::from_secs(600)) }
+}
+
+fn open(directory: &TempDir) -> (EmbeddedStore, Loaded) {
+    EmbeddedStore::open(directory.path(), Settings::default()).unwrap()
+}
+
+async fn everything(store: &impl Store) -> Vec<Arc<Record>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(&Filter { with_ended: true, ..Filter::default() }, after, PAGE_MAX).await.unwrap();
+        all.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+fn is_created(answer: &Result<Creation, StoreError>) -> bool {
+    matches!(answer, Ok(Creation::Created(Created::Done { .. })))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_conforms() {
+    for case in Case::ALL {
+        let directory = TempDir::new().unwrap();
+        conformance::run_case(*case, open(&directory).0).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sessions_survive_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let (store, loaded) = open(&directory);
+    assert_eq!(loaded, Loaded::default());
+    for nth in 0..50 {
+        assert!(is_created(&store.create(session(nth), None, NOW).await));
+    }
+    store.revoke(&digest(3), ending()).await.unwrap();
+    store.commit(Record { forks: 3, ..session(4) }, Durability::Durable).await.unwrap();
+    // Nobody waits for this one, but closing does.
+    store.commit(Record { forks: 5, ..session(5) }, Durability::Soon).await.unwrap();
+    let gone = Record { removable_at: NOW, ..session(6) };
+    store.commit(gone, Durability::Durable).await.unwrap();
+    assert_eq!(store.clear_expired(NOW, 10).await.unwrap(), 1);
+    let before = everything(&store).await;
+    assert_eq!(before.len(), 49);
+    drop(store);
+    let (store, loaded) = open(&directory);
+    assert_eq!(loaded, Loaded { sessions: 49, ..Loaded::default() });
+    assert_eq!(everything(&store).await, before);
+    // Times and subjects are known again as well.
+    assert_eq!(store.revoke_subject("ann", None, ending()).await.unwrap().len(), 48);
+    assert_eq!(store.clear_expired(NOW.after(Duration::from_secs(600)), 100).await.unwrap(), 49);
+}
+
+#[tokio::test]
+async fn a_closed_store_changes_nothing_and_still_loads() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(&directory);
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    store.close().await;
+    assert!(matches!(store.create(session(2), None, NOW).await, Err(StoreError::Closed)));
+    for durability in [Durability::Durable, Durability::Soon] {
+        assert!(matches!(store.commit(session(1), durability).await, Err(StoreError::Closed)));
+    }
+    assert!(store.load(&digest(1)).await.unwrap().is_some());
+    assert_eq!(open(&directory).1.sessions, 1);
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(&directory);
+    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert_eq!(error.to_string(), format!("another guard uses this store: {}", store.path().display()));
+    drop(store);
+    open(&directory);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = open(&directory).0.path().to_owned();
+    let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let set = |format: u64| {
+        let database = Database::create(&path).unwrap();
+        let writing = database.begin_write().unwrap();
+        writing.open_table(meta).unwrap().insert("format", format).unwrap();
+        writing.commit().unwrap();
+    };
+    set(2);
+    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error:?}");
+    assert!(error.to_string().ends_with("use the newer program"), "{error}");
+    set(1);
+    open(&directory);
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("sessions.redb");
+    let other: TableDefinition<'_, &str, u64> = TableDefinition::new("recipes");
+    let database = Database::create(&path).unwrap();
+    let writing = database.begin_write().unwrap();
+    writing.open_table(other).unwrap().insert("eggs", 3).unwrap();
+    writing.commit().unwrap();
+    drop(database);
+    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+
+    std::fs::write(&path, "a letter to a friend, long enough to be taken for the header of a database. ".repeat(100))
+        .unwrap();
+    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("a letter"));
+
+    let error = EmbeddedStore::open(&path, Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "a file is no directory: {error:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_told_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(&directory);
+    for nth in 0..4 {
+        assert!(is_created(&store.create(session(nth), None, NOW).await));
+    }
+    let path = store.path().to_owned();
+    drop(store);
+    let records: TableDefinition<'_, &disk::Key, &[u8]> = TableDefinition::new("records");
+    let database = Database::create(&path).unwrap();
+    let writing = database.begin_write().unwrap();
+    {
+        let mut table = writing.open_table(records).unwrap();
+        let (cut, mut newer, whole) = (session(0).encode(), session(1).encode(), session(3).encode());
+        newer[0] = 9;
+        table.insert(&disk::key(&session(0)), &cut[..cut.len() - 1]).unwrap();
+        table.insert(&disk::key(&session(1)), newer.as_slice()).unwrap();
+        table.insert(&disk::key(&session(2)), whole.as_slice()).unwrap();
+    }
+    writing.commit().unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let (store, loaded) = open(&directory);
+        let named = [(0, DecodeError::Damaged), (1, DecodeError::Version(9)), (2, DecodeError::Damaged)];
+        let damaged_named = named.map(|(nth, error)| Damaged { digest: digest(nth), error }).to_vec();
+        assert_eq!(loaded, Loaded { sessions: 1, damaged: 3, damaged_named });
+        assert!(store.load(&digest(3)).await.unwrap().is_some());
+        assert!(store.load(&digest(0)).await.unwrap().is_none());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let inner = directory.path().join("data/store");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let path = EmbeddedStore::open(&inner, Settings::default()).unwrap().0.path().to_owned();
+    assert_eq!((mode(&inner), mode(&path)), (0o700, 0o600));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    drop(EmbeddedStore::open(&inner, Settings::default()).unwrap());
+    assert_eq!(mode(&path), 0o600);
+}
+
+// ---- a disk that fails -----------------------------------------------------------------------------------------------
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Nothing is written.
+    Full,
+    /// The first half is written.
+    Torn,
+    /// All is written, and syncing says it was not.
+    Sync,
+    /// The writer panics.
+    Panic,
+}
+
+/// A file in memory that can be told to fail.
+#[derive(Debug, Default)]
+struct Medium {
+    bytes: Mutex<Vec<u8>>,
+    fault: Mutex<Option<(u64, Fault)>>,
+    is_held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl Medium {
+    /// Lets the operation after so many go wrong, and all after it.
+    fn fail_after(&self, operations: u64, fault: Fault) {
+        *self.fault.lock() = Some((operations, fault));
+    }
+
+    fn heal(&self) {
+        *self.fault.lock() = None;
+    }
+
+    /// Lets syncing wait, or go on.
+    fn hold(&self, is_held: bool) {
+        *self.is_held.lock() = is_held;
+        self.released.notify_all();
+    }
+
+    fn fault(&self, kind: fn(Fault) -> bool) -> Option<Fault> {
+        let mut fault = self.fault.lock();
+        let (left, what) = fault.as_mut()?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        Some(*what).filter(|what| kind(*what))
+    }
+
+    fn open(self: &Arc<Self>) -> Result<(EmbeddedStore, Loaded), OpenError> {
+        let medium = Arc::clone(self);
+        let open = move || Ok(Builder::new().create_with_backend(Handle(Arc::clone(&medium)))?);
+        let settings = Settings { retry: Duration::from_millis(1), ..Settings::default() };
+        EmbeddedStore::open_with("medium".into(), Box::new(open), settings)
+    }
+}
+
+#[derive(Debug)]
+struct Handle(Arc<Medium>);
+
+fn full() -> io::Error {
+    io::Error::from(io::ErrorKind::StorageFull)
+}
+
+impl StorageBackend for Handle {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.bytes.lock().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let (bytes, start) = (self.0.bytes.lock(), usize::try_from(offset).unwrap());
+        out.copy_from_slice(bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let (mut bytes, len) = (self.0.bytes.lock(), usize::try_from(len).unwrap());
+        if len > bytes.len() && self.0.fault(|fault| fault == Fault::Full).is_some() {
+            return Err(full());
+        }
+        bytes.resize(len, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut is_held = self.0.is_held.lock();
+        while *is_held {
+            self.0.released.wait(&mut is_held);
+        }
+        self.0.fault(|fault| fault == Fault::Sync).map_or(Ok(()), |_| Err(io::ErrorKind::Other.into()))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        let fault = self.0.fault(|fault| fault != Fault::Sync);
+        let whole = match fault {
+            None => data.len(),
+            Some(Fault::Torn) => data.len() / 2,
+            Some(Fault::Panic) => panic!("a bug in the database"),
+            Some(_) => 0,
+        };
+        self.0.bytes.lock()[start..start + whole].copy_from_slice(&data[..whole]);
+        fault.map_or(Ok(()), |_| Err(full()))
+    }
+}
+
+/// What is asked of a store, and what it acknowledged: version of each session, and whether it ended.
+async fn some_changes(store: &EmbeddedStore, first: u64, told: &mut BTreeMap<u64, (u64, bool)>) {
+    let rounds = (first..first + 12).map(|nth| async move {
+        let mut told = None;
+        if is_created(&store.create(session(nth), None, NOW).await) {
+            told = Some((nth, (0, false)));
+        }
+        let durability = if nth.is_multiple_of(2) { Durability::Durable } else { Durability::Soon };
+        if let Ok(Commit::Done(record)) = store.commit(session(nth), durability).await {
+            told = Some((nth, (record.version, false)));
+        }
+        if nth.is_multiple_of(3)
+            && let Ok(Some(record)) = store.revoke(&digest(nth), ending()).await
+        {
+            told = Some((nth, (record.version + 1, true)));
+        }
+        told
+    });
+    told.extend(all(rounds.collect()).await.into_iter().flatten());
+}
+
+/// Runs futures together on this task.
+async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs = Vec::new();
+    std::future::poll_fn(|context| {
+        futures.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Ready(output) => {
+                outputs.push(output);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs
+}
+
+/// Tries until it works: the store pauses after a failure.
+async fn create_in_the_end(store: &EmbeddedStore, nth: u64) {
+    while !is_created(&store.create(session(nth), None, NOW).await) {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn memory_and_disk_agree_whatever_fails() {
+    for fault in [Fault::Full, Fault::Torn, Fault::Sync] {
+        for operations in 0..40 {
+            let medium = Arc::new(Medium::default());
+            let (store, _) = medium.open().unwrap();
+            let mut told = BTreeMap::new();
+            some_changes(&store, 0, &mut told).await;
+            assert_eq!(told.len(), 12);
+            medium.fail_after(operations, fault);
+            some_changes(&store, 100, &mut told).await;
+            some_changes(&store, 200, &mut told).await;
+            medium.heal();
+            create_in_the_end(&store, 300).await;
+            some_changes(&store, 400, &mut told).await;
+            store.close().await;
+
+            let in_memory = everything(&store).await;
+            let (reopened, loaded) = medium.open().unwrap();
+            let on_disk = everything(&reopened).await;
+            assert_eq!(loaded.damaged, 0);
+            assert_eq!(in_memory, on_disk, "{fault:?} after {operations}");
+            assert_eq!(store.count(), on_disk.len());
+            for (nth, (version, is_ended)) in told {
+                let record = reopened.load(&digest(nth)).await.unwrap().unwrap();
+                assert!(record.version >= version && record.is_ended() >= is_ended, "{fault:?} {operations} {nth}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_loading_goes_on() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    medium.fail_after(0, Fault::Full);
+    let error = store.create(session(2), None, NOW).await.unwrap_err();
+    assert!(matches!(error, StoreError::Io(_)), "{error:?}");
+    assert!(store.load(&digest(1)).await.unwrap().is_some());
+    assert!(store.load(&digest(2)).await.unwrap().is_none());
+    assert!(matches!(store.revoke(&digest(1), ending()).await, Err(StoreError::Io(_))));
+    assert!(!store.load(&digest(1)).await.unwrap().unwrap().is_ended());
+    medium.heal();
+    create_in_the_end(&store, 2).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_never_recovers_does_not_hold_up_closing() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    store.commit(session(1), Durability::Soon).await.unwrap();
+    medium.fail_after(0, Fault::Full);
+    assert!(store.create(session(2), None, NOW).await.is_err());
+    store.close().await;
+    drop(store);
+    medium.heal();
+    let (store, loaded) = medium.open().unwrap();
+    assert_eq!(loaded.sessions, 1);
+    assert!(store.load(&digest(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nobody_waits_in_vain_for_a_writer_that_panicked() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    medium.fail_after(0, Fault::Panic);
+    assert!(matches!(store.create(session(1), None, NOW).await, Err(StoreError::Closed)));
+    assert!(matches!(store.create(session(2), None, NOW).await, Err(StoreError::Closed)));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_seen_and_nothing_answered_before_the_disk_has_it() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    medium.hold(true);
+    let mut context = Context::from_waker(Waker::noop());
+    let first = digest(1);
+    let mut created = pin!(store.create(session(2), None, NOW));
+    let mut revoked = pin!(store.revoke(&first, ending()));
+    assert!(created.as_mut().poll(&mut context).is_pending());
+    assert!(revoked.as_mut().poll(&mut context).is_pending());
+    // Whoever is told something that follows from those waits as well: it might never become true.
+    let mut again = pin!(store.create(session(2), None, NOW));
+    let mut late = pin!(store.commit(session(1), Durability::Soon));
+    let mut revoked_again = pin!(store.revoke(&first, ending()));
+    let mut nobody_left = pin!(store.revoke_subject("bob", None, ending()));
+    assert!(again.as_mut().poll(&mut context).is_pending());
+    assert!(late.as_mut().poll(&mut context).is_pending());
+    assert!(revoked_again.as_mut().poll(&mut context).is_pending());
+    assert!(nobody_left.as_mut().poll(&mut context).is_pending());
+    assert!(store.load(&digest(2)).await.unwrap().is_none());
+    assert!(!store.load(&digest(1)).await.unwrap().unwrap().is_ended());
+    let of_ann = Filter { subject: Some("ann".into()), ..Filter::default() };
+    assert_eq!(store.list(&of_ann, None, 9).await.unwrap().records, [Arc::new(session(1))]);
+    medium.hold(false);
+    assert!(is_created(&created.await));
+    assert_eq!(*revoked.await.unwrap().unwrap(), session(1));
+    assert!(matches!(again.await, Ok(Creation::Exists)));
+    assert!(matches!(late.await, Ok(Commit::Gone)));
+    assert!(matches!(revoked_again.await, Ok(None)));
+    assert!(nobody_left.await.unwrap().is_empty());
+    assert_eq!(store.list(&of_ann, None, 9).await.unwrap().records, [Arc::new(session(2))]);
+}

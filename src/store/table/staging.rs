@@ -1,0 +1,68 @@
+//! What a store that writes to disk needs besides: changes wait, are written together, and are published or undone.
+
+use std::sync::Arc;
+
+use super::{Change, Commit, Ground, Table, publish};
+use crate::session::id::SessionDigest;
+use crate::session::record::Record;
+
+impl Table {
+    /// What the decisions since the last call rest on.
+    pub(in crate::store) const fn take_ground(&mut self) -> Ground {
+        std::mem::replace(&mut self.ground, Ground::Published)
+    }
+
+    /// Takes in a record as it was found on disk, seen at once; none if there is one under its digest already.
+    pub(in crate::store) fn restore(&mut self, record: Record) -> Option<()> {
+        if self.shards.get(&record.digest).is_some() {
+            return None;
+        }
+        let record = self.interned(record);
+        self.index.apply(None, Some(&record));
+        self.shards.put(record);
+        Some(())
+    }
+
+    /// Whether changes wait to be written.
+    pub(in crate::store) fn has_open(&self) -> bool {
+        !self.open.0.is_empty()
+    }
+
+    /// Replaces a record by one made from the version that is stored.
+    pub(in crate::store) fn commit(&mut self, record: Record) -> Commit {
+        let (stored, record) = match self.next_version(record) {
+            Ok(both) => both,
+            Err(answer) => return answer,
+        };
+        self.stage(Some(stored), Some(Arc::clone(&record)));
+        Commit::Done(record)
+    }
+
+    /// Whether there is a staged change under a digest.
+    pub(in crate::store) fn is_staged(&self, digest: &SessionDigest) -> bool {
+        let is = |found: &SessionDigest| found == digest;
+        self.open.find(digest.spread(), is).is_some() || self.writing.find(digest.spread(), is).is_some()
+    }
+
+    /// The changes to be written next; decisions go on beside them.
+    pub(in crate::store) fn begin_writing(&mut self) -> Vec<Change> {
+        debug_assert!(self.writing.0.is_empty());
+        std::mem::swap(&mut self.open, &mut self.writing);
+        self.writing.0.iter().cloned().collect()
+    }
+
+    /// Lets everybody see what was written.
+    pub(in crate::store) fn publish_written(&mut self) {
+        self.writing.drain(|change| publish(&self.shards, change));
+    }
+
+    /// Forgets the changes that wait to be written.
+    pub(in crate::store) fn undo_open(&mut self) {
+        self.open.drain(|change| self.index.apply(change.after.as_ref(), change.before.as_ref()));
+    }
+
+    /// Forgets the changes that were being written. Those that wait may rest on them and must be undone first.
+    pub(in crate::store) fn undo_writing(&mut self) {
+        self.writing.drain(|change| self.index.apply(change.after.as_ref(), change.before.as_ref()));
+    }
+}

@@ -1,0 +1,12 @@
+//! Real apps, unchanged, bare and behind the guard.
+//!
+//! `tests/install` fetches Django and Express. Where they are missing a story is skipped with a note, unless
+//! `PORTCULLIS_TEST_ALL` is set, as `make test` does: then it fails.
+
+mod app;
+mod bare;
+mod django;
+mod express;
+mod guard;
+mod process;
+mod stories;

@@ -1,0 +1,96 @@
+//! A child process that a test talks to by its standard output, and that never outlives the test.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How long a process may take to say what a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    /// What it writes to standard error, shown when it disappoints.
+    complaints: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; its standard input stays open for as long as this value lives.
+    #[track_caller]
+    pub(super) fn start(command: &mut Command, complaints: PathBuf) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&complaints).unwrap());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).all(|line| send.send(line).is_ok()));
+        Self { child, lines, seen: Vec::new(), complaints }
+    }
+
+    /// The first line, among those written so far or later, of which `wanted` makes something.
+    #[track_caller]
+    pub(super) fn line<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        if let Some(found) = self.seen.iter().find_map(|line| wanted(line)) {
+            return found;
+        }
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    let found = wanted(&line);
+                    self.seen.push(line);
+                    if let Some(found) = found {
+                        return found;
+                    }
+                }
+                Err(error) => self.disappoint(what, error),
+            }
+        }
+    }
+
+    /// Every line written so far.
+    pub(super) fn lines(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
+    /// Asks it to end, as an operator would (SIGTERM), and waits.
+    #[track_caller]
+    pub(super) fn terminate(&mut self) -> ExitStatus {
+        // A shell has `kill` built in everywhere; sending a signal from here would need unsafe code.
+        let status = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
+        assert!(status.success(), "it was gone already");
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => self.disappoint("its end", RecvTimeoutError::Timeout),
+            }
+        }
+    }
+
+    /// Ends it at once (SIGKILL): no drain, no last write.
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    #[track_caller]
+    fn disappoint(&self, what: &str, error: RecvTimeoutError) -> ! {
+        let complaints = fs::read_to_string(&self.complaints).unwrap_or_default();
+        panic!("waited for {what}: {error}\nit said:\n{}\nand complained:\n{complaints}", self.seen.join("\n"));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone after this.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
