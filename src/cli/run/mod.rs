@@ -90,21 +90,20 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
 async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
     let signals = Signals::listen()?;
     let watched = loaded.watched.clone();
-    let Running { guard, proxy, writer, reopen, events, admin } = Running::start(loaded).await?;
+    let Running { guard, proxy, writer, reopen, events } = Running::start(loaded).await?;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let started = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, started);
     signals::tell_ready();
     let reloader = reload::Reloader::new(request, watched, guard.clone(), proxy.handle(), reopen, events.clone());
     let tending = tokio::spawn(tend(guard.clone()));
-    let reloading = tokio::spawn(reloader.follow(signals.hangup()));
+    let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let ended = tokio::select! {
         () = proxy.run(signals.stop()) => Ok(()),
         () = signals.stop_again() => Err(RunError::Twice),
     };
     tending.abort();
     reloading.abort();
-    drop(admin);
     guard.report(None, kinds::GuardStopped {});
     if let AnyStore::Embedded(store) = guard.store() {
         store.close().await;
