@@ -75,6 +75,7 @@ impl RunError {
 
 /// Runs the guard until it is told to stop.
 pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
+    diagnostics();
     let loaded = config::load(&request, start::now())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -85,6 +86,17 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     // Blocking work that is left (looking up a name) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// Diagnostics for the operator go to standard error; `PORTCULLIS_LOG` says how much of them. Security events are another
+/// stream, which no filter can silence.
+fn diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PORTCULLIS_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact();
+    if subscriber.try_init().is_err() {
+        tracing::debug!("diagnostics were set up before");
+    }
 }
 
 async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
