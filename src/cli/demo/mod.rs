@@ -26,6 +26,7 @@ use portcullis::clock::{Clock, ManualClock, SystemClock};
 use portcullis::entropy::{EntropyError, OsEntropy};
 use portcullis::event::encode::{Colour, Encoder, Format};
 use portcullis::event::sink::{Collector, StreamSink};
+use portcullis::rules::Enforcement;
 use tokio::signal::unix::{SignalKind, signal};
 
 use app::{App, Habits};
@@ -122,7 +123,8 @@ fn start_app(ports: &Ports, users: Users, habits: Habits) -> Result<(), DemoErro
 fn introduce(printer: &mut Printer<'_>, ports: &Ports) -> io::Result<()> {
     for port in [&ports.guarded, &ports.app] {
         if let Some(taken) = port.instead_of {
-            printer.say(&format!("Port {taken} is taken by another program; using {} instead.", port.address.port()))?;
+            printer
+                .say(&format!("Port {taken} is taken by another program; using {} instead.", port.address.port()))?;
         }
     }
     printer.say(&format!(
@@ -140,12 +142,7 @@ fn introduce(printer: &mut Printer<'_>, ports: &Ports) -> io::Result<()> {
 }
 
 /// Plays every act on both. The guard of the play ends with it.
-async fn play(
-    ports: &Ports,
-    users: &Users,
-    printer: &mut Printer<'_>,
-    colour: Colour,
-) -> Result<Vec<Row>, DemoError> {
+async fn play(ports: &Ports, users: &Users, printer: &mut Printer<'_>, colour: Colour) -> Result<Vec<Row>, DemoError> {
     // So that the play, which takes hours by its own clock, ends before now.
     let clock = Arc::new(ManualClock::new(SystemClock::new().now().before(PLAY_MAX)));
     let collector = Collector::with_encoder(Encoder::new(Format::Human(colour)));
@@ -155,6 +152,7 @@ async fn play(
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
         sink: Box::new(collector.clone()),
+        enforcement: Enforcement::Full,
     })?;
     let (without, with) = (Site::new(ports.app.address), Site::new(ports.guarded.address));
     let stage = |site| Stage { site, clock: &clock, users, entropy: &OsEntropy };
@@ -190,6 +188,7 @@ async fn serve(ports: &Ports, users: &Users, printer: &mut Printer<'_>, colour: 
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         sink: Box::new(StreamSink::stdout(Encoder::new(Format::Human(colour)))),
+        enforcement: Enforcement::Full,
     })?;
     invite(printer, ports, users)?;
     tokio::select! {
