@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::upstream::Stream;
-use crate::proxy::wire::{Outcome, Pulse};
+use crate::proxy::wire::{Outcome, Pulse, Uptake};
 use crate::proxy::{Cut, Gate, Towards, trailers};
 
 /// What broke a body on its way.
@@ -223,7 +223,28 @@ pub(super) struct ResponseBody<G: Gate> {
     _busy: Busy,
     tether: Tether<G>,
     session: Option<Arc<Session<G>>>,
+    /// Octets so far.
+    passed: usize,
+    /// HTTP/2 only, and only once there is more than a frame.
+    uptake: Option<Arc<Uptake>>,
 }
+
+impl<G: Gate> ResponseBody<G> {
+    fn handed(&mut self) {
+        if self.uptake.is_none()
+            && let Some(session) = self.session.as_ref().filter(|session| session.protocol == Protocol::Http2)
+            && !self.is_end_stream()
+        {
+            self.uptake = Some(session.pulse.add_stream());
+        }
+        if let Some(uptake) = &self.uptake {
+            uptake.handed();
+        }
+    }
+}
+
+/// From how many octets on an answer may take its time to go out.
+const LONG: usize = 64 << 10;
 
 enum Source {
     /// An answer of ours.
@@ -242,12 +263,19 @@ enum Tether<G: Gate> {
 impl<G: Gate> ResponseBody<G> {
     pub(super) fn whole(bytes: Bytes, busy: Busy) -> Self {
         let bytes = if bytes.is_empty() { None } else { Some(bytes) };
-        Self { source: Source::Whole(bytes), _busy: busy, tether: Tether::None, session: None }
+        Self { source: Source::Whole(bytes), _busy: busy, tether: Tether::None, session: None, passed: 0, uptake: None }
     }
 
     pub(super) fn stream(stream: Stream, tether: Option<G::Tether>, session: &Arc<Session<G>>, busy: Busy) -> Self {
         let tether = tether.map_or(Tether::None, Tether::Loose);
-        Self { source: Source::Stream(stream), _busy: busy, tether, session: Some(session.clone()) }
+        Self {
+            source: Source::Stream(stream),
+            _busy: busy,
+            tether,
+            session: Some(session.clone()),
+            passed: 0,
+            uptake: None,
+        }
     }
 }
 
@@ -258,7 +286,11 @@ impl<G: Gate> Tether<G> {
             && let Some(session) = session
             && let Self::Loose(tether) = std::mem::replace(self, Self::None)
         {
-            *self = Self::Held(session.shared.gate.tether(tether));
+            let cut = session.shared.gate.tether(tether);
+            if session.protocol == Protocol::Http1 {
+                session.pulse.set_cut(Some(cut.share()));
+            }
+            *self = Self::Held(cut);
         }
         match self {
             Self::Held(cut) => cut.poll_done(cx),
@@ -278,6 +310,9 @@ impl<G: Gate> Body for ResponseBody<G> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(uptake) = &this.uptake {
+            uptake.taken();
+        }
         if let Tether::Held(cut) = &this.tether
             && cut.is_done()
         {
@@ -287,7 +322,12 @@ impl<G: Gate> Body for ResponseBody<G> {
             Source::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Stream(stream) => stream.poll_frame(cx),
         };
-        if frame.is_pending() && this.tether.poll_cut(cx, this.session.as_deref()).is_ready() {
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            this.passed = this.passed.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+            this.handed();
+        }
+        let lasts = frame.is_pending() || this.passed > LONG;
+        if lasts && this.tether.poll_cut(cx, this.session.as_deref()).is_ready() {
             return Poll::Ready(Some(Err(WasCut.into())));
         }
         frame.map_ok(|mut frame| {

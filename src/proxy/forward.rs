@@ -16,15 +16,10 @@ use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
-use crate::proxy::{
-    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Live, Looks, Problem, authority, upgrade,
-};
+use crate::proxy::{Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Live, Looks, Problem, authority, upgrade};
 
 /// Takes a request to the app and its answer back.
-pub(super) async fn handle<G: Gate>(
-    session: Arc<Session<G>>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody<G>> {
+pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
     let live = session.shared.live.load_full();
     let gate = &session.shared.gate;
     let busy = Busy::new(&session, &request);
@@ -34,7 +29,7 @@ pub(super) async fn handle<G: Gate>(
 
     let arrival = match receive(&session, &live, &mut head) {
         Ok(arrival) => arrival,
-        Err(refusal) => return refuse(&session, &live, refusal, looks, busy),
+        Err(refusal) => return refuse(&session, &live, &refusal, looks, busy),
     };
     let admission = match gate.admit(&arrival, &mut head, &mut body).await {
         Admitted::Forward(admission) => admission,
@@ -43,7 +38,10 @@ pub(super) async fn handle<G: Gate>(
     let key = dress(&session, &live, &arrival, &mut head, &body);
     let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
-        Ok((mut head, stream)) => {
+        Ok((mut head, mut stream)) => {
+            if is_event_stream(&head.headers) {
+                stream.be_patient(live.settings.client.timeouts.tunnel_idle);
+            }
             let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
             if let Some(answer) = settled.instead {
                 return ours(&live, answer, busy);
@@ -130,11 +128,7 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 static CONTROL: HeaderName = HeaderName::from_static("portcullis-session");
 
 /// Checks the request and takes off whatever is not the app's to see. What is left is safe to judge and to forward.
-fn receive<G: Gate>(
-    session: &Session<G>,
-    live: &Live,
-    head: &mut request::Parts,
-) -> Result<Arrival, Refusal> {
+fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts) -> Result<Arrival, Refusal> {
     authority::settle(head)?;
     let connection = &session.connection;
     if authority::is_misdirected(connection, &head.headers) {
@@ -165,7 +159,8 @@ fn receive<G: Gate>(
         upgrade,
         wants_trailers: wants_trailers(&head.headers),
     };
-    headers::hop_by_hop(&mut head.headers).map_err(|_| Refusal::new(Problem::BadRequest, Fault::Nominated))?;
+    let nominated = || Refusal::new(Problem::BadRequest, Fault::Nominated);
+    headers::hop_by_hop(&mut head.headers).ok().ok_or_else(nominated)?;
     strip(session, live, &mut head.headers)?;
     join_cookies(&mut head.headers)?;
     Ok(arrival)
@@ -249,8 +244,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Refusal> {
         }
         joined.extend_from_slice(line.as_bytes());
     }
-    let joined = HeaderValue::from_bytes(&joined);
-    headers.insert(header::COOKIE, joined.map_err(|_| Refusal::new(Problem::BadRequest, Fault::HeaderLine))?);
+    let joined = HeaderValue::from_bytes(&joined).ok();
+    headers.insert(header::COOKIE, joined.ok_or_else(|| Refusal::new(Problem::BadRequest, Fault::HeaderLine))?);
     Ok(())
 }
 
@@ -302,7 +297,7 @@ fn dress<G: Gate>(
 /// Checks the app's answer as strictly as a request. `key` is there if the app was asked to switch to WebSocket.
 fn accept(
     mut head: response::Parts,
-    stream: Stream,
+    mut stream: Stream,
     key: Option<HeaderValue>,
 ) -> Result<(response::Parts, Stream), Failure> {
     let headers = &mut head.headers;
@@ -318,7 +313,7 @@ fn accept(
             return Err(Failure::Nonsense("framing"));
         }
     }
-    headers::hop_by_hop(headers).map_err(|_| Failure::Nonsense("connection"))?;
+    headers::hop_by_hop(headers).ok().ok_or(Failure::Nonsense("connection"))?;
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
         let again = lengths.next().is_some();
@@ -329,7 +324,13 @@ fn accept(
         }
     }
     head.version = Version::HTTP_11;
+    stream.release();
     Ok((head, stream))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.get(..17)).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Takes off what the app says to the guard alone, whether the gate has listened or not.
@@ -340,7 +341,7 @@ fn undress(head: &mut response::Parts) {
 fn refuse<G: Gate>(
     session: &Session<G>,
     live: &Live,
-    refusal: Refusal,
+    refusal: &Refusal,
     looks: Looks,
     busy: Busy,
 ) -> Response<ResponseBody<G>> {

@@ -67,8 +67,7 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     let known = |transport, proxied| {
         Arc::new(Connection::new(shared.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied))
     };
-    let mut entered =
-        Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
+    let mut entered = Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
     let client = shared.live.load().settings.client.clone();
     let opened = tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client));
     let (transport, told, proxied, protocol) = match opened.await {
@@ -104,7 +103,9 @@ type Opened = (wire::Transport, connection::Transport, Proxied, Protocol);
 async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Client) -> Result<Opened, Option<Fault>> {
     let proxied = match port.proxy_protocol {
         ProxyProtocol::Off => Proxied::No,
-        ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => return Err(Some(Fault::ProxyProtocol)),
+        ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => {
+            return Err(Some(Fault::ProxyProtocol));
+        }
         ProxyProtocol::Required => proxy_header(&mut stream).await?,
     };
     let Some(tls) = &port.tls else {
@@ -129,18 +130,18 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Proxied, Option<Fault>> 
     loop {
         let before = seen.len();
         let mut ahead = [0; 512];
-        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        let there = stream.peek(&mut ahead).await.ok().ok_or(None)?;
         if there == 0 {
             return Err(if before == 0 { None } else { Some(Fault::ProxyProtocol) });
         }
         seen.extend_from_slice(ahead.get(..there).unwrap_or_default());
-        let parsed = proxy_protocol::parse(&seen).map_err(|_| Some(Fault::ProxyProtocol))?;
+        let parsed = proxy_protocol::parse(&seen).ok().ok_or(Some(Fault::ProxyProtocol))?;
         let taken = match parsed {
             Parsed::Incomplete => there,
             Parsed::Complete { used, .. } => used.saturating_sub(before),
         };
         let mut sink = ahead;
-        stream.read_exact(sink.get_mut(..taken).unwrap_or_default()).await.map_err(|_| None)?;
+        stream.read_exact(sink.get_mut(..taken).unwrap_or_default()).await.ok().ok_or(None)?;
         if let Parsed::Complete { endpoints, .. } = parsed {
             return Ok(endpoints.map_or(Proxied::Unstated, Proxied::Stated));
         }
@@ -151,7 +152,7 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Proxied, Option<Fault>> 
 async fn preface(stream: &TcpStream) -> Result<Protocol, Option<Fault>> {
     loop {
         let mut ahead = [0; 3];
-        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        let there = stream.peek(&mut ahead).await.ok().ok_or(None)?;
         let ahead = ahead.get(..there).unwrap_or_default();
         if there == 0 {
             return Err(None);

@@ -2,10 +2,16 @@
 #![cfg(test)] // clippy then knows that all of it is tests
 
 mod demo;
-mod proxy_basic;
-mod proxy_deadlines;
-mod proxy_framing;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod proxy_basic;
+mod proxy_deadlines;
+mod proxy_forward;
+mod proxy_framing;
+mod proxy_gate;
+mod proxy_http2;
+mod proxy_tls;
+mod proxy_upgrade;
+mod proxy_upstream;
 mod support;
 mod tidy;

@@ -18,7 +18,6 @@ mod users;
 mod tests;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use portcullis::event::sink::{Collector, StreamSink};
 use portcullis::rules::Enforcement;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::{DemoArgs, Exit, Streams};
 use app::{App, Habits};
 use attacks::Act;
 use client::Site;
@@ -43,20 +43,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// More than the play takes, by its own clock.
 const PLAY_MAX: Duration = Duration::from_secs(30 * 3600);
-
-/// What `portcullis demo` is asked for.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Play the attacks, print the table and end; exits 0 only if every attack worked without the guard and failed with it
-    #[arg(long)]
-    pub(crate) once: bool,
-    /// Port of the guarded app [default: 8080, or a free one]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) port: Option<u16>,
-    /// Port of the app alone [default: 8081, or a free one]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) app_port: Option<u16>,
-}
 
 /// The demo could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,31 +61,29 @@ enum DemoError {
     Output(#[from] io::Error),
 }
 
-/// Plays and serves; tells faults on standard error.
-pub(crate) fn run(options: &Options) -> ExitCode {
+/// Plays and serves. Colours are for a terminal alone.
+pub(super) fn run(args: &DemoArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let plain = !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = if plain { Colour::Never } else { Colour::Always };
-    // Not locked: the thread that writes events prints there too.
-    match demo(options, colour, &mut io::stdout()) {
-        Ok(Verdict::AsExpected) => ExitCode::SUCCESS,
-        Ok(Verdict::NotAsExpected) => ExitCode::FAILURE,
+    match demo(args, colour, streams.out) {
+        Ok(Verdict::AsExpected) => Ok(Exit::Done),
+        Ok(Verdict::NotAsExpected) => Ok(Exit::Runtime),
         // Whoever reads has seen enough.
-        Err(DemoError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(DemoError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Runtime),
         Err(error) => {
-            // Without standard error there is nobody left to tell.
-            drop(writeln!(io::stderr(), "portcullis demo: {}", whole(&error)));
-            ExitCode::FAILURE
+            writeln!(streams.err, "portcullis demo: {}", whole(&error))?;
+            Ok(Exit::Runtime)
         }
     }
 }
 
-fn demo(options: &Options, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
+fn demo(args: &DemoArgs, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(DemoError::Runtime)?.block_on(play_and_serve(options, colour, out))
+    runtime.map_err(DemoError::Runtime)?.block_on(play_and_serve(args, colour, out))
 }
 
-async fn play_and_serve(options: &Options, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
-    let ports = Ports::take(options)?;
+async fn play_and_serve(args: &DemoArgs, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
+    let ports = Ports::take(args)?;
     let users = Users::generate(&OsEntropy)?;
     start_app(&ports, users.clone(), Habits::default())?;
     let mut printer = Printer::new(out, colour);
@@ -107,7 +91,7 @@ async fn play_and_serve(options: &Options, colour: Colour, out: &mut dyn Write) 
     let rows = play(&ports, &users, &mut printer, colour).await?;
     printer.story(&rows)?;
     printer.sum(&rows)?;
-    if !options.once {
+    if !args.once {
         serve(&ports, &users, &mut printer, colour).await?;
     }
     Ok(Verdict::of(&rows))

@@ -13,12 +13,13 @@ use super::client::Site;
 use super::guarded::{self, Parts};
 use super::play::{Outcome, Row, Stage, Verdict};
 use super::ports::Ports;
+use super::start_app;
 use super::users::Users;
-use super::{Options, start_app};
+use crate::cli::DemoArgs;
 
 /// Plays an act on the app alone.
 async fn alone(habits: Habits, act: Act) -> Outcome {
-    let ports = Ports::take(&Options { once: true, ..Options::default() }).unwrap();
+    let ports = Ports::take(&DemoArgs { once: true, ..DemoArgs::default() }).unwrap();
     let users = Users::generate(&OsEntropy).unwrap();
     start_app(&ports, users.clone(), habits).unwrap();
     let site = Site::new(ports.app.address);
@@ -60,7 +61,7 @@ async fn a_cookie_is_dead_after_logout_on_an_app_that_ends_sessions() {
 
 #[tokio::test]
 async fn a_guard_that_only_reports_is_found_out() {
-    let ports = Ports::take(&Options { once: true, ..Options::default() }).unwrap();
+    let ports = Ports::take(&DemoArgs { once: true, ..DemoArgs::default() }).unwrap();
     let users = Users::generate(&OsEntropy).unwrap();
     start_app(&ports, users.clone(), Habits::default()).unwrap();
     let clock = Arc::new(ManualClock::default());
