@@ -6,5 +6,6 @@ mod proxy_deadlines;
 mod proxy_framing;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod layer;
 mod support;
 mod tidy;
