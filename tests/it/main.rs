@@ -16,5 +16,6 @@ mod proxy_upgrade;
 mod proxy_upstream;
 mod store_conformance;
 mod store_crash;
+mod layer;
 mod support;
 mod tidy;
