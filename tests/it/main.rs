@@ -4,7 +4,7 @@
 mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
-mod demo;
+mod layer;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;
@@ -16,6 +16,5 @@ mod proxy_upgrade;
 mod proxy_upstream;
 mod store_conformance;
 mod store_crash;
-mod layer;
 mod support;
 mod tidy;
