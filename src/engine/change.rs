@@ -18,9 +18,7 @@ use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{
-    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
-};
+use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
@@ -52,7 +50,9 @@ pub(super) enum Ended {
 impl<S: Store> Guard<S> {
     /// Logs the session out: it ends, in whatever state it is meanwhile.
     pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
-        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else { return Ok(Handed::Nothing) };
+        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else {
+            return Ok(Handed::Nothing);
+        };
         if matches!(admission.holder, Holder::Quarantined(_)) {
             // A stranger to the app has nobody to log out, and the owner's session is not his to end.
             return Ok(Handed::Nothing);

@@ -78,7 +78,8 @@ impl<S: Store> Guard<S> {
             Leftover::Expire { .. } => None,
         });
         let Holder::Session(known) = holder else {
-            let credentials = if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
+            let credentials =
+                if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
             return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials };
         };
         let mut sealed = known.record.jar.to_vec();
@@ -254,7 +255,11 @@ impl<S: Store> Guard<S> {
         };
         match cookies.names.role(set.pair.name) {
             Some(CookieRole::Guard) => {
-                self.tell_settled(admission, response.status, event::HeaderSpoofed { header: ClientText::new("set-cookie") });
+                self.tell_settled(
+                    admission,
+                    response.status,
+                    event::HeaderSpoofed { header: ClientText::new("set-cookie") },
+                );
                 None
             }
             Some(CookieRole::Shield(kind)) => {
@@ -311,7 +316,8 @@ impl<S: Store> Guard<S> {
                 Some(CookieRole::Shield(kind)) => kind,
                 _ => CookieKind::Id,
             };
-            let op = SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
+            let op =
+                SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
             // The first cookies of an empty jar fit.
             if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
                 self.tell_full(admission, full);
@@ -348,7 +354,8 @@ impl<S: Store> Guard<S> {
     /// Our `Set-Cookie` line for a session and a tag of it.
     pub(super) fn cookie_line(&self, admission: &Admission, known: &Known, tag: &Tag) -> HeaderValue {
         let cookies = &admission.policy.cookies;
-        let asks_jar = cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
+        let asks_jar =
+            cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
         let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
@@ -401,7 +408,8 @@ impl Taken {
     pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
         self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))
             || headers.get_all(SET_COOKIE).iter().any(|line| {
-                SetCookie::parse(line.as_bytes()).is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
+                SetCookie::parse(line.as_bytes())
+                    .is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
             })
     }
 }
