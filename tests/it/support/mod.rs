@@ -6,3 +6,4 @@ pub(crate) mod wire;
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod jar;
+pub(crate) mod world;
