@@ -47,22 +47,22 @@ pub(super) struct Request<'r> {
 
 impl Request<'_> {
     /// The settings of its route.
-    pub fn route(&self) -> Option<&Route> {
+    pub(super) fn route(&self) -> Option<&Route> {
         self.policy.routes.get(self.route?)
     }
 
     /// The mode that governs verdicts on it.
-    pub fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         self.policy.mode_on(self.route())
     }
 
     /// Whether it keeps its session alive.
-    pub fn is_use(&self) -> bool {
+    pub(super) fn is_use(&self) -> bool {
         self.activity == Activity::Active && self.route().is_none_or(|route| route.use_ == Use::Real)
     }
 
     /// How much its route is worth to a thief.
-    pub fn sensitivity(&self) -> Sensitivity {
+    pub(super) fn sensitivity(&self) -> Sensitivity {
         self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
     }
 }

@@ -366,9 +366,8 @@ impl<S: Store> Guard<S> {
         handed: &Handed,
     ) -> Result<(), StoreError> {
         let Some(scope) = outcome.revoke else { return Ok(()) };
-        let known = match (handed, &admission.holder) {
-            (Handed::Cookie { known, .. }, _) | (_, Holder::Session(known)) => known,
-            _ => return Ok(()),
+        let ((Handed::Cookie { known, .. }, _) | (_, Holder::Session(known))) = (handed, &admission.holder) else {
+            return Ok(());
         };
         let Some(subject) = &known.record.subject else { return Ok(()) };
         let except = (scope == Scope::Others).then_some(&known.digest);

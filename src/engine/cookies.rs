@@ -27,9 +27,9 @@ use crate::store::{Creation, Durability, Store, StoreError};
 use crate::verdict::Verdict;
 
 /// How many values of a bound cookie are remembered.
-pub const BOUND_VALUES_MAX: usize = 8;
+const BOUND_VALUES_MAX: usize = 8;
 /// How many bound cookies a session remembers.
-pub const BOUND_COOKIES_MAX: usize = 8;
+const BOUND_COOKIES_MAX: usize = 8;
 
 static REF: HeaderName = HeaderName::from_static("portcullis-ref");
 static SUBJECT: HeaderName = HeaderName::from_static("portcullis-subject");
@@ -54,7 +54,7 @@ enum Credentials {
 
 impl Rewrite {
     /// Does it.
-    pub fn put(self, headers: &mut HeaderMap) {
+    pub(super) fn put(self, headers: &mut HeaderMap) {
         self.cookie.put(headers);
         if self.credentials == Credentials::Withheld {
             headers.remove(AUTHORIZATION);
@@ -343,8 +343,9 @@ impl<S: Store> Guard<S> {
                 _ => CookieKind::Id,
             };
             let op = SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
-            if let Some(op) = op {
-                jar.apply(&op).ok();
+            // The first cookies of an empty jar fit.
+            if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
+                self.tell_full(admission, full);
             }
         }
         jar.merge(&taken.ops);
@@ -393,11 +394,14 @@ impl<S: Store> Guard<S> {
     }
 }
 
+/// Name and value of a bound cookie that an answer sets.
+type BoundSet = (Box<[u8]>, Secret<Vec<u8>>);
+
 /// What an answer does to the app's cookies.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     ops: JarOps,
-    bound: Vec<(Box<[u8]>, Secret<Vec<u8>>)>,
+    bound: Vec<BoundSet>,
     /// A shielded cookie of kind `id` got another value.
     pub replaced_id: bool,
     /// The last shielded cookie was deleted.
@@ -415,22 +419,22 @@ impl Taken {
     }
 
     /// Whether there is something that only a session can keep.
-    pub fn needs_session(&self) -> bool {
+    pub(super) fn needs_session(&self) -> bool {
         self.sets_value || self.adopts || !self.bound.is_empty()
     }
 
     /// Whether cookies from before the guard were taken over with the request.
-    pub const fn adopts(&self) -> bool {
+    pub(super) const fn adopts(&self) -> bool {
         self.adopts
     }
 
     /// Whether nothing of it concerns the session.
-    pub const fn is_nothing(&self) -> bool {
+    pub(super) const fn is_nothing(&self) -> bool {
         self.ops.is_empty() && self.bound.is_empty()
     }
 
     /// Whether a cookie of that name was set, into the jar or on the answer.
-    pub fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
+    pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
         self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))
             || headers.get_all(SET_COOKIE).iter().any(|line| {
                 SetCookie::parse(line.as_bytes()).is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
@@ -440,7 +444,7 @@ impl Taken {
 
 impl Leftover {
     /// The line that expires the client's copy.
-    pub fn expiry_line(&self) -> Option<HeaderValue> {
+    pub(super) fn expiry_line(&self) -> Option<HeaderValue> {
         let (Self::Adopt { name, .. } | Self::Expire { name }) = self;
         cookie::expire_line(name)
     }

@@ -138,6 +138,7 @@ pub enum ClientStanding {
 
 /// What the request half decided.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every request is forwarded, and a box would cost each of them")]
 pub enum Decision {
     /// The app may be called.
     Forward(Admission),

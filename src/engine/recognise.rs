@@ -13,7 +13,8 @@ use crate::session::tag::{Standing, Staleness, Tag};
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Reason, Text, Verdict};
 
-/// What was found under the cookie that a client showed.
+/// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 pub(super) enum Found {
     /// It showed none, or one that can not be ours.
     Fresh,
@@ -141,7 +142,9 @@ impl<S: Store> Guard<S> {
                     self.tell(request, Some(record), event::SessionRotatedIdReuse { ago_ms });
                     Found::Ended
                 }
-                _ => {
+                // An honest jar goes on showing a session that was left alone; its end was told when it came.
+                EndReason::Idle | EndReason::Absolute | EndReason::Expired => Found::Ended,
+                EndReason::Logout | EndReason::Revoked | EndReason::Evicted | EndReason::Terminated => {
                     let ago_ms = millis(request.now.since(at));
                     self.tell(request, Some(record), event::SessionUseAfterExpire { ended: why.into(), ago_ms });
                     Found::Ended

@@ -1,0 +1,393 @@
+//! The file with the keys: made on first run, readable by its owner alone.
+//!
+//! ```toml
+//! version = 1
+//!
+//! [[key]]                       # the first is the current one
+//! id = 2
+//! made = 2026-11-21T10:46:12Z
+//! secret = "43 characters of base64url"
+//! ```
+//!
+//! A new key is put in front and the old ones are kept, so that what they made is still understood. A key may be taken
+//! out by hand when the last session it could have made has ended.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::fault::Faults;
+use super::raw::{Reader, page};
+use crate::clock::Timestamp;
+use crate::entropy::{Entropy, EntropyError};
+use crate::secret::{KeyId, Keyring, MasterKey};
+
+/// Keys that are kept: the current one and those before it.
+pub const KEYS_MAX: usize = 8;
+
+/// Largest file that is read: eight keys are about a thousand bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A key of the file.
+#[derive(Clone, Debug)]
+struct Kept {
+    key: MasterKey,
+    made: Timestamp,
+}
+
+/// The keys of a file, the current one first.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    current: Kept,
+    previous: Vec<Kept>,
+}
+
+/// The keys can not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file can not be read or written.
+    #[error("the key file {path} can not be {action}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what it should be. It is not replaced: every session would be lost.
+    #[error("the key file is damaged; put back a copy, or remove it to begin anew, which ends every session\n{0}")]
+    Damaged(#[source] Faults),
+    /// There is no randomness for a new key.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+impl KeyFile {
+    /// A file of one new key.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn generate(entropy: &dyn Entropy, now: Timestamp) -> Result<Self, EntropyError> {
+        let current = Kept { key: MasterKey::generate(KeyId(1), entropy)?, made: now };
+        Ok(Self { current, previous: Vec::new() })
+    }
+
+    /// Reads what [`render`](Self::render) wrote.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Faults> {
+        let mut keys = Vec::new();
+        let notes = page(name, text, Path::new(""), |reader| {
+            if let Some(version) = reader.value("version")
+                && version.whole::<u64>(0..=u64::MAX).is_some_and(|version| version != 1)
+            {
+                version.fault("this program reads version 1 of the file", None);
+            }
+            let Some(value) = reader.value("key") else {
+                reader.missing("key", "a key file has at least one [[key]]");
+                return;
+            };
+            let read = value.list("a list of tables, [[key]]", |value| value.table(kept)?);
+            keys = read.unwrap_or_default();
+            if keys.is_empty() || keys.len() > KEYS_MAX {
+                value.fault(&format!("expected 1 to {KEYS_MAX} keys"), None);
+            }
+            let mut ids: Vec<KeyId> = keys.iter().map(|kept| kept.key.id()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            if ids.len() != keys.len() {
+                value.fault("two keys have the same id", None);
+            }
+        });
+        let mut keys = keys.into_iter();
+        match keys.next() {
+            Some(current) if notes.faults.is_empty() => Ok(Self { current, previous: keys.collect() }),
+            _ => Err(hidden(notes.faults)),
+        }
+    }
+
+    /// The text of the file.
+    pub fn render(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(4096));
+        text.push_str(HEAD);
+        for Kept { key, made } in self.all() {
+            let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(key.expose()));
+            for part in [
+                "\n[[key]]\nid = ",
+                &key.id().0.to_string(),
+                "\nmade = ",
+                &made.to_string(),
+                "\nsecret = \"",
+                &secret,
+                "\"\n",
+            ] {
+                text.push_str(part);
+            }
+        }
+        text
+    }
+
+    /// The same with a new current key in front; the oldest is left out when there are too many.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn rotated(&self, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, EntropyError> {
+        let mut previous: Vec<Kept> = self.all().cloned().collect();
+        previous.truncate(KEYS_MAX - 1);
+        let id = next_id(self.current.key.id(), &previous);
+        Ok(Self { current: Kept { key: MasterKey::generate(id, entropy)?, made: now }, previous })
+    }
+
+    /// The keys for use.
+    pub fn keyring(&self) -> Keyring {
+        let previous: Vec<MasterKey> = self.previous.iter().map(|kept| kept.key.clone()).collect();
+        Keyring::new(&self.current.key, &previous)
+    }
+
+    /// The id of the current key.
+    pub const fn current(&self) -> KeyId {
+        self.current.key.id()
+    }
+
+    /// The ids of the keys before it, the newest first.
+    pub fn previous(&self) -> Vec<KeyId> {
+        self.previous.iter().map(|kept| kept.key.id()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Kept> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+const HEAD: &str = "\
+# The keys of Portcullis. Keep this file secret, and keep a copy of it: without it every session is lost.
+# The first key is the current one. `portcullis keygen` puts a new one in front; the others are kept so that what
+# they made is still understood.
+version = 1
+";
+
+/// The faults without the text they are about: it may be a key.
+fn hidden(mut faults: Vec<super::Fault>) -> Faults {
+    for spot in faults.iter_mut().filter_map(|fault| fault.spot.as_mut()) {
+        spot.text.clear();
+        spot.source_line.clear();
+    }
+    Faults::sorted(faults)
+}
+
+fn kept(reader: &Reader<'_>) -> Option<Kept> {
+    let (id, made, secret) = (reader.value("id"), reader.value("made"), reader.value("secret"));
+    for (there, key) in [(id.is_some(), "id"), (made.is_some(), "made"), (secret.is_some(), "secret")] {
+        if !there {
+            reader.missing(key, "a key has id, made and secret");
+        }
+    }
+    let id = id.and_then(|value| value.whole::<u8>(1..=255));
+    let made = made.and_then(|value| value.date());
+    let secret = secret.and_then(|value| {
+        value.parsed("the secret in quotes", |text| {
+            let bytes = URL_SAFE_NO_PAD.decode(text).ok().map(Zeroizing::new);
+            let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.as_slice().try_into().ok());
+            bytes.ok_or("expected 43 characters of base64url")
+        })
+    });
+    Some(Kept { key: MasterKey::new(KeyId(id?), secret?), made: made? })
+}
+
+/// The id behind the current one that no kept key has. Ids come round after 255 rotations.
+fn next_id(current: KeyId, kept: &[Kept]) -> KeyId {
+    let mut id = current;
+    loop {
+        id = KeyId(id.0.checked_add(1).unwrap_or(1));
+        if kept.iter().all(|kept| kept.key.id() != id) {
+            return id;
+        }
+    }
+}
+
+/// Whether there was a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There was.
+    Read,
+    /// It was made.
+    Made,
+}
+
+/// The keys of the file, which is made if it is not there.
+///
+/// # Errors
+/// When it can not be read or made. A damaged file is never replaced.
+pub fn load_or_make(path: &Path, entropy: &dyn Entropy, now: Timestamp) -> Result<(KeyFile, Origin), KeyFileError> {
+    match read(path) {
+        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        other => return other.map(|file| (file, Origin::Read)),
+    }
+    let file = KeyFile::generate(entropy, now)?;
+    match write(path, &file, entropy, Place::New) {
+        Ok(()) => Ok((file, Origin::Made)),
+        // Another process was faster: its keys are the ones.
+        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            read(path).map(|file| (file, Origin::Read))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a new current key into the file.
+///
+/// # Errors
+/// When it can not be read or written; it is then as it was.
+pub fn rotate(path: &Path, entropy: &dyn Entropy, now: Timestamp) -> Result<KeyFile, KeyFileError> {
+    let file = read(path)?.rotated(entropy, now)?;
+    write(path, &file, entropy, Place::Replace)?;
+    Ok(file)
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// When it is not there, can not be read, or is damaged.
+pub fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), action: "read", source };
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut text = Zeroizing::new(String::new());
+    io::Read::read_to_string(&mut io::Read::take(file, FILE_BYTES_MAX), &mut text).map_err(failed)?;
+    KeyFile::parse(&path.to_string_lossy(), &text).map_err(KeyFileError::Damaged)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// There must be no file yet.
+    New,
+    /// The file is replaced.
+    Replace,
+}
+
+/// Writes the file as one: a reader finds the old one or the new one, never half of it.
+fn write(path: &Path, file: &KeyFile, entropy: &dyn Entropy, place: Place) -> Result<(), KeyFileError> {
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), action: "written", source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let draft = draft_name(path, u64::from_be_bytes(crate::entropy::random(entropy)?));
+    let written = (|| {
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        out.write_all(file.render().as_bytes())?;
+        out.sync_all()?;
+        match place {
+            // A link fails where a rename would replace.
+            Place::New => fs::hard_link(&draft, path)?,
+            Place::Replace => fs::rename(&draft, path)?,
+        }
+        fs::File::open(folder)?.sync_all()
+    })();
+    if place == Place::New || written.is_err() {
+        // The draft has served, or is of no use; if it can not be removed it is only a copy more.
+        drop(fs::remove_file(&draft));
+    }
+    written.map_err(failed)
+}
+
+fn draft_name(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{number:016x}.new"));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::entropy::{InsecureSeededEntropy, OsEntropy};
+    use crate::secret::Purpose;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
+
+    fn ids(file: &KeyFile) -> (u8, Vec<u8>) {
+        (file.current().0, file.previous().iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn a_file_is_read_back_as_it_was_written() {
+        let entropy = InsecureSeededEntropy::new(1);
+        let mut file = KeyFile::generate(&entropy, NOW).unwrap();
+        for _ in 0..20 {
+            let read = KeyFile::parse("keys.toml", &file.render()).unwrap();
+            assert_eq!(read.render(), file.render());
+            let mac = file.keyring().mac(Purpose::Tag, &[b"x"]);
+            file = file.rotated(&entropy, NOW).unwrap();
+            assert_eq!(file.keyring().mac_by(mac.0, Purpose::Tag, &[b"x"]), Some(mac.1));
+        }
+        assert_eq!(ids(&file), (21, vec![20, 19, 18, 17, 16, 15, 14]));
+    }
+
+    #[test]
+    fn ids_come_round_and_never_meet_one_that_is_kept() {
+        let kept = |id| Kept { key: MasterKey::new(KeyId(id), [id; 32]), made: NOW };
+        assert_eq!(next_id(KeyId(255), &[kept(255), kept(1), kept(2)]), KeyId(3));
+    }
+
+    #[test]
+    fn a_first_run_makes_a_file_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/keys.toml");
+        let (made, origin) = load_or_make(&path, &OsEntropy, NOW).unwrap();
+        assert_eq!(origin, Origin::Made);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        let (read, origin) = load_or_make(&path, &OsEntropy, NOW).unwrap();
+        assert_eq!((read.render(), origin), (made.render(), Origin::Read));
+        assert_eq!(ids(&rotate(&path, &OsEntropy, NOW).unwrap()), (2, vec![1]));
+        assert_eq!(ids(&super::read(&path).unwrap()), (2, vec![1]));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn who_comes_second_gets_the_keys_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let texts: Vec<_> = std::thread::scope(|scope| {
+            let makers: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| load_or_make(&path, &OsEntropy, NOW).unwrap().0)).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap().render()).collect()
+        });
+        assert!(texts.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn a_damaged_file_is_neither_replaced_nor_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let good = KeyFile::generate(&InsecureSeededEntropy::new(1), NOW).unwrap().render().to_string();
+        let (_, secret) = good.split_once("secret = \"").unwrap();
+        let secret: String = secret.chars().skip(4).take(26).collect();
+        let again = good.split_once("\n[[key]]").unwrap().1;
+        let damaged = [
+            String::new(),
+            "key = []".to_owned(),
+            good.replace("version = 1", "version = 2"),
+            good.replace("id = 1", "id = 0"),
+            good.replace("id = 1", "name = 1"),
+            good.replace("secret = \"", "secret = \"A"),
+            good.replace("secret = \"", "secret = "),
+            format!("{good}\n[[key]]{again}"),
+        ];
+        for text in damaged {
+            fs::write(&path, &text).unwrap();
+            let error = load_or_make(&path, &OsEntropy, NOW).unwrap_err();
+            assert!(matches!(error, KeyFileError::Damaged(_)), "{text}");
+            assert!(!error.to_string().contains(&secret), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}

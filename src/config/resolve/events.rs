@@ -1,0 +1,121 @@
+//! `[events]` and `[admin]`.
+
+use std::path::PathBuf;
+
+use super::wire;
+use crate::config::raw::{Reader, Value, set};
+use crate::config::{Admin, AdminAddress, EventSink, Events, SinkFormat, SinkTarget};
+use crate::event::Severity;
+use crate::event::encode::{IpPrivacy, Privacy, SubjectPrivacy};
+use crate::event::queue::{PLACES_DEFAULT, PLACES_MIN, RepeatSettings};
+
+/// What `format` and `type` may be in a later version.
+const LATER_FORMATS: [&str; 4] = ["ecs", "ocsf", "cef", "syslog"];
+const LATER_SINKS: [&str; 7] = ["syslog", "webhook", "otlp", "loki", "kafka", "nats", "journald"];
+
+pub(super) fn defaults() -> Events {
+    let stdout = EventSink { target: SinkTarget::Stdout, format: SinkFormat::Json, min: Severity::Info };
+    Events {
+        queue: PLACES_DEFAULT,
+        repeat: RepeatSettings::default(),
+        privacy: Privacy::default(),
+        sinks: vec![stdout],
+    }
+}
+
+pub(super) fn read(reader: &Reader<'_>, events: &mut Events) {
+    if let Some(journal) = reader.value("journal") {
+        let help = "write a file instead: [[events.sink]] with type = \"file\"";
+        journal.fault("the journal is not in this version", Some(help.to_owned()));
+    }
+    let places = u64::try_from(PLACES_MIN).unwrap_or(u64::MAX);
+    set(&mut events.queue, reader.whole("queue", places..=1 << 24));
+    reader.table("repeat", |reader| {
+        set(&mut events.repeat.window, reader.duration("window"));
+        set(&mut events.repeat.first, reader.whole("first", 1..=1_000_000));
+    });
+    reader.table("privacy", |reader| {
+        let words = [("full", IpPrivacy::Full), ("truncate", IpPrivacy::Truncate), ("pseudonym", IpPrivacy::Pseudonym)];
+        set(&mut events.privacy.ip, reader.word("ip", &words));
+        let words = [("plain", SubjectPrivacy::Plain), ("hmac", SubjectPrivacy::Hmac)];
+        set(&mut events.privacy.subject, reader.word("subject", &words));
+    });
+    set(&mut events.sinks, reader.tables("sink", sink));
+}
+
+fn sink(reader: &Reader<'_>) -> Option<EventSink> {
+    let kind = reader.value("type");
+    let path = reader.path("path");
+    let format = reader.value("format");
+    let words = Severity::ALL.map(|severity| (severity.as_str(), severity));
+    let min = reader.word("min", &words).unwrap_or(Severity::Info);
+    let format = match format {
+        Some(value) if !later(&value, &LATER_FORMATS, "format", "\"json\" and \"human\"") => {
+            value.word(&[("json", SinkFormat::Json), ("human", SinkFormat::Human)])
+        }
+        Some(_) => None,
+        None => Some(SinkFormat::Json),
+    };
+    let Some(kind) = kind else {
+        reader.missing("type", "such as type = \"stdout\"");
+        return None;
+    };
+    if later(&kind, &LATER_SINKS, "sink", "\"stdout\" and \"file\"") {
+        // What only such a sink has is no fault of its own.
+        for key in ["url", "secret_env", "address", "transport", "facility", "topic", "brokers"] {
+            reader.value(key);
+        }
+        return None;
+    }
+    Some(EventSink { target: target(reader, &kind, path)?, format: format?, min })
+}
+
+fn target(reader: &Reader<'_>, kind: &Value<'_>, path: Option<PathBuf>) -> Option<SinkTarget> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Stdout,
+        File,
+    }
+    match (kind.word(&[("stdout", Kind::Stdout), ("file", Kind::File)])?, path) {
+        (Kind::Stdout, None) => Some(SinkTarget::Stdout),
+        (Kind::Stdout, Some(_)) => {
+            kind.fault("standard output has no path", Some("for a file write type = \"file\"".to_owned()));
+            None
+        }
+        (Kind::File, Some(path)) => Some(SinkTarget::File(path)),
+        (Kind::File, None) => {
+            reader.missing("path", "such as path = \"portcullis-data/events.jsonl\"");
+            None
+        }
+    }
+}
+
+/// Notes that a word is one of a later version.
+fn later(value: &Value<'_>, words: &[&str], what: &str, has: &str) -> bool {
+    let text = value.text(&format!("a {what}")).unwrap_or_default();
+    let later = words.contains(&text);
+    if later {
+        value.fault(&format!("the {what} \"{text}\" is not in this version; it has {has}"), None);
+    }
+    later
+}
+
+pub(super) fn admin(reader: &Reader<'_>, admin: &mut Admin) {
+    if let Some(value) = reader.value("address") {
+        let base = value.base();
+        let read = match value.text("an address such as \"127.0.0.1:9090\" or \"unix:/run/portcullis.sock\"") {
+            Some("off") => Some(AdminAddress::Off),
+            Some(text) => match text.strip_prefix("unix:") {
+                Some("") => {
+                    value.fault("expected a path behind \"unix:\"", None);
+                    None
+                }
+                Some(path) => Some(AdminAddress::Unix(base.join(path))),
+                None => wire::address(&value).map(AdminAddress::Tcp),
+            },
+            None => None,
+        };
+        set(&mut admin.address, read);
+    }
+    set(&mut admin.token_file, reader.path("token_file"));
+}

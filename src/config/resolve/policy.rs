@@ -1,0 +1,53 @@
+//! `[rules]`, `[limits]` and `[geo]`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::config::raw::{Reader, set};
+use crate::config::{Limits, Pack, Risk, Rules};
+use crate::verdict::Mode;
+
+/// The words of `mode`.
+pub(super) const MODES: [(&str, Mode); 3] =
+    [("off", Mode::Off), ("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+
+pub(super) fn rules(reader: &Reader<'_>, rules: &mut Rules) {
+    set(&mut rules.packs, packs(reader));
+    if let Some(value) = reader.value("files") {
+        set(&mut rules.files, value.list("a list of paths, such as [\"rules/*.toml\"]", |value| value.path()));
+    }
+    set(&mut rules.mode, reader.word("mode", &MODES));
+    reader.table("risk", |reader| risk(reader, &mut rules.risk));
+}
+
+/// `packs = ["baseline@1"]`
+pub(super) fn packs(reader: &Reader<'_>) -> Option<Vec<Pack>> {
+    let words = Pack::ALL.map(|pack| (pack.as_str(), pack));
+    reader.value("packs")?.list("a list of packs, such as [\"baseline@1\"]", |value| value.word(&words))
+}
+
+fn risk(reader: &Reader<'_>, risk: &mut Risk) {
+    let points = 1..=1_000_000;
+    set(&mut risk.observe, reader.whole("observe", points.clone()));
+    set(&mut risk.rotate, reader.whole("rotate", points.clone()));
+    set(&mut risk.quarantine, reader.whole("quarantine", points.clone()));
+    set(&mut risk.terminate, reader.whole("terminate", points));
+    set(&mut risk.half_life, reader.some_time("half_life"));
+    set(&mut risk.sensitive_factor, reader.value("sensitive_factor").and_then(|value| value.real(0.01..=1.0)));
+}
+
+pub(super) fn limits(reader: &Reader<'_>, limits: &mut Limits) {
+    set(&mut limits.client, reader.rate("client"));
+    set(&mut limits.prefix, reader.rate("prefix"));
+    set(&mut limits.session, reader.rate("session"));
+    set(&mut limits.subject, reader.rate("subject"));
+    set(&mut limits.anonymous_sessions, reader.rate("anonymous_sessions"));
+    set(&mut limits.guesses, reader.rate("guesses"));
+    set(&mut limits.keys_max, reader.whole("keys_max", 1_000..=100_000_000).and_then(NonZeroUsize::new));
+}
+
+pub(super) fn geo(reader: &Reader<'_>, databases: &mut Vec<PathBuf>) {
+    if let Some(value) = reader.value("databases") {
+        set(databases, value.list("a list of paths to MaxMind databases", |value| value.path()));
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything a guard is told, as plain data.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::network::{Client, Listen, Upstream};
+use super::policy::{Limits, Login, Route, Rules};
+use crate::clock::Timestamp;
+use crate::event::Severity;
+use crate::event::encode::Privacy;
+use crate::event::queue::RepeatSettings;
+use crate::facts::route::RoutePattern;
+use crate::limit::LimitSettings;
+use crate::session::cookie::{CookiePattern, GuardCookieSettings, Hardening, Persist, ShieldName};
+use crate::session::expiry::Deadlines;
+use crate::store::SubjectLimit;
+
+/// Everything a guard is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What this instance is called in `Via`, `Proxy-Status` and events.
+    pub name: String,
+    /// Where to listen; never empty.
+    pub listen: Vec<Listen>,
+    /// The client side of the proxy.
+    pub client: Client,
+    /// The upstream side; its list of locations is never empty.
+    pub upstream: Upstream,
+    /// Cookies and deadlines.
+    pub session: Session,
+    /// Where sessions are kept.
+    pub store: Store,
+    /// The file with the keys.
+    pub keys_file: PathBuf,
+    /// How logins are recognised.
+    pub logins: Vec<Login>,
+    /// Which requests log out.
+    pub logouts: Vec<RoutePattern>,
+    /// What is judged, and what follows.
+    pub rules: Rules,
+    /// Rates by client, session and so on.
+    pub limits: Limits,
+    /// What differs on some paths; the first that matches is meant.
+    pub routes: Vec<Route>,
+    /// `MaxMind` databases, asked in this order.
+    pub geo_databases: Vec<PathBuf>,
+    /// Where events go.
+    pub events: Events,
+    /// How a running guard is talked to.
+    pub admin: Admin,
+    /// Whether deadlines and limits act too, or only report (`run --observe`).
+    pub enforcement: Enforcement,
+}
+
+impl Settings {
+    /// The limits of the whole guard, those of routes and logins included, in the order of
+    /// [`routes`](Self::routes) and [`logins`](Self::logins).
+    pub fn limit_settings(&self) -> LimitSettings {
+        LimitSettings {
+            client: self.limits.client,
+            prefix: self.limits.prefix,
+            session: self.limits.session,
+            subject: self.limits.subject,
+            anonymous_sessions: self.limits.anonymous_sessions,
+            guesses: self.limits.guesses,
+            routes: self.routes.iter().map(|route| route.limit).collect(),
+            logins: self.logins.iter().map(|login| login.limit).collect(),
+            keys_max: self.limits.keys_max,
+        }
+    }
+}
+
+/// Whether deadlines and limits act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforcement {
+    /// They do.
+    #[default]
+    Full,
+    /// They are reported, and nothing is refused or ended by them.
+    ReportOnly,
+}
+
+/// `[session]`: cookies and deadlines.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Our own cookie.
+    pub cookie: GuardCookieSettings,
+    /// Whether it outlives the browser's session.
+    pub persist: Persist,
+    /// The app's cookies that the client never sees.
+    pub shield: Vec<ShieldName>,
+    /// The app's cookies that pass, bound to ours.
+    pub bind: Vec<CookiePattern>,
+    /// What is added to the app's other cookies.
+    pub harden: Hardening,
+    /// How long sessions last.
+    pub deadlines: Deadlines,
+    /// Age of the head at which a successor is offered.
+    pub rotate_every: Duration,
+    /// How long a superseded tag is served without evidence.
+    pub grace: Duration,
+    /// How many sessions a subject may have.
+    pub per_subject_max: Option<SubjectLimit>,
+    /// Until when app cookies from before the guard are taken over.
+    pub adopt_until: Option<Timestamp>,
+    /// How long a quarantine lasts at most.
+    pub quarantine_max: Duration,
+}
+
+/// `[store]`: where sessions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Which store.
+    pub kind: StoreKind,
+    /// What happens while it can not be asked.
+    pub on_outage: OnOutage,
+}
+
+/// Which store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In memory: a restart logs everyone out.
+    Memory,
+    /// In a folder of this machine.
+    Embedded(PathBuf),
+}
+
+/// What happens while the store can not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Requests are refused.
+    Deny,
+    /// They reach the app as a stranger's.
+    Anonymous,
+}
+
+/// `[events]`
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Events that can wait to be written.
+    pub queue: usize,
+    /// How storms are cut short.
+    pub repeat: RepeatSettings,
+    /// How plainly addresses and subjects are shown.
+    pub privacy: Privacy,
+    /// Where they go.
+    pub sinks: Vec<EventSink>,
+}
+
+/// `[[events.sink]]`: where events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSink {
+    /// Where.
+    pub target: SinkTarget,
+    /// In which form.
+    pub format: SinkFormat,
+    /// The mildest severity that is written.
+    pub min: Severity,
+}
+
+/// Where events are written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, reopened on SIGHUP and when it was renamed.
+    File(PathBuf),
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFormat {
+    /// One JSON object.
+    Json,
+    /// For people; with colours on a terminal.
+    Human,
+}
+
+/// `[admin]`: how a running guard is talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens for that.
+    pub address: AdminAddress,
+    /// The file with the token that must be shown.
+    pub token_file: PathBuf,
+}
+
+/// Where the guard listens for its operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// Nowhere.
+    Off,
+    /// `127.0.0.1:9090`
+    Tcp(SocketAddr),
+    /// `unix:/run/portcullis.sock`
+    Unix(PathBuf),
+}
