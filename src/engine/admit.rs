@@ -168,7 +168,7 @@ impl<S: Store> Guard<S> {
         self.limited(request, limits.session(&known.digest, request.now).and(subject), ByClient::No)
     }
 
-    fn limited(
+    pub(super) fn limited(
         &self,
         request: &Request<'_>,
         counted: Result<(), limit::Refusal>,
@@ -412,7 +412,7 @@ fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ByClient {
+pub(super) enum ByClient {
     Yes,
     No,
 }

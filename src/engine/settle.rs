@@ -238,8 +238,11 @@ impl<S: Store> Guard<S> {
         append(&mut response.headers, line);
     }
 
-    /// Expires the client's copies of cookies that it should not have.
+    /// Expires the client's copies of cookies that it should not have. That can wait for an answer that no cache keeps.
     fn expire_leftovers(&self, admission: &Admission, response: &mut response::Parts) {
+        if admission.leftovers.is_empty() || is_cacheable(&response.headers, admission.now) {
+            return;
+        }
         for leftover in &admission.leftovers {
             if let Some(line) = leftover.expiry_line() {
                 append(&mut response.headers, line);

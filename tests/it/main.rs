@@ -4,6 +4,7 @@
 mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod engine_jar;
 mod layer;
 mod proxy_basic;
 mod proxy_deadlines;

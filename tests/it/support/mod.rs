@@ -6,3 +6,4 @@ pub(crate) mod jar;
 pub(crate) mod origin;
 pub(crate) mod running;
 pub(crate) mod wire;
+pub(crate) mod world;
