@@ -80,7 +80,7 @@ Exit codes: 0 done, 1 something went wrong, 2 wrong usage, 64 wrong configuratio
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show attacks on a weak sample app, and the same attacks with the guard in front of it
-    Demo(demo::Options),
+    Demo(DemoArgs),
     /// Guard an app
     ///
     /// Without a configuration it needs nothing but --upstream: it answers on 127.0.0.1:8080, shields the session cookies
@@ -109,6 +109,20 @@ pub(crate) enum Format {
     Human,
     /// For scripts
     Json,
+}
+
+/// `portcullis demo`
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct DemoArgs {
+    /// Play the attacks and stop; exit with 0 only if each of them worked on the bare app and failed on the guarded one
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where the guarded app answers, on this machine alone [default: 8080, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Where the bare app answers, on this machine alone [default: 8081, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) app_port: Option<u16>,
 }
 
 /// `portcullis run`
@@ -301,7 +315,7 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
                 Ok(Exit::Runtime)
             }
         },
-        Command::Demo(options) => Ok(demo::run(options)),
+        Command::Demo(args) => demo::run(args, streams),
         Command::Sessions(_) => {
             writeln!(streams.err, "portcullis: this command is not part of this build yet")?;
             Ok(Exit::Runtime)

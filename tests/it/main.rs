@@ -1,9 +1,11 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
-mod demo;
+mod engine_jar;
+mod layer;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;

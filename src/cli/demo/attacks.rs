@@ -211,9 +211,9 @@ async fn beside_the_owner(stage: &Stage<'_>) -> Result<Outcome, PlayError> {
         if stage.look(&mut thief).await? != Seen::Account {
             let seconds = round * 2 * PAUSE.as_secs();
             return Ok(match aftermath(stage, owner, thief).await? {
-                Outcome::Stopped(then) => {
-                    Outcome::Stopped(format!("found out at the thief's request {round}, after {seconds} s; then {then}"))
-                }
+                Outcome::Stopped(then) => Outcome::Stopped(format!(
+                    "found out at the thief's request {round}, after {seconds} s; then {then}"
+                )),
                 harm @ Outcome::Worked(_) => harm,
             });
         }

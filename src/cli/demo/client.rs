@@ -200,7 +200,8 @@ impl Browser {
             .header("sec-fetch-dest", "document")
             .header("x-forwarded-for", &self.looks.address);
         if !self.jar.is_empty() {
-            let pairs: Vec<String> = self.jar.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+            let pairs: Vec<String> =
+                self.jar.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
             request = request.header(header::COOKIE, pairs.join("; "));
         }
         if method == Method::POST {

@@ -74,6 +74,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) sink: Box<dyn Sink>,
+    pub(super) enforcement: Enforcement,
 }
 
 /// The guard while it serves.
@@ -89,13 +90,13 @@ pub(super) struct Running {
 /// # Errors
 /// When it can not be started.
 pub(super) fn start(parts: Parts) -> Result<Running, GuardedError> {
-    let Parts { listener, app, clock, entropy, sink } = parts;
+    let Parts { listener, app, clock, entropy, sink, enforcement } = parts;
     let (events, writer) =
         EventQueue::start(&QueueSettings::default(), clock.clone(), vec![sink]).map_err(GuardedError::Events)?;
     let trusted: PrefixSet = std::iter::once(IpPrefix::around(IpAddr::V4(Ipv4Addr::LOCALHOST), 32)).collect();
     let guard = Guard::new(Setup {
         store: MemoryStore::default(),
-        policy: policy(trusted.clone())?,
+        policy: policy(trusted.clone(), enforcement)?,
         keys: Keyring::generate(&entropy)?,
         places: Places::new(place),
         limits: Limits::new(&LimitSettings { logins: vec![LoginLimit::default()], ..LimitSettings::default() }),
@@ -126,12 +127,12 @@ impl Running {
     }
 }
 
-fn policy(trusted_proxies: PrefixSet) -> Result<Policy, GuardedError> {
+fn policy(trusted_proxies: PrefixSet, enforcement: Enforcement) -> Result<Policy, GuardedError> {
     let route = |text| RoutePattern::parse(text, CASE);
     Ok(Policy {
         revision: 1,
         mode: Mode::Enforce,
-        enforcement: Enforcement::Full,
+        enforcement,
         session: SessionPolicy {
             deadlines: Deadlines { idle: IDLE, absolute: ABSOLUTE },
             rotate_every: ROTATE_EVERY,

@@ -25,9 +25,10 @@ use portcullis::clock::{Clock, ManualClock, SystemClock};
 use portcullis::entropy::{EntropyError, OsEntropy};
 use portcullis::event::encode::{Colour, Encoder, Format};
 use portcullis::event::sink::{Collector, StreamSink};
+use portcullis::rules::Enforcement;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Exit;
+use super::{DemoArgs, Exit, Streams};
 use app::{App, Habits};
 use attacks::Act;
 use client::Site;
@@ -42,20 +43,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// More than the play takes, by its own clock.
 const PLAY_MAX: Duration = Duration::from_secs(30 * 3600);
-
-/// What `portcullis demo` is asked for.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Play the attacks, print the table and end; exits 0 only if every attack worked without the guard and failed with it
-    #[arg(long)]
-    pub(crate) once: bool,
-    /// Port of the guarded app [default: 8080, or a free one]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) port: Option<u16>,
-    /// Port of the app alone [default: 8081, or a free one]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) app_port: Option<u16>,
-}
 
 /// The demo could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -74,31 +61,29 @@ enum DemoError {
     Output(#[from] io::Error),
 }
 
-/// Plays and serves; tells faults on standard error.
-pub(crate) fn run(options: &Options) -> Exit {
+/// Plays and serves. Colours are for a terminal alone.
+pub(super) fn run(args: &DemoArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let plain = !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = if plain { Colour::Never } else { Colour::Always };
-    // Not locked: the thread that writes events prints there too.
-    match demo(options, colour, &mut io::stdout()) {
-        Ok(Verdict::AsExpected) => Exit::Done,
-        Ok(Verdict::NotAsExpected) => Exit::Runtime,
+    match demo(args, colour, streams.out) {
+        Ok(Verdict::AsExpected) => Ok(Exit::Done),
+        Ok(Verdict::NotAsExpected) => Ok(Exit::Runtime),
         // Whoever reads has seen enough.
-        Err(DemoError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Runtime,
+        Err(DemoError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Runtime),
         Err(error) => {
-            // Without standard error there is nobody left to tell.
-            drop(writeln!(io::stderr(), "portcullis demo: {}", whole(&error)));
-            Exit::Runtime
+            writeln!(streams.err, "portcullis demo: {}", whole(&error))?;
+            Ok(Exit::Runtime)
         }
     }
 }
 
-fn demo(options: &Options, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
+fn demo(args: &DemoArgs, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(DemoError::Runtime)?.block_on(play_and_serve(options, colour, out))
+    runtime.map_err(DemoError::Runtime)?.block_on(play_and_serve(args, colour, out))
 }
 
-async fn play_and_serve(options: &Options, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
-    let ports = Ports::take(options)?;
+async fn play_and_serve(args: &DemoArgs, colour: Colour, out: &mut dyn Write) -> Result<Verdict, DemoError> {
+    let ports = Ports::take(args)?;
     let users = Users::generate(&OsEntropy)?;
     start_app(&ports, users.clone(), Habits::default())?;
     let mut printer = Printer::new(out, colour);
@@ -106,7 +91,7 @@ async fn play_and_serve(options: &Options, colour: Colour, out: &mut dyn Write) 
     let rows = play(&ports, &users, &mut printer, colour).await?;
     printer.story(&rows)?;
     printer.sum(&rows)?;
-    if !options.once {
+    if !args.once {
         serve(&ports, &users, &mut printer, colour).await?;
     }
     Ok(Verdict::of(&rows))
@@ -122,7 +107,8 @@ fn start_app(ports: &Ports, users: Users, habits: Habits) -> Result<(), DemoErro
 fn introduce(printer: &mut Printer<'_>, ports: &Ports) -> io::Result<()> {
     for port in [&ports.guarded, &ports.app] {
         if let Some(taken) = port.instead_of {
-            printer.say(&format!("Port {taken} is taken by another program; using {} instead.", port.address.port()))?;
+            printer
+                .say(&format!("Port {taken} is taken by another program; using {} instead.", port.address.port()))?;
         }
     }
     printer.say(&format!(
@@ -140,12 +126,7 @@ fn introduce(printer: &mut Printer<'_>, ports: &Ports) -> io::Result<()> {
 }
 
 /// Plays every act on both. The guard of the play ends with it.
-async fn play(
-    ports: &Ports,
-    users: &Users,
-    printer: &mut Printer<'_>,
-    colour: Colour,
-) -> Result<Vec<Row>, DemoError> {
+async fn play(ports: &Ports, users: &Users, printer: &mut Printer<'_>, colour: Colour) -> Result<Vec<Row>, DemoError> {
     // So that the play, which takes hours by its own clock, ends before now.
     let clock = Arc::new(ManualClock::new(SystemClock::new().now().before(PLAY_MAX)));
     let collector = Collector::with_encoder(Encoder::new(Format::Human(colour)));
@@ -155,6 +136,7 @@ async fn play(
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
         sink: Box::new(collector.clone()),
+        enforcement: Enforcement::Full,
     })?;
     let (without, with) = (Site::new(ports.app.address), Site::new(ports.guarded.address));
     let stage = |site| Stage { site, clock: &clock, users, entropy: &OsEntropy };
@@ -190,6 +172,7 @@ async fn serve(ports: &Ports, users: &Users, printer: &mut Printer<'_>, colour: 
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         sink: Box::new(StreamSink::stdout(Encoder::new(Format::Human(colour)))),
+        enforcement: Enforcement::Full,
     })?;
     invite(printer, ports, users)?;
     tokio::select! {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use super::Options;
+use crate::cli::DemoArgs;
 
 /// Where the guarded app is, if the port is free.
 pub(super) const GUARDED_PORT: u16 = 8080;
@@ -57,16 +57,16 @@ impl Ports {
     ///
     /// # Errors
     /// When one that was asked for is taken.
-    pub(super) fn take(options: &Options) -> Result<Self, PortError> {
+    pub(super) fn take(args: &DemoArgs) -> Result<Self, PortError> {
         let wanted = |asked: Option<u16>, usual| match asked {
             Some(port) => Wanted::This(port),
             // Nobody will type the address, and tests run beside each other.
-            None if options.once => Wanted::Any,
+            None if args.once => Wanted::Any,
             None => Wanted::Rather(usual),
         };
         Ok(Self {
-            guarded: Port::take(wanted(options.port, GUARDED_PORT), "--port")?,
-            app: Port::take(wanted(options.app_port, APP_PORT), "--app-port")?,
+            guarded: Port::take(wanted(args.port, GUARDED_PORT), "--port")?,
+            app: Port::take(wanted(args.app_port, APP_PORT), "--app-port")?,
         })
     }
 }
@@ -111,9 +111,8 @@ mod tests {
 
     #[test]
     fn a_usual_port_that_is_taken_is_replaced_and_that_is_said() {
-        let mine = Port::take(Wanted::Any, "--port").unwrap().address.port();
-        let held = listen(mine).or_else(|_| listen(0)).unwrap();
-        let taken = held.1.port();
+        let mine = Port::take(Wanted::Any, "--port").unwrap();
+        let taken = mine.address.port();
         let other = Port::take(Wanted::Rather(taken), "--port").unwrap();
         assert_eq!(other.instead_of, Some(taken));
         assert_ne!(other.address.port(), taken);

@@ -95,9 +95,10 @@ impl<'a> Printer<'a> {
     /// What all of it shows.
     pub(super) fn sum(&mut self, rows: &[Row]) -> io::Result<()> {
         let (colour, text) = match Verdict::of(rows) {
-            Verdict::AsExpected => {
-                (GREEN, "Every attack worked on the app alone and failed on the guarded one. The ordinary visit worked on both.")
-            }
+            Verdict::AsExpected => (
+                GREEN,
+                "Every attack worked on the app alone and failed on the guarded one. The ordinary visit worked on both.",
+            ),
             Verdict::NotAsExpected => (RED, "Not everything went as it should: see the marked rows."),
         };
         let line = format!("\n{}", self.painted(colour, text));
@@ -189,7 +190,9 @@ mod tests {
         };
         let plain = print(Colour::Never);
         assert!(!plain.contains('\x1b'));
-        assert!(plain.contains("session left alone (idle end)                 WORKED          WORKED          <-- not as"));
+        assert!(
+            plain.contains("session left alone (idle end)                 WORKED          WORKED          <-- not as")
+        );
         assert!(print(Colour::Always).contains("\x1b[31mWORKED          \x1b[0m"));
         assert!(Act::ALL.iter().all(|act| act.title().len() < TITLE_WIDTH));
     }

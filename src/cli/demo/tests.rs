@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use portcullis::clock::ManualClock;
 use portcullis::entropy::OsEntropy;
+use portcullis::event::sink::Collector;
+use portcullis::rules::Enforcement;
 
 use super::app::{AtLogin, AtLogout, Habits};
 use super::attacks::Act;
 use super::client::Site;
+use super::guarded::{self, Parts};
 use super::play::{Outcome, Row, Stage, Verdict};
 use super::ports::Ports;
+use super::start_app;
 use super::users::Users;
-use super::{Options, start_app};
+use crate::cli::DemoArgs;
 
 /// Plays an act on the app alone.
 async fn alone(habits: Habits, act: Act) -> Outcome {
-    let ports = Ports::take(&Options { once: true, ..Options::default() }).unwrap();
+    let ports = Ports::take(&DemoArgs { once: true, ..DemoArgs::default() }).unwrap();
     let users = Users::generate(&OsEntropy).unwrap();
     start_app(&ports, users.clone(), habits).unwrap();
     let site = Site::new(ports.app.address);
@@ -53,6 +57,35 @@ async fn a_cookie_is_dead_after_logout_on_an_app_that_ends_sessions() {
     check(Act::AfterLogout, false).await;
     check(Act::OrdinaryVisit, true).await;
     check(Act::FixationOwnId, true).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_only_reports_is_found_out() {
+    let ports = Ports::take(&DemoArgs { once: true, ..DemoArgs::default() }).unwrap();
+    let users = Users::generate(&OsEntropy).unwrap();
+    start_app(&ports, users.clone(), Habits::default()).unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let guard = guarded::start(Parts {
+        listener: ports.guarded.listener.clone(),
+        app: ports.app.address,
+        clock: clock.clone(),
+        entropy: Arc::new(OsEntropy),
+        sink: Box::new(Collector::new()),
+        enforcement: Enforcement::ReportOnly,
+    })
+    .unwrap();
+    let site = Site::new(ports.guarded.address);
+    let stage = Stage { site: &site, clock: &clock, users: &users, entropy: &OsEntropy };
+    for act in Act::ALL {
+        let outcome = act.play(&stage).await.unwrap();
+        // Shielding and new ids are no verdicts: they hold all the same.
+        let holds = matches!(
+            act,
+            Act::FixationOwnId | Act::FixationInventedId | Act::ReadByScript | Act::FromBeforeLogin | Act::AfterLogout
+        );
+        assert_eq!(works(&outcome), !holds, "{}: {outcome:?}", act.title());
+    }
+    guard.stop().await;
 }
 
 #[tokio::test]
