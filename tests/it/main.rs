@@ -1,7 +1,9 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod attacks;
 mod demo;
+mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
 mod engine_jar;
