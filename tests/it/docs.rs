@@ -213,8 +213,7 @@ fn every_key_is_in_the_manual_and_no_other() {
     let rows = page.rows();
     for (heading, text) in TABLES {
         let rows = rows.iter().filter(|(of, _)| of == heading);
-        let told: BTreeSet<String> =
-            rows.filter_map(|(_, cells)| Some(unquoted(cells.first()?)?.to_owned())).collect();
+        let told: BTreeSet<String> = rows.filter_map(|(_, cells)| Some(unquoted(cells.first()?)?.to_owned())).collect();
         assert_eq!(told, keys_of(text), "under {heading}");
     }
     let headings: BTreeSet<&str> = TABLES.iter().map(|(heading, _)| *heading).collect();
@@ -235,7 +234,7 @@ fn span(duration: Duration) -> String {
 }
 
 fn size(bytes: usize) -> String {
-    if bytes >= 1024 && bytes % 1024 == 0 { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
+    if bytes >= 1024 && bytes.is_multiple_of(1024) { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
 }
 
 fn rate(rate: Option<Rate>) -> String {
@@ -346,7 +345,8 @@ fn the_defaults_of_the_manual_are_those_of_the_code() {
         assert!(other.is_none_or(|other| other == value), "{key}: {value} and {other:?}");
     }
     // A default in the reference has a reason.
-    let without: Vec<&String> = reference.keys().filter(|key| !reasons.contains_key(*key) && *key != "version").collect();
+    let without: Vec<&String> =
+        reference.keys().filter(|key| !reasons.contains_key(*key) && *key != "version").collect();
     assert_eq!(without, Vec::<&String>::new());
 }
 
@@ -404,9 +404,30 @@ fn the_weights_of_the_baseline_are_those_of_the_code() {
         .filter_map(|(_, cells)| Some((unquoted(cells.first()?)?, cells.get(2)?.as_str())))
         .collect();
     let Weights {
-        family, os, desktop_site, version, version_up, language, language_list, hint_platform, hint_version, hint_mobile,
-        asn, country, hosting, vpn, tor, interaction, concurrency, stale_device, stale_asn, stale_prefix, stale_same,
-        fork, fork_again, ..
+        family,
+        os,
+        desktop_site,
+        version,
+        version_up,
+        language,
+        language_list,
+        hint_platform,
+        hint_version,
+        hint_mobile,
+        asn,
+        country,
+        hosting,
+        vpn,
+        tor,
+        interaction,
+        concurrency,
+        stale_device,
+        stale_asn,
+        stale_prefix,
+        stale_same,
+        fork,
+        fork_again,
+        ..
     } = Weights::default();
     let expected: [(&str, Points); 23] = [
         ("device.family", family),
@@ -456,7 +477,8 @@ fn every_event_that_is_named_exists() {
     let mut count = 0;
     for page in pages() {
         for word in page.words() {
-            let is_name = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
+            let is_name =
+                word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
             let Some((family, _)) = word.split_once('.').filter(|_| is_name) else { continue };
             if !families.contains(family) || keys.contains(&word) || FILES.contains(&word.as_str()) {
                 continue;
@@ -479,7 +501,8 @@ fn every_test_that_progress_names_exists() {
     }
     let mut count = 0;
     for word in page("src/manual/progress.md").words() {
-        let is_test = word.matches('_').count() >= 1 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let is_test = word.matches('_').count() >= 1
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !is_test || SETTINGS.contains(&word.as_str()) {
             continue;
         }

@@ -73,9 +73,14 @@ fn path_confusion() {
         let page = alice.visits(spelling);
         assert!(page.refused.is_some() || page.app_cookie(APP_COOKIE).is_none(), "{spelling}");
     }
-    for spelling in
-        ["/admin%2fusers", "/x/..;/admin/users", "/admin;x=1/users", "/admin\\users", "/x/%2e%2e/admin/users", "/%2561dmin/users"]
-    {
+    for spelling in [
+        "/admin%2fusers",
+        "/x/..;/admin/users",
+        "/admin;x=1/users",
+        "/admin\\users",
+        "/x/%2e%2e/admin/users",
+        "/%2561dmin/users",
+    ] {
         let page = world.browser("visitor").visits(spelling);
         assert_eq!((page.status.as_u16(), page.refused), (400, Some(RefusalKind::AmbiguousPath)), "{spelling}");
     }

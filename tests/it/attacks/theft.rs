@@ -145,7 +145,8 @@ fn lost_set_cookie() {
     world.after(GRACE);
     alice.visits("/account").ok().is("alice");
     let told = world.told();
-    for alarm in [Kind::SessionTagFork, Kind::SessionHijackSuspected, Kind::SessionQuarantined, Kind::SessionTerminated] {
+    for alarm in [Kind::SessionTagFork, Kind::SessionHijackSuspected, Kind::SessionQuarantined, Kind::SessionTerminated]
+    {
         assert!(!told.contains(&alarm.as_str()), "{told:?}");
     }
 }

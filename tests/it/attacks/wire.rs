@@ -69,7 +69,13 @@ fn spoofed_client_address() {
 
 #[test]
 fn spoofed_identity_headers() {
-    let names = ["Portcullis-Subject", "portcullis-ref", "PORTCULLIS-RISK", "Portcullis_Subject", "portcullis_authenticated_at"];
+    let names = [
+        "Portcullis-Subject",
+        "portcullis-ref",
+        "PORTCULLIS-RISK",
+        "Portcullis_Subject",
+        "portcullis_authenticated_at",
+    ];
     let lines: String = names.map(|name| format!("{name}: admin\r\n")).concat();
     let seen = through(&lines);
     let head = seen.head.to_ascii_lowercase();
@@ -86,7 +92,12 @@ fn spoofed_identity_headers() {
 #[test]
 fn host_header_attack() {
     let get = |host: &str| format!("GET / HTTP/1.1\r\n{host}\r\n");
-    for host in ["", "Host: shop.example\r\nHost: evil.example\r\n", "Host: shop.example, evil.example\r\n", "Host: shop.example@evil.example\r\n"] {
+    for host in [
+        "",
+        "Host: shop.example\r\nHost: evil.example\r\n",
+        "Host: shop.example, evil.example\r\n",
+        "Host: shop.example@evil.example\r\n",
+    ] {
         refused(&get(host), Fault::Host);
     }
     refused("GET http://evil.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", Fault::Host);
@@ -161,7 +172,9 @@ fn websocket_smuggling() {
     let seen = origin.wait(1);
     assert_eq!((seen.header("upgrade"), seen.header("http2-settings")), (None, None));
     // An agreement that nobody asked for is none.
-    origin.next(Act::Reply(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".to_vec()));
+    origin.next(Act::Reply(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".to_vec(),
+    ));
     assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 502);
     assert!(origin.seen().iter().all(|seen| !seen.request_line().contains("/admin")));
 }
