@@ -173,6 +173,7 @@ impl Settings {
                 body_rate_min: u64::try_from(client.body_rate_min).unwrap_or(u64::MAX),
                 http2_streams_max: client.http2_streams_max,
                 http2_glitches_max: client.http2_glitches_max,
+                ..proxy::Limits::default()
             },
             timeouts: proxy::Timeouts {
                 header: client.header_timeout,

@@ -54,6 +54,11 @@ impl Cut {
         cut
     }
 
+    /// Another end of the same cut, for the same task.
+    pub(crate) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// Whether it has happened.
     pub fn is_done(&self) -> bool {
         self.0.as_ref().is_some_and(|knife| knife.done.load(Ordering::Acquire))

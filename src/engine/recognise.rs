@@ -142,7 +142,9 @@ impl<S: Store> Guard<S> {
                     self.tell(request, Some(record), event::SessionRotatedIdReuse { ago_ms });
                     Found::Ended
                 }
-                _ => {
+                // An honest jar goes on showing a session that was left alone; its end was told when it came.
+                EndReason::Idle | EndReason::Absolute | EndReason::Expired => Found::Ended,
+                EndReason::Logout | EndReason::Revoked | EndReason::Evicted | EndReason::Terminated => {
                     let ago_ms = millis(request.now.since(at));
                     self.tell(request, Some(record), event::SessionUseAfterExpire { ended: why.into(), ago_ms });
                     Found::Ended

@@ -161,10 +161,10 @@ impl<S: Store> Guard<S> {
             self.keep(admission, &outcome, &taken).await?
         };
         self.revoke_others(admission, &outcome, &handed).await?;
-        self.hand_out(admission, response, handed).await
+        self.hand_out(admission, response, handed)
     }
 
-    async fn hand_out(
+    fn hand_out(
         &self,
         admission: &Admission,
         response: &mut response::Parts,
@@ -176,12 +176,12 @@ impl<S: Store> Guard<S> {
             Handed::Nothing => {
                 if let Holder::Session(known) = &admission.holder {
                     self.offer_successor(admission, known, response)?;
-                    settled.cut = self.tie(admission, known, response).await?;
+                    settled.cut = self.tie(admission, known, response);
                 }
             }
             Handed::Cookie { known, line } => {
                 self.put_mandatory(admission, response, line);
-                settled.cut = self.tie(admission, &known, response).await?;
+                settled.cut = self.tie(admission, &known, response);
             }
             Handed::Cleared(Ended::Session) => self.put_mandatory(admission, response, cookies.guard.clear_line()),
             Handed::Refused(refusal) => settled.instead = Some(refusal),
@@ -193,23 +193,14 @@ impl<S: Store> Guard<S> {
         Ok(settled)
     }
 
-    /// Ties an answer that may run for long to its session.
-    async fn tie(
-        &self,
-        admission: &Admission,
-        known: &Known,
-        response: &response::Parts,
-    ) -> Result<Option<Cut>, StoreError> {
-        if !may_run_long(response) {
-            return Ok(None);
-        }
-        let deadline = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
-        let cut = self.streams.open(known.digest, deadline);
-        // Registered first and looked at second: an end that comes in between is seen by one of the two.
-        match self.store.load(&known.digest).await? {
-            Some(record) if !record.is_ended() => Ok(Some(cut)),
-            _ => Ok(Some(Cut::done())),
-        }
+    /// Ties an answer that may run for long to its session. One whose session has ended meanwhile is found by the next
+    /// [`sweep_streams`](Self::sweep_streams): a page that was asked for before a logout still arrives, a stream does not
+    /// go on.
+    fn tie(&self, admission: &Admission, known: &Known, response: &response::Parts) -> Option<Cut> {
+        may_run_long(response).then(|| {
+            let deadline = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
+            self.streams.open(known.digest, deadline)
+        })
     }
 
     /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked.

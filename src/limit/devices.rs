@@ -42,10 +42,7 @@ pub struct Looks {
 
 impl Default for KnownDevices {
     fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            sets: (0..SETS).map(|_| Mutex::new([Slot::default(); WAYS])).collect(),
-        }
+        Self { hasher: RandomState::new(), sets: (0..SETS).map(|_| Mutex::new([Slot::default(); WAYS])).collect() }
     }
 }
 

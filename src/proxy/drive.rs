@@ -13,12 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::proxy::drain::Drain;
-use crate::proxy::timer::Timer;
+use crate::proxy::timer::{Timer, after};
 use crate::proxy::wire::{Phase, Pulse, Urgency, Wire};
 use crate::proxy::{Client, Fault};
 
-/// How long the rate of a body is left unjudged.
-const RATE_GRACE: Duration = Duration::from_secs(10);
 /// How long, and for how many octets, a refused client may go on talking, so that it reads its answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 << 10;
@@ -68,7 +66,13 @@ struct Watch<'a> {
     /// Of the body in hand: time spent waiting, octets moved before that.
     waited: Duration,
     base: u64,
-    request: u32,
+    body: (Waiting, u32),
+    /// Since when no request has come, and after which one. A PING in two pieces looks like the beginning of a head, and
+    /// must not make the wait begin anew.
+    idle: (u64, Instant),
+    /// When to look for streams that the client does not take.
+    stalls: Timer,
+    next_look: Instant,
 }
 
 impl<'a> Watch<'a> {
@@ -82,7 +86,10 @@ impl<'a> Watch<'a> {
             since: Instant::now(),
             waited: Duration::ZERO,
             base: 0,
-            request: 0,
+            body: (Waiting::Nothing, 0),
+            idle: (u64::MAX, Instant::now()),
+            stalls: Timer::default(),
+            next_look: Instant::now(),
         }
     }
 
@@ -121,19 +128,43 @@ impl<'a> Watch<'a> {
     /// Something else is waited for, or what was waited for has made progress.
     fn turn(&mut self, waiting: Waiting, mark: u64) {
         let now = Instant::now();
-        let request = self.pulse.heads();
-        if waiting == self.waiting && request == self.request && matches!(waiting, Waiting::Body | Waiting::Write) {
+        let paced = |waiting| matches!(waiting, Waiting::Body | Waiting::Write);
+        if paced(self.waiting) {
             self.waited += now.duration_since(self.since);
-        } else if matches!(waiting, Waiting::Body | Waiting::Write) {
-            (self.waited, self.base, self.request) = (Duration::ZERO, mark, request);
+        }
+        let body = (waiting, self.pulse.heads());
+        // In between there may be moments in which nothing is waited for: they are on us.
+        if paced(waiting) && self.body != body {
+            (self.waited, self.base, self.body) = (Duration::ZERO, mark, body);
         }
         (self.waiting, self.mark, self.since) = (waiting, mark, now);
+        if waiting == Waiting::Idle {
+            if self.idle.0 != mark {
+                self.idle = (mark, now);
+            }
+            self.since = self.idle.1;
+        }
+    }
+
+    /// Whether a stream of HTTP/2 has been left untaken for too long. The others of its connection may be well.
+    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let span = self.client.timeouts.body;
+        if self.pulse.due() == 0 || !self.pulse.has_streams() || self.stalls.poll(cx, self.next_look).is_pending() {
+            return false;
+        }
+        let now = Instant::now();
+        self.next_look = after(span / 2);
+        // Not ready yet, and so enlisted for the next look.
+        self.stalls.poll(cx, self.next_look).is_pending() && self.pulse.is_stalled(now, span)
     }
 
     fn is_too_slow(&self) -> bool {
         let moved = self.mark.wrapping_sub(self.base);
-        let owed = self.waited.as_secs().saturating_mul(self.client.limits.body_rate_min);
-        matches!(self.waiting, Waiting::Body | Waiting::Write) && self.waited > RATE_GRACE && moved < owed
+        let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        let owed = waited.saturating_mul(self.client.limits.body_rate_min) / 1000;
+        matches!(self.waiting, Waiting::Body | Waiting::Write)
+            && self.waited >= self.client.limits.body_rate_grace
+            && moved < owed
     }
 
     fn end(&self) -> End {
@@ -151,6 +182,7 @@ pub(super) async fn drive(conversation: &mut impl Conversation, pulse: &Pulse, c
     let mut watch = Watch::new(client, pulse);
     let mut last_call = Timer::default();
     let mut until = None;
+    let mut stalled = false;
     let mut draining = pin!(drain.begun());
     // Registers this task once; afterwards a flag tells whether it is worth asking again.
     let mut begun = poll_fn(|cx| Poll::Ready(draining.as_mut().poll(cx).is_ready())).await;
@@ -169,10 +201,19 @@ pub(super) async fn drive(conversation: &mut impl Conversation, pulse: &Pulse, c
                 return Poll::Ready(End::Fault(fault));
             }
         }
+        if pulse.is_cut() {
+            return Poll::Ready(End::Quiet);
+        }
+        if until.is_none() && watch.is_stalled(cx) {
+            // New streams go elsewhere; those that are well have as long again to finish.
+            conversation.wind_down();
+            stalled = true;
+            until = Some(after(client.timeouts.body));
+        }
         if let Some(until) = until
             && last_call.poll(cx, until).is_ready()
         {
-            return Poll::Ready(End::Quiet);
+            return Poll::Ready(if stalled { End::Cut(Fault::WriteTimeout) } else { End::Quiet });
         }
         watch.poll(cx)
     })

@@ -17,14 +17,11 @@ use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
 use crate::proxy::{
-    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Live, Looks, Problem, authority, upgrade,
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Limits, Live, Looks, Problem, authority, upgrade,
 };
 
 /// Takes a request to the app and its answer back.
-pub(super) async fn handle<G: Gate>(
-    session: Arc<Session<G>>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody<G>> {
+pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
     let live = session.shared.live.load_full();
     let gate = &session.shared.gate;
     let busy = Busy::new(&session, &request);
@@ -34,16 +31,19 @@ pub(super) async fn handle<G: Gate>(
 
     let arrival = match receive(&session, &live, &mut head) {
         Ok(arrival) => arrival,
-        Err(refusal) => return refuse(&session, &live, refusal, looks, busy),
+        Err(refusal) => return refuse(&session, &live, &refusal, looks, busy),
     };
     let admission = match gate.admit(&arrival, &mut head, &mut body).await {
         Admitted::Forward(admission) => admission,
         Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
     let key = dress(&session, &live, &arrival, &mut head, &body);
-    let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
+    let exchanged = live.upstream.exchange(&mut Some(Request::from_parts(head, body))).await;
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
-        Ok((mut head, stream)) => {
+        Ok((mut head, mut stream)) => {
+            if is_event_stream(&head.headers) {
+                stream.be_patient(live.settings.client.timeouts.tunnel_idle);
+            }
             let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
             if let Some(answer) = settled.instead {
                 return ours(&live, answer, busy);
@@ -130,11 +130,7 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 static CONTROL: HeaderName = HeaderName::from_static("portcullis-session");
 
 /// Checks the request and takes off whatever is not the app's to see. What is left is safe to judge and to forward.
-fn receive<G: Gate>(
-    session: &Session<G>,
-    live: &Live,
-    head: &mut request::Parts,
-) -> Result<Arrival, Refusal> {
+fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts) -> Result<Arrival, Refusal> {
     authority::settle(head)?;
     let connection = &session.connection;
     if authority::is_misdirected(connection, &head.headers) {
@@ -145,7 +141,9 @@ fn receive<G: Gate>(
     }
     expectation(&mut head.headers)?;
     max_forwards(head)?;
-    length(session.protocol, &head.headers)?;
+    if session.protocol == Protocol::Http2 {
+        sizes(&live.settings.client.limits, head)?;
+    }
     let upgrade = headers::upgrade(&head.method, head.version, &head.headers);
     match upgrade {
         Upgrade::Refused(UpgradeFault::Version) => {
@@ -165,7 +163,8 @@ fn receive<G: Gate>(
         upgrade,
         wants_trailers: wants_trailers(&head.headers),
     };
-    headers::hop_by_hop(&mut head.headers).map_err(|_| Refusal::new(Problem::BadRequest, Fault::Nominated))?;
+    let nominated = || Refusal::new(Problem::BadRequest, Fault::Nominated);
+    headers::hop_by_hop(&mut head.headers).ok().ok_or_else(nominated)?;
     strip(session, live, &mut head.headers)?;
     join_cookies(&mut head.headers)?;
     Ok(arrival)
@@ -219,16 +218,22 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Refusal> {
     }
 }
 
-/// HTTP/2 frames a body by itself; a length beside that must be one number. In HTTP/1 the wire has seen to it.
-fn length(protocol: Protocol, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let good = protocol == Protocol::Http1
-        || match (lengths.next(), lengths.next()) {
-            (None, _) => true,
-            (Some(length), None) => digits(length.as_bytes()).is_some(),
-            (Some(_), Some(_)) => false,
-        };
-    if good { Ok(()) } else { Err(Refusal::new(Problem::BadRequest, Fault::ContentLength)) }
+/// What the wire sees to in HTTP/1: limits, with every crumb of a cookie counted, and a length that is one number beside
+/// the framing that HTTP/2 has of itself.
+fn sizes(limits: &Limits, head: &request::Parts) -> Result<(), Refusal> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.uri_bytes_max {
+        return Err(Refusal::new(Problem::UriTooLong, Fault::UriTooLong));
+    }
+    if head.headers.len() > limits.headers_max {
+        return Err(Refusal::new(Problem::HeadersTooLarge, Fault::HeadersTooLarge));
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if digits(length.as_bytes()).is_some() => Ok(()),
+        _ => Err(Refusal::new(Problem::BadRequest, Fault::ContentLength)),
+    }
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
@@ -249,8 +254,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Refusal> {
         }
         joined.extend_from_slice(line.as_bytes());
     }
-    let joined = HeaderValue::from_bytes(&joined);
-    headers.insert(header::COOKIE, joined.map_err(|_| Refusal::new(Problem::BadRequest, Fault::HeaderLine))?);
+    let joined = HeaderValue::from_bytes(&joined).ok();
+    headers.insert(header::COOKIE, joined.ok_or_else(|| Refusal::new(Problem::BadRequest, Fault::HeaderLine))?);
     Ok(())
 }
 
@@ -302,7 +307,7 @@ fn dress<G: Gate>(
 /// Checks the app's answer as strictly as a request. `key` is there if the app was asked to switch to WebSocket.
 fn accept(
     mut head: response::Parts,
-    stream: Stream,
+    mut stream: Stream,
     key: Option<HeaderValue>,
 ) -> Result<(response::Parts, Stream), Failure> {
     let headers = &mut head.headers;
@@ -318,7 +323,7 @@ fn accept(
             return Err(Failure::Nonsense("framing"));
         }
     }
-    headers::hop_by_hop(headers).map_err(|_| Failure::Nonsense("connection"))?;
+    headers::hop_by_hop(headers).ok().ok_or(Failure::Nonsense("connection"))?;
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
         let again = lengths.next().is_some();
@@ -329,7 +334,13 @@ fn accept(
         }
     }
     head.version = Version::HTTP_11;
+    stream.release();
     Ok((head, stream))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.get(..17)).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Takes off what the app says to the guard alone, whether the gate has listened or not.
@@ -340,7 +351,7 @@ fn undress(head: &mut response::Parts) {
 fn refuse<G: Gate>(
     session: &Session<G>,
     live: &Live,
-    refusal: Refusal,
+    refusal: &Refusal,
     looks: Looks,
     busy: Busy,
 ) -> Response<ResponseBody<G>> {

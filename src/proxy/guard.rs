@@ -37,12 +37,7 @@ impl<S: Store> Gate for Guarded<S> {
     type Admission = Permit;
     type Tether = Cut;
 
-    async fn admit(
-        &self,
-        arrival: &Arrival,
-        request: &mut request::Parts,
-        body: &mut RequestBody,
-    ) -> Admitted<Permit> {
+    async fn admit(&self, arrival: &Arrival, request: &mut request::Parts, body: &mut RequestBody) -> Admitted<Permit> {
         let looks = Looks::of(&request.headers);
         let standing = match arrival.untrusted_forwarding {
             UntrustedForwarding::Yes => {

@@ -30,15 +30,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, request, response};
 
+pub use crate::engine::cut::{Cut, Cutter};
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
-pub use crate::engine::cut::{Cut, Cutter};
 pub use fault::Fault;
 pub use guard::{Guarded, Permit};
 pub use listener::Source;
 pub use settings::{
-    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts, TlsFiles,
-    Upstream,
+    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts,
+    TlsFiles, Upstream,
 };
 
 use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transport};

@@ -67,10 +67,10 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     let known = |transport, proxied| {
         Arc::new(Connection::new(shared.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied))
     };
-    let mut entered =
-        Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
+    let mut entered = Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
     let client = shared.live.load().settings.client.clone();
-    let opened = tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client));
+    // Boxed, like every step that is soon over or rare: its room would else be kept for the life of the connection.
+    let opened = Box::pin(tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client)));
     let (transport, told, proxied, protocol) = match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fault.into_iter().for_each(|fault| shared.gate.fault(&entered.connection, fault)),
@@ -93,7 +93,7 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     });
     match protocol {
         Protocol::Http1 => http1(transport, session, &client).await,
-        Protocol::Http2 => http2(transport, session, &client).await,
+        Protocol::Http2 => Box::pin(http2(transport, session, &client)).await,
     }
 }
 
@@ -104,7 +104,9 @@ type Opened = (wire::Transport, connection::Transport, Proxied, Protocol);
 async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Client) -> Result<Opened, Option<Fault>> {
     let proxied = match port.proxy_protocol {
         ProxyProtocol::Off => Proxied::No,
-        ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => return Err(Some(Fault::ProxyProtocol)),
+        ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => {
+            return Err(Some(Fault::ProxyProtocol));
+        }
         ProxyProtocol::Required => proxy_header(&mut stream).await?,
     };
     let Some(tls) = &port.tls else {
@@ -129,18 +131,18 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Proxied, Option<Fault>> 
     loop {
         let before = seen.len();
         let mut ahead = [0; 512];
-        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        let there = stream.peek(&mut ahead).await.ok().ok_or(None)?;
         if there == 0 {
             return Err(if before == 0 { None } else { Some(Fault::ProxyProtocol) });
         }
         seen.extend_from_slice(ahead.get(..there).unwrap_or_default());
-        let parsed = proxy_protocol::parse(&seen).map_err(|_| Some(Fault::ProxyProtocol))?;
+        let parsed = proxy_protocol::parse(&seen).ok().ok_or(Some(Fault::ProxyProtocol))?;
         let taken = match parsed {
             Parsed::Incomplete => there,
             Parsed::Complete { used, .. } => used.saturating_sub(before),
         };
         let mut sink = ahead;
-        stream.read_exact(sink.get_mut(..taken).unwrap_or_default()).await.map_err(|_| None)?;
+        stream.read_exact(sink.get_mut(..taken).unwrap_or_default()).await.ok().ok_or(None)?;
         if let Parsed::Complete { endpoints, .. } = parsed {
             return Ok(endpoints.map_or(Proxied::Unstated, Proxied::Stated));
         }
@@ -151,7 +153,7 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Proxied, Option<Fault>> 
 async fn preface(stream: &TcpStream) -> Result<Protocol, Option<Fault>> {
     loop {
         let mut ahead = [0; 3];
-        let there = stream.peek(&mut ahead).await.map_err(|_| None)?;
+        let there = stream.peek(&mut ahead).await.ok().ok_or(None)?;
         let ahead = ahead.get(..there).unwrap_or_default();
         if there == 0 {
             return Err(None);
@@ -199,15 +201,16 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
     let tunnel = session.tunnel.lock().take();
     if let (End::Finished, Some(tunnel)) = (end, tunnel) {
         let idle = client.timeouts.tunnel_idle;
-        return upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain).await;
+        let tunnel = upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain);
+        return Box::pin(tunnel).await;
     }
     match end {
-        End::Finished if pulse.phase() == Phase::Body => part(wire, b"").await,
+        End::Finished if pulse.phase() == Phase::Body => Box::pin(part(wire, b"")).await,
         End::Finished | End::Quiet => drop(wire),
         End::Fault(fault) => {
             session.fault(fault);
             let can_be_told = !pulse.answering.load(Relaxed) || pulse.due() == 0;
-            part(wire, if can_be_told { raw_answer(fault) } else { b"" }).await;
+            Box::pin(part(wire, if can_be_told { raw_answer(fault) } else { b"" })).await;
         }
         End::Cut(fault) => session.fault(fault),
     }

@@ -113,8 +113,10 @@ pub struct Limits {
     pub uri_bytes_max: usize,
     /// Connections open at once; more are closed unread.
     pub connections_max: usize,
-    /// Octets a second below which a body is too slow, in either direction, once it has taken ten seconds.
+    /// Octets a second below which a body is too slow, in either direction.
     pub body_rate_min: u64,
+    /// How long we wait for a body in all before its rate is judged.
+    pub body_rate_grace: Duration,
     /// Requests at once on one HTTP/2 connection.
     pub http2_streams_max: u32,
     /// HTTP/2 frames that carry no request (PING, SETTINGS, RST_STREAM, ...) allowed per ten seconds.
@@ -129,6 +131,7 @@ impl Default for Limits {
             uri_bytes_max: 8 << 10,
             connections_max: 20_000,
             body_rate_min: 128,
+            body_rate_grace: Duration::from_secs(10),
             http2_streams_max: 100,
             http2_glitches_max: 1_000,
         }
@@ -173,7 +176,8 @@ pub struct Upstream {
     pub host: Host,
     /// Time to open a connection, TLS included.
     pub connect_timeout: Duration,
-    /// Time from the request's last octet to the response's head; also the longest silence inside the response.
+    /// Time from the request's last octet to the response's head; also the longest silence inside the response, unless
+    /// that is an event stream.
     pub response_timeout: Duration,
     /// Requests at the app at once, for each location.
     pub connections_max: usize,

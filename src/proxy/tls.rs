@@ -48,12 +48,12 @@ impl Tls {
     /// Reads the files again when they change, until it is dropped. Files that can not be used leave the old ones in use.
     pub(super) async fn follow(&self) {
         let mut used = stamp(&self.files);
-        let mut seen = used.clone();
+        let mut seen = used;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = stamp(&self.files);
             // Twice the same: whoever writes them has finished with both.
-            if now == used || std::mem::replace(&mut seen, now.clone()) != now {
+            if now == used || std::mem::replace(&mut seen, now) != now {
                 continue;
             }
             used = now;

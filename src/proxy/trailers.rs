@@ -66,8 +66,19 @@ mod tests {
     fn only_harmless_trailers_pass() {
         let mut trailers = HeaderMap::new();
         for name in [
-            "grpc-status", "server-timing", "x-checksum", "cookie", "set-cookie", "content-length", "host",
-            "x-forwarded-for", "portcullis-subject", "x_user", "authorization", "digest", "x-real-ip",
+            "grpc-status",
+            "server-timing",
+            "x-checksum",
+            "cookie",
+            "set-cookie",
+            "content-length",
+            "host",
+            "x-forwarded-for",
+            "portcullis-subject",
+            "x_user",
+            "authorization",
+            "digest",
+            "x-real-ip",
         ] {
             trailers.insert(HeaderName::from_static(name), "1".parse().unwrap());
         }

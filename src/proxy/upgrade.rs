@@ -81,8 +81,8 @@ pub(super) fn agree<G: Gate>(
 /// Carries octets both ways until something ends it.
 pub(super) async fn run(mut client: wire::Transport, early: Bytes, tunnel: Tunnel, idle: Duration, drain: &Drain) {
     let Tunnel { mut io, early: said, _place, cut } = tunnel;
-    let mut up = Pipe::new(early);
-    let mut down = Pipe::new(said);
+    let mut up = Pipe::new(&early);
+    let mut down = Pipe::new(&said);
     let mut timer = Timer::default();
     let mut deadline = after(idle);
     let mut draining = pin!(drain.begun());
@@ -124,10 +124,10 @@ enum Flow {
 }
 
 impl Pipe {
-    fn new(early: Bytes) -> Self {
+    fn new(early: &[u8]) -> Self {
         let mut buffer = vec![0; BUFFER.max(early.len())];
         if let Some(room) = buffer.get_mut(..early.len()) {
-            room.copy_from_slice(&early);
+            room.copy_from_slice(early);
         }
         Self { buffer: buffer.into(), start: 0, end: early.len(), moved: 0, state: Flow::Open }
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use http::{HeaderName, Method, StatusCode};
 
 use crate::facts::route::{PathPattern, RoutePattern};
+use crate::history::Points;
 use crate::net::PrefixSet;
 use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
 use crate::session::expiry::Deadlines;
-use crate::history::Points;
 use crate::signal::{Level, Scoring, Sensitivity, Signal, SignalKind};
 use crate::store::SubjectLimit;
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};

@@ -13,7 +13,6 @@ const ALARMS: &[&str] =
     &["session.hijack_suspected", "session.quarantined", "session.terminated", "session.tag_fork", "session.tag_stale"];
 
 #[test]
-#[ignore = "until the program serves"]
 fn django_works_unchanged_behind_the_guard() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let mut guard = Guard::in_front_of(app, Pace::Normal);
@@ -46,7 +45,6 @@ fn django_works_unchanged_behind_the_guard() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn fixation_with_djangos_cookie_fails() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);
@@ -61,7 +59,6 @@ fn fixation_with_djangos_cookie_fails() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn fixation_with_the_guards_own_cookie_fails() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);
@@ -69,7 +66,6 @@ fn fixation_with_the_guards_own_cookie_fails() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_stolen_jar_is_of_no_use_to_another_client() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let mut guard = Guard::in_front_of(app, Pace::Normal);
@@ -82,7 +78,6 @@ fn a_stolen_jar_is_of_no_use_to_another_client() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_stolen_jar_used_beside_the_owner_is_noticed_even_from_a_twin() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let mut guard = Guard::in_front_of(app, Pace::StaleAtOnce);
@@ -104,7 +99,6 @@ fn a_stolen_jar_used_beside_the_owner_is_noticed_even_from_a_twin() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_retired_cookie_is_noticed() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let mut guard = Guard::in_front_of(app, Pace::StaleAtOnce);
@@ -119,7 +113,6 @@ fn a_retired_cookie_is_noticed() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn the_cookie_of_before_the_login_is_dead_after_it() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);
@@ -133,7 +126,6 @@ fn the_cookie_of_before_the_login_is_dead_after_it() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn no_request_fails_while_tags_rotate() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let guard = Guard::in_front_of(app, Pace::RotatesAlways);
@@ -146,7 +138,6 @@ fn no_request_fails_while_tags_rotate() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_lost_set_cookie_logs_nobody_out() {
     let Some(app) = App::shared(&DJANGO) else { return };
     for pace in [Pace::RotatesAlways, Pace::StaleAtOnce] {
@@ -160,7 +151,6 @@ fn a_lost_set_cookie_logs_nobody_out() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn logout_holds_while_a_slow_request_is_in_flight() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let guard = Guard::in_front_of(app, Pace::RotatesAlways);
@@ -168,7 +158,6 @@ fn logout_holds_while_a_slow_request_is_in_flight() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn sessions_survive_a_crash_of_the_guard_and_ended_ones_stay_ended() {
     let Some(app) = App::shared(&DJANGO) else { return };
     let mut guard = Guard::in_front_of(app, Pace::RotatesAlways);
@@ -185,7 +174,6 @@ fn sessions_survive_a_crash_of_the_guard_and_ended_ones_stay_ended() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn the_app_may_go_down_and_come_back() {
     let Some(mut app) = App::start_on_unix_socket(&DJANGO) else { return };
     let guard = Guard::in_front_of(&app, Pace::Normal);

@@ -12,7 +12,6 @@ use crate::support::browser::{Browser, Client};
 use crate::support::http::Connection;
 
 #[test]
-#[ignore = "until the program serves"]
 fn express_works_unchanged_behind_the_guard() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);
@@ -21,7 +20,6 @@ fn express_works_unchanged_behind_the_guard() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn fixation_of_an_express_session_fails() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);
@@ -30,7 +28,6 @@ fn fixation_of_an_express_session_fails() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_late_save_revives_nothing_behind_the_guard() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let guard = Guard::in_front_of(app, Pace::RotatesAlways);
@@ -38,7 +35,6 @@ fn a_late_save_revives_nothing_behind_the_guard() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn a_stolen_express_jar_is_of_no_use_to_another_client() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let mut guard = Guard::in_front_of(app, Pace::Normal);
@@ -49,7 +45,6 @@ fn a_stolen_express_jar_is_of_no_use_to_another_client() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn no_express_request_fails_while_tags_rotate() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let guard = Guard::in_front_of(app, Pace::RotatesAlways);
@@ -59,7 +54,6 @@ fn no_express_request_fails_while_tags_rotate() {
 }
 
 #[test]
-#[ignore = "until the program serves"]
 fn logout_cuts_event_streams_and_web_sockets() {
     let Some(app) = App::shared(&EXPRESS) else { return };
     let guard = Guard::in_front_of(app, Pace::Normal);

@@ -123,6 +123,9 @@ subject = "form:username"
 limit   = {{ per_client = "100/1m burst 100", per_subject = "100/1m burst 100" }}
 [[logout]]
 route = "POST {logout}"
+[limits]
+client  = "5000/1s"
+session = "5000/1s"
 [[events.sink]]
 type   = "stdout"
 format = "json"

@@ -1,11 +1,20 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
-mod proxy_basic;
-mod proxy_deadlines;
-mod proxy_framing;
+mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
 mod layer;
+mod proxy_basic;
+mod proxy_deadlines;
+mod proxy_forward;
+mod proxy_framing;
+mod proxy_gate;
+mod proxy_http2;
+mod proxy_tls;
+mod proxy_upgrade;
+mod proxy_upstream;
+mod store_conformance;
+mod store_crash;
 mod support;
 mod tidy;

@@ -1,8 +1,9 @@
 //! Hardening rules 16 and 24: nothing waits for ever, and the end of a proxy is orderly.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portcullis::proxy::Fault;
+use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin, ok};
 use crate::support::running::{Recorder, Running, settings};
@@ -55,6 +56,42 @@ fn h16_a_silent_body_is_408() {
     wire.expect_closed();
     recorder.wait(Fault::BodyTimeout);
     assert!(!origin.wait(1).whole);
+}
+
+#[test]
+fn h16_a_body_that_trickles_is_408() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let mut settings = settings(&origin);
+    settings.client.limits.body_rate_min = 1000;
+    settings.client.limits.body_rate_grace = SHORT;
+    let proxy = Running::start_with(settings, recorder.clone());
+    let mut wire = proxy.wire();
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    for _ in 0..40 {
+        wire.send("x");
+        std::thread::sleep(SHORT / 15);
+    }
+    assert_eq!(wire.reply().status, 408);
+    recorder.wait(Fault::BodyTimeout);
+}
+
+#[test]
+fn h16_a_silent_answer_is_cut_but_an_event_stream_may_be_silent() {
+    let origin = Origin::start();
+    let mut settings = settings(&origin);
+    settings.upstream.response_timeout = SHORT * 3;
+    let proxy = Running::start(settings);
+    let act = |kind: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 10\r\n\r\n12345");
+        let silence = || Vec::new();
+        Act::Slowly(vec![head.into_bytes(), silence(), silence(), silence(), silence(), b"67890".to_vec()], SHORT)
+    };
+    origin.next(act("text/plain"));
+    let rest = String::from_utf8(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").rest()).unwrap();
+    assert!(rest.ends_with("12345"), "{rest}");
+    origin.next(act("text/event-stream; charset=utf-8"));
+    assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().text(), "1234567890");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use portcullis::proxy::{Guarded, Handle};
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
+use super::signals::Signals;
 use super::{FLUSH_MAX, RunError, start};
 
 /// Puts another configuration in force.
@@ -42,11 +43,11 @@ impl Reloader {
     }
 
     /// Follows signals and files until it is dropped.
-    pub(super) async fn follow(mut self, mut hangup: impl AsyncFnMut() + Send + 'static) {
+    pub(super) async fn follow(mut self, signals: Signals) {
         let mut look = tokio::time::interval(config::POLL_EVERY);
         loop {
             let asked = tokio::select! {
-                () = hangup() => true,
+                () = signals.hangup() => true,
                 _ = look.tick() => false,
             };
             if asked {

@@ -48,10 +48,9 @@ impl Signals {
         self.stopped(2)
     }
 
-    /// Done with each HUP.
-    pub(super) fn hangup(&self) -> impl AsyncFnMut() + Send + 'static {
-        let inner = self.0.clone();
-        async move || inner.hangup.notified().await
+    /// Done with the next HUP.
+    pub(super) async fn hangup(&self) {
+        self.0.hangup.notified().await;
     }
 
     fn stopped(&self, times: u8) -> impl Future<Output = ()> + Send + 'static {

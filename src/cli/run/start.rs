@@ -4,9 +4,8 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use portcullis::admin;
 use portcullis::clock::{Clock, SystemClock, Timestamp};
-use portcullis::config::{self, AdminAddress, Settings, SinkFormat, SinkTarget, StoreKind};
+use portcullis::config::{self, Settings, SinkFormat, SinkTarget, StoreKind};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
@@ -31,7 +30,6 @@ pub(super) struct Running {
     pub(super) writer: Writer,
     pub(super) reopen: Vec<ReopenHandle>,
     pub(super) events: EventSender,
-    pub(super) admin: Option<admin::Server>,
 }
 
 /// The time, for what is done before there is a guard.
@@ -64,8 +62,7 @@ impl Running {
             entropy: Arc::new(OsEntropy),
         }));
         let proxy = Proxy::bind(settings.proxy(handed()), Guarded::new(guard.clone()))?;
-        let admin = admin_server(&settings, &guard).await?;
-        Ok(Self { guard, proxy, writer, reopen, events, admin })
+        Ok(Self { guard, proxy, writer, reopen, events })
     }
 }
 
@@ -140,17 +137,4 @@ fn sinks(settings: &Settings) -> Result<Sinks, RunError> {
         }
     }
     Ok((sinks, reopen))
-}
-
-async fn admin_server(
-    settings: &Settings,
-    guard: &Arc<Guard<AnyStore>>,
-) -> Result<Option<admin::Server>, RunError> {
-    let address = match &settings.admin.address {
-        AdminAddress::Off => return Ok(None),
-        AdminAddress::Tcp(address) => admin::Address::Tcp(*address),
-        AdminAddress::Unix(path) => admin::Address::Unix(path.clone()),
-    };
-    let server = admin::Server::start(&address, &settings.admin.token_file, guard.clone()).await;
-    server.map(Some).map_err(|error| RunError::Admin(error.to_string()))
 }

@@ -27,8 +27,8 @@ const SICK: u8 = 1;
 impl Health {
     /// Lower is better.
     pub(super) fn rank(&self) -> u8 {
-        let resting = self.failures.load(Relaxed) >= FAILURES
-            && self.until.lock().is_some_and(|until| Instant::now() < until);
+        let resting =
+            self.failures.load(Relaxed) >= FAILURES && self.until.lock().is_some_and(|until| Instant::now() < until);
         self.asked.load(Relaxed) + u8::from(resting)
     }
 

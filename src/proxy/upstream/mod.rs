@@ -102,6 +102,7 @@ struct Destination {
     dial: Dial,
     settings: settings::Upstream,
     /// The one used last is on top: the others grow old and are dropped.
+    #[expect(clippy::vec_box, reason = "a link is large and changes hands often")]
     idle: Mutex<Vec<Box<Link>>>,
     places: Semaphore,
     health: Health,
@@ -172,7 +173,11 @@ impl Pool {
     }
 
     /// Sends the request to one of the apps and returns the head of its answer, with the body still to come.
-    pub(super) async fn exchange(&self, request: Request<RequestBody>) -> Result<(response::Parts, Stream), Failure> {
+    /// `request` is taken once an app has been reached.
+    pub(super) async fn exchange(
+        &self,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<(response::Parts, Stream), Failure> {
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = Failure::Full;
         while let Some(destination) = self.choose(&tried) {
@@ -222,32 +227,41 @@ impl Again {
 impl Destination {
     async fn exchange(
         self: &Arc<Self>,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         mut link: Box<Link>,
         origin: Origin,
         place: Place,
     ) -> Result<(response::Parts, Stream), Failure> {
         let timeout = self.settings.response_timeout;
-        let again = if origin == Origin::Kept { Again::of(&request) } else { None };
+        let again = if origin == Origin::Kept { request.as_ref().and_then(Again::of) } else { None };
+        let request = request.take().ok_or(Failure::Ended)?;
         match (link.send(request, timeout).await, again) {
             (Ok(answer), _) => Ok(Stream::begin(answer, link, place)),
             (Err(Failure::Exchange(_) | Failure::Ended), Some(again)) if !link.was_heard() => {
                 drop(link);
-                let mut link = self.open().await?;
-                let answer = link.send(again.0, timeout).await?;
-                Ok(Stream::begin(answer, link, place))
+                // What is rare is boxed, so that the usual request does not carry room for it.
+                Box::pin(self.repeat(again, place)).await
             }
             (Err(failure), _) => Err(failure),
         }
     }
 
+    async fn repeat(&self, again: Again, place: Place) -> Result<(response::Parts, Stream), Failure> {
+        let mut link = self.open().await?;
+        let answer = link.send(again.0, self.settings.response_timeout).await?;
+        Ok(Stream::begin(answer, link, place))
+    }
+
     async fn place(self: &Arc<Self>) -> Result<Place, Failure> {
         let permit = match self.places.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => match tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) | Err(_) => return Err(Failure::Full),
-            },
+            Err(_) => {
+                let free = Box::pin(tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()));
+                match free.await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) | Err(_) => return Err(Failure::Full),
+                }
+            }
         };
         // The place outlives this borrow of the semaphore; `Place` gives it back.
         permit.forget();
@@ -257,7 +271,7 @@ impl Destination {
     async fn link(&self) -> Result<(Box<Link>, Origin), Failure> {
         match self.reuse().await {
             Some(link) => Ok((link, Origin::Kept)),
-            None => Ok((self.open().await?, Origin::Fresh)),
+            None => Ok((Box::pin(self.open()).await?, Origin::Fresh)),
         }
     }
 
@@ -345,19 +359,26 @@ pub(super) struct Stream {
     /// Absent once the connection is back in the pool: what is left of the body lies in memory.
     held: Option<(Box<Link>, Place)>,
     deadline: Option<Instant>,
+    /// How long the app may be silent within its answer.
+    patience: Duration,
+    failed: Option<Failure>,
 }
 
 impl Stream {
     fn begin(answer: Response<Incoming>, link: Box<Link>, place: Place) -> (response::Parts, Self) {
         let (head, body) = answer.into_parts();
-        let mut stream = Self { body, held: Some((link, place)), deadline: None };
-        // A small answer was read with its head: its connection is free before the client has a word of it.
-        stream.release();
-        (head, stream)
+        let patience = place.0.settings.response_timeout;
+        (head, Self { body, held: Some((link, place)), deadline: None, patience, failed: None })
     }
 
-    /// Gives the connection back if both messages have ended.
-    fn release(&mut self) {
+    /// The answer is an event stream, and events may be rare.
+    pub(super) const fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// The head has been found good. A small answer was read with its head: then both messages have ended, and the
+    /// connection is free before the client has a word of it.
+    pub(super) fn release(&mut self) {
         if self.held.as_ref().is_some_and(|(link, _)| link.is_idle())
             && let Some((link, place)) = self.held.take()
         {
@@ -366,17 +387,26 @@ impl Stream {
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(failure) = self.failed.take() {
+            return Poll::Ready(Some(Err(failure.into())));
+        }
         let frame = match &mut self.held {
             None => Pin::new(&mut self.body).poll_frame(cx).map_err(Failure::Exchange),
-            Some((link, place)) => {
-                let timeout = place.0.settings.response_timeout;
-                link.poll_body(cx, &mut self.body, &mut self.deadline, timeout)
-            }
+            Some((link, _)) => link.poll_body(cx, &mut self.body, &mut self.deadline, self.patience),
         };
         if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
             self.finish(cx);
         }
-        frame.map_err(Into::into)
+        match frame {
+            Poll::Ready(Some(Err(failure))) => {
+                self.held = None;
+                self.failed = Some(failure);
+                // At an error hyper forgets what it has not sent yet. One more turn, and the client has what there is.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => frame.map_err(Into::into),
+        }
     }
 
     /// The body has ended. If the request has not, the app did not want the rest of it and the connection is dropped.

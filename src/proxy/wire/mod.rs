@@ -9,19 +9,21 @@ mod scan;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use self::frames::Frames;
 pub(super) use self::scan::digits;
 use self::scan::{Place, Scanner};
-use crate::proxy::{Fault, Limits};
+use crate::proxy::{Cut, Fault, Limits};
 
 /// What the client speaks over.
 #[derive(Debug)]
@@ -91,7 +93,27 @@ pub(super) struct Pulse {
     fault: Mutex<Option<(Fault, Urgency)>>,
     faulty: AtomicBool,
     held: Mutex<Held>,
-    decided: AtomicBool,
+    /// What can cut the answer that is going out, where there is only one at a time.
+    cut: Mutex<Option<Cut>>,
+    cuttable: AtomicBool,
+    streams: Mutex<Vec<Weak<Uptake>>>,
+    streaming: AtomicBool,
+}
+
+/// How the client takes one stream of HTTP/2: hyper asks its body for more only when there is room in its window.
+#[derive(Debug, Default)]
+pub(super) struct Uptake(Mutex<Option<Instant>>);
+
+impl Uptake {
+    /// Something was handed over, and hyper has not come back for more.
+    pub(super) fn handed(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    /// The client has taken it.
+    pub(super) fn taken(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 /// The outcome of an upgrade request, and who waits for it.
@@ -135,6 +157,38 @@ impl Pulse {
 
     pub(super) fn end(&self) {
         self.answered.fetch_add(1, Relaxed);
+        if self.cuttable.load(Relaxed) {
+            self.set_cut(None);
+        }
+    }
+
+    pub(super) fn add_stream(&self) -> Arc<Uptake> {
+        let uptake = Arc::default();
+        self.streams.lock().push(Arc::downgrade(&uptake));
+        self.streaming.store(true, Relaxed);
+        uptake
+    }
+
+    pub(super) fn has_streams(&self) -> bool {
+        self.streaming.load(Relaxed)
+    }
+
+    /// Whether a stream has been left untaken for so long. There are never more than the streams of one connection.
+    pub(super) fn is_stalled(&self, now: Instant, span: Duration) -> bool {
+        let mut streams = self.streams.lock();
+        streams.retain(|stream| stream.strong_count() > 0);
+        let since = |stream: Arc<Uptake>| *stream.0.lock();
+        streams.iter().filter_map(Weak::upgrade).filter_map(since).any(|since| now.duration_since(since) >= span)
+    }
+
+    pub(super) fn set_cut(&self, cut: Option<Cut>) {
+        self.cuttable.store(cut.is_some(), Relaxed);
+        *self.cut.lock() = cut;
+    }
+
+    /// Whether the answer that is going out has been cut. hyper would not ask its body while the client does not read.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cuttable.load(Relaxed) && self.cut.lock().as_ref().is_some_and(Cut::is_done)
     }
 
     pub(super) fn fault(&self) -> Option<(Fault, Urgency)> {
@@ -150,7 +204,6 @@ impl Pulse {
     pub(super) fn decide(&self, outcome: Outcome) {
         let mut held = self.held.lock();
         held.outcome = Some(outcome);
-        self.decided.store(true, Relaxed);
         if let Some(waker) = held.waker.take() {
             waker.wake();
         }

@@ -112,17 +112,6 @@ pub struct Damaged {
     pub error: DecodeError,
 }
 
-/// How a batch ended.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// It is on disk.
-    Written,
-    /// It is not, and the file is as it was before.
-    NotWritten(DiskError),
-    /// It may be or not: ask [`Disk::resolve`] until it knows.
-    Unknown(DiskError),
-}
-
 /// How a database is opened; tests have one of their own that fails.
 pub(super) type Open = Box<dyn Fn() -> Result<Database, DiskError> + Send>;
 
@@ -210,27 +199,18 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes a batch with one commit. It is all there or not at all.
-    pub(super) fn write(&mut self, mut writes: Vec<Write>) -> Outcome {
+    /// Writes a batch with one commit: it is all there or not at all. After an error it may be either; ask
+    /// [`resolve`](Self::resolve).
+    pub(super) fn write(&mut self, mut writes: Vec<Write>) -> Result<(), DiskError> {
         writes.sort_unstable_by_key(|(key, _)| *key);
-        let number = self.batch + 1;
-        let written = self.database.as_ref().ok_or(DiskError::Broken).and_then(|db| commit(db, number, &writes));
-        match written {
-            Ok(()) => {
-                self.batch = number;
-                Outcome::Written
-            }
-            // The database refuses everything after an error, and whether a failed sync reached the disk only the disk
-            // knows: so it is opened anew, and the number of the last batch tells.
-            Err(error) => match self.resolve() {
-                Some(Written::Yes) => Outcome::Written,
-                Some(Written::No) => Outcome::NotWritten(error),
-                None => Outcome::Unknown(error),
-            },
-        }
+        let database = self.database.as_ref().ok_or(DiskError::Broken)?;
+        commit(database, self.batch + 1, &writes)?;
+        self.batch += 1;
+        Ok(())
     }
 
-    /// Opens the file anew and sees whether the batch that failed is in it; none if it can not be opened yet.
+    /// Opens the file anew and sees whether the batch that failed is in it; none if it can not be opened yet. The
+    /// database refuses everything after an error, and what a failed write left behind only the file knows.
     pub(super) fn resolve(&mut self) -> Option<Written> {
         // The old one first: it holds the lock.
         self.database = None;

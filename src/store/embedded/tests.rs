@@ -233,7 +233,8 @@ enum Fault {
 #[derive(Debug, Default)]
 struct Medium {
     bytes: Mutex<Vec<u8>>,
-    fault: Mutex<Option<(u64, Fault)>>,
+    /// How many operations go well, and then how many go wrong.
+    fault: Mutex<Option<(u64, u64, Fault)>>,
     is_held: Mutex<bool>,
     released: Condvar,
 }
@@ -241,27 +242,36 @@ struct Medium {
 impl Medium {
     /// Lets the operation after so many go wrong, and all after it.
     fn fail_after(&self, operations: u64, fault: Fault) {
-        *self.fault.lock() = Some((operations, fault));
+        *self.fault.lock() = Some((operations, u64::MAX, fault));
+    }
+
+    /// Lets the operation after so many go wrong, and no more.
+    fn fail_once_after(&self, operations: u64, fault: Fault) {
+        *self.fault.lock() = Some((operations, 1, fault));
     }
 
     fn heal(&self) {
         *self.fault.lock() = None;
     }
 
-    /// Lets syncing wait, or go on.
-    fn hold(&self, is_held: bool) {
-        *self.is_held.lock() = is_held;
-        self.released.notify_all();
+    /// Lets syncing wait until what is given is dropped.
+    fn hold(self: &Arc<Self>) -> Held {
+        *self.is_held.lock() = true;
+        Held(Arc::clone(self))
     }
 
     fn fault(&self, kind: fn(Fault) -> bool) -> Option<Fault> {
         let mut fault = self.fault.lock();
-        let (left, what) = fault.as_mut()?;
-        if *left > 0 {
-            *left -= 1;
+        let (well, wrong, what) = fault.as_mut()?;
+        if *well > 0 {
+            *well -= 1;
             return None;
         }
-        Some(*what).filter(|what| kind(*what))
+        if *wrong == 0 || !kind(*what) {
+            return None;
+        }
+        *wrong -= 1;
+        Some(*what)
     }
 
     fn open(self: &Arc<Self>) -> Result<(EmbeddedStore, Loaded), OpenError> {
@@ -269,6 +279,16 @@ impl Medium {
         let open = move || Ok(Builder::new().create_with_backend(Handle(Arc::clone(&medium)))?);
         let settings = Settings { retry: Duration::from_millis(1), ..Settings::default() };
         EmbeddedStore::open_with("medium".into(), Box::new(open), settings)
+    }
+}
+
+/// Syncing waits while this lives.
+struct Held(Arc<Medium>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.0.is_held.lock() = false;
+        self.0.released.notify_all();
     }
 }
 
@@ -367,35 +387,73 @@ async fn create_in_the_end(store: &EmbeddedStore, nth: u64) {
     }
 }
 
+async fn agree_after(fail: impl Fn(&Medium), what: &str) {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    let mut told = BTreeMap::new();
+    some_changes(&store, 0, &mut told).await;
+    assert_eq!(told.len(), 12);
+    fail(&medium);
+    some_changes(&store, 100, &mut told).await;
+    some_changes(&store, 200, &mut told).await;
+    medium.heal();
+    create_in_the_end(&store, 300).await;
+    some_changes(&store, 400, &mut told).await;
+    store.close().await;
+
+    let in_memory = everything(&store).await;
+    let (reopened, loaded) = medium.open().unwrap();
+    let on_disk = everything(&reopened).await;
+    assert_eq!(loaded.damaged, 0);
+    assert_eq!(in_memory, on_disk, "{what}");
+    assert_eq!(store.count(), on_disk.len());
+    for (nth, (version, is_ended)) in told {
+        let record = reopened.load(&digest(nth)).await.unwrap().unwrap();
+        assert!(record.version >= version && record.is_ended() >= is_ended, "{what}: session {nth}");
+    }
+}
+
 #[tokio::test]
 async fn memory_and_disk_agree_whatever_fails() {
     for fault in [Fault::Full, Fault::Torn, Fault::Sync] {
-        for operations in 0..40 {
-            let medium = Arc::new(Medium::default());
-            let (store, _) = medium.open().unwrap();
-            let mut told = BTreeMap::new();
-            some_changes(&store, 0, &mut told).await;
-            assert_eq!(told.len(), 12);
-            medium.fail_after(operations, fault);
-            some_changes(&store, 100, &mut told).await;
-            some_changes(&store, 200, &mut told).await;
-            medium.heal();
-            create_in_the_end(&store, 300).await;
-            some_changes(&store, 400, &mut told).await;
-            store.close().await;
-
-            let in_memory = everything(&store).await;
-            let (reopened, loaded) = medium.open().unwrap();
-            let on_disk = everything(&reopened).await;
-            assert_eq!(loaded.damaged, 0);
-            assert_eq!(in_memory, on_disk, "{fault:?} after {operations}");
-            assert_eq!(store.count(), on_disk.len());
-            for (nth, (version, is_ended)) in told {
-                let record = reopened.load(&digest(nth)).await.unwrap().unwrap();
-                assert!(record.version >= version && record.is_ended() >= is_ended, "{fault:?} {operations} {nth}");
-            }
+        for operations in 0..(if std::env::var_os("PORTCULLIS_SOAK").is_some() { 200 } else { 24 }) {
+            let what = format!("{fault:?} after {operations}");
+            agree_after(|medium| medium.fail_after(operations, fault), &what).await;
+            agree_after(|medium| medium.fail_once_after(operations, fault), &what).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_rests_on_a_batch_that_fails_fails_with_it() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    let held = medium.hold();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut committed = pin!(store.commit(session(1), Durability::Durable));
+    assert!(committed.as_mut().poll(&mut context).is_pending());
+    // It is being written now, so these wait for the batch after it.
+    while store.shared.table().has_open() {
+        std::thread::yield_now();
+    }
+    let mut on_top = pin!(store.commit(Record { version: 1, ..session(1) }, Durability::Durable));
+    let mut beside = pin!(store.create(session(2), None, NOW));
+    assert!(on_top.as_mut().poll(&mut context).is_pending());
+    assert!(beside.as_mut().poll(&mut context).is_pending());
+    medium.fail_once_after(0, Fault::Sync);
+    drop(held);
+    assert!(matches!(committed.await, Err(StoreError::Io(_))));
+    assert!(matches!(on_top.await, Err(StoreError::Io(_))));
+    assert!(matches!(beside.await, Err(StoreError::Io(_))));
+    create_in_the_end(&store, 3).await;
+    // What could not be synced may have reached the disk nevertheless; what came after it can not.
+    assert!(store.load(&digest(1)).await.unwrap().unwrap().version < 2);
+    assert!(store.load(&digest(2)).await.unwrap().is_none());
+    store.close().await;
+    let (reopened, _) = medium.open().unwrap();
+    assert_eq!(everything(&store).await, everything(&reopened).await);
+    assert_eq!(store.count(), reopened.count());
 }
 
 #[tokio::test]
@@ -445,7 +503,7 @@ async fn nothing_is_seen_and_nothing_answered_before_the_disk_has_it() {
     let medium = Arc::new(Medium::default());
     let (store, _) = medium.open().unwrap();
     assert!(is_created(&store.create(session(1), None, NOW).await));
-    medium.hold(true);
+    let held = medium.hold();
     let mut context = Context::from_waker(Waker::noop());
     let first = digest(1);
     let mut created = pin!(store.create(session(2), None, NOW));
@@ -465,7 +523,7 @@ async fn nothing_is_seen_and_nothing_answered_before_the_disk_has_it() {
     assert!(!store.load(&digest(1)).await.unwrap().unwrap().is_ended());
     let of_ann = Filter { subject: Some("ann".into()), ..Filter::default() };
     assert_eq!(store.list(&of_ann, None, 9).await.unwrap().records, [Arc::new(session(1))]);
-    medium.hold(false);
+    drop(held);
     assert!(is_created(&created.await));
     assert_eq!(*revoked.await.unwrap().unwrap(), session(1));
     assert!(matches!(again.await, Ok(Creation::Exists)));

@@ -3,9 +3,8 @@
 //! Callers decide under the lock and wait; the writer takes everything that was decided while it wrote the batch before.
 //! What nobody waits for (a time, a counter) is seen at once and written with the next batch, within a second.
 //!
-//! When writing fails, what was decided and not written is undone, and everybody who waited is told. While it is not
-//! known whether the disk has a batch (the file could not even be opened again), nothing is decided at all; loading goes
-//! on from memory.
+//! When writing fails, everybody who waits is told, and the file is opened anew to see whether it has the batch: memory
+//! then says the same. Until that is known nothing is decided at all; loading goes on from memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::disk::{Disk, DiskError, Outcome, Write, Written, key};
+use super::disk::{Disk, DiskError, Write, Written, key};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 use crate::store::table::{Change, Ground, Shards, Table};
@@ -92,6 +91,15 @@ impl State {
 
     const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    /// After a failure that is over.
+    fn go_on(&mut self) -> Next {
+        if self.is_closed() {
+            return Next::End;
+        }
+        self.phase = Phase::Running;
+        Next::GoOn
     }
 }
 
@@ -198,46 +206,44 @@ impl Shared {
         state.end_writing(Fate::Durable);
     }
 
-    /// The batch is not on disk: it was never there.
-    fn not_written(&self, error: DiskError, dirty: HashSet<SessionDigest>) -> Next {
-        let error = Arc::new(error);
-        let mut state = self.state.lock();
-        self.fail(&mut state, &error, dirty);
-        state.table.undo_writing();
-        // The next attempt would most likely fail as well, and each one opens the file anew.
-        self.pause(&mut state, error);
-        go_on(&mut state)
-    }
-
-    /// Nobody knows whether the batch is on disk: asks the disk now and then until it tells.
-    fn unknown(&self, disk: &mut Disk, error: DiskError, dirty: HashSet<SessionDigest>) -> Next {
+    /// Writing failed. Everybody who waited is told, and then it is found out what the disk has: memory must say the same.
+    fn failed(&self, disk: &mut Disk, error: DiskError, dirty: HashSet<SessionDigest>) -> Next {
         let error = Arc::new(error);
         let mut state = self.state.lock();
         self.fail(&mut state, &error, dirty);
         while !state.is_closed() {
-            self.pause(&mut state, Arc::clone(&error));
             match MutexGuard::unlocked(&mut state, || disk.resolve()) {
-                None => continue,
-                Some(Written::Yes) => state.table.publish_written(),
-                Some(Written::No) => state.table.undo_writing(),
+                None => self.pause(&mut state),
+                Some(written) => {
+                    match written {
+                        Written::Yes => state.table.publish_written(),
+                        Written::No => state.table.undo_writing(),
+                    }
+                    // The next attempt would most likely fail as well, and each one opens the file anew.
+                    self.pause(&mut state);
+                    return state.go_on();
+                }
             }
-            return go_on(&mut state);
         }
         Next::End
     }
 
-    /// Tells everybody that his change was not made. What waits rests on what was being written, so it fails with it.
+    /// Tells everybody that his change was not made. What waits rests on what was being written, so it fails with it. A
+    /// batch that reached the disk although the sync failed is an error as well: who was told "done" must be able to
+    /// rely on it.
     fn fail(&self, state: &mut State, error: &Arc<DiskError>, dirty: HashSet<SessionDigest>) {
+        if !state.is_closed() {
+            state.phase = Phase::Broken(Arc::clone(error));
+        }
         state.table.undo_open();
         state.dirty.extend(dirty);
         state.end_writing(Fate::Failed(Arc::clone(error)));
         state.end_open(Fate::Failed(Arc::clone(error)));
     }
 
-    /// Lets nothing be decided for a while.
-    fn pause(&self, state: &mut MutexGuard<'_, State>, error: Arc<DiskError>) {
+    /// Waits a while, or until the store is closed.
+    fn pause(&self, state: &mut MutexGuard<'_, State>) {
         if !state.is_closed() {
-            state.phase = Phase::Broken(error);
             self.wake.wait_for(state, self.rest);
         }
     }
@@ -249,14 +255,6 @@ enum Next {
     GoOn,
     /// The store was closed; what could not be written is lost, and whoever waited for it was told.
     End,
-}
-
-fn go_on(state: &mut State) -> Next {
-    if state.is_closed() {
-        return Next::End;
-    }
-    state.phase = Phase::Running;
-    Next::GoOn
 }
 
 async fn settled(mut batch: watch::Receiver<Fate>) -> Result<(), StoreError> {
@@ -290,12 +288,11 @@ pub(super) fn write_batches(shared: Arc<Shared>, disk: Disk) {
     let shared = &last.0;
     while let Some((changes, dirty)) = shared.next() {
         let next = match disk.write(encoded(shared, &changes, &dirty)) {
-            Outcome::Written => {
+            Ok(()) => {
                 shared.written();
                 Next::GoOn
             }
-            Outcome::NotWritten(error) => shared.not_written(error, dirty),
-            Outcome::Unknown(error) => shared.unknown(&mut disk, error, dirty),
+            Err(error) => shared.failed(&mut disk, error, dirty),
         };
         if next == Next::End {
             return;

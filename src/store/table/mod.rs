@@ -236,6 +236,8 @@ impl Table {
                 }
             }
         }
+        // "No more" rests on what others are removing just now.
+        self.ground = self.ground.max(self.staged_ground());
         Swept::All(removed)
     }
 

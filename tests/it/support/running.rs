@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use http::{request, response};
 use portcullis::connection::Connection;
-use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled};
+use portcullis::proxy::{
+    Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled, StartError,
+};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::origin::Origin;
 use super::wire::{PATIENCE, Wire};
@@ -17,8 +19,10 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    reload: Box<dyn Fn(Settings) -> Result<(), StartError> + Send>,
 }
 
+/// A proxy on a port of its own in front of this app, otherwise with the defaults.
 pub(crate) fn settings(origin: &Origin) -> Settings {
     let app = origin.address();
     let upstream = Location::Tcp { host: app.ip().to_string(), port: app.port() };
@@ -34,12 +38,14 @@ impl Running {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let proxy = Proxy::bind(settings, gate).unwrap();
         let address = proxy.local_addrs()[0];
+        let handle = proxy.handle();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             runtime.block_on(proxy.run(async { drop(stopped.await) }));
             runtime.shutdown_background();
         });
-        Self { address, stop: Some(stop), thread: Some(thread) }
+        let reload = Box::new(move |settings| handle.reload(settings));
+        Self { address, stop: Some(stop), thread: Some(thread), reload }
     }
 
     pub(crate) fn in_front_of(origin: &Origin) -> Self {
@@ -50,12 +56,16 @@ impl Running {
         Wire::connect(self.address)
     }
 
+    pub(crate) fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        (self.reload)(settings)
+    }
+
     /// Gives the shutdown signal.
     pub(crate) fn stop(&mut self) {
         self.stop.take();
     }
 
-    /// Waits for `run` to return.
+    /// Gives the shutdown signal and waits for the end.
     pub(crate) fn join(mut self) {
         self.stop.take();
         self.thread.take().unwrap().join().unwrap();

@@ -1,0 +1,124 @@
+//! `portcullis check`: everything that is wrong with a configuration, at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use portcullis::clock::{Clock as _, SystemClock};
+use portcullis::config::resolve::{FILE_NAME, Overrides};
+use portcullis::config::{Fault, Level, Request, load};
+
+use super::{CheckArgs, Exit, Format, Streams};
+
+pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
+    let mut all = Vec::new();
+    for path in &args.paths {
+        let file = file(path);
+        let found = check(&file, args);
+        if args.format == Format::Human {
+            tell(&file, &found, streams)?;
+        }
+        all.extend(found);
+    }
+    if args.format == Format::Json {
+        let list: Vec<_> = all.iter().map(Fault::to_json).collect();
+        writeln!(streams.out, "{:#}", serde_json::Value::from(list))?;
+    }
+    let bad = all.iter().any(|fault| fault.level == Level::Fault || args.deny_warnings);
+    Ok(if bad { Exit::BadConfiguration } else { Exit::Done })
+}
+
+/// The file that is meant: of a folder, the configuration in it.
+fn file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }
+}
+
+fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
+    let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
+    let request = Request { file: Some(file.to_owned()), preset: args.preset, overrides };
+    match load(&request, SystemClock::new().now()) {
+        Ok(loaded) => loaded.warnings,
+        Err(faults) => faults.0,
+    }
+}
+
+fn tell(file: &Path, found: &[Fault], streams: &mut Streams<'_>) -> io::Result<()> {
+    for fault in found {
+        writeln!(streams.out, "{fault}\n")?;
+    }
+    let count = |level, one: &str| match found.iter().filter(|fault| fault.level == level).count() {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {one}s")),
+    };
+    let counts = [count(Level::Fault, "error"), count(Level::Warning, "warning")];
+    let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let counts = if counts.is_empty() { "nothing wrong" } else { &counts };
+    writeln!(streams.out, "{}: {counts}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::say;
+    use super::*;
+
+    const GOOD: &str = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n";
+
+    fn checked(text: &str, more: &[&str]) -> (Exit, String) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE_NAME), text).unwrap();
+        let path = folder.path().to_str().unwrap();
+        let (exit, out, err) = say(&[["check", path].as_slice(), more].concat());
+        assert_eq!(err, "");
+        (exit, out.replace(path, "DIR"))
+    }
+
+    #[test]
+    fn a_good_file_is_good() {
+        assert_eq!(checked(GOOD, &[]), (Exit::Done, "DIR/portcullis.toml: nothing wrong\n".to_owned()));
+        assert_eq!(checked(GOOD, &["--format", "json", "--deny-warnings"]), (Exit::Done, "[]\n".to_owned()));
+        assert_eq!(checked("", &["--upstream", "unix:/x", "--preset", "django"]).0, Exit::Done);
+    }
+
+    #[test]
+    fn faults_and_warnings_are_told_and_counted() {
+        let (exit, out) =
+            checked("[session]\nidle = \"2h\"\ngrace = 1\nabsolut = \"1h\"\n[upstream]\nurl = \"x://y\"\n", &[]);
+        assert_eq!(exit, Exit::BadConfiguration);
+        assert!(out.contains("DIR/portcullis.toml:2:8: warning: session.idle"), "{out}");
+        assert!(out.contains("did you mean `absolute`?"), "{out}");
+        assert!(out.ends_with("DIR/portcullis.toml: 3 errors and 1 warning\n"), "{out}");
+    }
+
+    #[test]
+    fn warnings_are_faults_if_denied() {
+        let weak = format!("[session]\nidle = \"2h\"\n{GOOD}");
+        assert_eq!(checked(&weak, &[]).0, Exit::Done);
+        assert_eq!(checked(&weak, &["--deny-warnings"]).0, Exit::BadConfiguration);
+    }
+
+    #[test]
+    fn scripts_get_a_list() {
+        let (exit, out) = checked("[session]\nidel = 1\n", &["--format", "json"]);
+        assert_eq!(exit, Exit::BadConfiguration);
+        let list: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(list[0]["line"], 2);
+        assert_eq!(list[0]["help"], "did you mean `idle`?");
+    }
+
+    #[test]
+    fn several_files_are_checked_in_one_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<String> = ["a.toml", "b.toml", "none.toml"]
+            .iter()
+            .map(|name| folder.path().join(name).to_str().unwrap().to_owned())
+            .collect();
+        fs::write(&paths[0], GOOD).unwrap();
+        fs::write(&paths[1], "x = 1").unwrap();
+        let (exit, out, _) = say(&["check", &paths[0], &paths[1], &paths[2]]);
+        assert_eq!(exit, Exit::BadConfiguration);
+        assert!(out.contains("a.toml: nothing wrong") && out.contains("b.toml: 1 error\n"), "{out}");
+        assert!(out.contains("there is no file") && out.contains("portcullis init"), "{out}");
+    }
+}

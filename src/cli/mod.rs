@@ -1,0 +1,405 @@
+//! The command line: what may be said, and which file does it.
+//!
+//! Commands write to the streams they are given and return how to exit, so that tests can run them.
+
+mod check;
+mod completions;
+mod demo;
+mod init;
+mod keygen;
+mod run;
+mod version;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use portcullis::config::resolve::Overrides;
+use portcullis::config::{Enforcement, Location, Preset, Request};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// What was asked for is done.
+    Done,
+    /// Something went wrong while doing it.
+    Runtime,
+    /// The command line makes no sense.
+    Usage,
+    /// The configuration is wrong.
+    BadConfiguration,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Runtime => 1,
+            Exit::Usage => 2,
+            Exit::BadConfiguration => 64,
+        })
+    }
+}
+
+/// Where a command writes: answers to `out`, everything else to `err`.
+pub(crate) struct Streams<'a> {
+    /// What was asked for.
+    pub(crate) out: &'a mut dyn Write,
+    /// What went wrong, and progress.
+    pub(crate) err: &'a mut dyn Write,
+}
+
+/// A session guard: it stands in front of a web app, owns the session cookie, and notices when someone else uses it.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  See what it does, in a minute:
+    portcullis demo
+  Guard the app on port 8000 and answer on port 8080:
+    portcullis run --upstream http://127.0.0.1:8000
+  The same, but only report what would be done:
+    portcullis run --upstream http://127.0.0.1:8000 --observe
+  Write a configuration for Django and check it:
+    portcullis init --preset django
+    portcullis check
+
+Exit codes: 0 done, 1 something went wrong, 2 wrong usage, 64 wrong configuration";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show attacks on a weak sample app, and the same attacks with the guard in front of it
+    Demo(DemoArgs),
+    /// Guard an app
+    ///
+    /// Without a configuration it needs nothing but --upstream: it answers on 127.0.0.1:8080, shields the session cookies
+    /// that the presets know by name, keeps sessions in ./portcullis-data, and writes events as JSON lines to standard
+    /// output.
+    Run(RunArgs),
+    /// Write a configuration with comments
+    Init(InitArgs),
+    /// Tell everything that is wrong with a configuration
+    Check(CheckArgs),
+    /// Look at and end the sessions of a running guard
+    Sessions(SessionsArgs),
+    /// Make a new key the current one; the previous ones are kept
+    Keygen(KeygenArgs),
+    /// Write completions for a shell
+    Completions(CompletionsArgs),
+    /// Tell the version
+    Version(VersionArgs),
+}
+
+/// What a script reads, or a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Human,
+    /// For scripts
+    Json,
+}
+
+/// `portcullis demo`
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct DemoArgs {
+    /// Play the attacks and stop; exit with 0 only if each of them worked on the bare app and failed on the guarded one
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where the guarded app answers, on this machine alone [default: 8080, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Where the bare app answers, on this machine alone [default: 8081, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) app_port: Option<u16>,
+}
+
+/// `portcullis run`
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The app: http://HOST:PORT, https://HOST:PORT or unix:/PATH
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<Location>,
+    /// Where to answer [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// What the app is made with: which cookies and login routes to know
+    #[arg(long, value_name = "NAME", value_parser = presets())]
+    pub(crate) preset: Option<Preset>,
+    /// The configuration [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Report what would be done, and do nothing of it
+    #[arg(long)]
+    pub(crate) observe: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  portcullis run --upstream http://127.0.0.1:8000
+  portcullis run --upstream unix:/run/app.sock --preset rails --listen 127.0.0.1:80
+  portcullis run --config /etc/portcullis/portcullis.toml
+
+SIGHUP reads the configuration again, SIGTERM finishes the running requests and stops.";
+
+impl RunArgs {
+    /// What is to be loaded.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            file: self.config.clone(),
+            preset: self.preset,
+            overrides: Overrides {
+                upstream: self.upstream.clone(),
+                listen: self.listen,
+                enforcement: if self.observe { Enforcement::ReportOnly } else { Enforcement::Full },
+            },
+        }
+    }
+}
+
+/// `portcullis init`
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// What the app is made with
+    #[arg(long, value_name = "NAME", value_parser = presets())]
+    pub(crate) preset: Option<Preset>,
+    /// The folder to write into; what is there is never overwritten
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) folder: PathBuf,
+}
+
+/// `portcullis check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configurations, or folders with a portcullis.toml
+    #[arg(value_name = "FILE|DIR", default_value = "portcullis.toml")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The preset that is to lie under them, as in `run --preset`
+    #[arg(long, value_name = "NAME", value_parser = presets())]
+    pub(crate) preset: Option<Preset>,
+    /// The app, for a configuration that leaves it to `run --upstream`
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<Location>,
+    /// Count warnings as faults
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
+    /// How to tell them
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `portcullis sessions`
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub(crate) action: SessionsAction,
+    /// The configuration of the running guard, which says how to reach it [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// How to reach it: HOST:PORT or unix:/PATH [default: as the configuration says]
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub(crate) admin: Option<String>,
+    /// The file with the operator's token [default: as the configuration says]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// How to tell them
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) format: Format,
+}
+
+/// What to do with sessions. They are named by their ref, which stands in every event; never by the cookie.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsAction {
+    /// List sessions
+    List {
+        /// Only those of this subject
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show all that is known of one session
+    Show {
+        /// The ref of the session
+        #[arg(value_name = "REF")]
+        reference: String,
+    },
+    /// End sessions at once; whoever uses them has to log in again
+    Revoke {
+        /// The ref of the session
+        #[arg(value_name = "REF", required_unless_present = "subject", conflicts_with = "subject")]
+        reference: Option<String>,
+        /// All sessions of this subject
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+    },
+    /// Remove the records of sessions that have ended
+    ClearExpired,
+}
+
+/// `portcullis keygen`
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The key file [default: as the configuration says]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub(crate) file: Option<PathBuf>,
+    /// The configuration that names the key file [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `portcullis completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `portcullis version`
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+fn presets() -> impl TypedValueParser<Value = Preset> {
+    PossibleValuesParser::new(Preset::ALL.map(Preset::as_str)).try_map(|name| name.parse::<Preset>())
+}
+
+/// Reads the command line. What is wrong with it, or the help that was asked for, is written, and how to exit returned.
+pub(crate) fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    streams: &mut Streams<'_>,
+) -> io::Result<Result<Cli, Exit>> {
+    let told = match Cli::try_parse_from(words) {
+        Ok(cli) => return Ok(Ok(cli)),
+        Err(told) => told,
+    };
+    let to = if told.use_stderr() { &mut streams.err } else { &mut streams.out };
+    write!(to, "{}", told.render())?;
+    Ok(Err(if told.exit_code() == 0 { Exit::Done } else { Exit::Usage }))
+}
+
+/// Does what was asked for.
+pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> {
+    match &cli.command {
+        Command::Init(args) => init::run(args, streams),
+        Command::Check(args) => check::run(args, streams),
+        Command::Keygen(args) => keygen::run(args, streams),
+        Command::Completions(args) => completions::run(args, streams),
+        Command::Version(args) => version::run(args, streams),
+        Command::Run(args) => match run::run(args.request()) {
+            Ok(()) => Ok(Exit::Done),
+            Err(run::RunError::Config(faults)) => {
+                writeln!(streams.err, "{faults}")?;
+                Ok(Exit::BadConfiguration)
+            }
+            Err(error) => {
+                writeln!(streams.err, "portcullis: {error}")?;
+                Ok(Exit::Runtime)
+            }
+        },
+        Command::Demo(args) => demo::run(args, streams),
+        Command::Sessions(_) => {
+            writeln!(streams.err, "portcullis: this command is not part of this build yet")?;
+            Ok(Exit::Runtime)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What a command line gives: how it exits, and both streams.
+    pub(super) fn say(words: &[&str]) -> (Exit, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut streams = Streams { out: &mut out, err: &mut err };
+        let words = std::iter::once("portcullis").chain(words.iter().copied()).map(OsString::from);
+        let exit = match parse(words, &mut streams).unwrap() {
+            Ok(cli) => perform(&cli, &mut streams).unwrap(),
+            Err(exit) => exit,
+        };
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn request(words: &[&str]) -> Request {
+        let words = ["portcullis", "run"].into_iter().chain(words.iter().copied());
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Run(args) => args.request(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_arguments_of_run_are_what_is_loaded() {
+        let asked = request(&["--upstream", "http://app:8000", "--listen", "[::1]:80", "--preset", "php", "--observe"]);
+        assert_eq!(asked.overrides.upstream, Some(Location::Tcp { host: "app".to_owned(), port: 8000 }));
+        assert_eq!(asked.overrides.listen, Some("[::1]:80".parse().unwrap()));
+        assert_eq!((asked.preset, asked.overrides.enforcement), (Some(Preset::Php), Enforcement::ReportOnly));
+        assert_eq!(request(&["--config", "x.toml"]).file, Some("x.toml".into()));
+    }
+
+    #[test]
+    fn nonsense_is_wrong_usage_and_says_what_is_right() {
+        let cases: [(&[&str], &str); 7] = [
+            (&[], "Usage:"),
+            (&["chekc"], "check"),
+            (&["run", "--upstream", "app:8000"], "http://app:8000"),
+            (&["run", "--listen", "here"], "--listen"),
+            (&["run", "--preset", "djnago"], "django"),
+            (&["sessions", "revoke"], "REF"),
+            (&["check", "--format", "yaml"], "json"),
+        ];
+        for (words, hint) in cases {
+            let (exit, out, err) = say(words);
+            assert_eq!((exit, out.as_str()), (Exit::Usage, ""), "{words:?}");
+            assert!(err.contains(hint), "{words:?}: {err}");
+        }
+    }
+
+    #[test]
+    fn help_goes_to_standard_output_and_has_examples() {
+        let (exit, out, err) = say(&["--help"]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        for word in ["Examples:", "demo", "run", "init", "check", "sessions", "keygen", "completions", "version", "64"]
+        {
+            assert!(out.contains(word), "{word}: {out}");
+        }
+        for command in ["demo", "run", "init", "check", "sessions", "keygen", "completions", "version"] {
+            assert_eq!(say(&[command, "--help"]).0, Exit::Done, "{command}");
+        }
+        assert!(say(&["run", "--help"]).1.contains("SIGHUP"));
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let codes = [(Exit::Done, 0), (Exit::Runtime, 1), (Exit::Usage, 2), (Exit::BadConfiguration, 64)];
+        for (exit, code) in codes {
+            assert_eq!(ExitCode::from(exit), ExitCode::from(code));
+        }
+    }
+}

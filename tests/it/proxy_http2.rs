@@ -1,0 +1,295 @@
+//! HTTP/2 on the client side: the same duties, and floods (hardening rules 3, 13, 15 to 17).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis::proxy::{Fault, Http2, Settings};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::support::origin::{Act, Origin};
+use crate::support::running::{Recorder, Running, settings};
+use crate::support::wire::Wire;
+
+fn with_http2(origin: &Origin) -> Settings {
+    let mut settings = settings(origin);
+    settings.listen[0].http2 = Http2::On;
+    settings
+}
+
+/// A client that speaks HTTP/2 at once.
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    sender: http2::SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    fn connect(to: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let sender = runtime.block_on(async {
+            let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(async { drop(connection.await) });
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, hyper::Error> {
+        self.runtime.block_on(async {
+            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+        })
+    }
+}
+
+fn get(uri: &str) -> http::request::Builder {
+    Request::get(uri).version(Version::HTTP_2)
+}
+
+#[test]
+fn http2_reaches_an_app_that_speaks_http1() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    let mut client = Client::connect(proxy.address);
+    let request = get("http://shop.example/a%2F?b").header("cookie", "a=1").header("cookie", "b=2");
+    let reply = client.send(request.body(Full::default()).unwrap()).unwrap();
+    assert_eq!((reply.status().as_u16(), reply.body().as_ref()), (200, b"hello".as_slice()));
+    let seen = origin.wait(1);
+    assert_eq!(seen.request_line(), "GET /a%2F?b HTTP/1.1");
+    assert_eq!((seen.header("host"), seen.header("cookie")), (Some("shop.example"), Some("a=1; b=2")));
+    assert_eq!(seen.all("via"), ["2.0 portcullis"]);
+
+    let post = Request::post("http://a/").version(Version::HTTP_2).body(Full::from("12345")).unwrap();
+    assert_eq!(client.send(post).unwrap().status(), 200);
+    let seen = origin.wait(2);
+    assert_eq!((seen.body.as_slice(), seen.header("content-length")), (b"12345".as_slice(), Some("5")));
+    assert_eq!(origin.connections(), 1);
+    // HTTP/1.1 is spoken on the same port.
+    assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().text(), "hello");
+}
+
+#[test]
+fn h03_authority_and_host_must_agree() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut client = Client::connect(proxy.address);
+    let request = get("http://a/").header("host", "b").body(Full::default()).unwrap();
+    assert_eq!(client.send(request).unwrap().status(), 400);
+    recorder.wait(Fault::Host);
+    let request = get("http://a/").header("host", "a").body(Full::default()).unwrap();
+    assert_eq!(client.send(request).unwrap().status(), 200);
+}
+
+#[test]
+fn h15_limits_hold_for_http2_too() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut client = Client::connect(proxy.address);
+    let long = get(&format!("http://a/{}", "x".repeat(9000))).body(Full::default()).unwrap();
+    assert_eq!(client.send(long).unwrap().status(), 414);
+    let crumbs = (0..120).fold(get("http://a/"), |request, number| request.header("cookie", format!("c{number}=1")));
+    assert_eq!(client.send(crumbs.body(Full::default()).unwrap()).unwrap().status(), 431);
+    let huge = get("http://a/").header("x", "y".repeat(40 << 10)).body(Full::default()).unwrap();
+    assert_eq!(client.send(huge).map_or(431, |reply| reply.status().as_u16()), 431);
+    recorder.wait(Fault::UriTooLong);
+    recorder.wait(Fault::HeadersTooLarge);
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn h01_a_length_in_http2_is_one_number() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    let mut client = Client::connect(proxy.address);
+    for lengths in [vec!["5", "5"], vec!["+5"], vec!["5, 5"], vec!["4"], vec!["6"]] {
+        let request = Request::post("http://a/").version(Version::HTTP_2);
+        let request = lengths.iter().fold(request, |request, length| request.header("content-length", *length));
+        let refused = client.send(request.body(Full::from("12345")).unwrap());
+        assert!(refused.is_err() || refused.unwrap().status() == 400, "{lengths:?}");
+        if client.sender.is_closed() {
+            client = Client::connect(proxy.address);
+        }
+    }
+    assert!(origin.seen().iter().all(|seen| !seen.whole), "{:?}", origin.seen());
+}
+
+#[test]
+fn many_requests_at_once() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    let client = Client::connect(proxy.address);
+    let statuses = client.runtime.block_on(async {
+        let mut all = tokio::task::JoinSet::new();
+        for number in 0..200 {
+            let mut sender = client.sender.clone();
+            all.spawn(async move {
+                let request = get(&format!("http://a/{number}")).body(Full::default()).unwrap();
+                let reply = sender.send_request(request).await.unwrap();
+                reply.into_body().collect().await.unwrap().to_bytes()
+            });
+        }
+        all.join_all().await
+    });
+    assert!(statuses.iter().all(|body| body.as_ref() == b"hello"));
+    assert_eq!(statuses.len(), 200);
+}
+
+#[test]
+fn h24_a_drain_lets_streams_finish() {
+    let origin = Origin::start();
+    let late = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec();
+    origin.next(Act::Slowly(vec![late], Duration::from_millis(150)));
+    let mut proxy = Running::start(with_http2(&origin));
+    let client = Client::connect(proxy.address);
+    let mut sender = client.sender.clone();
+    let waiting = client.runtime.spawn(async move {
+        let reply = sender.send_request(get("http://a/").body(Full::default()).unwrap()).await.unwrap();
+        reply.into_body().collect().await.unwrap().to_bytes()
+    });
+    origin.wait(1);
+    proxy.stop();
+    assert_eq!(client.runtime.block_on(waiting).unwrap().as_ref(), b"late");
+    proxy.join();
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// `GET / a` in HPACK, all from the static table but the authority.
+const HEADERS: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+
+fn flood(proxy: &Running, each: impl Fn(u32) -> Vec<u8>) {
+    let mut wire: Wire = proxy.wire();
+    wire.send(PREFACE);
+    for number in 0..3000 {
+        wire.send(each(number));
+    }
+    // Whatever was said before, the connection is closed.
+    wire.rest();
+}
+
+#[test]
+fn h17_floods_of_control_frames_end_the_connection() {
+    let origin = Origin::start();
+    type Each = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Each); 5] = [
+        ("PING", |_| frame(6, 0, 0, &[0; 8])),
+        ("SETTINGS", |_| frame(4, 0, 0, &[0, 3, 0, 0, 0, 100])),
+        ("PRIORITY", |_| frame(2, 0, 1, &[0; 5])),
+        ("empty DATA", |number| match number {
+            0 => frame(1, 4, 1, &[0x83, 0x86, 0x84, 0x41, 0x01, b'a']),
+            _ => frame(0, 0, 1, &[]),
+        }),
+        ("WINDOW_UPDATE", |_| frame(8, 0, 0, &[0, 0, 0, 1])),
+    ];
+    for (name, each) in floods {
+        let recorder = Recorder::default();
+        let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+        flood(&proxy, each);
+        // The parser underneath has had enough of empty DATA before we have; who comes first does not matter.
+        if name != "empty DATA" {
+            recorder.wait(Fault::Http2Flood);
+        }
+        assert!(recorder.all().len() <= 1, "{name}");
+    }
+}
+
+#[test]
+fn h17_rapid_reset_is_stopped_also_after_dispatch() {
+    let origin = Origin::start();
+    origin.always(Act::Silence);
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut wire = proxy.wire();
+    wire.send(PREFACE);
+    for number in 0..3000 {
+        wire.send(frame(1, 5, number * 2 + 1, HEADERS));
+        // Long enough for some of them to be on their way to the app.
+        if number % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        wire.send(frame(3, 0, number * 2 + 1, &[0, 0, 0, 8]));
+    }
+    wire.rest();
+    assert!(origin.connections() < 500, "{} requests went through", origin.connections());
+}
+
+#[test]
+fn h15_a_header_bomb_is_refused() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    // One field of 3000 octets in the table (3000 = 127 + 57 + 22 * 128), named again and again.
+    let mut bomb = HEADERS.to_vec();
+    bomb.extend_from_slice(&[0x40, 0x01, b'x', 0x7f, 0xb9, 22]);
+    bomb.extend(std::iter::repeat_n(b'y', 3000));
+    bomb.extend(std::iter::repeat_n(0xbe, 4000));
+    let mut wire = proxy.wire();
+    wire.send(PREFACE).send(frame(1, 5, 1, &bomb));
+    std::thread::sleep(Duration::from_millis(50));
+    wire.finish().rest();
+    assert!(origin.seen().is_empty());
+    assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
+}
+
+#[test]
+fn h16_an_idle_http2_connection_is_closed_and_ping_is_not_activity() {
+    let origin = Origin::start();
+    let mut settings = with_http2(&origin);
+    settings.client.timeouts.idle = Duration::from_millis(200);
+    let proxy = Running::start(settings);
+    let mut wire = proxy.wire();
+    wire.send(PREFACE);
+    let begun = Instant::now();
+    for _ in 0..200 {
+        // In two pieces: the first looks like the beginning of anything.
+        let ping = frame(6, 0, 0, &[0; 8]);
+        wire.send(&ping[..5]);
+        std::thread::sleep(Duration::from_millis(10));
+        wire.send(&ping[5..]);
+    }
+    wire.rest();
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn h16_a_stream_that_the_client_does_not_take_ends_the_connection() {
+    let origin = Origin::start();
+    origin.always(crate::support::origin::ok(&"x".repeat(1 << 20)));
+    let recorder = Recorder::default();
+    let mut settings = with_http2(&origin);
+    settings.client.timeouts.body = Duration::from_millis(150);
+    let proxy = Running::start_with(settings, recorder.clone());
+    let mut wire = proxy.wire();
+    // The window is the default, 64 KiB, and is never opened again.
+    wire.send(PREFACE).send(frame(1, 5, 1, HEADERS));
+    wire.rest();
+    recorder.wait(Fault::WriteTimeout);
+    origin.wait_closed(1);
+}
+
+#[test]
+fn h16_a_preface_that_does_not_come_is_not_waited_for() {
+    let origin = Origin::start();
+    let mut settings = with_http2(&origin);
+    settings.client.timeouts.header = Duration::from_millis(100);
+    let proxy = Running::start(settings);
+    proxy.wire().send("PR").expect_closed();
+    let mut wire = proxy.wire();
+    wire.send("PRI * HTTP/2.0\r\n").rest();
+}

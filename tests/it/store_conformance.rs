@@ -1,0 +1,26 @@
+//! The stores of this crate pass the public suite the way an author of another store would run it.
+
+use portcullis::store::any::AnyStore;
+use portcullis::store::conformance;
+use portcullis::store::embedded::{EmbeddedStore, Settings};
+use portcullis::store::memory::MemoryStore;
+use tempfile::TempDir;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_memory_store_conforms() {
+    conformance::run(async || AnyStore::from(MemoryStore::default())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_embedded_store_conforms() {
+    let directory = TempDir::new().unwrap();
+    let nth = std::cell::Cell::new(0);
+    conformance::run(async || {
+        nth.set(nth.get() + 1);
+        let (store, _) =
+            EmbeddedStore::open(&directory.path().join(nth.get().to_string()), Settings::default()).unwrap();
+        AnyStore::from(store)
+    })
+    .await
+    .unwrap();
+}
