@@ -338,7 +338,7 @@ impl<S: Store> Api<S> {
             let done = match which {
                 Selection::Subject(_) => true,
                 Selection::Ref(reference) => {
-                    round > 0 || !self.find(*reference).await?.is_some_and(|record| !record.is_ended())
+                    round > 0 || self.find(*reference).await?.is_none_or(|record| record.is_ended())
                 }
                 Selection::All => round == 0,
             };

@@ -163,8 +163,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn health(&self) -> Result<Health, ClientError> {
-        let (_, body) = self.call(Method::GET, "/v1/health", LOOK).await?;
-        self.read(&body)
+        let (status, body) = self.call(Method::GET, "/v1/health", LOOK).await?;
+        match status {
+            StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE => self.read(&body),
+            status => Err(self.refused(status, &body)),
+        }
     }
 
     /// What answers.

@@ -134,7 +134,7 @@ enum Registered {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stream: Stream,
-    _place: OwnedSemaphorePermit,
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Its two ends.
@@ -153,7 +153,7 @@ impl Accepting {
                 return std::future::pending().await;
             };
             match self.socket.accept().await {
-                Ok(Some(stream)) => return Accepted { stream, _place: place },
+                Ok(Some(stream)) => return Accepted { stream, place },
                 Ok(None) => tracing::warn!("another user tried to use the admin API"),
                 Err(error) => {
                     tracing::debug!(%error, "the admin API could not accept a connection");

@@ -97,11 +97,12 @@ fn single<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h [u8
 
 /// Serves one connection to its end.
 pub(super) async fn connection<S: Store>(accepted: Accepted, access: Arc<Access>, api: Arc<Api<S>>) {
-    let Accepted { stream, _place } = accepted;
+    let Accepted { stream, place } = accepted;
     match stream {
         Stream::Tcp(stream, peer) => speak(stream, Some(peer), access, api).await,
         Stream::Unix(stream) => speak(stream, None, access, api).await,
     }
+    drop(place);
 }
 
 async fn speak<S: Store>(

@@ -13,10 +13,10 @@ use crate::entropy::{Entropy, EntropyError, random};
 use crate::secret::{Secret, same, sha256};
 
 /// Fewest characters of a token: those of 128 random bits.
-pub const TOKEN_CHARS_MIN: usize = 22;
+const TOKEN_CHARS_MIN: usize = 22;
 
 /// Most characters of a token.
-pub const TOKEN_CHARS_MAX: usize = 512;
+const TOKEN_CHARS_MAX: usize = 512;
 
 /// A token could not be read or made.
 #[derive(Debug, thiserror::Error)]

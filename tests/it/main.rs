@@ -1,6 +1,7 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod admin;
 mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
