@@ -13,5 +13,6 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod soak;
 mod support;
 mod tidy;
