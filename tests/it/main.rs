@@ -17,5 +17,6 @@ mod proxy_upgrade;
 mod proxy_upstream;
 mod store_conformance;
 mod store_crash;
+mod soak;
 mod support;
 mod tidy;
