@@ -59,7 +59,8 @@ impl<S: Store> Guard<S> {
         }
         let forked = evidence == TagEvidence::Fork;
         let elsewhere = assessment.signals.iter().any(|signal| {
-            signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
+            signal.kind == SignalKind::IdStale
+                && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
         });
         let judged = Judged {
             verdict,

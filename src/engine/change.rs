@@ -18,9 +18,7 @@ use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{
-    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
-};
+use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
@@ -52,7 +50,9 @@ pub(super) enum Ended {
 impl<S: Store> Guard<S> {
     /// Logs the session out: it ends, in whatever state it is meanwhile.
     pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
-        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else { return Ok(Handed::Nothing) };
+        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else {
+            return Ok(Handed::Nothing);
+        };
         if matches!(admission.holder, Holder::Quarantined(_)) {
             // A stranger to the app has nobody to log out, and the owner's session is not his to end.
             return Ok(Handed::Nothing);
@@ -113,7 +113,8 @@ impl<S: Store> Guard<S> {
         taken: &Taken,
         from: Option<&Known>,
     ) -> Result<Handed, StoreError> {
-        if outcome.login.is_none() && !self.may_begin(admission) {
+        // One that takes over a cookie was counted when it came.
+        if outcome.login.is_none() && !taken.adopts() && !self.may_begin(admission) {
             return Ok(Handed::Nothing);
         }
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
@@ -121,7 +122,7 @@ impl<S: Store> Guard<S> {
         self.enter(admission, outcome, &mut record);
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
-        self.bind_cookies(&mut record, taken, admission.now);
+        record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
         let limit = self.limit_for(admission, &record);
         let created = match self.store.create(record.clone(), limit, admission.now).await? {
@@ -211,7 +212,9 @@ impl<S: Store> Guard<S> {
         let jar = self.open(old_id, old);
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
-        self.bind_cookies(&mut new, taken, admission.now);
+        if let Some(bound) = self.bound_after(&new, taken, admission.now) {
+            new.bound = bound;
+        }
         new.removable_at = removable_at(&new, &admission.policy);
         Ok(new)
     }
@@ -276,7 +279,7 @@ impl<S: Store> Guard<S> {
         record.state = State::Held { from: from.digest, since: admission.now };
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
-        self.bind_cookies(&mut record, taken, admission.now);
+        record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
         if matches!(self.store.create(record.clone(), None, admission.now).await?, Creation::Exists) {
             return Err(StoreError::io("a new session id was already taken"));
@@ -301,8 +304,8 @@ impl<S: Store> Guard<S> {
         for _ in 0..RETRIES {
             let mut draft: Draft = None;
             self.update_jar(taken, (&known.id, &stored), &mut draft)?;
-            if taken.binds() {
-                self.bind_cookies(edit(&mut draft, &stored, Durability::Durable), taken, admission.now);
+            if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
+                edit(&mut draft, &stored, Durability::Durable).bound = bound;
             }
             if let Some(ends_at) = outcome.ends_at {
                 edit(&mut draft, &stored, Durability::Durable).ends_at = Some(ends_at);

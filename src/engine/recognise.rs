@@ -9,7 +9,7 @@ use crate::event::{self, field::Cause};
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
-use crate::session::tag::{Standing, Staleness, Tag};
+use crate::session::tag::{Staleness, Standing, Tag};
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Reason, Text, Verdict};
 

@@ -5,6 +5,7 @@ mod admin;
 mod demo;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod engine_jar;
 mod layer;
 mod proxy_basic;
 mod proxy_deadlines;
@@ -17,5 +18,6 @@ mod proxy_upgrade;
 mod proxy_upstream;
 mod store_conformance;
 mod store_crash;
+mod soak;
 mod support;
 mod tidy;

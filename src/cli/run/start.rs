@@ -48,12 +48,12 @@ impl Running {
         let (sinks, reopen) = sinks(&settings)?;
         let queue = queue::Settings {
             places: settings.events.queue,
-            repeat: settings.events.repeat.clone(),
+            repeat: settings.events.repeat,
             node: Some(Text::from(settings.name.as_str())),
             ..queue::Settings::default()
         };
-        let (events, writer) =
-            EventQueue::start(&queue, clock.clone(), sinks).map_err(RunError::system("the event writer can not start"))?;
+        let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
+            .map_err(RunError::system("the event writer can not start"))?;
         let guard = Arc::new(Guard::new(Setup {
             store: store(&settings)?,
             policy: settings.policy(1)?,
@@ -150,7 +150,8 @@ fn sinks(settings: &Settings) -> Result<Sinks, RunError> {
         match &sink.target {
             SinkTarget::Stdout => sinks.push(Box::new(StreamSink::stdout(encoder).with_min(sink.min))),
             SinkTarget::File(path) => {
-                let file = FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
+                let file =
+                    FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
                 reopen.push(file.handle());
                 sinks.push(Box::new(file.with_min(sink.min)));
             }
