@@ -47,6 +47,6 @@ fuzz:
 docs:
 	$(CARGO) doc --no-deps --locked
 
-# The same tests, with the sizes that decisions call soak: PORTCULLIS_TEST_SIZE is read where a test has two sizes.
+# The same tests in the long sizes: PORTCULLIS_SOAK is read where a test has two. What they tell goes to benches/README.md.
 soak: install
-	PORTCULLIS_TEST_ALL=1 PORTCULLIS_TEST_SIZE=soak $(CARGO) test --release --locked -- --nocapture
+	PORTCULLIS_TEST_ALL=1 PORTCULLIS_SOAK=1 $(CARGO) test --release --locked -- --nocapture

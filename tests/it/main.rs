@@ -1,6 +1,7 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod admin;
 mod attacks;
 mod demo;
 mod docs;
@@ -17,6 +18,7 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod soak;
 mod store_conformance;
 mod store_crash;
 mod support;
