@@ -89,7 +89,7 @@ impl<S: Store> Guard<S> {
             return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials, forged };
         };
         let mut sealed = known.record.jar.to_vec();
-        let view = self.view(&known.id, &mut sealed);
+        let view = self.view(&known.id, &known.digest, &mut sealed);
         let cookie = match &view {
             Some(view) => {
                 let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -109,11 +109,10 @@ impl<S: Store> Guard<S> {
             .collect()
     }
 
-    fn view<'a>(&self, id: &SessionId, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
+    fn view<'a>(&self, id: &SessionId, digest: &SessionDigest, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
         if sealed.is_empty() {
             return None;
         }
-        let digest = id.digest();
         let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
         JarView::decode(plain).ok()
     }
@@ -121,7 +120,7 @@ impl<S: Store> Guard<S> {
     /// The jar of a session; an empty one if it has none or it can not be opened any more.
     pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
         let mut sealed = record.jar.to_vec();
-        self.view(id, &mut sealed).map(|view| view.to_jar())
+        self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
     }
 
     /// The sealed form of a jar for the session of an id.
