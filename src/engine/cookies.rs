@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
@@ -508,20 +509,26 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What the app is told about the session.
+/// What the app is told about the session. The values are slices of one buffer: this is done for every request.
 fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+    let subject = record.subject.as_deref().unwrap_or_default();
+    let mut digits = itoa::Buffer::new();
+    let at = record.authenticated_at.map(|at| digits.format(at.as_secs()));
+    let mut text = Vec::with_capacity(Ref::CHARS + subject.len() + 20);
+    record.reference.write_to(&mut text);
+    text.extend_from_slice(subject.as_bytes());
+    text.extend_from_slice(at.unwrap_or_default().as_bytes());
+    let mut rest = Bytes::from(text);
+    let mut value = |length: usize| HeaderValue::from_maybe_shared(rest.split_to(length.min(rest.len()))).ok();
     let mut headers = SmallVec::new();
     let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.push((name.clone(), value));
         }
     };
-    put(&REF, HeaderValue::try_from(record.reference.to_string()).ok());
-    if let Some(at) = record.authenticated_at {
-        let subject = record.subject.as_deref().map(|subject| HeaderValue::from_bytes(subject.as_bytes()));
-        put(&SUBJECT, subject.and_then(Result::ok));
-        put(&AUTHENTICATED_AT, Some(HeaderValue::from(at.as_secs())));
-    }
+    put(&REF, value(Ref::CHARS));
+    put(&SUBJECT, value(subject.len()));
+    put(&AUTHENTICATED_AT, value(at.map_or(0, str::len)));
     let level = match verdict.risk {
         risk if risk >= 50.0 => "high",
         risk if risk >= 20.0 => "medium",
