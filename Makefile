@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE := --profile ci --locked
 DENY    := -- -D warnings
 # A test may slice a string as it may index: at worst it fails. Clippy has a setting for the one and none for the other.
-SECONDS_PER_TARGET ?= 60
+FUZZ_SECONDS ?= 20
 
 .PHONY: help install demo test lint bench fuzz docs soak
 
@@ -14,7 +14,7 @@ help:
 	@echo "make test    install what the tests need, then run all of them with nothing skipped"
 	@echo "make lint    format, clippy, docs, dependency rules"
 	@echo "make bench   hot path and proxy benchmarks (installs nginx, haproxy, wrk)"
-	@echo "make fuzz    every fuzz target for SECONDS_PER_TARGET=60 seconds"
+	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=20 seconds"
 	@echo "make docs    the manual, in target/doc"
 	@echo "make soak    the long sizes of the tests: hours, not for CI"
 
@@ -42,7 +42,7 @@ bench:
 	$(CARGO) bench --locked
 
 fuzz:
-	tests/fuzz/run $(SECONDS_PER_TARGET)
+	@tests/fuzz/run $(FUZZ_SECONDS)
 
 docs:
 	$(CARGO) doc --no-deps --locked

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
@@ -89,7 +90,7 @@ impl<S: Store> Guard<S> {
             return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials, forged };
         };
         let mut sealed = known.record.jar.to_vec();
-        let view = self.view(&known.id, &mut sealed);
+        let view = self.view(&known.id, &known.digest, &mut sealed);
         let cookie = match &view {
             Some(view) => {
                 let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -109,11 +110,10 @@ impl<S: Store> Guard<S> {
             .collect()
     }
 
-    fn view<'a>(&self, id: &SessionId, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
+    fn view<'a>(&self, id: &SessionId, digest: &SessionDigest, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
         if sealed.is_empty() {
             return None;
         }
-        let digest = id.digest();
         let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
         JarView::decode(plain).ok()
     }
@@ -121,7 +121,7 @@ impl<S: Store> Guard<S> {
     /// The jar of a session; an empty one if it has none or it can not be opened any more.
     pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
         let mut sealed = record.jar.to_vec();
-        self.view(id, &mut sealed).map(|view| view.to_jar())
+        self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
     }
 
     /// The sealed form of a jar for the session of an id.
@@ -509,20 +509,26 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What the app is told about the session.
+/// What the app is told about the session. The values are slices of one buffer: this is done for every request.
 fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+    let subject = record.subject.as_deref().unwrap_or_default();
+    let mut digits = itoa::Buffer::new();
+    let at = record.authenticated_at.map(|at| digits.format(at.as_secs()));
+    let mut text = Vec::with_capacity(Ref::CHARS + subject.len() + 20);
+    record.reference.write_to(&mut text);
+    text.extend_from_slice(subject.as_bytes());
+    text.extend_from_slice(at.unwrap_or_default().as_bytes());
+    let mut rest = Bytes::from(text);
+    let mut value = |length: usize| HeaderValue::from_maybe_shared(rest.split_to(length.min(rest.len()))).ok();
     let mut headers = SmallVec::new();
     let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.push((name.clone(), value));
         }
     };
-    put(&REF, HeaderValue::try_from(record.reference.to_string()).ok());
-    if let Some(at) = record.authenticated_at {
-        let subject = record.subject.as_deref().map(|subject| HeaderValue::from_bytes(subject.as_bytes()));
-        put(&SUBJECT, subject.and_then(Result::ok));
-        put(&AUTHENTICATED_AT, Some(HeaderValue::from(at.as_secs())));
-    }
+    put(&REF, value(Ref::CHARS));
+    put(&SUBJECT, value(subject.len()));
+    put(&AUTHENTICATED_AT, value(at.map_or(0, str::len)));
     let level = match verdict.risk {
         risk if risk >= 50.0 => "high",
         risk if risk >= 20.0 => "medium",
