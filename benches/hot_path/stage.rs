@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, HOST, SERVER, SET_COOKIE, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, HOST, SERVER, SET_COOKIE, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, request, response};
 use portcullis::clock::{Clock, ManualClock, Timestamp};
 use portcullis::connection::Scheme;
@@ -26,6 +28,9 @@ const START: Timestamp = Timestamp::from_secs(1_795_257_972);
 
 /// Length of the app's own session cookie, which becomes the jar.
 const JAR_BYTES: usize = 200;
+
+/// Fields that can be added to a request or an answer before its map must grow.
+const ROOM: usize = 8;
 
 /// What a request can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +72,25 @@ impl Op {
     }
 }
 
+/// The output of a future that never waits: the store in memory makes nobody wait. A macro, because a function would first
+/// have to be given the future, and copying it would be measured too.
+macro_rules! ready {
+    ($future:expr) => {
+        match pin!($future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("the guard waits for something"),
+        }
+    };
+}
+
 /// A guard with sessions.
 pub(crate) struct Stage {
     guard: Guard<MemoryStore>,
     clock: Arc<ManualClock>,
     sessions: Vec<Session>,
     at: usize,
+    page: request::Parts,
+    answer: response::Parts,
     _writer: Writer,
 }
 
@@ -94,7 +112,15 @@ impl Stage {
         let clock = Arc::new(ManualClock::new(START));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let (guard, writer) = guard(&shared, NonZeroUsize::new(sessions * 2 + 1000).unwrap());
-        let mut stage = Self { guard, clock, sessions: Vec::with_capacity(sessions), at: 0, _writer: writer };
+        let mut stage = Self {
+            guard,
+            clock,
+            sessions: Vec::with_capacity(sessions),
+            at: 0,
+            page: request(Method::GET, "/orders/17?page=2"),
+            answer: response(),
+            _writer: writer,
+        };
         for number in 0..sessions {
             let session = stage.log_in(number);
             stage.sessions.push(session);
@@ -104,16 +130,16 @@ impl Stage {
 
     fn log_in(&self, number: usize) -> Session {
         let client = client(number);
-        let mut request = request(Method::POST, "/login", None);
+        let mut request = request(Method::POST, "/login");
         let form = format!("username=user{number}&password=x");
         let body = Peeked { bytes: form.as_bytes(), extent: Extent::Whole };
-        let Decision::Forward(admission) = ready(self.guard.admit(client, &mut request, Some(body))) else {
+        let Decision::Forward(admission) = ready!(self.guard.admit(client, &mut request, Some(body))) else {
             panic!("a login was refused")
         };
         let mut response = response();
         let line = format!("sessionid={number:v>JAR_BYTES$}; Path=/; HttpOnly");
         response.headers.insert(SET_COOKIE, line.parse().unwrap());
-        ready(self.guard.settle(admission, AnsweredBy::App, &mut response));
+        ready!(self.guard.settle(admission, AnsweredBy::App, &mut response));
         let cookie = ours(&response.headers).unwrap_or_else(|| panic!("a login got no cookie: {response:?}"));
         Session { client, cookie }
     }
@@ -146,21 +172,32 @@ impl Stage {
             Op::Known | Op::Offered => Some(session.cookie.clone()),
             Op::Denied => Some(format!("portcullis={:A>43}.{:A>22}", self.at, "").parse().unwrap()),
             Op::Adopted => {
-                let mut exchange = page(client, Some(session.cookie.clone()));
+                let mut exchange = self.page(client, Some(session.cookie.clone()));
                 self.run(&mut exchange);
                 let successor = ours(&exchange.response.headers).expect("no successor was offered");
                 self.sessions[self.at].cookie = successor.clone();
                 Some(successor)
             }
         };
-        page(client, cookie)
+        self.page(client, cookie)
+    }
+
+    fn page(&self, client: Client, cookie: Option<HeaderValue>) -> Exchange {
+        let (mut request, mut response) = (self.page.clone(), self.answer.clone());
+        // By the time the guard sees them the maps have room: hyper has read into them, the proxy has added fields.
+        request.headers.reserve(ROOM);
+        response.headers.reserve(ROOM);
+        if let Some(cookie) = cookie {
+            request.headers.insert(COOKIE, cookie);
+        }
+        Exchange { client, request, response }
     }
 
     /// What is measured.
     pub(crate) fn run(&self, exchange: &mut Exchange) {
-        match ready(self.guard.admit(exchange.client, &mut exchange.request, None)) {
+        match ready!(self.guard.admit(exchange.client, &mut exchange.request, None)) {
             Decision::Forward(admission) => {
-                ready(self.guard.settle(admission, AnsweredBy::App, &mut exchange.response));
+                ready!(self.guard.settle(admission, AnsweredBy::App, &mut exchange.response));
             }
             Decision::Answer(refusal) => panic!("refused: {refusal:?}"),
         }
@@ -206,11 +243,7 @@ fn client(number: usize) -> Client {
     Client { ip: IpAddr::V4(ip), scheme: Scheme::Http, standing: ClientStanding::Own }
 }
 
-fn page(client: Client, cookie: Option<HeaderValue>) -> Exchange {
-    Exchange { client, request: request(Method::GET, "/orders/17?page=2", cookie), response: response() }
-}
-
-fn request(method: Method, target: &'static str, cookie: Option<HeaderValue>) -> request::Parts {
+fn request(method: Method, target: &'static str) -> request::Parts {
     let (mut parts, ()) = Request::builder().method(method).uri(target).body(()).unwrap().into_parts();
     let lines = [
         (HOST, "shop.example"),
@@ -219,9 +252,8 @@ fn request(method: Method, target: &'static str, cookie: Option<HeaderValue>) ->
         (ACCEPT_LANGUAGE, "en-GB,en;q=0.5"),
     ];
     parts.headers.extend(lines.map(|(name, value)| (name, HeaderValue::from_static(value))));
-    if let Some(cookie) = cookie {
-        parts.headers.insert(COOKIE, cookie);
-    }
+    // A clone shares the octets, as what hyper has parsed shares those of the connection's buffer.
+    drop(parts.uri.clone());
     parts
 }
 
@@ -235,12 +267,4 @@ fn response() -> response::Parts {
     ];
     parts.headers.extend(lines.map(|(name, value)| (name, HeaderValue::from_static(value))));
     parts
-}
-
-/// The store in memory never makes anybody wait.
-fn ready<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the guard waits for something"),
-    }
 }

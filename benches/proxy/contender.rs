@@ -223,8 +223,9 @@ fn program(name: &str) -> String {
 }
 
 fn is_root() -> bool {
-    fs::read_to_string("/proc/self/status")
-        .is_ok_and(|text| text.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")))
+    fs::read_to_string("/proc/self/status").is_ok_and(|text| {
+        text.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+    })
 }
 
 /// An address that was free a moment ago, for programs that do not choose one themselves.

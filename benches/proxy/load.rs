@@ -81,7 +81,10 @@ impl Score {
         let line = text.lines().find_map(|line| line.strip_prefix("SCORE ")).unwrap_or_else(|| panic!("wrk: {text}"));
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
         let [requests, micros, lost, refused, median, p99] = numbers[..] else { panic!("wrk: {text}") };
-        assert!(lost == 0 && refused == 0, "{lost} requests were lost and {refused} refused, so the figures mean nothing");
+        assert!(
+            lost == 0 && refused == 0,
+            "{lost} requests were lost and {refused} refused, so the figures mean nothing"
+        );
         assert!(requests > 0, "nothing was answered");
         let micros = [micros, median, p99].map(Duration::from_micros);
         Self { requests, duration: micros[0], median: micros[1], p99: micros[2] }

@@ -104,10 +104,8 @@ fn policy() -> Policy {
 
 fn cookies() -> CookiePolicy {
     let ours = GuardCookieSettings::insecure_http();
-    let shield = ["sessionid", "PHPSESSID", "connect.sid"].map(|name| ShieldName {
-        pattern: CookiePattern::parse(name).unwrap(),
-        kind: CookieKind::Id,
-    });
+    let shield = ["sessionid", "PHPSESSID", "connect.sid"]
+        .map(|name| ShieldName { pattern: CookiePattern::parse(name).unwrap(), kind: CookieKind::Id });
     CookiePolicy {
         guard: GuardCookie::try_new(&ours).unwrap(),
         persist: Persist::App,

@@ -9,8 +9,8 @@ use http::{HeaderValue, StatusCode};
 use super::recognise::{Before, Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
-    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Refusal,
-    RefusalKind, RequestKind,
+    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout,
+    Refusal, RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
@@ -70,12 +70,7 @@ impl<S: Store> Guard<S> {
     /// The request half. Changes the request's headers to those the app is to see, or gives the answer itself.
     ///
     /// `body` is what [`peek`](Self::peek) asked for.
-    pub async fn admit(
-        &self,
-        client: Client,
-        parts: &mut http::request::Parts,
-        body: Option<Peeked<'_>>,
-    ) -> Decision {
+    pub async fn admit(&self, client: Client, parts: &mut http::request::Parts, body: Option<Peeked<'_>>) -> Decision {
         let policy = self.policy.load_full();
         let now = self.clock.now();
         let prepared = {
@@ -89,7 +84,13 @@ impl<S: Store> Guard<S> {
         Decision::Forward(prepared.admission)
     }
 
-    fn look<'r>(&self, policy: Arc<Policy>, now: Timestamp, client: Client, parts: &'r http::request::Parts) -> Request<'r> {
+    fn look<'r>(
+        &self,
+        policy: Arc<Policy>,
+        now: Timestamp,
+        client: Client,
+        parts: &'r http::request::Parts,
+    ) -> Request<'r> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let places = self.places.load();
@@ -267,8 +268,10 @@ impl<S: Store> Guard<S> {
 
     /// 401 for programs; for a person the login page, if the policy knows one.
     fn challenge(&self, request: &Request<'_>) -> Refusal {
-        let login = request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
-        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str)) {
+        let login =
+            request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
+        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str))
+        {
             let mut refusal = Refusal::new(StatusCode::SEE_OTHER, RefusalKind::Challenge);
             refusal.headers.insert(LOCATION, location);
             return refusal;
@@ -355,7 +358,11 @@ impl<S: Store> Guard<S> {
         let Decided { scan, holder, plan, verdict, login, leftovers } = decided;
         let rewrite = self.rewrite(&request, &scan, &holder, &verdict, &leftovers);
         drop(scan);
-        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) { Logout::Asked } else { Logout::No };
+        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) {
+            Logout::Asked
+        } else {
+            Logout::No
+        };
         let host = request.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: request.parts.method.clone(),

@@ -50,7 +50,8 @@ impl<S: Store> Guard<S> {
         let visit = assessment.visit(&input, scoring, holding);
         let forked = evidence == TagEvidence::Fork;
         let elsewhere = assessment.signals.iter().any(|signal| {
-            signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
+            signal.kind == SignalKind::IdStale
+                && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
         });
         let judged = Judged {
             verdict,

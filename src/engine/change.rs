@@ -18,9 +18,7 @@ use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{
-    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
-};
+use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
@@ -49,7 +47,9 @@ pub(super) fn latest_end(record: &Record, policy: &Policy) -> Timestamp {
 /// Why a session that has not ended is due to end, if it is.
 pub(super) fn due_end(record: &Record, policy: &Policy, now: Timestamp) -> Option<EndReason> {
     expiry::ended(record, &policy.session.deadlines, now).or(match record.state {
-        State::Quarantined { since } if now.since(since) >= policy.session.quarantine_max => Some(EndReason::Terminated),
+        State::Quarantined { since } if now.since(since) >= policy.session.quarantine_max => {
+            Some(EndReason::Terminated)
+        }
         _ => None,
     })
 }
@@ -74,7 +74,9 @@ pub(super) enum Handed {
 impl<S: Store> Guard<S> {
     /// Logs the session out: it ends, in whatever state it is meanwhile.
     pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
-        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else { return Ok(Handed::Nothing) };
+        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else {
+            return Ok(Handed::Nothing);
+        };
         if matches!(admission.holder, Holder::Quarantined(_)) {
             // A stranger to the app has nobody to log out, and the owner's session is not his to end.
             return Ok(Handed::Nothing);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
@@ -84,11 +85,12 @@ impl<S: Store> Guard<S> {
         });
         let forged = self.forged_headers(request);
         let Holder::Session(known) = holder else {
-            let credentials = if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
+            let credentials =
+                if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
             return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials, forged };
         };
         let mut sealed = known.record.jar.to_vec();
-        let view = self.view(&known.id, &mut sealed);
+        let view = self.view(&known.id, &known.digest, &mut sealed);
         let cookie = match &view {
             Some(view) => {
                 let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -108,11 +110,10 @@ impl<S: Store> Guard<S> {
             .collect()
     }
 
-    fn view<'a>(&self, id: &SessionId, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
+    fn view<'a>(&self, id: &SessionId, digest: &SessionDigest, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
         if sealed.is_empty() {
             return None;
         }
-        let digest = id.digest();
         let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
         JarView::decode(plain).ok()
     }
@@ -120,7 +121,7 @@ impl<S: Store> Guard<S> {
     /// The jar of a session; an empty one if it has none or it can not be opened any more.
     pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
         let mut sealed = record.jar.to_vec();
-        self.view(id, &mut sealed).map(|view| view.to_jar())
+        self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
     }
 
     /// The sealed form of a jar for the session of an id.
@@ -285,7 +286,11 @@ impl<S: Store> Guard<S> {
         };
         match cookies.names.role(set.pair.name) {
             Some(CookieRole::Guard) => {
-                self.tell_settled(admission, response.status, event::HeaderSpoofed { header: ClientText::new("set-cookie") });
+                self.tell_settled(
+                    admission,
+                    response.status,
+                    event::HeaderSpoofed { header: ClientText::new("set-cookie") },
+                );
                 None
             }
             Some(CookieRole::Shield(kind)) => {
@@ -342,7 +347,8 @@ impl<S: Store> Guard<S> {
                 Some(CookieRole::Shield(kind)) => kind,
                 _ => CookieKind::Id,
             };
-            let op = SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
+            let op =
+                SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
             // The first cookies of an empty jar fit.
             if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
                 self.tell_full(admission, full);
@@ -368,7 +374,9 @@ impl<S: Store> Guard<S> {
             match jar.apply(op) {
                 // What did not fit was told when the answer came.
                 Ok(JarChange::Unchanged | JarChange::ExpiryOnly) | Err(_) => {}
-                Ok(JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed) => {
+                Ok(
+                    JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed,
+                ) => {
                     due.get_or_insert(Durability::Soon);
                 }
                 Ok(JarChange::Added(CookieKind::Id) | JarChange::Replaced(CookieKind::Id) | JarChange::Deleted(_)) => {
@@ -384,7 +392,8 @@ impl<S: Store> Guard<S> {
     /// Our `Set-Cookie` line for a session and a tag of it.
     pub(super) fn cookie_line(&self, admission: &Admission, known: &Known, tag: &Tag) -> HeaderValue {
         let cookies = &admission.policy.cookies;
-        let asks_jar = cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
+        let asks_jar =
+            cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
         let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
@@ -437,7 +446,8 @@ impl Taken {
     pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
         self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))
             || headers.get_all(SET_COOKIE).iter().any(|line| {
-                SetCookie::parse(line.as_bytes()).is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
+                SetCookie::parse(line.as_bytes())
+                    .is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
             })
     }
 }
@@ -501,20 +511,26 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What the app is told about the session.
+/// What the app is told about the session. The values are slices of one buffer: this is done for every request.
 fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+    let subject = record.subject.as_deref().unwrap_or_default();
+    let mut digits = itoa::Buffer::new();
+    let at = record.authenticated_at.map(|at| digits.format(at.as_secs()));
+    let mut text = Vec::with_capacity(Ref::CHARS + subject.len() + 20);
+    record.reference.write_to(&mut text);
+    text.extend_from_slice(subject.as_bytes());
+    text.extend_from_slice(at.unwrap_or_default().as_bytes());
+    let mut rest = Bytes::from(text);
+    let mut value = |length: usize| HeaderValue::from_maybe_shared(rest.split_to(length.min(rest.len()))).ok();
     let mut headers = SmallVec::new();
     let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.push((name.clone(), value));
         }
     };
-    put(&REF, HeaderValue::try_from(record.reference.to_string()).ok());
-    if let Some(at) = record.authenticated_at {
-        let subject = record.subject.as_deref().map(|subject| HeaderValue::from_bytes(subject.as_bytes()));
-        put(&SUBJECT, subject.and_then(Result::ok));
-        put(&AUTHENTICATED_AT, Some(HeaderValue::from(at.as_secs())));
-    }
+    put(&REF, value(Ref::CHARS));
+    put(&SUBJECT, value(subject.len()));
+    put(&AUTHENTICATED_AT, value(at.map_or(0, str::len)));
     let level = match verdict.risk {
         risk if risk >= 50.0 => "high",
         risk if risk >= 20.0 => "medium",

@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::clock::{Clock, Timestamp};
 use crate::connection::Scheme;
-use crate::entropy::Entropy;
 use crate::enforce::Offer;
+use crate::entropy::Entropy;
 use crate::event::queue::EventSender;
 use crate::facts::geo::Place;
 use crate::facts::headers::Navigation;
@@ -43,9 +43,9 @@ use crate::session::tag::{Standing, Tag};
 use crate::store::Store;
 use crate::verdict::Verdict;
 
+use cut::Cut;
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
-use cut::Cut;
 use subject::Named;
 
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.

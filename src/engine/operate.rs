@@ -34,7 +34,12 @@ impl<S: Store> Guard<S> {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn sessions(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+    pub async fn sessions(
+        &self,
+        filter: &Filter,
+        after: Option<SessionDigest>,
+        max: usize,
+    ) -> Result<Page, StoreError> {
         self.store.list(filter, after, max.min(PAGE_MAX)).await
     }
 
@@ -60,11 +65,7 @@ impl<S: Store> Guard<S> {
         Ok(ended.len())
     }
 
-    async fn revoke_all(
-        &self,
-        filter: &Filter,
-        ending: crate::store::Ending,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
+    async fn revoke_all(&self, filter: &Filter, ending: crate::store::Ending) -> Result<Vec<Arc<Record>>, StoreError> {
         let mut ended = Vec::new();
         let mut after = None;
         loop {

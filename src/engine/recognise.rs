@@ -7,14 +7,14 @@ use super::change::{due_end, is_enforced, removable_at};
 use super::{Guard, Known, RETRIES};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Plan, Serve};
-use crate::event::field::{Cause, Release, Rotation};
 use crate::event;
+use crate::event::field::{Cause, Release, Rotation};
 use crate::history::SEEN_EVERY;
 use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
-use crate::session::tag::{Standing, Staleness, Tag};
+use crate::session::tag::{Staleness, Standing, Tag};
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 

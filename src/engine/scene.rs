@@ -44,7 +44,11 @@ impl<S: Store> Guard<S> {
     /// Tells of a login that was recognised.
     pub(super) fn tell_login(&self, admission: &Admission, outcome: &Outcome, known: &Known) {
         if let Some(proven) = &outcome.login {
-            self.tell_about(admission, &known.record, event::SessionAuthenticated { sign: proven.sign, failures: None });
+            self.tell_about(
+                admission,
+                &known.record,
+                event::SessionAuthenticated { sign: proven.sign, failures: None },
+            );
         }
     }
 
@@ -93,7 +97,11 @@ impl<S: Store> Guard<S> {
 
     /// Tells that a limit was met.
     pub(super) fn tell_limited(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
-        self.events.emit(request.now, Scene { mode, ..limited(self.scene(request, None), mode) }, rate_limited(refusal));
+        self.events.emit(
+            request.now,
+            Scene { mode, ..limited(self.scene(request, None), mode) },
+            rate_limited(refusal),
+        );
     }
 
     /// Tells that a network began too many sessions.

@@ -1,8 +1,6 @@
 //! The response half: take what the app set, follow logins and logouts, hand out our cookie.
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
 use super::change::{Handed, latest_end};
@@ -10,8 +8,8 @@ use super::control::{self, Command};
 use super::cookies::Taken;
 use super::cut::Cut;
 use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
-use crate::enforce::Offer;
 use crate::clock::Timestamp;
+use crate::enforce::Offer;
 use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
@@ -65,7 +63,11 @@ impl<S: Store> Guard<S> {
         let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
-                self.tell_settled(&admission, response.status, event::HeaderSpoofed { header: ClientText::new(&error.to_string()) });
+                self.tell_settled(
+                    &admission,
+                    response.status,
+                    event::HeaderSpoofed { header: ClientText::new(&error.to_string()) },
+                );
                 Vec::new()
             }
         };
@@ -115,7 +117,10 @@ impl<S: Store> Guard<S> {
             None => {}
         }
         if outcome.logout.is_none() && outcome.login.is_none() {
-            if admission.ask.logout == Logout::Asked && !response.status.is_client_error() && !response.status.is_server_error() {
+            if admission.ask.logout == Logout::Asked
+                && !response.status.is_client_error()
+                && !response.status.is_server_error()
+            {
                 outcome.logout = Some(Sign::Route);
             } else if taken.emptied {
                 outcome.logout = Some(Sign::Cookie);
@@ -210,9 +215,7 @@ impl<S: Store> Guard<S> {
         let due = match admission.offer {
             Offer::Never => false,
             Offer::AtOnce => true,
-            Offer::WhenDue => {
-                admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every
-            }
+            Offer::WhenDue => admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every,
         };
         if !due || admission.ask.kind.fetch != Fetch::Ordinary || !may_carry_successor(response, admission.now) {
             return;
@@ -270,9 +273,8 @@ fn append(headers: &mut HeaderMap, line: HeaderValue) {
 
 impl Outcome {
     fn take(&mut self, command: &Command, now: Timestamp) {
-        let proven = |subject: Option<&str>, why| {
-            Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why })
-        };
+        let proven =
+            |subject: Option<&str>, why| Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why });
         match command {
             Command::Login { subject } => self.login = proven(subject.as_deref(), Rotation::Login),
             Command::Reauthenticated => self.login = proven(None, Rotation::Reauthentication),
@@ -326,7 +328,8 @@ fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
 /// neither `no-store` nor `no-cache`.
 pub(super) fn is_cacheable(headers: &HeaderMap, now: Timestamp) -> bool {
     let mut said = false;
-    let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let directives =
+        headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     for directive in directives {
         let directive = directive.trim_ascii();
         let is = |word: &[u8]| directive.eq_ignore_ascii_case(word);

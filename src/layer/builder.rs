@@ -72,10 +72,7 @@ impl<S: Store> GuardBuilder<S> {
             keys: None,
             limits: LimitSettings::default(),
             mode: Mode::Enforce,
-            deadlines: Deadlines {
-                idle: Duration::from_secs(30 * 60),
-                absolute: Duration::from_secs(12 * 3600),
-            },
+            deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
             trusted_proxies: PrefixSet::default(),
             places: Places::unknown(),
             events: EventSender::null(),
@@ -173,9 +170,10 @@ impl<S: Store> GuardBuilder<S> {
     /// # Errors
     /// When the names of cookies are none, or do not go together.
     pub fn policy(&self) -> Result<Policy, BuildError> {
-        let shield = self.shield.iter().map(|name| {
-            CookiePattern::parse(name).map(|pattern| ShieldName { pattern, kind: CookieKind::Id })
-        });
+        let shield = self
+            .shield
+            .iter()
+            .map(|name| CookiePattern::parse(name).map(|pattern| ShieldName { pattern, kind: CookieKind::Id }));
         let shield = shield.collect::<Result<Vec<_>, _>>()?;
         Ok(Policy {
             revision: 1,

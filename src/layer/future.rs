@@ -16,7 +16,9 @@ use crate::store::Store;
 /// The answer of a [`GuardService`](super::GuardService), sooner or later.
 ///
 /// Boxed: the two halves of the guard are `async` over a store that anybody may write, so their futures have no names.
-pub struct ResponseFuture<R, E>(Pin<Box<dyn Future<Output = Result<Response<GuardBody<R>>, E>> + Send>>);
+pub struct ResponseFuture<R, E>(Pin<Box<dyn Future<Output = Answer<R, E>> + Send>>);
+
+type Answer<R, E> = Result<Response<GuardBody<R>>, E>;
 
 impl<R, E> ResponseFuture<R, E> {
     pub(super) fn new<S, Inner, B>(layer: GuardLayer<S>, inner: Inner, request: Request<B>) -> Self
@@ -33,7 +35,7 @@ impl<R, E> ResponseFuture<R, E> {
 }
 
 impl<R, E> Future for ResponseFuture<R, E> {
-    type Output = Result<Response<GuardBody<R>>, E>;
+    type Output = Answer<R, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
@@ -50,7 +52,7 @@ async fn guarded<S, Inner, B, R>(
     layer: GuardLayer<S>,
     mut inner: Inner,
     request: Request<B>,
-) -> Result<Response<GuardBody<R>>, Inner::Error>
+) -> Answer<R, Inner::Error>
 where
     S: Store,
     Inner: Service<Request<B>, Response = Response<R>>,

@@ -80,8 +80,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_document_or_a_page() {
-        let refusal =
-            Refusal { status: StatusCode::FORBIDDEN, kind: RefusalKind::Denied, headers: HeaderMap::new() };
+        let refusal = Refusal { status: StatusCode::FORBIDDEN, kind: RefusalKind::Denied, headers: HeaderMap::new() };
         let json = problem(&refusal, Looks::Json);
         let body: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
         assert_eq!((body["status"].as_u64(), json.status()), (Some(403), StatusCode::FORBIDDEN));

@@ -22,7 +22,10 @@ pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send 
             tokio::time::sleep(STREAMS_EVERY).await;
             let Some(guard) = Weak::upgrade(&guard) else { return };
             if let Err(error) = guard.sweep_streams().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "streams of ended sessions were not looked for");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "streams of ended sessions were not looked for"
+                );
             }
             round = round.wrapping_add(1);
             if round.is_multiple_of(RECORDS_ROUNDS) {

@@ -25,7 +25,8 @@ use portcullis::store::memory::MemoryStore;
 use tower_layer::Layer;
 use tower_service::Service;
 
-const ALICE_UA: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+const ALICE_UA: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 const HOME: &str = "203.0.113.10";
 const ABROAD: &str = "192.0.2.200";
 
@@ -194,7 +195,9 @@ impl World {
             .header("user-agent", client.agent)
             .header("accept-language", "de")
             .extension(ClientAddr(client.address.parse::<IpAddr>().unwrap()));
-        for (name, value) in client.cookie.iter().map(|cookie| ("cookie", cookie.as_str())).chain(headers.iter().copied()) {
+        for (name, value) in
+            client.cookie.iter().map(|cookie| ("cookie", cookie.as_str())).chain(headers.iter().copied())
+        {
             request = request.header(name, value);
         }
         let answer = self.call(request.body(()).unwrap()).await;
@@ -325,9 +328,8 @@ async fn without_an_address_or_with_two_hosts_nothing_is_served() {
 
 #[tokio::test]
 async fn the_clients_address_is_found_where_the_host_says_and_behind_trusted_proxies() {
-    let mut world = World::with(|layer| {
-        layer.with_client(|parts| parts.headers.get("x-socket")?.to_str().ok()?.parse().ok())
-    });
+    let mut world =
+        World::with(|layer| layer.with_client(|parts| parts.headers.get("x-socket")?.to_str().ok()?.parse().ok()));
     let mut ips = Vec::new();
     for (socket, forwarded) in [(HOME, "198.51.100.7"), ("10.1.1.1", "198.51.100.7")] {
         let request = Request::get("/login")

@@ -1,7 +1,10 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod admin;
+mod attacks;
 mod demo;
+mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
 mod engine_jar;
@@ -20,6 +23,7 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod soak;
 mod store_conformance;
 mod store_crash;
 mod support;
