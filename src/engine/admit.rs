@@ -14,8 +14,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
-use crate::enforce::{self, Plan, Serve};
-use crate::event::field::Cause;
+use crate::enforce::{Plan, Serve};
 use crate::event::{self, ClientText};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
@@ -29,7 +28,7 @@ use crate::session::jar::SiteContext;
 use crate::session::record::State;
 use crate::signal::Sensitivity;
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Text, Verdict};
+use crate::verdict::{Mode, Text, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -101,6 +100,8 @@ impl<S: Store> Guard<S> {
             Fetch::Upgrade
         } else if metadata.speculation != Speculation::No {
             Fetch::Prefetch
+        } else if parts.headers.contains_key(http::header::RANGE) {
+            Fetch::Piece
         } else {
             Fetch::Ordinary
         };
@@ -219,8 +220,17 @@ impl<S: Store> Guard<S> {
                 };
             }
         };
-        let judged = self.gate(request, &known, judged);
-        let plan = enforce::plan(judged.verdict.action, request.mode(), known.standing);
+        self.obey(request, known, judged).await
+    }
+
+    /// Does what was decided about a session's request.
+    async fn obey(
+        &self,
+        request: &Request<'_>,
+        known: Known,
+        judged: Judged,
+    ) -> Result<(Holder, Plan, Verdict), Refusal> {
+        let plan = judged.plan(known.standing);
         self.tell_verdict(request, &known.record, &judged);
         match plan.serve {
             Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
@@ -241,32 +251,8 @@ impl<S: Store> Guard<S> {
         }
     }
 
-    /// Deadlines of the route and the states of the session that ask for a new login. They hold in every mode.
-    fn gate(&self, request: &Request<'_>, known: &Known, judged: Judged) -> Judged {
-        let mut judged = judged;
-        if request.mode() != Mode::Enforce {
-            return judged;
-        }
-        let record = &known.record;
-        if let State::Quarantined { .. } = record.state {
-            judged.strengthen(Action::Quarantine, "session.quarantined");
-            return Judged { scope: Scope::Everybody, before: Before::Quarantined, ..judged };
-        }
-        if let Some(route) = request.route().filter(|_| record.is_authenticated()) {
-            let stale =
-                route.fresh.is_some_and(|within| !crate::session::expiry::is_fresh(record, within, request.now));
-            let deadlines = request.policy.deadlines_on(Some(route));
-            let late = crate::session::expiry::ended(record, &deadlines, request.now).is_some();
-            if stale || late {
-                judged
-                    .strengthen(Action::Quarantine, if stale { "session.not_fresh" } else { "session.idle_on_route" });
-                judged.cause = Cause::Freshness;
-            }
-        }
-        judged
-    }
-
-    /// Commits a quarantine that moves everybody; one that moves this client stands in its context already.
+    /// Commits a quarantine that moves everybody, and ends what streams to them. One that moves this client alone needs
+    /// no state: its requests are judged one by one.
     async fn quarantine(&self, request: &Request<'_>, known: &Known, judged: &Judged) {
         if judged.before == Before::Quarantined || judged.scope == Scope::Client {
             return;
@@ -277,6 +263,7 @@ impl<S: Store> Guard<S> {
         if let Err(error) = quarantined.await {
             self.tell_outage(request, &error);
         }
+        self.streams.end(&known.digest);
     }
 
     /// 401 for programs; for a person the login page, if the policy knows one.

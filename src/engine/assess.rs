@@ -2,8 +2,9 @@
 //! remembers of it.
 
 use super::admit::Request;
-use super::recognise::{Draft, Judged, Scope, TagEvidence, edit};
+use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
+use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::history::{Change, Contexts, Holding};
 use crate::rules::Evidence;
@@ -11,7 +12,7 @@ use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
-use crate::verdict::{Action, Mode};
+use crate::verdict::Mode;
 
 impl<S: Store> Guard<S> {
     /// Judges the use of a session and writes into the draft what is to be remembered of it.
@@ -27,7 +28,7 @@ impl<S: Store> Guard<S> {
     ) -> (Draft, Judged) {
         let mode = request.mode();
         if mode == Mode::Off {
-            return (draft, Judged::default());
+            return (draft, gate(request, stored, Judged::calm(mode)));
         }
         // A history that can not be read is one that never was: everything is new then, and said to be.
         let mut contexts = Contexts::decode(&stored.history).unwrap_or_default();
@@ -47,16 +48,6 @@ impl<S: Store> Guard<S> {
             Standing::Grace | Standing::Stale { .. } | Standing::Forged => Holding::Other,
         };
         let visit = assessment.visit(&input, scoring, holding);
-        if mode == Mode::Enforce && verdict.action < Action::Quarantine {
-            let durability = match contexts.note(&visit) {
-                Change::None => None,
-                Change::Seen => Some(Durability::Soon),
-                Change::Material => Some(Durability::Durable),
-            };
-            if let Some(durability) = durability {
-                edit(&mut draft, stored, durability).history = contexts.encoded();
-            }
-        }
         let forked = evidence == TagEvidence::Fork;
         let elsewhere = assessment.signals.iter().any(|signal| {
             signal.kind == SignalKind::IdStale
@@ -66,8 +57,19 @@ impl<S: Store> Guard<S> {
             verdict,
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
             cause: if forked { Cause::Fork } else { Cause::Risk },
-            ..Judged::default()
+            ..Judged::calm(mode)
         };
+        let judged = gate(request, stored, judged);
+        if mode == Mode::Enforce && judged.plan(standing).serve == Serve::Session {
+            let durability = match contexts.note(&visit) {
+                Change::None => None,
+                Change::Seen => Some(Durability::Soon),
+                Change::Material => Some(Durability::Durable),
+            };
+            if let Some(durability) = durability {
+                edit(&mut draft, stored, durability).history = contexts.encoded();
+            }
+        }
         (draft, judged)
     }
 

@@ -374,7 +374,9 @@ impl<S: Store> Guard<S> {
             match jar.apply(op) {
                 // What did not fit was told when the answer came.
                 Ok(JarChange::Unchanged | JarChange::ExpiryOnly) | Err(_) => {}
-                Ok(JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed) => {
+                Ok(
+                    JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed,
+                ) => {
                     due.get_or_insert(Durability::Soon);
                 }
                 Ok(JarChange::Added(CookieKind::Id) | JarChange::Replaced(CookieKind::Id) | JarChange::Deleted(_)) => {

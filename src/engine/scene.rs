@@ -76,7 +76,7 @@ impl<S: Store> Guard<S> {
         if judged.verdict.action == Action::Allow || judged.before == Before::Quarantined {
             return;
         }
-        let scene = || self.scene(request, Some(record)).judged(&judged.verdict, request.mode());
+        let scene = || self.scene(request, Some(record)).judged(&judged.verdict, judged.mode);
         let emit = |event: Event| self.events.emit(request.now, scene(), event);
         for mismatch in mismatches(judged) {
             emit(mismatch);
@@ -88,7 +88,7 @@ impl<S: Store> Guard<S> {
             Action::Quarantine => emit(event::SessionQuarantined { why: judged.cause }.into()),
             Action::Challenge => emit(event::StepupRequired { why: judged.cause }.into()),
             Action::Deny => emit(event::AuthzDenied {}.into()),
-            Action::Terminate if request.mode() != Mode::Enforce => {
+            Action::Terminate if judged.mode != Mode::Enforce => {
                 emit(event::SessionTerminated { why: judged.cause }.into());
             }
             _ => {}

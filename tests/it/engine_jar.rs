@@ -291,10 +291,7 @@ fn the_jar_honours_same_site() {
     );
     check_jar(
         &["one=none; Path=/; SameSite=None; Secure; HttpOnly", "two=unset; Path=/; HttpOnly"],
-        &[
-            (Ask::form("/", "").cross_site(), "one=none; two=unset"),
-            (Ask::fetch("/").cross_site(), "one=none"),
-        ],
+        &[(Ask::form("/", "").cross_site(), "one=none; two=unset"), (Ask::fetch("/").cross_site(), "one=none")],
     );
 }
 

@@ -8,6 +8,11 @@ mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
 mod engine_jar;
+mod engine_deadlines;
+mod engine_login;
+mod engine_modes;
+mod engine_quarantine;
+mod engine_rotation;
 mod layer;
 mod proxy_basic;
 mod proxy_deadlines;

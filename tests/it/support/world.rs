@@ -29,7 +29,7 @@ use portcullis::session::record::Record;
 use portcullis::store::{Filter, Store as _};
 use tokio::runtime::Runtime;
 
-pub(crate) use browser::{Ask, Browser};
+pub(crate) use browser::{Ask, Browser, Flight};
 pub(crate) use ledger::Ledger;
 pub(crate) use rules::{Rules, rate, rules};
 

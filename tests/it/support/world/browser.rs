@@ -269,8 +269,7 @@ impl Browser {
                 put(name, &value.borrow());
             }
         }
-        let line: Vec<String> =
-            self.cookies.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let line: Vec<String> = self.cookies.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let own_cookies = ask.headers.iter().any(|(name, _)| name == "cookie");
         if !line.is_empty() && !own_cookies {
             put("cookie", &line.join("; "));
@@ -389,7 +388,7 @@ impl Page {
         assert!(self.seen.is_some(), "it did not reach the app: {:?}", self.refused);
         assert_eq!(self.serving, None);
         assert_eq!(self.app_cookie("sessionid"), None);
-        assert_eq!(self.header_at_app("portcullis-ref"), None);
+        assert_eq!(self.header_at_app("portcullis-subject"), None);
         self
     }
 

@@ -55,6 +55,17 @@ impl Ledger {
         self.memory.store(Arc::new(memory));
     }
 
+    /// What a crash would leave now.
+    pub(crate) fn backup(&self) -> BTreeMap<SessionDigest, Record> {
+        self.durable.lock().unwrap().clone()
+    }
+
+    /// A disk of an earlier time is put in, and the store started again.
+    pub(crate) async fn restores(&self, backup: BTreeMap<SessionDigest, Record>) {
+        *self.durable.lock().unwrap() = backup;
+        self.restarts().await;
+    }
+
     /// Every record, tombstones included.
     pub(crate) async fn everything(&self) -> Vec<Record> {
         let filter = Filter { with_ended: true, ..Filter::default() };
