@@ -93,7 +93,12 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
                 confirm(&client, &which, input, streams).await?;
             }
             let revoked = client.revoke(&which).await?.revoked;
-            tell(args.format, &serde_json::json!({ "revoked": revoked }), &format!("{} ended", sessions(revoked)), streams)
+            tell(
+                args.format,
+                &serde_json::json!({ "revoked": revoked }),
+                &format!("{} ended", sessions(revoked)),
+                streams,
+            )
         }
         SessionsAction::ClearExpired => {
             let client = client(args)?;
@@ -105,7 +110,12 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
                     break;
                 }
             }
-            tell(args.format, &serde_json::json!({ "removed": removed }), &format!("{removed} records removed"), streams)
+            tell(
+                args.format,
+                &serde_json::json!({ "removed": removed }),
+                &format!("{removed} records removed"),
+                streams,
+            )
         }
     }
 }
@@ -403,13 +413,19 @@ mod tests {
             subject: Some(format!("\u{1b}[2J\u{202e}{}", "x".repeat(200))),
             state: StateWord::Quarantined,
             risk: 123.45,
-            client: Some(ClientView { agent: Some("a very long name of a browser".to_owned()), ..session().client.unwrap() }),
+            client: Some(ClientView {
+                agent: Some("a very long name of a browser".to_owned()),
+                ..session().client.unwrap()
+            }),
             ..session()
         };
         let found = Sessions { sessions: vec![session(), evil], next: Some("more".to_owned()) };
         let table = written(|streams| list(&found, Format::Human, now(), streams));
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
-        assert!(table.chars().all(|char| char == '\n' || !char.is_control()) && !table.contains('\u{202e}'), "{table:?}");
+        assert!(
+            table.chars().all(|char| char == '\n' || !char.is_control()) && !table.contains('\u{202e}'),
+            "{table:?}"
+        );
         let first: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(first, [REF, "alice", "live", "3m", "12.5", "chrome", "linux", "DE"]);
         assert!(table.ends_with("2 sessions; there are more (--limit)\n"));
@@ -456,10 +472,8 @@ mod tests {
 
     /// A guard on a loopback port where somebody is logged in so often; its address and its token's file.
     async fn guard(folder: &std::path::Path, logins: usize) -> (String, PathBuf) {
-        let settings = Settings {
-            address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
-            token_file: folder.join("admin.token"),
-        };
+        let settings =
+            Settings { address: Address::Tcp("127.0.0.1:0".parse().unwrap()), token_file: folder.join("admin.token") };
         let guard = Arc::new(GuardBuilder::in_memory().build().unwrap());
         for _ in 0..logins {
             let client = engine::Client {
