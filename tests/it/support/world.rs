@@ -29,7 +29,7 @@ use portcullis::session::record::Record;
 use portcullis::store::{Filter, Store as _};
 use tokio::runtime::Runtime;
 
-pub(crate) use browser::{Ask, Browser, Flight};
+pub(crate) use browser::{Ask, Browser, Flight, Page, Started};
 pub(crate) use ledger::Ledger;
 pub(crate) use rules::{Rules, rate, rules};
 
@@ -217,10 +217,10 @@ impl Drop for Shared {
             return;
         }
         assert_eq!(self.events.flush(seconds(20)), Flushed::All);
-        let lines = [self.lines.take(), self.collector.lines()].concat();
+        let lines = [self.lines.take(), self.collector.lines()].concat().join("\n");
         for secret in self.secrets.borrow().iter() {
-            let found = lines.iter().find(|line| line.contains(secret.as_str()));
-            assert!(found.is_none(), "the secret {secret} is told in {found:?}");
+            let found = lines.find(secret.as_str());
+            assert!(found.is_none(), "the secret {secret} is told in {lines}");
         }
     }
 }
