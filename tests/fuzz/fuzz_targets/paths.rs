@@ -12,7 +12,7 @@ use portcullis_fuzz::first_line;
 const READ_BYTES_MAX: usize = 60;
 
 /// Steps of one reading.
-const STEPS_MAX: usize = 3;
+const STEPS_MAX: usize = 4;
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = str::from_utf8(input) else { return };
