@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE := --profile ci --locked
 DENY    := -- -D warnings
 # A test may slice a string as it may index: at worst it fails. Clippy has a setting for the one and none for the other.
-SECONDS_PER_TARGET ?= 60
+FUZZ_SECONDS ?= 20
 
 .PHONY: help install demo test lint bench fuzz docs soak
 
@@ -14,7 +14,7 @@ help:
 	@echo "make test    install what the tests need, then run all of them with nothing skipped"
 	@echo "make lint    format, clippy, docs, dependency rules"
 	@echo "make bench   hot path and proxy benchmarks (installs nginx, haproxy, wrk)"
-	@echo "make fuzz    every fuzz target for SECONDS_PER_TARGET=60 seconds"
+	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=20 seconds"
 	@echo "make docs    the manual, in target/doc"
 	@echo "make soak    the long sizes of the tests: hours, not for CI"
 
@@ -42,11 +42,11 @@ bench:
 	$(CARGO) bench --locked
 
 fuzz:
-	tests/fuzz/run $(SECONDS_PER_TARGET)
+	@tests/fuzz/run $(FUZZ_SECONDS)
 
 docs:
 	$(CARGO) doc --no-deps --locked
 
-# The same tests, with the sizes that decisions call soak: PORTCULLIS_TEST_SIZE is read where a test has two sizes.
+# The same tests in the long sizes: PORTCULLIS_SOAK is read where a test has two. What they tell goes to benches/README.md.
 soak: install
-	PORTCULLIS_TEST_ALL=1 PORTCULLIS_TEST_SIZE=soak $(CARGO) test --release --locked -- --nocapture
+	PORTCULLIS_TEST_ALL=1 PORTCULLIS_SOAK=1 $(CARGO) test --release --locked -- --nocapture

@@ -19,6 +19,7 @@ pub mod history;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod limit;
+pub mod manual;
 pub mod net;
 #[cfg(feature = "proxy")]
 pub mod proxy;

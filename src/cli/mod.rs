@@ -4,9 +4,11 @@
 
 mod check;
 mod completions;
+mod demo;
 mod init;
 mod keygen;
 mod run;
+mod sessions;
 mod version;
 
 use std::ffi::OsString;
@@ -111,14 +113,17 @@ pub(crate) enum Format {
 }
 
 /// `portcullis demo`
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct DemoArgs {
     /// Play the attacks and stop; exit with 0 only if each of them worked on the bare app and failed on the guarded one
     #[arg(long)]
     pub(crate) once: bool,
-    /// Where the guarded app answers
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
+    /// Where the guarded app answers, on this machine alone [default: 8080, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Where the bare app answers, on this machine alone [default: 8081, or a free port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) app_port: Option<u16>,
 }
 
 /// `portcullis run`
@@ -224,6 +229,12 @@ pub(crate) enum SessionsAction {
         /// Only those of this subject
         #[arg(long, value_name = "NAME")]
         subject: Option<String>,
+        /// Only the one of this ref
+        #[arg(long = "ref", value_name = "REF")]
+        reference: Option<String>,
+        /// Also those that ended, as long as they are remembered
+        #[arg(long)]
+        ended: bool,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
@@ -237,11 +248,17 @@ pub(crate) enum SessionsAction {
     /// End sessions at once; whoever uses them has to log in again
     Revoke {
         /// The ref of the session
-        #[arg(value_name = "REF", required_unless_present = "subject", conflicts_with = "subject")]
+        #[arg(value_name = "REF", required_unless_present_any = ["subject", "all"])]
         reference: Option<String>,
         /// All sessions of this subject
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["reference", "all"])]
         subject: Option<String>,
+        /// Every session of everybody
+        #[arg(long, conflicts_with = "reference")]
+        all: bool,
+        /// Do not ask before more than one is ended
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Remove the records of sessions that have ended
     ClearExpired,
@@ -311,10 +328,8 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
                 Ok(Exit::Runtime)
             }
         },
-        Command::Demo(_) | Command::Sessions(_) => {
-            writeln!(streams.err, "portcullis: this command is not part of this build yet")?;
-            Ok(Exit::Runtime)
-        }
+        Command::Demo(args) => demo::run(args, streams),
+        Command::Sessions(args) => sessions::run(args, streams),
     }
 }
 

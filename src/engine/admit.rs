@@ -9,13 +9,12 @@ use http::{HeaderValue, StatusCode};
 use super::recognise::{Before, Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
-    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Refusal,
-    RefusalKind, RequestKind,
+    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout,
+    Refusal, RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
-use crate::enforce::{self, Plan, Serve};
-use crate::event::field::Cause;
+use crate::enforce::{Plan, Serve};
 use crate::event::{self, ClientText};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
@@ -29,7 +28,7 @@ use crate::session::jar::SiteContext;
 use crate::session::record::State;
 use crate::signal::Sensitivity;
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Text, Verdict};
+use crate::verdict::{Mode, Text, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -71,12 +70,7 @@ impl<S: Store> Guard<S> {
     /// The request half. Changes the request's headers to those the app is to see, or gives the answer itself.
     ///
     /// `body` is what [`peek`](Self::peek) asked for.
-    pub async fn admit(
-        &self,
-        client: Client,
-        parts: &mut http::request::Parts,
-        body: Option<Peeked<'_>>,
-    ) -> Decision {
+    pub async fn admit(&self, client: Client, parts: &mut http::request::Parts, body: Option<Peeked<'_>>) -> Decision {
         let policy = self.policy.load_full();
         let now = self.clock.now();
         let prepared = {
@@ -90,7 +84,13 @@ impl<S: Store> Guard<S> {
         Decision::Forward(prepared.admission)
     }
 
-    fn look<'r>(&self, policy: Arc<Policy>, now: Timestamp, client: Client, parts: &'r http::request::Parts) -> Request<'r> {
+    fn look<'r>(
+        &self,
+        policy: Arc<Policy>,
+        now: Timestamp,
+        client: Client,
+        parts: &'r http::request::Parts,
+    ) -> Request<'r> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let places = self.places.load();
@@ -100,6 +100,8 @@ impl<S: Store> Guard<S> {
             Fetch::Upgrade
         } else if metadata.speculation != Speculation::No {
             Fetch::Prefetch
+        } else if parts.headers.contains_key(http::header::RANGE) {
+            Fetch::Piece
         } else {
             Fetch::Ordinary
         };
@@ -167,7 +169,7 @@ impl<S: Store> Guard<S> {
         self.limited(request, limits.session(&known.digest, request.now).and(subject), ByClient::No)
     }
 
-    fn limited(
+    pub(super) fn limited(
         &self,
         request: &Request<'_>,
         counted: Result<(), limit::Refusal>,
@@ -218,8 +220,17 @@ impl<S: Store> Guard<S> {
                 };
             }
         };
-        let judged = self.gate(request, &known, judged);
-        let plan = enforce::plan(judged.verdict.action, request.mode(), known.standing);
+        self.obey(request, known, judged).await
+    }
+
+    /// Does what was decided about a session's request.
+    async fn obey(
+        &self,
+        request: &Request<'_>,
+        known: Known,
+        judged: Judged,
+    ) -> Result<(Holder, Plan, Verdict), Refusal> {
+        let plan = judged.plan(known.standing);
         self.tell_verdict(request, &known.record, &judged);
         match plan.serve {
             Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
@@ -240,30 +251,8 @@ impl<S: Store> Guard<S> {
         }
     }
 
-    /// Deadlines of the route and the states of the session that ask for a new login. They hold in every mode.
-    fn gate(&self, request: &Request<'_>, known: &Known, judged: Judged) -> Judged {
-        let mut judged = judged;
-        if request.mode() != Mode::Enforce {
-            return judged;
-        }
-        let record = &known.record;
-        if let State::Quarantined { .. } = record.state {
-            judged.strengthen(Action::Quarantine, "session.quarantined");
-            return Judged { scope: Scope::Everybody, before: Before::Quarantined, ..judged };
-        }
-        if let Some(route) = request.route().filter(|_| record.is_authenticated()) {
-            let stale = route.fresh.is_some_and(|within| !crate::session::expiry::is_fresh(record, within, request.now));
-            let deadlines = request.policy.deadlines_on(Some(route));
-            let late = crate::session::expiry::ended(record, &deadlines, request.now).is_some();
-            if stale || late {
-                judged.strengthen(Action::Quarantine, if stale { "session.not_fresh" } else { "session.idle_on_route" });
-                judged.cause = Cause::Freshness;
-            }
-        }
-        judged
-    }
-
-    /// Commits a quarantine that moves everybody; one that moves this client stands in its context already.
+    /// Commits a quarantine that moves everybody, and ends what streams to them. One that moves this client alone needs
+    /// no state: its requests are judged one by one.
     async fn quarantine(&self, request: &Request<'_>, known: &Known, judged: &Judged) {
         if judged.before == Before::Quarantined || judged.scope == Scope::Client {
             return;
@@ -274,12 +263,15 @@ impl<S: Store> Guard<S> {
         if let Err(error) = quarantined.await {
             self.tell_outage(request, &error);
         }
+        self.streams.end(&known.digest);
     }
 
     /// 401 for programs; for a person the login page, if the policy knows one.
     fn challenge(&self, request: &Request<'_>) -> Refusal {
-        let login = request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
-        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str)) {
+        let login =
+            request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
+        if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str))
+        {
             let mut refusal = Refusal::new(StatusCode::SEE_OTHER, RefusalKind::Challenge);
             refusal.headers.insert(LOCATION, location);
             return refusal;
@@ -366,7 +358,11 @@ impl<S: Store> Guard<S> {
         let Decided { scan, holder, plan, verdict, login, leftovers } = decided;
         let rewrite = self.rewrite(&request, &scan, &holder, &verdict, &leftovers);
         drop(scan);
-        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) { Logout::Asked } else { Logout::No };
+        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) {
+            Logout::Asked
+        } else {
+            Logout::No
+        };
         let host = request.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: request.parts.method.clone(),
@@ -403,7 +399,7 @@ fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ByClient {
+pub(super) enum ByClient {
     Yes,
     No,
 }

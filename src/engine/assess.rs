@@ -2,8 +2,9 @@
 //! remembers of it.
 
 use super::admit::Request;
-use super::recognise::{Draft, Judged, Scope, TagEvidence, edit};
+use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
+use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::history::{Change, Contexts, Holding};
 use crate::rules::Evidence;
@@ -11,7 +12,7 @@ use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
-use crate::verdict::{Action, Mode};
+use crate::verdict::Mode;
 
 impl<S: Store> Guard<S> {
     /// Judges the use of a session and writes into the draft what is to be remembered of it.
@@ -27,7 +28,7 @@ impl<S: Store> Guard<S> {
     ) -> (Draft, Judged) {
         let mode = request.mode();
         if mode == Mode::Off {
-            return (draft, Judged::default());
+            return (draft, gate(request, stored, Judged::calm(mode)));
         }
         // A history that can not be read is one that never was: everything is new then, and said to be.
         let mut contexts = Contexts::decode(&stored.history).unwrap_or_default();
@@ -47,7 +48,19 @@ impl<S: Store> Guard<S> {
             Standing::Grace | Standing::Stale { .. } | Standing::Forged => Holding::Other,
         };
         let visit = assessment.visit(&input, scoring, holding);
-        if mode == Mode::Enforce && verdict.action < Action::Quarantine {
+        let forked = evidence == TagEvidence::Fork;
+        let elsewhere = assessment.signals.iter().any(|signal| {
+            signal.kind == SignalKind::IdStale
+                && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
+        });
+        let judged = Judged {
+            verdict,
+            scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
+            cause: if forked { Cause::Fork } else { Cause::Risk },
+            ..Judged::calm(mode)
+        };
+        let judged = gate(request, stored, judged);
+        if mode == Mode::Enforce && judged.plan(standing).serve == Serve::Session {
             let durability = match contexts.note(&visit) {
                 Change::None => None,
                 Change::Seen => Some(Durability::Soon),
@@ -57,16 +70,6 @@ impl<S: Store> Guard<S> {
                 edit(&mut draft, stored, durability).history = contexts.encoded();
             }
         }
-        let forked = evidence == TagEvidence::Fork;
-        let elsewhere = assessment.signals.iter().any(|signal| {
-            signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
-        });
-        let judged = Judged {
-            verdict,
-            scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
-            cause: if forked { Cause::Fork } else { Cause::Risk },
-            ..Judged::default()
-        };
         (draft, judged)
     }
 

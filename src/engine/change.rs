@@ -18,17 +18,45 @@ use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{
-    Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit,
-};
+use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
 
+/// How long a session is kept that nobody uses, while deadlines are only reported.
+const KEPT_UNENFORCED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// From when on a store may remove a record.
 pub(super) fn removable_at(record: &Record, policy: &Policy) -> Timestamp {
-    expiry::deadline(record, &policy.session.deadlines).after(policy.session.touch_every + TOUCH_SLACK)
+    let over = match policy.enforcement {
+        Enforcement::Full => expiry::deadline(record, &policy.session.deadlines),
+        Enforcement::ReportOnly => record.last_seen.after(KEPT_UNENFORCED).min(latest_end(record, policy)),
+    };
+    over.after(policy.session.touch_every + TOUCH_SLACK)
+}
+
+/// When a session is over however much it is used.
+pub(super) fn latest_end(record: &Record, policy: &Policy) -> Timestamp {
+    match policy.enforcement {
+        Enforcement::Full => expiry::absolute_deadline(record, &policy.session.deadlines),
+        Enforcement::ReportOnly => record.ends_at.unwrap_or(Timestamp::from_millis(u64::MAX)),
+    }
+}
+
+/// Why a session that has not ended is due to end, if it is.
+pub(super) fn due_end(record: &Record, policy: &Policy, now: Timestamp) -> Option<EndReason> {
+    expiry::ended(record, &policy.session.deadlines, now).or(match record.state {
+        State::Quarantined { since } if now.since(since) >= policy.session.quarantine_max => {
+            Some(EndReason::Terminated)
+        }
+        _ => None,
+    })
+}
+
+/// Whether that is enforced: the end that the app asked for always is.
+pub(super) fn is_enforced(why: EndReason, policy: &Policy) -> bool {
+    policy.enforcement == Enforcement::Full || why == EndReason::Expired
 }
 
 /// What the client is handed with the answer.
@@ -38,21 +66,17 @@ pub(super) enum Handed {
     /// The cookie of a new id.
     Cookie { known: Known, line: HeaderValue },
     /// The order to forget its cookie.
-    Cleared(Ended),
+    Cleared,
     /// Another answer than the app's.
     Refused(Refusal),
-}
-
-/// What ended.
-pub(super) enum Ended {
-    /// Its session.
-    Session,
 }
 
 impl<S: Store> Guard<S> {
     /// Logs the session out: it ends, in whatever state it is meanwhile.
     pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
-        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else { return Ok(Handed::Nothing) };
+        let (Holder::Session(known) | Holder::Quarantined(known)) = &admission.holder else {
+            return Ok(Handed::Nothing);
+        };
         if matches!(admission.holder, Holder::Quarantined(_)) {
             // A stranger to the app has nobody to log out, and the owner's session is not his to end.
             return Ok(Handed::Nothing);
@@ -64,7 +88,7 @@ impl<S: Store> Guard<S> {
                 self.tell_about(admission, &record, event::SessionLogout { sign });
             }
         }
-        Ok(Handed::Cleared(Ended::Session))
+        Ok(Handed::Cleared)
     }
 
     /// Gives the session a new id, or begins one that starts with a login.
@@ -75,8 +99,12 @@ impl<S: Store> Guard<S> {
         taken: &Taken,
     ) -> Result<Handed, StoreError> {
         match &admission.holder {
-            Holder::Nobody => Ok(Handed::Nothing),
-            Holder::Stranger => self.begin(admission, outcome, taken, None).await,
+            // With an id that was replaced a moment ago too: of two logins at once the second one counts, as the answer to
+            // the first may never be seen.
+            Holder::Nobody | Holder::Stranger if outcome.login.is_some() => {
+                self.begin(admission, outcome, taken, None).await
+            }
+            Holder::Nobody | Holder::Stranger => self.keep(admission, outcome, taken).await,
             Holder::Quarantined(known) if outcome.login.is_some() => {
                 self.begin(admission, outcome, taken, Some(known)).await
             }
@@ -113,7 +141,8 @@ impl<S: Store> Guard<S> {
         taken: &Taken,
         from: Option<&Known>,
     ) -> Result<Handed, StoreError> {
-        if outcome.login.is_none() && !self.may_begin(admission) {
+        // One that takes over a cookie was counted when it came.
+        if outcome.login.is_none() && !taken.adopts() && !self.may_begin(admission) {
             return Ok(Handed::Nothing);
         }
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
@@ -121,8 +150,11 @@ impl<S: Store> Guard<S> {
         self.enter(admission, outcome, &mut record);
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
-        self.bind_cookies(&mut record, taken, admission.now);
+        record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
+        if let Some(from) = from {
+            self.replace_held(admission, &record, &from.digest).await?;
+        }
         let limit = self.limit_for(admission, &record);
         let created = match self.store.create(record.clone(), limit, admission.now).await? {
             Creation::Created(created) => created,
@@ -131,9 +163,6 @@ impl<S: Store> Guard<S> {
         };
         if let Some(refused) = self.after_limit(admission, &record, created, limit) {
             return Ok(Handed::Refused(refused));
-        }
-        if let Some(from) = from {
-            self.replace_held(admission, &record, &from.digest).await?;
         }
         let known = known(id, record, Standing::Head);
         self.tell_about(admission, &known.record, event::SessionCreated {});
@@ -181,7 +210,11 @@ impl<S: Store> Guard<S> {
                     return Ok(Handed::Cookie { known: new, line });
                 }
                 crate::store::Rotation::Conflict(current) => old = current,
-                // It ended while the app was answering, and stays ended. Its holder is a stranger from here on.
+                // It ended while the app was answering, and stays ended. Its holder is a stranger from here on, or has
+                // just logged in as one.
+                crate::store::Rotation::Gone if outcome.login.is_some() => {
+                    return self.begin(admission, outcome, taken, None).await;
+                }
                 crate::store::Rotation::Gone => return Ok(Handed::Nothing),
             }
         }
@@ -204,14 +237,17 @@ impl<S: Store> Guard<S> {
             last_seen: admission.now,
             tags: self.first_tags(id, admission.now)?,
             forks: 0,
-            state: State::Live,
+            // Only a login ends a quarantine.
+            state: if outcome.login.is_some() { State::Live } else { old.state },
             ..old.clone()
         };
         self.enter(admission, outcome, &mut new);
         let jar = self.open(old_id, old);
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
-        self.bind_cookies(&mut new, taken, admission.now);
+        if let Some(bound) = self.bound_after(&new, taken, admission.now) {
+            new.bound = bound;
+        }
         new.removable_at = removable_at(&new, &admission.policy);
         Ok(new)
     }
@@ -271,17 +307,21 @@ impl<S: Store> Guard<S> {
 
     /// Gives a quarantined client a session of its own to log in with. The old one stays as it is.
     async fn hold(&self, admission: &Admission, taken: &Taken, from: &Known) -> Result<Handed, StoreError> {
+        if !self.may_begin(admission) {
+            return Ok(Handed::Nothing);
+        }
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
         record.state = State::Held { from: from.digest, since: admission.now };
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
-        self.bind_cookies(&mut record, taken, admission.now);
+        record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
         if matches!(self.store.create(record.clone(), None, admission.now).await?, Creation::Exists) {
             return Err(StoreError::io("a new session id was already taken"));
         }
         let known = known(id, record, Standing::Head);
+        self.tell_about(admission, &known.record, event::SessionCreated {});
         let line = self.cookie_line(admission, &known, known.record.tags.head());
         Ok(Handed::Cookie { known, line })
     }
@@ -301,8 +341,8 @@ impl<S: Store> Guard<S> {
         for _ in 0..RETRIES {
             let mut draft: Draft = None;
             self.update_jar(taken, (&known.id, &stored), &mut draft)?;
-            if taken.binds() {
-                self.bind_cookies(edit(&mut draft, &stored, Durability::Durable), taken, admission.now);
+            if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
+                edit(&mut draft, &stored, Durability::Durable).bound = bound;
             }
             if let Some(ends_at) = outcome.ends_at {
                 edit(&mut draft, &stored, Durability::Durable).ends_at = Some(ends_at);
@@ -355,25 +395,31 @@ impl<S: Store> Guard<S> {
         Ok(())
     }
 
-    /// Ends other sessions of the subject, as the app asked.
+    /// Ends sessions of the subject, as the app asked: others, or this one too.
     pub(super) async fn revoke_others(
         &self,
         admission: &Admission,
         outcome: &Outcome,
-        handed: &Handed,
-    ) -> Result<(), StoreError> {
-        let Some(scope) = outcome.revoke else { return Ok(()) };
-        let ((Handed::Cookie { known, .. }, _) | (_, Holder::Session(known))) = (handed, &admission.holder) else {
-            return Ok(());
+        handed: Handed,
+    ) -> Result<Handed, StoreError> {
+        let Some(scope) = outcome.revoke else { return Ok(handed) };
+        let ((Handed::Cookie { known, .. }, _) | (_, Holder::Session(known))) = (&handed, &admission.holder) else {
+            return Ok(handed);
         };
-        let Some(subject) = &known.record.subject else { return Ok(()) };
-        let except = (scope == Scope::Others).then_some(&known.digest);
         let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
-        for record in self.store.revoke_subject(subject, except, ending).await? {
+        let own = match scope {
+            Scope::Others => None,
+            Scope::All => self.store.revoke(&known.digest, ending).await?,
+        };
+        let others = match &known.record.subject {
+            Some(subject) => self.store.revoke_subject(subject, Some(&known.digest), ending).await?,
+            None => Vec::new(),
+        };
+        for record in own.iter().chain(&others) {
             self.streams.end(&record.digest);
-            self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+            self.tell_about(admission, record, event::SessionRevoked { by: Revoker::App });
         }
-        Ok(())
+        Ok(if scope == Scope::All { Handed::Cleared } else { handed })
     }
 
     /// A new record without anything in it.
@@ -461,5 +507,5 @@ impl<S: Store> Guard<S> {
 }
 
 fn known(id: SessionId, record: Record, standing: Standing) -> Known {
-    Known { digest: record.digest, id, record: Arc::new(record), standing }
+    Known { digest: record.digest, id, tag: *record.tags.head(), record: Arc::new(record), standing }
 }

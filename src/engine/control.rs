@@ -55,7 +55,9 @@ pub enum ControlError {
     #[error("Portcullis-Session holds bytes outside visible ASCII")]
     NotAscii,
     /// No such command.
-    #[error("Portcullis-Session names no known command: login, logout, elevate, reauthenticated, rotate, revoke, expire")]
+    #[error(
+        "Portcullis-Session names no known command: login, logout, elevate, reauthenticated, rotate, revoke, expire"
+    )]
     UnknownCommand,
     /// A parameter is missing, doubled, unknown to the command or malformed.
     #[error("Portcullis-Session has a parameter that its command does not take or that can not be read")]
@@ -90,7 +92,9 @@ pub fn take(headers: &mut HeaderMap) -> Result<Vec<Command>, ControlError> {
 /// Whether a header name belongs to the guard, in either spelling: gateways of apps turn `-` into `_` and back.
 pub fn is_ours(name: &str) -> bool {
     let Some(head) = name.as_bytes().first_chunk::<11>() else { return false };
-    head.iter().zip(b"portcullis-").all(|(byte, ours)| byte.eq_ignore_ascii_case(ours) || (*ours == b'-' && *byte == b'_'))
+    head.iter()
+        .zip(b"portcullis-")
+        .all(|(byte, ours)| byte.eq_ignore_ascii_case(ours) || (*ours == b'-' && *byte == b'_'))
 }
 
 /// Reads one command with its parameters.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
 
-use super::admit::Request;
+use super::admit::{ByClient, Request};
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
@@ -42,6 +43,8 @@ pub(super) struct Rewrite {
     cookie: UpstreamCookie,
     identity: SmallVec<[(HeaderName, HeaderValue); 5]>,
     credentials: Credentials,
+    /// Headers of ours that the client made up.
+    forged: SmallVec<[HeaderName; 2]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,9 @@ impl Rewrite {
         self.cookie.put(headers);
         if self.credentials == Credentials::Withheld {
             headers.remove(AUTHORIZATION);
+        }
+        for name in self.forged {
+            headers.remove(name);
         }
         for (name, value) in self.identity {
             headers.insert(name, value);
@@ -77,12 +83,14 @@ impl<S: Store> Guard<S> {
             Leftover::Adopt { name, value } => Some(CookiePair { name, value: value.expose() }),
             Leftover::Expire { .. } => None,
         });
+        let forged = self.forged_headers(request);
         let Holder::Session(known) = holder else {
-            let credentials = if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
-            return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials };
+            let credentials =
+                if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
+            return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials, forged };
         };
         let mut sealed = known.record.jar.to_vec();
-        let view = self.view(&known.id, &mut sealed);
+        let view = self.view(&known.id, &known.digest, &mut sealed);
         let cookie = match &view {
             Some(view) => {
                 let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -90,14 +98,22 @@ impl<S: Store> Guard<S> {
             }
             None => scan.upstream(std::iter::empty()),
         };
-        Rewrite { cookie, identity: identity(&known.record, verdict), credentials: Credentials::Kept }
+        Rewrite { cookie, identity: identity(&known.record, verdict), credentials: Credentials::Kept, forged }
     }
 
-    fn view<'a>(&self, id: &SessionId, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
+    /// Headers that the app would take for ours, in every spelling that a gateway of apps might fold into it.
+    fn forged_headers(&self, request: &Request<'_>) -> SmallVec<[HeaderName; 2]> {
+        let names = request.parts.headers.keys().filter(|name| super::control::is_ours(name.as_str()));
+        names
+            .inspect(|name| self.tell(request, None, event::HeaderSpoofed { header: ClientText::new(name.as_str()) }))
+            .cloned()
+            .collect()
+    }
+
+    fn view<'a>(&self, id: &SessionId, digest: &SessionDigest, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
         if sealed.is_empty() {
             return None;
         }
-        let digest = id.digest();
         let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
         JarView::decode(plain).ok()
     }
@@ -105,7 +121,7 @@ impl<S: Store> Guard<S> {
     /// The jar of a session; an empty one if it has none or it can not be opened any more.
     pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
         let mut sealed = record.jar.to_vec();
-        self.view(id, &mut sealed).map(|view| view.to_jar())
+        self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
     }
 
     /// The sealed form of a jar for the session of an id.
@@ -149,24 +165,29 @@ impl<S: Store> Guard<S> {
         }
     }
 
-    /// Remembers the values that the app gave to bound cookies.
-    pub(super) fn bind_cookies(&self, record: &mut Record, taken: &Taken, now: Timestamp) {
+    /// What is known of bound cookies after the answer gave them values; none if it was known before. Many apps set the
+    /// same value with every answer.
+    pub(super) fn bound_after(&self, record: &Record, taken: &Taken, now: Timestamp) -> Option<Box<[BoundCookie]>> {
         let keys = self.keys.load();
+        let mut changed: Option<Vec<BoundCookie>> = None;
         for (name, value) in &taken.bound {
             let digest = bound_digest(&keys, &record.reference, name, value.expose());
-            let mut all = std::mem::take(&mut record.bound).into_vec();
+            let all = changed.as_deref().unwrap_or(&record.bound);
             let known = all.iter().position(|cookie| cookie.name.as_bytes() == &**name);
-            let at = known.or_else(|| {
-                (all.len() < BOUND_COOKIES_MAX).then(|| {
-                    all.push(BoundCookie { name: String::from_utf8_lossy(name).into(), values: Vec::new() });
-                    all.len() - 1
-                })
+            let same = known.and_then(|at| all.get(at)).is_some_and(|cookie| cookie.present() == Some(&digest));
+            if same || known.is_none() && all.len() >= BOUND_COOKIES_MAX {
+                continue;
+            }
+            let all = changed.get_or_insert_with(|| record.bound.to_vec());
+            let at = known.unwrap_or_else(|| {
+                all.push(BoundCookie { name: String::from_utf8_lossy(name).into(), values: Vec::new() });
+                all.len() - 1
             });
-            if let Some(cookie) = at.and_then(|at| all.get_mut(at)) {
+            if let Some(cookie) = all.get_mut(at) {
                 cookie.replace(digest, now);
             }
-            record.bound = all.into_boxed_slice();
         }
+        changed.map(Vec::into_boxed_slice)
     }
 
     /// What becomes of shielded cookies that the client itself sent.
@@ -177,7 +198,11 @@ impl<S: Store> Guard<S> {
         for sent in scan.shielded().take(BOUND_COOKIES_MAX) {
             let name: Box<[u8]> = sent.pair.name.into();
             let cookie = crate::verdict::Text::from(&*String::from_utf8_lossy(&name));
-            match until.filter(|_| may_adopt) {
+            let adopts = until.filter(|_| may_adopt);
+            if adopts.is_some() && !self.may_adopt(request) {
+                continue;
+            }
+            match adopts {
                 Some(until) if self.adopt_once(request, sent.pair, until).await => {
                     self.tell(request, None, event::SessionAdopted { cookie });
                     leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) });
@@ -189,6 +214,13 @@ impl<S: Store> Guard<S> {
             }
         }
         leftovers
+    }
+
+    /// Whether one more session may begin by taking over a cookie. Above the limit the cookie does not pass, and the
+    /// client keeps it, to come again.
+    fn may_adopt(&self, request: &Request<'_>) -> bool {
+        let limited = self.limits.load().anonymous_session(request.client.ip, request.now);
+        self.limited(request, limited, ByClient::Yes).is_ok()
     }
 
     /// Whether a value is taken over now, for the first and only time: the store remembers it by a keyed digest.
@@ -254,7 +286,11 @@ impl<S: Store> Guard<S> {
         };
         match cookies.names.role(set.pair.name) {
             Some(CookieRole::Guard) => {
-                self.tell_settled(admission, response.status, event::HeaderSpoofed { header: ClientText::new("set-cookie") });
+                self.tell_settled(
+                    admission,
+                    response.status,
+                    event::HeaderSpoofed { header: ClientText::new("set-cookie") },
+                );
                 None
             }
             Some(CookieRole::Shield(kind)) => {
@@ -311,7 +347,8 @@ impl<S: Store> Guard<S> {
                 Some(CookieRole::Shield(kind)) => kind,
                 _ => CookieKind::Id,
             };
-            let op = SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
+            let op =
+                SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
             // The first cookies of an empty jar fit.
             if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
                 self.tell_full(admission, full);
@@ -332,15 +369,22 @@ impl<S: Store> Guard<S> {
             return Ok(());
         }
         let mut jar = self.open(id, stored).unwrap_or_default();
-        let durability = match jar.merge(&taken.ops).change {
-            JarChange::Unchanged | JarChange::ExpiryOnly => return Ok(()),
-            JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed => {
-                Durability::Soon
+        let mut due = None;
+        for op in taken.ops.iter() {
+            match jar.apply(op) {
+                // What did not fit was told when the answer came.
+                Ok(JarChange::Unchanged | JarChange::ExpiryOnly) | Err(_) => {}
+                Ok(
+                    JarChange::Added(CookieKind::State) | JarChange::Replaced(CookieKind::State) | JarChange::Refreshed,
+                ) => {
+                    due.get_or_insert(Durability::Soon);
+                }
+                Ok(JarChange::Added(CookieKind::Id) | JarChange::Replaced(CookieKind::Id) | JarChange::Deleted(_)) => {
+                    due = Some(Durability::Durable);
+                }
             }
-            JarChange::Added(CookieKind::Id) | JarChange::Replaced(CookieKind::Id) | JarChange::Deleted(_) => {
-                Durability::Durable
-            }
-        };
+        }
+        let Some(durability) = due else { return Ok(()) };
         edit(draft, stored, durability).jar = self.seal(id, &jar)?;
         Ok(())
     }
@@ -348,7 +392,8 @@ impl<S: Store> Guard<S> {
     /// Our `Set-Cookie` line for a session and a tag of it.
     pub(super) fn cookie_line(&self, admission: &Admission, known: &Known, tag: &Tag) -> HeaderValue {
         let cookies = &admission.policy.cookies;
-        let asks_jar = cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
+        let asks_jar =
+            cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
         let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
@@ -387,21 +432,22 @@ impl Taken {
         self.sets_value || self.adopts || !self.bound.is_empty()
     }
 
+    /// Whether cookies from before the guard were taken over with the request.
+    pub(super) const fn adopts(&self) -> bool {
+        self.adopts
+    }
+
     /// Whether nothing of it concerns the session.
     pub(super) const fn is_nothing(&self) -> bool {
         self.ops.is_empty() && self.bound.is_empty()
-    }
-
-    /// Whether bound cookies were set.
-    pub(super) const fn binds(&self) -> bool {
-        !self.bound.is_empty()
     }
 
     /// Whether a cookie of that name was set, into the jar or on the answer.
     pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
         self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))
             || headers.get_all(SET_COOKIE).iter().any(|line| {
-                SetCookie::parse(line.as_bytes()).is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
+                SetCookie::parse(line.as_bytes())
+                    .is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
             })
     }
 }
@@ -410,8 +456,7 @@ impl Leftover {
     /// The line that expires the client's copy.
     pub(super) fn expiry_line(&self) -> Option<HeaderValue> {
         let (Self::Adopt { name, .. } | Self::Expire { name }) = self;
-        let line = [name, &b"=; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"[..]].concat();
-        HeaderValue::from_bytes(&line).ok()
+        cookie::expire_line(name)
     }
 }
 
@@ -466,20 +511,26 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What the app is told about the session.
+/// What the app is told about the session. The values are slices of one buffer: this is done for every request.
 fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+    let subject = record.subject.as_deref().unwrap_or_default();
+    let mut digits = itoa::Buffer::new();
+    let at = record.authenticated_at.map(|at| digits.format(at.as_secs()));
+    let mut text = Vec::with_capacity(Ref::CHARS + subject.len() + 20);
+    record.reference.write_to(&mut text);
+    text.extend_from_slice(subject.as_bytes());
+    text.extend_from_slice(at.unwrap_or_default().as_bytes());
+    let mut rest = Bytes::from(text);
+    let mut value = |length: usize| HeaderValue::from_maybe_shared(rest.split_to(length.min(rest.len()))).ok();
     let mut headers = SmallVec::new();
     let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.push((name.clone(), value));
         }
     };
-    put(&REF, HeaderValue::try_from(record.reference.to_string()).ok());
-    if let Some(at) = record.authenticated_at {
-        let subject = record.subject.as_deref().map(|subject| HeaderValue::from_bytes(subject.as_bytes()));
-        put(&SUBJECT, subject.and_then(Result::ok));
-        put(&AUTHENTICATED_AT, Some(HeaderValue::from(at.as_secs())));
-    }
+    put(&REF, value(Ref::CHARS));
+    put(&SUBJECT, value(subject.len()));
+    put(&AUTHENTICATED_AT, value(at.map_or(0, str::len)));
     let level = match verdict.risk {
         risk if risk >= 50.0 => "high",
         risk if risk >= 20.0 => "medium",
@@ -508,6 +559,11 @@ fn is_bound(keys: &Keyring, request: &Request<'_>, record: &Record, pair: Cookie
 }
 
 impl BoundCookie {
+    /// The value it has now.
+    fn present(&self) -> Option<&[u8; 16]> {
+        self.values.last().filter(|value| value.replaced_at.is_none()).map(|value| &value.digest)
+    }
+
     fn replace(&mut self, digest: [u8; 16], now: Timestamp) {
         for value in self.values.iter_mut().filter(|value| value.replaced_at.is_none() && value.digest != digest) {
             value.replaced_at = Some(now.as_millis());

@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::clock::{Clock, Timestamp};
 use crate::connection::Scheme;
-use crate::entropy::Entropy;
 use crate::enforce::Offer;
+use crate::entropy::Entropy;
 use crate::event::queue::EventSender;
 use crate::facts::geo::Place;
 use crate::facts::headers::Navigation;
@@ -39,13 +39,13 @@ use crate::secret::Keyring;
 use crate::session::id::{SessionDigest, SessionId};
 use crate::session::jar::SiteContext;
 use crate::session::record::Record;
-use crate::session::tag::Standing;
+use crate::session::tag::{Standing, Tag};
 use crate::store::Store;
 use crate::verdict::Verdict;
 
+use cut::Cut;
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
-use cut::Cut;
 use subject::Named;
 
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.
@@ -234,6 +234,8 @@ enum Fetch {
     Ordinary,
     /// A prefetch: its answer may never be looked at.
     Prefetch,
+    /// A piece of a file: download programs keep a copy of the cookies of their own.
+    Piece,
     /// An upgrade.
     Upgrade,
 }
@@ -256,6 +258,7 @@ enum Holder {
 struct Known {
     id: SessionId,
     digest: SessionDigest,
+    tag: Tag,
     record: Arc<Record>,
     standing: Standing,
 }
@@ -378,6 +381,14 @@ const OUTAGE_RETRY: Duration = Duration::from_secs(5);
 impl Asked {
     fn route<'p>(&self, policy: &'p Policy) -> Option<&'p Route> {
         policy.routes.get(self.route?)
+    }
+
+    /// The one subject that the login names.
+    fn named(&self) -> Option<Arc<str>> {
+        match &self.login.as_ref()?.named {
+            Named::Subject(subject) => Some(subject.clone()),
+            Named::Nobody | Named::Ambiguous => None,
+        }
     }
 
     fn login<'p>(&self, policy: &'p Policy) -> Option<&'p Login> {

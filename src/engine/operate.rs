@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Guard;
+use super::change::{due_end, is_enforced};
 use crate::clock::Timestamp;
 use crate::event::field::Revoker;
 use crate::event::{ClientView, Event, Scene, kinds as event};
-use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest};
-use crate::session::record::{EndReason, Record};
+use crate::session::record::{EndReason, Record, State};
 use crate::store::{Filter, PAGE_MAX, Page, Store, StoreError};
 use crate::verdict::Text;
 
@@ -34,7 +34,12 @@ impl<S: Store> Guard<S> {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn sessions(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+    pub async fn sessions(
+        &self,
+        filter: &Filter,
+        after: Option<SessionDigest>,
+        max: usize,
+    ) -> Result<Page, StoreError> {
         self.store.list(filter, after, max.min(PAGE_MAX)).await
     }
 
@@ -60,11 +65,7 @@ impl<S: Store> Guard<S> {
         Ok(ended.len())
     }
 
-    async fn revoke_all(
-        &self,
-        filter: &Filter,
-        ending: crate::store::Ending,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
+    async fn revoke_all(&self, filter: &Filter, ending: crate::store::Ending) -> Result<Vec<Arc<Record>>, StoreError> {
         let mut ended = Vec::new();
         let mut after = None;
         loop {
@@ -94,16 +95,16 @@ impl<S: Store> Guard<S> {
     /// When the store fails: the streams go on until it answers again, or until their latest end.
     pub async fn sweep_streams(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let deadlines = self.policy.load().session.deadlines;
+        let policy = self.policy.load();
         for (digest, deadline) in self.streams.sweep() {
             if now >= deadline {
                 self.streams.end(&digest);
                 continue;
             }
-            let over = match self.store.load(&digest).await? {
-                Some(record) => expiry::ended(&record, &deadlines, now).is_some(),
-                None => true,
-            };
+            let over = self.store.load(&digest).await?.is_none_or(|record| {
+                matches!(record.state, State::Ended { .. } | State::Quarantined { .. })
+                    || due_end(&record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
+            });
             if over {
                 self.streams.end(&digest);
             }

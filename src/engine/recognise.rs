@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use super::admit::Request;
+use super::change::{due_end, is_enforced, removable_at};
 use super::{Guard, Known, RETRIES};
 use crate::clock::Timestamp;
-use crate::event::{self, field::Cause};
+use crate::enforce::{self, Plan, Serve};
+use crate::event;
+use crate::event::field::{Cause, Release, Rotation};
+use crate::history::SEEN_EVERY;
+use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
-use crate::session::tag::{Standing, Staleness, Tag};
+use crate::session::tag::{Staleness, Standing, Tag};
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
-use crate::verdict::{Action, Reason, Text, Verdict};
+use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
 #[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
@@ -41,6 +46,8 @@ pub(super) struct Judged {
     pub before: Before,
     /// What the verdict rests on.
     pub cause: Cause,
+    /// Whether it is obeyed.
+    pub mode: Mode,
 }
 
 /// Whom a quarantine moves.
@@ -83,7 +90,7 @@ impl<S: Store> Guard<S> {
             Ok(None) => return self.unknown(request),
             Err(error) => return Found::Outage(error),
         };
-        for _ in 0..RETRIES {
+        for attempt in 0..=RETRIES {
             if let Some(over) = self.over(request, &stored).await {
                 return over;
             }
@@ -93,13 +100,21 @@ impl<S: Store> Guard<S> {
             if standing == Standing::Forged {
                 return self.forged(request);
             }
-            let (draft, evidence) = follow_tag(&stored, presented.tag, standing, request.now);
-            let (draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
-            let draft = touch(request, &stored, draft);
-            let known = |record| Known { id: presented.id.clone(), digest, record, standing };
-            let Some((draft, durability)) = draft else {
+            let (draft, evidence) = note_stale(&stored, presented.tag, standing, request.now);
+            let (mut draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
+            // A request that is held back leaves the session as it was, for its other holder.
+            if judged.plan(standing).serve == Serve::Session {
+                if standing.is_adopted() {
+                    edit(&mut draft, &stored, Durability::Durable).tags.adopt(presented.tag, request.now);
+                }
+                touch(request, &stored, &mut draft);
+            }
+            let known = |record| Known { id: presented.id.clone(), digest, tag: presented.tag, record, standing };
+            // Others may be faster again and again. Then this request is judged by what is stored, and writes nothing.
+            let Some((mut draft, durability)) = draft.filter(|_| attempt < RETRIES) else {
                 return Found::Known(known(stored), judged);
             };
+            draft.removable_at = removable_at(&draft, &request.policy);
             match self.store.commit(draft, durability).await {
                 Ok(Commit::Done(record)) => {
                     self.tell_tag(request, &record, standing, evidence);
@@ -114,10 +129,8 @@ impl<S: Store> Guard<S> {
                 Err(error) => return Found::Outage(error),
             }
         }
-        // Others were faster three times. They moved the session on; this request is served as one that came a little
-        // late, which is no evidence of anything.
-        let known = Known { id: presented.id, digest, record: stored, standing: Standing::Grace };
-        Found::Known(known, Judged::default())
+        // The last attempt writes nothing, so it does not come here.
+        Found::Ended
     }
 
     fn unknown(&self, request: &Request<'_>) -> Found {
@@ -142,17 +155,17 @@ impl<S: Store> Guard<S> {
                     self.tell(request, Some(record), event::SessionRotatedIdReuse { ago_ms });
                     Found::Ended
                 }
-                _ => {
+                // An honest jar goes on showing a session that was left alone; its end was told when it came.
+                EndReason::Idle | EndReason::Absolute | EndReason::Expired => Found::Ended,
+                EndReason::Logout | EndReason::Revoked | EndReason::Evicted | EndReason::Terminated => {
                     let ago_ms = millis(request.now.since(at));
                     self.tell(request, Some(record), event::SessionUseAfterExpire { ended: why.into(), ago_ms });
                     Found::Ended
                 }
             });
         }
-        let why = expiry::ended(record, &request.policy.session.deadlines, request.now)?;
-        if request.policy.enforcement == crate::rules::Enforcement::ReportOnly
-            && matches!(why, EndReason::Idle | EndReason::Absolute)
-        {
+        let why = due_end(record, &request.policy, request.now)?;
+        if !is_enforced(why, &request.policy) {
             self.tell_expired(request, record, why);
             return None;
         }
@@ -173,6 +186,7 @@ impl<S: Store> Guard<S> {
                 let idle_ms = millis(request.now.since(record.last_seen));
                 self.tell(request, Some(record), event::SessionExpiredIdle { idle_ms });
             }
+            EndReason::Terminated => self.tell(request, Some(record), event::SessionReleased { how: Release::Time }),
             _ => {
                 let age_ms = millis(request.now.since(record.authenticated_at.unwrap_or(record.created_at)));
                 self.tell(request, Some(record), event::SessionExpiredAbsolute { age_ms });
@@ -188,6 +202,9 @@ impl<S: Store> Guard<S> {
     fn tell_tag(&self, request: &Request<'_>, record: &Arc<Record>, standing: Standing, evidence: TagEvidence) {
         if standing == Standing::Ahead {
             self.tell(request, Some(record), event::SessionTagAhead { generations: None });
+        }
+        if standing.is_adopted() && record.tags.since() == request.now {
+            self.tell(request, Some(record), event::SessionRotated { why: Rotation::Tag, previous: None });
         }
         match evidence {
             TagEvidence::Clean => {}
@@ -214,50 +231,73 @@ pub(super) fn edit<'d>(draft: &'d mut Draft, stored: &Record, durability: Durabi
     record
 }
 
-/// What a presented tag changes in its session.
-fn follow_tag(stored: &Record, tag: Tag, standing: Standing, now: Timestamp) -> (Draft, TagEvidence) {
+/// Notes a stale tag in its session, and what it means. A jar that keeps showing one is written down now and then.
+fn note_stale(stored: &Record, tag: Tag, standing: Standing, now: Timestamp) -> (Draft, TagEvidence) {
+    let Standing::Stale { since } = standing else { return (None, TagEvidence::Clean) };
+    if stored.tags.stale().last().is_some_and(|last| last.tag == tag && now.since(last.at) < SEEN_EVERY) {
+        return (None, TagEvidence::Stale(since));
+    }
     let mut draft = None;
-    let evidence = match standing {
-        Standing::Successor | Standing::Sibling | Standing::Ahead => {
-            edit(&mut draft, stored, Durability::Durable).tags.adopt(tag, now);
-            TagEvidence::Clean
+    let record = edit(&mut draft, stored, Durability::Durable);
+    let evidence = match record.tags.note_stale(tag, now) {
+        Staleness::Single => TagEvidence::Stale(since),
+        Staleness::Fork => {
+            record.forks = record.forks.saturating_add(1);
+            TagEvidence::Fork
         }
-        Standing::Stale { since } => {
-            let record = edit(&mut draft, stored, Durability::Durable);
-            match record.tags.note_stale(tag, now) {
-                Staleness::Single => TagEvidence::Stale(since),
-                Staleness::Fork => {
-                    record.forks = record.forks.saturating_add(1);
-                    TagEvidence::Fork
-                }
-            }
-        }
-        Standing::Head | Standing::Grace | Standing::Forged => TagEvidence::Clean,
     };
     (draft, evidence)
 }
 
-/// Writes the use of a session, when it is due; and when it may be removed, when anything is written.
-fn touch(request: &Request<'_>, stored: &Record, mut draft: Draft) -> Draft {
+/// Writes the use of a session, when it is due.
+fn touch(request: &Request<'_>, stored: &Record, draft: &mut Draft) {
     let session = &request.policy.session;
     if request.is_use() && expiry::touch_is_due(stored, session.touch_every, &session.deadlines, request.now) {
-        edit(&mut draft, stored, Durability::Soon).last_seen = request.now;
+        edit(draft, stored, Durability::Soon).last_seen = request.now;
     }
-    if let Some((record, _)) = &mut draft {
-        record.removable_at = super::change::removable_at(record, &request.policy);
-    }
-    draft
 }
 
-impl Default for Judged {
-    fn default() -> Self {
-        Self { verdict: Verdict::default(), scope: Scope::Client, before: Before::Free, cause: Cause::Risk }
+/// What deadlines of the route and the state of the session ask for, whoever the client is. They are no verdicts, so they
+/// hold in every mode; `run --observe` alone only reports them.
+pub(super) fn gate(request: &Request<'_>, record: &Record, judged: Judged) -> Judged {
+    let enforced = request.policy.enforcement == Enforcement::Full;
+    if matches!(record.state, State::Quarantined { .. }) && enforced {
+        let judged = Judged { before: Before::Quarantined, scope: Scope::Everybody, ..judged };
+        return judged.demand("session.quarantined", Mode::Enforce);
     }
+    let Some(route) = request.route().filter(|_| record.is_authenticated()) else { return judged };
+    let stale = route.fresh.is_some_and(|within| !expiry::is_fresh(record, within, request.now));
+    let late = expiry::ended(record, &request.policy.deadlines_on(Some(route)), request.now).is_some();
+    if !stale && !late {
+        return judged;
+    }
+    let judged = Judged { cause: Cause::Freshness, scope: Scope::Everybody, ..judged };
+    let why = if stale { "session.not_fresh" } else { "session.over_on_route" };
+    judged.demand(why, if enforced { Mode::Enforce } else { Mode::Observe })
 }
 
 impl Judged {
+    /// Nothing speaks against the request.
+    pub(super) fn calm(mode: Mode) -> Self {
+        Self { verdict: Verdict::default(), scope: Scope::Client, before: Before::Free, cause: Cause::Risk, mode }
+    }
+
+    /// What is done about it.
+    pub(super) fn plan(&self, standing: Standing) -> Plan {
+        enforce::plan(self.verdict.action, self.mode, standing)
+    }
+
+    /// A new login is asked for. What was only observed is not enforced by that.
+    fn demand(mut self, why: &'static str, mode: Mode) -> Self {
+        if self.mode < mode {
+            (self.verdict, self.mode) = (Verdict::default(), mode);
+        }
+        self.strengthen(Action::Quarantine, why);
+        self
+    }
+
     /// Makes the verdict at least `action`, for a reason that has no points.
-    pub(super) fn strengthen(&mut self, action: Action, why: &'static str) {
+    fn strengthen(&mut self, action: Action, why: &'static str) {
         self.verdict.action = self.verdict.action.max(action);
         self.verdict.add(Reason::new(Text::of(why), 0.0));
     }

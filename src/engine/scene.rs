@@ -44,7 +44,11 @@ impl<S: Store> Guard<S> {
     /// Tells of a login that was recognised.
     pub(super) fn tell_login(&self, admission: &Admission, outcome: &Outcome, known: &Known) {
         if let Some(proven) = &outcome.login {
-            self.tell_about(admission, &known.record, event::SessionAuthenticated { sign: proven.sign, failures: None });
+            self.tell_about(
+                admission,
+                &known.record,
+                event::SessionAuthenticated { sign: proven.sign, failures: None },
+            );
         }
     }
 
@@ -72,7 +76,7 @@ impl<S: Store> Guard<S> {
         if judged.verdict.action == Action::Allow || judged.before == Before::Quarantined {
             return;
         }
-        let scene = || self.scene(request, Some(record)).judged(&judged.verdict, request.mode());
+        let scene = || self.scene(request, Some(record)).judged(&judged.verdict, judged.mode);
         let emit = |event: Event| self.events.emit(request.now, scene(), event);
         for mismatch in mismatches(judged) {
             emit(mismatch);
@@ -84,7 +88,7 @@ impl<S: Store> Guard<S> {
             Action::Quarantine => emit(event::SessionQuarantined { why: judged.cause }.into()),
             Action::Challenge => emit(event::StepupRequired { why: judged.cause }.into()),
             Action::Deny => emit(event::AuthzDenied {}.into()),
-            Action::Terminate if request.mode() != Mode::Enforce => {
+            Action::Terminate if judged.mode != Mode::Enforce => {
                 emit(event::SessionTerminated { why: judged.cause }.into());
             }
             _ => {}
@@ -93,7 +97,11 @@ impl<S: Store> Guard<S> {
 
     /// Tells that a limit was met.
     pub(super) fn tell_limited(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
-        self.events.emit(request.now, Scene { mode, ..limited(self.scene(request, None), mode) }, rate_limited(refusal));
+        self.events.emit(
+            request.now,
+            Scene { mode, ..limited(self.scene(request, None), mode) },
+            rate_limited(refusal),
+        );
     }
 
     /// Tells that a network began too many sessions.

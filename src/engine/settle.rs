@@ -1,27 +1,23 @@
 //! The response half: take what the app set, follow logins and logouts, hand out our cookie.
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
-use super::change::{Ended, Handed};
+use super::change::{Handed, latest_end};
 use super::control::{self, Command};
 use super::cookies::Taken;
 use super::cut::Cut;
-use super::subject::Named;
 use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
-use crate::enforce::Offer;
 use crate::clock::Timestamp;
+use crate::enforce::Offer;
 use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
-use crate::facts::headers::Navigation;
+use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
 use crate::limit::{Attempt as Attempted, ClientKey};
-use crate::rules::Success;
+use crate::rules::{OnOutage, Success};
 use crate::session::cookie::parse_cookie_date;
-use crate::session::expiry;
-use crate::session::tag::Tag;
+use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
 use crate::verdict::Action;
 
@@ -67,18 +63,27 @@ impl<S: Store> Guard<S> {
         let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
-                self.tell_settled(&admission, response.status, event::HeaderSpoofed { header: ClientText::new(&error.to_string()) });
+                self.tell_settled(
+                    &admission,
+                    response.status,
+                    event::HeaderSpoofed { header: ClientText::new(&error.to_string()) },
+                );
                 Vec::new()
             }
         };
         let taken = self.take_cookies(&admission, response);
         let outcome = self.outcome(&admission, by, response, &commands, &taken);
         self.count_login(&admission, by, response.status, &outcome);
+        let is_login = outcome.login.is_some();
         match self.follow(&mut admission, response, outcome, taken).await {
             Ok(settled) => settled,
             Err(error) => {
                 self.tell_failed(&admission, &error);
-                Settled { cut: None, instead: Some(Refusal::outage()) }
+                let route = admission.ask.route(&admission.policy);
+                // A visitor for whom nothing could be kept is a stranger still; somebody who logged in must be told.
+                let is_visitor = matches!(admission.holder, Holder::Stranger | Holder::Nobody) && !is_login;
+                let passes = is_visitor && admission.policy.outage_on(route) == OnOutage::Anonymous;
+                Settled { cut: None, instead: (!passes).then(Refusal::outage) }
             }
         }
     }
@@ -99,15 +104,23 @@ impl<S: Store> Guard<S> {
         for command in commands {
             outcome.take(command, admission.now);
         }
-        if outcome.login.is_none() && self.login_succeeded(admission, response, taken) {
-            let subject = admission.ask.login.as_ref().and_then(|attempt| match &attempt.named {
-                Named::Subject(subject) => Some(subject.clone()),
-                Named::Nobody | Named::Ambiguous => None,
-            });
-            outcome.login = Some(Proven { subject, sign: Sign::Route, why: Rotation::Login });
+        match &mut outcome.login {
+            // The app said that it was a login, and left it to the request to say whose.
+            Some(proven) if proven.why == Rotation::Login => {
+                proven.subject = proven.subject.take().or_else(|| admission.ask.named());
+            }
+            Some(_) => {}
+            None if self.login_succeeded(admission, response, taken) => {
+                let subject = admission.ask.named();
+                outcome.login = Some(Proven { subject, sign: Sign::Route, why: Rotation::Login });
+            }
+            None => {}
         }
         if outcome.logout.is_none() && outcome.login.is_none() {
-            if admission.ask.logout == Logout::Asked && !response.status.is_client_error() && !response.status.is_server_error() {
+            if admission.ask.logout == Logout::Asked
+                && !response.status.is_client_error()
+                && !response.status.is_server_error()
+            {
                 outcome.logout = Some(Sign::Route);
             } else if taken.emptied {
                 outcome.logout = Some(Sign::Cookie);
@@ -160,71 +173,74 @@ impl<S: Store> Guard<S> {
         } else {
             self.keep(admission, &outcome, &taken).await?
         };
-        self.revoke_others(admission, &outcome, &handed).await?;
-        self.hand_out(admission, response, handed)
+        let handed = self.revoke_others(admission, &outcome, handed).await?;
+        Ok(self.hand_out(admission, response, handed).await)
     }
 
-    fn hand_out(
-        &self,
-        admission: &Admission,
-        response: &mut response::Parts,
-        handed: Handed,
-    ) -> Result<Settled, StoreError> {
-        let cookies = &admission.policy.cookies;
+    async fn hand_out(&self, admission: &Admission, response: &mut response::Parts, handed: Handed) -> Settled {
+        let clear = || admission.policy.cookies.guard.clear_line();
         let mut settled = Settled::default();
         match handed {
-            Handed::Nothing => {
-                if let Holder::Session(known) = &admission.holder {
-                    self.offer_successor(admission, known, response)?;
+            Handed::Nothing => match &admission.holder {
+                Holder::Session(known) => {
+                    self.offer_successor(admission, known, response).await;
                     settled.cut = self.tie(admission, known, response);
                 }
-            }
+                Holder::Stranger if admission.verdict.action == Action::Terminate => {
+                    self.put_mandatory(admission, response, clear());
+                }
+                Holder::Stranger | Holder::Nobody | Holder::Quarantined(_) => {}
+            },
             Handed::Cookie { known, line } => {
                 self.put_mandatory(admission, response, line);
                 settled.cut = self.tie(admission, &known, response);
             }
-            Handed::Cleared(Ended::Session) => self.put_mandatory(admission, response, cookies.guard.clear_line()),
+            Handed::Cleared => self.put_mandatory(admission, response, clear()),
             Handed::Refused(refusal) => settled.instead = Some(refusal),
         }
-        if admission.verdict.action == Action::Terminate && matches!(admission.holder, Holder::Stranger) {
-            self.put_mandatory(admission, response, cookies.guard.clear_line());
-        }
         self.expire_leftovers(admission, response);
-        Ok(settled)
+        settled
     }
 
     /// Ties an answer that may run for long to its session. One whose session has ended meanwhile is found by the next
     /// [`sweep_streams`](Self::sweep_streams): a page that was asked for before a logout still arrives, a stream does not
     /// go on.
     fn tie(&self, admission: &Admission, known: &Known, response: &response::Parts) -> Option<Cut> {
-        may_run_long(response).then(|| {
-            let deadline = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
-            self.streams.open(known.digest, deadline)
-        })
+        may_run_long(response).then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy)))
     }
 
-    /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked.
-    fn offer_successor(
-        &self,
-        admission: &Admission,
-        known: &Known,
-        response: &mut response::Parts,
-    ) -> Result<(), StoreError> {
+    /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked. An offer that can
+    /// not be made is made with a later answer.
+    async fn offer_successor(&self, admission: &Admission, known: &Known, response: &mut response::Parts) {
         let due = match admission.offer {
             Offer::Never => false,
             Offer::AtOnce => true,
-            Offer::WhenDue => {
-                admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every
-            }
+            Offer::WhenDue => admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every,
         };
         if !due || admission.ask.kind.fetch != Fetch::Ordinary || !may_carry_successor(response, admission.now) {
-            return Ok(());
+            return;
         }
-        let generation = known.record.tags.head().generation().saturating_add(1);
-        let tag = Tag::mint(&self.keys.load(), &known.id, generation, &self.entropy).map_err(StoreError::io)?;
-        let line = self.cookie_line(admission, known, &tag);
-        append(&mut response.headers, line);
-        Ok(())
+        let Some(head) = self.head_to_follow(admission, known).await else { return };
+        let minted = Tag::mint(&self.keys.load(), &known.id, head.generation().saturating_add(1), &self.entropy);
+        if let Ok(tag) = minted {
+            let line = self.cookie_line(admission, known, &tag);
+            append(&mut response.headers, line);
+        }
+    }
+
+    /// The head that a successor would follow, as it is now. The app may have taken its time, and the session have ended,
+    /// or the jar moved on by other answers: this one would throw it back.
+    async fn head_to_follow(&self, admission: &Admission, known: &Known) -> Option<Tag> {
+        let record = match self.store.load(&known.digest).await {
+            Ok(record) => record?,
+            Err(error) => {
+                self.tell_failed(admission, &error);
+                return None;
+            }
+        };
+        let heals = matches!(known.standing, Standing::Stale { .. });
+        let head = *record.tags.head();
+        (record.state == known.record.state && (heals || head == known.tag)).then_some(head)
     }
 
     /// A cookie that must reach the client: it goes on every answer, and no cache may keep that.
@@ -235,8 +251,11 @@ impl<S: Store> Guard<S> {
         append(&mut response.headers, line);
     }
 
-    /// Expires the client's copies of cookies that it should not have.
+    /// Expires the client's copies of cookies that it should not have. That can wait for an answer that no cache keeps.
     fn expire_leftovers(&self, admission: &Admission, response: &mut response::Parts) {
+        if admission.leftovers.is_empty() || is_cacheable(&response.headers, admission.now) {
+            return;
+        }
         for leftover in &admission.leftovers {
             if let Some(line) = leftover.expiry_line() {
                 append(&mut response.headers, line);
@@ -254,9 +273,8 @@ fn append(headers: &mut HeaderMap, line: HeaderValue) {
 
 impl Outcome {
     fn take(&mut self, command: &Command, now: Timestamp) {
-        let proven = |subject: Option<&str>, why| {
-            Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why })
-        };
+        let proven =
+            |subject: Option<&str>, why| Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why });
         match command {
             Command::Login { subject } => self.login = proven(subject.as_deref(), Rotation::Login),
             Command::Reauthenticated => self.login = proven(None, Rotation::Reauthentication),
@@ -302,21 +320,16 @@ fn location_path(location: &str) -> &str {
 /// page is (downloads keep a copy of the cookies of their own), nor on one without a body of its own.
 fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
     !matches!(response.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED)
-        && !is_download(&response.headers)
+        && headers::delivery(&HeaderMap::new(), &response.headers) == Delivery::Inline
         && !is_cacheable(&response.headers, now)
-}
-
-fn is_download(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
-        value.as_bytes().get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"attachment"))
-    })
 }
 
 /// Whether the app said that caches may keep an answer: `public`, `immutable`, a positive age or a future `Expires`, and
 /// neither `no-store` nor `no-cache`.
 pub(super) fn is_cacheable(headers: &HeaderMap, now: Timestamp) -> bool {
     let mut said = false;
-    let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let directives =
+        headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     for directive in directives {
         let directive = directive.trim_ascii();
         let is = |word: &[u8]| directive.eq_ignore_ascii_case(word);

@@ -84,12 +84,10 @@ fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<P
         Some(kind) if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
             pairs(body.bytes).filter(|(name, _)| name == field).map(|(_, value)| value).take(2).collect()
         }
-        Some(kind) if kind.eq_ignore_ascii_case("multipart/form-data") => {
-            match multipart(field, headers, body.bytes) {
-                Some(values) => values,
-                None => return Named::Ambiguous,
-            }
-        }
+        Some(kind) if kind.eq_ignore_ascii_case("multipart/form-data") => match multipart(field, headers, body.bytes) {
+            Some(values) => values,
+            None => return Named::Ambiguous,
+        },
         _ => return Named::Nobody,
     };
     match (found.as_slice(), in_query, body.extent) {
@@ -155,10 +153,14 @@ fn names_field(head: &str, field: &str) -> Option<bool> {
     let line = head.lines().find(|line| {
         line.split_once(':').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("content-disposition"))
     })?;
-    let names: Vec<&str> = line.split(';').skip(1).filter_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        name.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("name")).then(|| value.trim())
-    }).collect();
+    let names: Vec<&str> = line
+        .split(';')
+        .skip(1)
+        .filter_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("name")).then(|| value.trim())
+        })
+        .collect();
     match names.as_slice() {
         [one] => Some(one.trim_matches('"') == field),
         _ => None,
@@ -166,7 +168,8 @@ fn names_field(head: &str, field: &str) -> Option<bool> {
 }
 
 fn in_json(pointer: &str, headers: &HeaderMap, body: Option<Peeked<'_>>) -> Named {
-    let is_json = media_type(headers).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"));
+    let is_json = media_type(headers)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"));
     let Some(body) = body.filter(|_| is_json) else { return Named::Nobody };
     if body.extent == Extent::Beginning {
         return Named::Ambiguous;
@@ -287,7 +290,8 @@ mod tests {
     fn a_multipart_form_names_its_subject_once() {
         let source = SubjectSource::Form("username".into());
         let form = headers("multipart/form-data; boundary=\"xyz\"");
-        let part = |name: &str, value: &str| format!("--xyz\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n");
+        let part =
+            |name: &str, value: &str| format!("--xyz\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n");
         let check = |parts: &[String], expected: Named| {
             let body = format!("{}--xyz--\r\n", parts.concat());
             assert_eq!(named(&source, &form, None, whole(body.as_bytes())), expected, "{body}");

@@ -124,7 +124,9 @@ mod tests {
 
     #[test]
     fn an_ordinary_parameter_stays_where_it_is() {
-        let Readings::These(all) = readings("/shop/item;color=red", PathTrick::Parameter) else { panic!("has readings") };
+        let Readings::These(all) = readings("/shop/item;color=red", PathTrick::Parameter) else {
+            panic!("has readings")
+        };
         assert_eq!(all, ["/shop/item;color=red", "/shop/item"]);
     }
 }

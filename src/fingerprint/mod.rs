@@ -401,7 +401,8 @@ pub(crate) mod tests {
 
     #[test]
     fn languages_by_their_first_word() {
-        let check = |raw: &str, expected: &str| assert_eq!(Language::parse(raw.as_bytes()).to_string(), expected, "{raw}");
+        let check =
+            |raw: &str, expected: &str| assert_eq!(Language::parse(raw.as_bytes()).to_string(), expected, "{raw}");
         check("de-DE,de;q=0.9", "de");
         check(" EN ", "en");
         check("fil-PH", "fil");

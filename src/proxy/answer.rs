@@ -72,6 +72,8 @@ problems! {
     RequestTimeout 408 "http_request_error" "request-timeout" "Too slow" "The request took too long.";
     /// The body is larger than allowed.
     ContentTooLarge 413 "http_request_error" "content-too-large" "Too large" "The request is too large.";
+    /// The request target is longer than allowed.
+    UriTooLong 414 "http_request_error" "uri-too-long" "Address too long" "The address is too long.";
     /// An expectation that nobody can meet.
     ExpectationFailed 417 "http_request_error" "expectation-failed" "Expectation failed" "The expectation cannot be met.";
     /// The host is not served on this connection.

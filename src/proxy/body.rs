@@ -1,15 +1,15 @@
 //! Bodies on their way through: never gathered, at most peeked at.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
 use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::proxy::serve::{Protocol, Session};
@@ -22,9 +22,10 @@ pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body on its way to the app. The gate may look at its beginning.
 pub struct RequestBody {
-    /// What was looked at, to be sent on first.
-    peeked: VecDeque<Frame<Bytes>>,
-    peeked_bytes: u64,
+    /// What was looked at, to be sent on first. In one piece: a body in chunks of one octet must not cost more.
+    peeked: BytesMut,
+    /// The trailers, where looking reached them.
+    trailers: Option<HeaderMap>,
     rest: Option<Incoming>,
     progress: Option<Arc<Progress>>,
     /// Who is asked about trailers; absent where there can be none.
@@ -44,7 +45,7 @@ impl<G: Gate> TrailerWatcher for Session<G> {
 
 impl std::fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestBody").field("peeked_bytes", &self.peeked_bytes).finish_non_exhaustive()
+        f.debug_struct("RequestBody").field("peeked", &self.peeked.len()).finish_non_exhaustive()
     }
 }
 
@@ -77,23 +78,13 @@ impl RequestBody {
     }
 
     /// No body at all.
-    pub const fn empty() -> Self {
-        Self { peeked: VecDeque::new(), peeked_bytes: 0, rest: None, progress: None, watcher: None }
-    }
-
-    fn pass(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
-        if let Some(trailers) = frame.trailers_mut() {
-            trailers::clean(trailers);
-            if let Some(watcher) = &self.watcher {
-                watcher.trailers(trailers);
-            }
-        }
-        frame
+    pub fn empty() -> Self {
+        Self { peeked: BytesMut::new(), trailers: None, rest: None, progress: None, watcher: None }
     }
 
     /// Whether there is no body at all.
     pub fn is_empty(&self) -> bool {
-        self.rest.is_none() && self.peeked.is_empty()
+        self.rest.is_none() && self.peeked.is_empty() && self.trailers.is_none()
     }
 
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
@@ -106,15 +97,13 @@ impl RequestBody {
     /// # Errors
     /// When the client broke off, or sent what is not HTTP.
     pub async fn peek(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<Extent, PeekError> {
-        use http_body_util::BodyExt;
-        let wanted = u64::try_from(limit).unwrap_or(u64::MAX);
-        while self.peeked_bytes <= wanted {
+        while self.peeked.len() <= limit {
             let Some(rest) = &mut self.rest else { break };
             match rest.frame().await {
-                Some(Ok(frame)) => {
-                    self.peeked_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    self.peeked.push_back(frame);
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.peeked.extend_from_slice(&data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
                 Some(Err(error)) => return Err(PeekError(error)),
                 None => self.rest = None,
             }
@@ -122,11 +111,18 @@ impl RequestBody {
                 self.rest = None;
             }
         }
-        for data in self.peeked.iter().filter_map(Frame::data_ref) {
-            let room = limit.saturating_sub(out.len()).min(data.len());
-            out.extend_from_slice(data.get(..room).unwrap_or_default());
+        out.extend_from_slice(self.peeked.get(..limit).unwrap_or(&self.peeked));
+        Ok(if self.rest.is_none() && self.peeked.len() <= limit { Extent::Whole } else { Extent::Beginning })
+    }
+
+    fn pass(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(trailers) = frame.trailers_mut() {
+            trailers::clean(trailers);
+            if let Some(watcher) = &self.watcher {
+                watcher.trailers(trailers);
+            }
         }
-        Ok(if self.rest.is_none() && self.peeked_bytes <= wanted { Extent::Whole } else { Extent::Beginning })
+        frame
     }
 }
 
@@ -143,11 +139,13 @@ impl Body for RequestBody {
         if let Some(progress) = &self.progress {
             progress.0.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(frame) = self.peeked.pop_front() {
-            self.peeked_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
-            return Poll::Ready(Some(Ok(self.pass(frame))));
+        if !self.peeked.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.peeked.split().freeze()))));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let Some(rest) = &mut self.rest else {
+            let trailers = self.trailers.take().map(Frame::trailers);
+            return Poll::Ready(trailers.map(|frame| Ok(self.pass(frame))));
+        };
         let frame = ready!(Pin::new(rest).poll_frame(cx));
         if frame.is_none() {
             self.rest = None;
@@ -156,15 +154,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.peeked.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.peeked.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(self.peeked_bytes));
+        hint.set_lower(rest.lower().saturating_add(self.peeked.len() as u64));
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(self.peeked_bytes));
+            hint.set_upper(upper.saturating_add(self.peeked.len() as u64));
         }
         hint
     }

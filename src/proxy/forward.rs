@@ -16,7 +16,9 @@ use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
-use crate::proxy::{Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Live, Looks, Problem, authority, upgrade};
+use crate::proxy::{
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Limits, Live, Looks, Problem, authority, upgrade,
+};
 
 /// Takes a request to the app and its answer back.
 pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
@@ -36,7 +38,7 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
         Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
     let key = dress(&session, &live, &arrival, &mut head, &body);
-    let exchanged = live.upstream.exchange(Request::from_parts(head, body)).await;
+    let exchanged = live.upstream.exchange(&mut Some(Request::from_parts(head, body))).await;
     match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
         Ok((mut head, mut stream)) => {
             if is_event_stream(&head.headers) {
@@ -139,7 +141,9 @@ fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts
     }
     expectation(&mut head.headers)?;
     max_forwards(head)?;
-    length(session.protocol, &head.headers)?;
+    if session.protocol == Protocol::Http2 {
+        sizes(&live.settings.client.limits, head)?;
+    }
     let upgrade = headers::upgrade(&head.method, head.version, &head.headers);
     match upgrade {
         Upgrade::Refused(UpgradeFault::Version) => {
@@ -214,16 +218,22 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Refusal> {
     }
 }
 
-/// HTTP/2 frames a body by itself; a length beside that must be one number. In HTTP/1 the wire has seen to it.
-fn length(protocol: Protocol, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let good = protocol == Protocol::Http1
-        || match (lengths.next(), lengths.next()) {
-            (None, _) => true,
-            (Some(length), None) => digits(length.as_bytes()).is_some(),
-            (Some(_), Some(_)) => false,
-        };
-    if good { Ok(()) } else { Err(Refusal::new(Problem::BadRequest, Fault::ContentLength)) }
+/// What the wire sees to in HTTP/1: limits, with every crumb of a cookie counted, and a length that is one number beside
+/// the framing that HTTP/2 has of itself.
+fn sizes(limits: &Limits, head: &request::Parts) -> Result<(), Refusal> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.uri_bytes_max {
+        return Err(Refusal::new(Problem::UriTooLong, Fault::UriTooLong));
+    }
+    if head.headers.len() > limits.headers_max {
+        return Err(Refusal::new(Problem::HeadersTooLarge, Fault::HeadersTooLarge));
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if digits(length.as_bytes()).is_some() => Ok(()),
+        _ => Err(Refusal::new(Problem::BadRequest, Fault::ContentLength)),
+    }
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {

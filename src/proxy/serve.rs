@@ -69,7 +69,8 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     };
     let mut entered = Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
     let client = shared.live.load().settings.client.clone();
-    let opened = tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client));
+    // Boxed, like every step that is soon over or rare: its room would else be kept for the life of the connection.
+    let opened = Box::pin(tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client)));
     let (transport, told, proxied, protocol) = match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fault.into_iter().for_each(|fault| shared.gate.fault(&entered.connection, fault)),
@@ -92,7 +93,7 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     });
     match protocol {
         Protocol::Http1 => http1(transport, session, &client).await,
-        Protocol::Http2 => http2(transport, session, &client).await,
+        Protocol::Http2 => Box::pin(http2(transport, session, &client)).await,
     }
 }
 
@@ -200,15 +201,16 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
     let tunnel = session.tunnel.lock().take();
     if let (End::Finished, Some(tunnel)) = (end, tunnel) {
         let idle = client.timeouts.tunnel_idle;
-        return upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain).await;
+        let tunnel = upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain);
+        return Box::pin(tunnel).await;
     }
     match end {
-        End::Finished if pulse.phase() == Phase::Body => part(wire, b"").await,
+        End::Finished if pulse.phase() == Phase::Body => Box::pin(part(wire, b"")).await,
         End::Finished | End::Quiet => drop(wire),
         End::Fault(fault) => {
             session.fault(fault);
             let can_be_told = !pulse.answering.load(Relaxed) || pulse.due() == 0;
-            part(wire, if can_be_told { raw_answer(fault) } else { b"" }).await;
+            Box::pin(part(wire, if can_be_told { raw_answer(fault) } else { b"" })).await;
         }
         End::Cut(fault) => session.fault(fault),
     }

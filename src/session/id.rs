@@ -89,9 +89,19 @@ impl Ref {
         random(entropy).map(Self)
     }
 
+    /// Characters that it is written with.
+    pub const CHARS: usize = 32;
+
+    /// Appends what `Display` writes, without its machinery.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
+        out.extend(self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+    }
+
     /// Reads what `Display` wrote; either case of the digits.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if text.len() != Self::CHARS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         u128::from_str_radix(text, 16).ok().map(|number| Self(number.to_be_bytes()))
@@ -204,6 +214,10 @@ mod tests {
     fn a_ref_reads_back_and_nothing_else_does() {
         let reference = Ref::generate(&InsecureSeededEntropy::new(5)).unwrap();
         assert_eq!(Ref::parse(&reference.to_string()), Some(reference));
+        let mut written = Vec::new();
+        reference.write_to(&mut written);
+        assert_eq!(written, reference.to_string().into_bytes());
+        assert_eq!(written.len(), Ref::CHARS);
         for bad in ["", "12", "+1234567890123456789012345678901", "zz345678901234567890123456789012"] {
             assert_eq!(Ref::parse(bad), None);
         }

@@ -1,8 +1,19 @@
 //! The one integration binary: every module of tests is listed here.
 #![cfg(test)] // clippy then knows that all of it is tests
 
+mod admin;
+mod attacks;
+mod demo;
+mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod engine_jar;
+mod engine_deadlines;
+mod engine_login;
+mod engine_modes;
+mod engine_quarantine;
+mod engine_rotation;
+mod layer;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;
@@ -12,6 +23,7 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod soak;
 mod store_conformance;
 mod store_crash;
 mod support;

@@ -240,6 +240,22 @@ fn h11_truncation_stays_visible() {
 }
 
 #[test]
+fn h11_everything_before_a_truncation_arrives() {
+    let origin = Origin::start();
+    let proxy = Running::in_front_of(&origin);
+    for length in [1, 5_000, 20_000, 300_000, 3_000_000] {
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 1).into_bytes();
+        let head = answer.len();
+        answer.resize(head + length, b'x');
+        origin.next(Act::ReplyAndClose(answer));
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.head();
+        assert_eq!(wire.rest().len(), length);
+    }
+}
+
+#[test]
 fn h11_informational_answers_do_not_confuse() {
     let origin = Origin::start();
     let hint = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -131,12 +131,19 @@ fn a_body_that_was_peeked_at_arrives_whole() {
     wire.send("POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nu=\r\n1\r\na\r\n0\r\n\r\n");
     assert_eq!(wire.reply().status, 200);
     assert_eq!(origin.wait(4).body, b"u=a");
+    wire.send(
+        "POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n0\r\n\
+         X-Sum: 7\r\nCookie: a=b\r\n\r\n",
+    );
+    assert_eq!(wire.reply().status, 200);
+    assert_eq!(origin.wait(5).body, b"a--trailers--\r\nx-sum: 7\r\n");
     let peeked = std::mem::take(&mut clerk.0.lock().unwrap().peeked);
-    let expected: [(Extent, &[u8]); 4] = [
+    let expected: [(Extent, &[u8]); 5] = [
         (Extent::Whole, b"u=alice"),
         (Extent::Whole, b"12345678"),
         (Extent::Beginning, b"u=alice&"),
         (Extent::Whole, b"u=a"),
+        (Extent::Whole, b"a"),
     ];
     assert!(peeked.iter().map(|(extent, seen)| (*extent, seen.as_slice())).eq(expected), "{peeked:?}");
 }

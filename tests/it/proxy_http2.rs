@@ -88,6 +88,40 @@ fn h03_authority_and_host_must_agree() {
 }
 
 #[test]
+fn h15_limits_hold_for_http2_too() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut client = Client::connect(proxy.address);
+    let long = get(&format!("http://a/{}", "x".repeat(9000))).body(Full::default()).unwrap();
+    assert_eq!(client.send(long).unwrap().status(), 414);
+    let crumbs = (0..120).fold(get("http://a/"), |request, number| request.header("cookie", format!("c{number}=1")));
+    assert_eq!(client.send(crumbs.body(Full::default()).unwrap()).unwrap().status(), 431);
+    let huge = get("http://a/").header("x", "y".repeat(40 << 10)).body(Full::default()).unwrap();
+    assert_eq!(client.send(huge).map_or(431, |reply| reply.status().as_u16()), 431);
+    recorder.wait(Fault::UriTooLong);
+    recorder.wait(Fault::HeadersTooLarge);
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn h01_a_length_in_http2_is_one_number() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    let mut client = Client::connect(proxy.address);
+    for lengths in [vec!["5", "5"], vec!["+5"], vec!["5, 5"], vec!["4"], vec!["6"]] {
+        let request = Request::post("http://a/").version(Version::HTTP_2);
+        let request = lengths.iter().fold(request, |request, length| request.header("content-length", *length));
+        let refused = client.send(request.body(Full::from("12345")).unwrap());
+        assert!(refused.is_err() || refused.unwrap().status() == 400, "{lengths:?}");
+        if client.sender.is_closed() {
+            client = Client::connect(proxy.address);
+        }
+    }
+    assert!(origin.seen().iter().all(|seen| !seen.whole), "{:?}", origin.seen());
+}
+
+#[test]
 fn many_requests_at_once() {
     let origin = Origin::start();
     let proxy = Running::start(with_http2(&origin));

@@ -48,8 +48,8 @@ pub(crate) enum RunError {
         why: String,
     },
     /// The place where operators talk to the guard.
-    #[error("{0}")]
-    Admin(String),
+    #[error(transparent)]
+    Admin(#[from] portcullis::admin::StartError),
     /// Settings that do not go together.
     #[error(transparent)]
     Assemble(#[from] config::AssembleError),
@@ -75,6 +75,7 @@ impl RunError {
 
 /// Runs the guard until it is told to stop.
 pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
+    diagnostics();
     let loaded = config::load(&request, start::now())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -87,21 +88,41 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     ended
 }
 
+/// Diagnostics for the operator go to standard error; `PORTCULLIS_LOG` says how much of them. Security events are another
+/// stream, which no filter can silence.
+fn diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PORTCULLIS_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact();
+    if subscriber.try_init().is_err() {
+        tracing::debug!("diagnostics were set up before");
+    }
+}
+
 async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
     let signals = Signals::listen()?;
     let watched = loaded.watched.clone();
-    let Running { guard, proxy, writer, reopen, events } = Running::start(loaded).await?;
+    let Running { guard, proxy, writer, reopen, events, admin, standing } = Running::start(loaded).await?;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let started = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, started);
     signals::tell_ready();
-    let reloader = reload::Reloader::new(request, watched, guard.clone(), proxy.handle(), reopen, events.clone());
+    let reloader =
+        reload::Reloader::new(request, watched, guard.clone(), proxy.handle(), reopen, events.clone(), standing);
     let tending = tokio::spawn(tend(guard.clone()));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
+    let stopped = signals.clone();
+    let operating = admin.map(|admin| tokio::spawn(async move { admin.run(stopped.stop()).await }));
     let ended = tokio::select! {
         () = proxy.run(signals.stop()) => Ok(()),
         () = signals.stop_again() => Err(RunError::Twice),
     };
+    if let Some(operating) = operating {
+        // It ends by the same signal, within seconds; told twice to stop, nothing waits for it.
+        if ended.is_ok() && operating.await.is_err() {
+            tracing::warn!("the admin API ended badly");
+        }
+    }
     tending.abort();
     reloading.abort();
     guard.report(None, kinds::GuardStopped {});

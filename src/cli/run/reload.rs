@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portcullis::admin::PolicyStanding;
 use portcullis::config::{self, Change, Watcher};
 use portcullis::engine::Guard;
 use portcullis::event::kinds;
@@ -25,6 +26,7 @@ pub(super) struct Reloader {
     proxy: Handle<Guarded<AnyStore>>,
     reopen: Vec<ReopenHandle>,
     events: EventSender,
+    standing: PolicyStanding,
     /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
     limits: Option<portcullis::limit::LimitSettings>,
 }
@@ -37,9 +39,10 @@ impl Reloader {
         proxy: Handle<Guarded<AnyStore>>,
         reopen: Vec<ReopenHandle>,
         events: EventSender,
+        standing: PolicyStanding,
     ) -> Self {
         let limits = config::load(&request, start::now()).ok().map(|loaded| loaded.settings.limit_settings());
-        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, limits }
+        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, standing, limits }
     }
 
     /// Follows signals and files until it is dropped.
@@ -69,8 +72,12 @@ impl Reloader {
 
     fn reload(&mut self) {
         match self.load() {
-            Ok(revision) => self.guard.report(None, kinds::PolicyReloaded { revision, rules: 0 }),
+            Ok(revision) => {
+                self.standing.loaded();
+                self.guard.report(None, kinds::PolicyReloaded { revision, rules: 0 });
+            }
             Err(error) => {
+                self.standing.refused();
                 let fault = error.to_string();
                 tracing::error!("the configuration was not reloaded, the one before stays in force: {fault}");
                 let first = fault.lines().next().unwrap_or_default();

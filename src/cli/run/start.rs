@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, SystemClock, Timestamp};
-use portcullis::config::{self, Settings, SinkFormat, SinkTarget, StoreKind};
+use portcullis::config::{self, AdminAddress, Settings, SinkFormat, SinkTarget, StoreKind};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
@@ -30,6 +31,8 @@ pub(super) struct Running {
     pub(super) writer: Writer,
     pub(super) reopen: Vec<ReopenHandle>,
     pub(super) events: EventSender,
+    pub(super) admin: Option<admin::Server<AnyStore>>,
+    pub(super) standing: PolicyStanding,
 }
 
 /// The time, for what is done before there is a guard.
@@ -45,12 +48,12 @@ impl Running {
         let (sinks, reopen) = sinks(&settings)?;
         let queue = queue::Settings {
             places: settings.events.queue,
-            repeat: settings.events.repeat.clone(),
+            repeat: settings.events.repeat,
             node: Some(Text::from(settings.name.as_str())),
             ..queue::Settings::default()
         };
-        let (events, writer) =
-            EventQueue::start(&queue, clock.clone(), sinks).map_err(RunError::system("the event writer can not start"))?;
+        let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
+            .map_err(RunError::system("the event writer can not start"))?;
         let guard = Arc::new(Guard::new(Setup {
             store: store(&settings)?,
             policy: settings.policy(1)?,
@@ -62,8 +65,25 @@ impl Running {
             entropy: Arc::new(OsEntropy),
         }));
         let proxy = Proxy::bind(settings.proxy(handed()), Guarded::new(guard.clone()))?;
-        Ok(Self { guard, proxy, writer, reopen, events })
+        let standing = PolicyStanding::default();
+        let admin = admin(&settings, &guard, &standing)?;
+        Ok(Self { guard, proxy, writer, reopen, events, admin, standing })
     }
+}
+
+/// The place where operators talk to the guard, unless it is turned off.
+fn admin(
+    settings: &Settings,
+    guard: &Arc<Guard<AnyStore>>,
+    standing: &PolicyStanding,
+) -> Result<Option<admin::Server<AnyStore>>, RunError> {
+    let address = match &settings.admin.address {
+        AdminAddress::Off => return Ok(None),
+        AdminAddress::Tcp(address) => admin::Address::Tcp(*address),
+        AdminAddress::Unix(path) => admin::Address::Unix(path.clone()),
+    };
+    let settings = admin::Settings { address, token_file: settings.admin.token_file.clone() };
+    Ok(Some(admin::Server::bind(&settings, guard.clone(), standing.clone(), Arc::new(OsEntropy))?))
 }
 
 /// Listening sockets that systemd opened for us, in the order of its file.
@@ -130,7 +150,8 @@ fn sinks(settings: &Settings) -> Result<Sinks, RunError> {
         match &sink.target {
             SinkTarget::Stdout => sinks.push(Box::new(StreamSink::stdout(encoder).with_min(sink.min))),
             SinkTarget::File(path) => {
-                let file = FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
+                let file =
+                    FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
                 reopen.push(file.handle());
                 sinks.push(Box::new(file.with_min(sink.min)));
             }

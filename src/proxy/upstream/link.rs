@@ -93,16 +93,28 @@ impl Link {
     }
 
     /// Sends the request and waits for the head of the response.
-    pub(super) async fn send(
+    ///
+    /// The request is on its way when this returns, so that the future does not carry it.
+    pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
         timeout: Duration,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         self.heard.store(false, Ordering::Relaxed);
         let progress = request.body().progress();
+        let sending = self.sender.send_request(request);
+        self.answer(sending, progress, timeout)
+    }
+
+    async fn answer(
+        &mut self,
+        sending: impl Future<Output = hyper::Result<Response<Incoming>>> + Send,
+        progress: Option<Arc<Progress>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut counted = 0;
         let mut deadline = after(timeout);
-        let mut sending = pin!(self.sender.send_request(request));
+        let mut sending = pin!(sending);
         poll_fn(|cx| {
             let driven = match self.state {
                 State::Open => self.connection.poll_without_shutdown(cx),
@@ -148,22 +160,20 @@ impl Link {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Failure>>> {
         use http_body::Body;
         let mut quiet = Context::from_waker(Waker::noop());
-        // Asking first tells the connection that more is wanted; then it reads, and what it read is there.
-        for _ in 0..2 {
+        let mut failure = None;
+        // Asking first tells the connection that more is wanted; then it reads, and what it read is there. It may have
+        // read the last octets and the end of everything in one go: the octets come first.
+        for turn in 0..3 {
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
                 *deadline = None;
                 return Poll::Ready(frame.map(|frame| frame.map_err(Failure::Exchange)));
             }
-            if let Err(error) = self.drive(cx) {
-                return Poll::Ready(Some(Err(Failure::Exchange(error))));
+            if turn < 2 {
+                failure = failure.or(self.drive(cx).err());
             }
         }
-        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
-            *deadline = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Failure::Exchange)));
-        }
         if self.state == State::Ended {
-            return Poll::Ready(Some(Err(Failure::Ended)));
+            return Poll::Ready(Some(Err(failure.map_or(Failure::Ended, Failure::Exchange))));
         }
         let deadline = *deadline.get_or_insert_with(|| after(timeout));
         self.timer.poll(cx, deadline).map(|()| Some(Err(Failure::ResponseTimeout)))

@@ -173,7 +173,11 @@ impl Pool {
     }
 
     /// Sends the request to one of the apps and returns the head of its answer, with the body still to come.
-    pub(super) async fn exchange(&self, request: Request<RequestBody>) -> Result<(response::Parts, Stream), Failure> {
+    /// `request` is taken once an app has been reached.
+    pub(super) async fn exchange(
+        &self,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<(response::Parts, Stream), Failure> {
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = Failure::Full;
         while let Some(destination) = self.choose(&tried) {
@@ -223,32 +227,41 @@ impl Again {
 impl Destination {
     async fn exchange(
         self: &Arc<Self>,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         mut link: Box<Link>,
         origin: Origin,
         place: Place,
     ) -> Result<(response::Parts, Stream), Failure> {
         let timeout = self.settings.response_timeout;
-        let again = if origin == Origin::Kept { Again::of(&request) } else { None };
+        let again = if origin == Origin::Kept { request.as_ref().and_then(Again::of) } else { None };
+        let request = request.take().ok_or(Failure::Ended)?;
         match (link.send(request, timeout).await, again) {
             (Ok(answer), _) => Ok(Stream::begin(answer, link, place)),
             (Err(Failure::Exchange(_) | Failure::Ended), Some(again)) if !link.was_heard() => {
                 drop(link);
-                let mut link = self.open().await?;
-                let answer = link.send(again.0, timeout).await?;
-                Ok(Stream::begin(answer, link, place))
+                // What is rare is boxed, so that the usual request does not carry room for it.
+                Box::pin(self.repeat(again, place)).await
             }
             (Err(failure), _) => Err(failure),
         }
     }
 
+    async fn repeat(&self, again: Again, place: Place) -> Result<(response::Parts, Stream), Failure> {
+        let mut link = self.open().await?;
+        let answer = link.send(again.0, self.settings.response_timeout).await?;
+        Ok(Stream::begin(answer, link, place))
+    }
+
     async fn place(self: &Arc<Self>) -> Result<Place, Failure> {
         let permit = match self.places.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => match tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) | Err(_) => return Err(Failure::Full),
-            },
+            Err(_) => {
+                let free = Box::pin(tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()));
+                match free.await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) | Err(_) => return Err(Failure::Full),
+                }
+            }
         };
         // The place outlives this borrow of the semaphore; `Place` gives it back.
         permit.forget();
@@ -258,7 +271,7 @@ impl Destination {
     async fn link(&self) -> Result<(Box<Link>, Origin), Failure> {
         match self.reuse().await {
             Some(link) => Ok((link, Origin::Kept)),
-            None => Ok((self.open().await?, Origin::Fresh)),
+            None => Ok((Box::pin(self.open()).await?, Origin::Fresh)),
         }
     }
 

@@ -274,6 +274,11 @@ impl Scanner {
         if target.is_empty() || !target.iter().all(|octet| octet.is_ascii_graphic() && *octet != b'#') {
             return Err(Fault::RequestLine);
         }
+        // What the parser would refuse is refused here, so that there is one answer and one event for it.
+        let plain = target.first() == Some(&b'/') && target.iter().all(|octet| is_plain(*octet));
+        if !plain && http::Uri::try_from(target).is_err() {
+            return Err(Fault::RequestLine);
+        }
         self.head.old = match version {
             b"HTTP/1.1" => Old::Http11,
             b"HTTP/1.0" => Old::Http10,
@@ -383,6 +388,15 @@ fn is_token(octet: u8) -> bool {
     TOKEN.get(usize::from(octet)).copied().unwrap_or(false)
 }
 
+/// Of what nearly every target is made.
+const fn is_plain(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric()
+        || matches!(
+            octet,
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'%' | b'?' | b'=' | b'&' | b'+' | b',' | b':' | b';' | b'@'
+        )
+}
+
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut octet = 0_u8;
@@ -460,6 +474,23 @@ mod tests {
         line(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(63)), None);
         line(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(64)), Some(Fault::UriTooLong));
         check(&format!("GET /{}", "a".repeat(200)), Some(Fault::UriTooLong));
+    }
+
+    #[test]
+    fn a_target_that_passes_can_be_parsed_and_comes_out_unchanged() {
+        for octet in 0x21..0x7f_u8 {
+            for target in
+                [format!("/{}", char::from(octet)), format!("/?{}", char::from(octet)), char::from(octet).into()]
+            {
+                let passed = scanner().feed(format!("GET {target} HTTP/1.1\r\n").as_bytes()).fault.is_none();
+                let parsed = http::Uri::try_from(target.as_str());
+                if passed {
+                    assert_eq!(parsed.unwrap().to_string(), target);
+                } else {
+                    assert!(octet == b'#' || parsed.is_err(), "{target} was refused without need");
+                }
+            }
+        }
     }
 
     #[test]

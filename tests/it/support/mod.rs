@@ -1,8 +1,9 @@
 //! What the stories are told with.
 
-pub(crate) mod origin;
-pub(crate) mod running;
-pub(crate) mod wire;
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod jar;
+pub(crate) mod origin;
+pub(crate) mod running;
+pub(crate) mod wire;
+pub(crate) mod world;

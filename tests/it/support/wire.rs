@@ -54,10 +54,6 @@ impl Wire {
         Self { stream, unread: Vec::new() }
     }
 
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     /// Writes; a peer that has closed already is not the test's failure.
     pub(crate) fn send(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
         drop(self.stream.write_all(octets.as_ref()));
@@ -159,16 +155,5 @@ impl Wire {
     pub(crate) fn expect_closed(&mut self) {
         let rest = self.rest();
         assert!(rest.is_empty(), "more came before the end: {:?}", String::from_utf8_lossy(&rest));
-    }
-
-    /// Panics if anything comes within the time, or the other side closes.
-    pub(crate) fn expect_silence(&mut self, span: Duration) {
-        assert!(self.unread.is_empty(), "{:?}", String::from_utf8_lossy(&self.unread));
-        self.stream.set_read_timeout(Some(span)).unwrap();
-        let mut buffer = [0; 1024];
-        match self.stream.read(&mut buffer) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            other => panic!("something came: {other:?}"),
-        }
     }
 }

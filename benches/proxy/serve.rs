@@ -1,0 +1,64 @@
+//! Our own contenders, each in a process of its own: prints its address, serves until standard input ends.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis::clock::{Clock, SystemClock};
+use portcullis::proxy::{Gate, Guarded, Location, Off, Proxy, Settings};
+use portcullis::store::SESSIONS_MAX_DEFAULT;
+use tokio::net::TcpListener;
+
+use super::{bare, support};
+
+/// As many as nginx has workers and haproxy threads.
+const THREADS: usize = 2;
+
+pub(crate) fn serve(what: &str, app: &str) {
+    let app: SocketAddr = app.parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
+    runtime.block_on(async {
+        match what {
+            "bare" => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                say(listener.local_addr().unwrap());
+                tokio::select! {
+                    () = bare::accept(listener, app) => {}
+                    () = input_ended() => {}
+                }
+            }
+            "off" => proxy(app, Off).await,
+            "on" => {
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+                let (guard, writer) = support::guard(&clock, SESSIONS_MAX_DEFAULT);
+                proxy(app, Guarded::new(Arc::new(guard))).await;
+                drop(writer);
+            }
+            other => panic!("{other} is none of ours"),
+        }
+    });
+    runtime.shutdown_background();
+}
+
+async fn proxy(app: SocketAddr, gate: impl Gate) {
+    let upstream = Location::Tcp { host: app.ip().to_string(), port: app.port() };
+    let proxy = Proxy::bind(Settings::new("127.0.0.1:0".parse().unwrap(), upstream), gate).unwrap();
+    say(proxy.local_addrs()[0]);
+    proxy.run(input_ended()).await;
+}
+
+fn say(address: SocketAddr) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{address}").unwrap();
+    out.flush().unwrap();
+}
+
+/// Whoever started us is gone, or wants us to go.
+async fn input_ended() {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        drop(ended);
+    });
+    drop(end.await);
+}

@@ -1,0 +1,38 @@
+//! Input that a person can write: a target that needs more than one piece of text takes one piece per line.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Lines that are read of one input. More cost time and find nothing new.
+pub const LINES_MAX: usize = 64;
+
+/// The lines of an input, without their ends.
+pub fn lines(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    input.split(|octet| *octet == b'\n').take(LINES_MAX)
+}
+
+/// Each line as a header of this name; what no header can hold is left out.
+pub fn headers_named(name: &'static str, input: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for value in lines(input).filter_map(|line| HeaderValue::from_bytes(line).ok()) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// Lines of the form `name: value`; what is none, or no header, is left out.
+pub fn headers(input: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in lines(input) {
+        let Some(colon) = line.iter().position(|octet| *octet == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// The first line of a text, and what follows it.
+pub fn first_line(text: &str) -> (&str, &str) {
+    text.split_once('\n').unwrap_or((text, ""))
+}

@@ -1,0 +1,674 @@
+//! Logins and logouts: every way to recognise them, what they do to the id, and how attempts are limited.
+
+use portcullis::engine::RefusalKind;
+use portcullis::event::{Event, Kind, Revoker, Rotation, Sign};
+use portcullis::limit::LoginLimit;
+use portcullis::rules::SubjectSource;
+use portcullis::session::cookie::CookieKind;
+use portcullis::store::OnLimit;
+use portcullis::verdict::Mode;
+
+use crate::support::world::browser::OURS;
+use crate::support::world::{
+    ABROAD, AppAnswer, Ask, Browser, MOBILE, NEIGHBOUR, Rules, World, hours, minutes, rate, rules, seconds,
+};
+
+fn shop() -> (World, Browser) {
+    told_by(rules())
+}
+
+fn told_by(rules: Rules) -> (World, Browser) {
+    let world = World::new(rules);
+    let alice = world.browser("alice");
+    (world, alice)
+}
+
+/// An app that answers `/control` with this command to the guard, and keeps a session of its own.
+fn controlled(command: &'static str) -> (World, Browser) {
+    let (world, alice) = shop();
+    obeys(&world, command);
+    (world, alice)
+}
+
+fn obeys(world: &World, command: &'static str) {
+    world.app(move |request| match request.uri.path() {
+        "/control" => AppAnswer::ok().control(command),
+        "/begin" => AppAnswer::ok().set_cookie("sessionid=kept-by-the-guard; Path=/; HttpOnly"),
+        _ => AppAnswer::ok(),
+    });
+}
+
+fn id(cookie: &str) -> &str {
+    cookie.split_once('.').unwrap().0
+}
+
+// ---- a new id ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn session_fixation() {
+    let (world, alice) = shop();
+    let eve = world.browser("eve").at(ABROAD);
+    eve.visits("/cart").ok().sets_ours();
+    let planted = eve.ours().unwrap();
+    alice.holds(OURS, &planted);
+    alice.logs_in("alice").ok().sets_ours();
+    assert_ne!(id(&alice.ours().unwrap()), id(&planted));
+    alice.visits("/account").is("alice");
+    for _ in 0..3 {
+        eve.visits("/account").is_stranger().sets_nothing_of_ours();
+        world.after(seconds(30));
+    }
+    assert!(world.told().contains(&"session.rotated_id_reuse"));
+    eve.visits("/account").is_stranger();
+}
+
+#[test]
+fn a_login_keeps_what_the_visitor_had_and_tells_who_he_is() {
+    let (world, alice) = shop();
+    alice.visits("/cart").ok();
+    let before = world.session();
+    alice.logs_in("alice").ok().sets_ours();
+    let told = world.events_told();
+    let names: Vec<_> = told.iter().map(|told| told.event.kind().as_str()).collect();
+    assert_eq!(names, ["session.created", "session.rotated", "session.authenticated"]);
+    assert!(matches!(&told[1].event, Event::SessionRotated(event) if event.why == Rotation::Login));
+    assert!(matches!(&told[2].event, Event::SessionAuthenticated(event) if event.sign == Sign::Route));
+    assert_eq!(told[2].scene.subject.as_deref(), Some("alice"));
+    let after = world.session();
+    assert_eq!((after.reference, after.created_at), (before.reference, before.created_at));
+    assert_eq!(after.subject.as_deref(), Some("alice"));
+    assert_eq!(after.authenticated_at, Some(world.now()));
+    let page = alice.visits("/account").is("alice");
+    assert_eq!(page.header_at_app("portcullis-subject"), Some("alice"));
+    assert_eq!(page.header_at_app("portcullis-authenticated-at"), Some("1795257972"));
+    assert_eq!(page.header_at_app("portcullis-risk"), Some("low"));
+    assert_eq!(page.header_at_app("portcullis-ref").map(str::len), Some(32));
+}
+
+#[test]
+fn a_failed_login_changes_nothing() {
+    let (world, alice) = shop();
+    alice.visits("/cart").ok();
+    let before = world.session();
+    world.told();
+    alice.tries("alice", "wrong-password").ok().sets_nothing_of_ours();
+    assert_eq!(world.session(), before);
+    let told = world.told_of(Kind::LoginFailed);
+    assert_eq!(told.scene.status, Some(200));
+}
+
+#[test]
+fn a_login_that_redirects_back_to_the_form_is_none() {
+    let (world, alice) = shop();
+    world.answers(AppAnswer::redirect("https://shop.example.com/login?error=1"));
+    alice.logs_in("alice").sets_nothing_of_ours();
+    assert_eq!(world.told(), ["login.failed"]);
+}
+
+#[test]
+fn of_two_logins_at_once_the_second_one_counts_too() {
+    let (world, alice) = shop();
+    alice.visits("/cart").ok();
+    let (one, two) = (alice.sends(alice.login_of("alice")), alice.sends(alice.login_of("alice")));
+    // The browser gave up the first one when the button was pressed again.
+    one.lands_unseen().ok();
+    two.lands().ok().sets_ours();
+    alice.visits("/account").is("alice");
+    assert!(world.sessions().len() <= 2);
+}
+
+#[test]
+fn a_login_with_an_id_that_was_just_replaced_is_not_lost() {
+    let (world, alice) = shop();
+    alice.visits("/cart").ok();
+    alice.sends(alice.login_of("alice")).lands_unseen().ok();
+    alice.visits("/account").is_stranger().sets_nothing_of_ours();
+    alice.logs_in("alice").ok().sets_ours();
+    alice.visits("/account").is("alice");
+    assert!(!world.told().contains(&"session.rotated_id_reuse"), "it was a request that was under way");
+}
+
+#[test]
+fn a_request_under_way_during_a_login_reaches_the_app_without_cookies() {
+    let (world, alice) = shop();
+    alice.visits("/cart").ok();
+    let anonymous = alice.ours().unwrap();
+    let early = alice.sends(Ask::fetch("/account"));
+    alice.logs_in("alice").ok();
+    let kept = alice.ours().unwrap();
+    world.after(seconds(59));
+    alice.holds(OURS, &anonymous);
+    let late = alice.fetches("/cart").is_stranger();
+    assert_eq!(late.set_cookies(), Vec::<String>::new(), "its shielded cookie is dropped and none of ours is set");
+    alice.holds(OURS, &kept);
+    early.lands().sets_nothing_of_ours();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn an_answer_admitted_under_another_id_never_writes_the_jar() {
+    let (world, alice) = shop();
+    world.app(|request| match request.uri.path() {
+        "/late" => AppAnswer::ok().set_cookie("sessionid=of-the-old-id; Path=/; HttpOnly"),
+        "/login" => AppAnswer::redirect("/").set_cookie("sessionid=of-the-login; Path=/; HttpOnly"),
+        "/begin" => AppAnswer::ok().set_cookie("sessionid=of-the-visit; Path=/; HttpOnly"),
+        _ => AppAnswer::ok(),
+    });
+    alice.visits("/begin").ok();
+    let late = alice.sends(Ask::fetch("/late"));
+    alice.logs_in("alice").ok();
+    late.lands().sets_nothing_of_ours();
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=of-the-login");
+}
+
+#[test]
+fn the_app_changing_its_id_cookie_gives_a_new_id_and_is_no_login() {
+    let (world, alice) = shop();
+    let mut count = 0;
+    world.app(move |request| {
+        count += 1;
+        let fresh = AppAnswer::ok().set_cookie(&format!("sessionid=value-{count}; Path=/; HttpOnly"));
+        if request.uri.path() == "/elevate" { fresh } else { AppAnswer::ok() }
+    });
+    alice.visits("/elevate").ok().sets_ours();
+    let first = alice.ours().unwrap();
+    alice.visits("/elevate").ok().sets_ours();
+    assert_ne!(id(&alice.ours().unwrap()), id(&first));
+    assert_eq!(world.told(), ["session.created", "session.rotated"]);
+    assert!(!world.session().is_authenticated());
+}
+
+#[test]
+fn a_state_cookie_that_changes_gives_no_new_id() {
+    let (world, alice) = told_by(rules().shield("state", CookieKind::State));
+    let mut count = 0;
+    world.app(move |_| {
+        count += 1;
+        AppAnswer::ok().set_cookie(&format!("state=value-{count}; Path=/; HttpOnly"))
+    });
+    alice.visits("/").ok().sets_ours();
+    alice.visits("/").ok().sets_nothing_of_ours();
+}
+
+// ---- who it is -----------------------------------------------------------------------------------------------------
+
+#[track_caller]
+fn check_subject(source: SubjectSource, kind: &str, body: &str, expected: Option<&str>) {
+    let (world, alice) = told_by(rules().subject_in(source));
+    world.answers(AppAnswer::redirect("/"));
+    alice.asks(Ask::page("/login").post(kind, body)).sets_ours();
+    assert_eq!(world.session().subject.as_deref(), expected, "{body}");
+    let unclear = world.told().contains(&"login.subject_unclear");
+    assert_eq!(unclear, expected.is_none());
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+#[test]
+fn the_subject_stands_in_a_form() {
+    let form = |body, expected| check_subject(SubjectSource::Form("username".into()), FORM, body, expected);
+    form("username=alice&password=x", Some("alice"));
+    form("csrf=1&username=alice%40example.com", Some("alice@example.com"));
+    form("username=alice&username=bob", None);
+    form(&format!("username=alice&x={}", "y".repeat(70_000)), None);
+}
+
+#[test]
+fn the_subject_stands_in_json() {
+    let json =
+        |body, expected| check_subject(SubjectSource::Json("/user/name".into()), "application/json", body, expected);
+    json(r#"{"user": {"name": "alice"}}"#, Some("alice"));
+    json(r#"{"user": {"name": 42}}"#, Some("42"));
+    json(r#"{"user": {"name": "alice", "name": "bob"}}"#, None);
+    json("{not json", None);
+}
+
+#[test]
+fn the_subject_stands_in_a_multipart_form() {
+    let part = |name: &str, value: &str| {
+        format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let source = || SubjectSource::Form("username".into());
+    let body = [part("csrf", "1"), part("username", "alice"), "--xyz--\r\n".into()].concat();
+    check_subject(source(), "multipart/form-data; boundary=xyz", &body, Some("alice"));
+    let body = [part("username", "alice"), part("username", "bob"), "--xyz--\r\n".into()].concat();
+    check_subject(source(), "multipart/form-data; boundary=xyz", &body, None);
+}
+
+#[test]
+fn the_subject_stands_in_a_header() {
+    let (world, alice) = told_by(rules().subject_in(SubjectSource::Header("x-remote-user".parse().unwrap())));
+    world.answers(AppAnswer::redirect("/"));
+    alice.asks(Ask::form("/login", "").header("x-remote-user", "alice")).sets_ours();
+    assert_eq!(world.session().subject.as_deref(), Some("alice"));
+}
+
+#[test]
+fn only_the_body_of_a_login_is_looked_at() {
+    let (world, alice) = shop();
+    let looks = |ask: Ask| world.guard().peek(&alice.dresses(ask).1).is_some();
+    assert!(looks(Ask::form("/login", "username=alice")));
+    assert!(!looks(Ask::form("/upload", "username=alice")));
+    assert!(!looks(Ask::page("/login")));
+    world.reload(rules().subject_in(SubjectSource::None));
+    assert!(!looks(Ask::form("/login", "username=alice")));
+}
+
+// ---- the control header --------------------------------------------------------------------------------------------
+
+#[test]
+fn the_app_tells_of_a_login() {
+    let (world, alice) = controlled(r#"login; subject="42""#);
+    alice.visits("/begin").ok();
+    let before = alice.ours().unwrap();
+    let page = alice.fetches("/control").ok().sets_ours();
+    assert_eq!(page.header("portcullis-session"), None);
+    assert_ne!(id(&alice.ours().unwrap()), id(&before));
+    assert_eq!(world.session().subject.as_deref(), Some("42"));
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=kept-by-the-guard");
+    alice.holds(OURS, &before).visits("/").is_stranger();
+}
+
+#[test]
+fn an_app_that_leaves_the_name_to_the_login_form_gets_it() {
+    let (world, alice) = shop();
+    world.answers(AppAnswer::ok().control("login"));
+    alice.logs_in("alice").ok().sets_ours();
+    assert_eq!(world.session().subject.as_deref(), Some("alice"));
+}
+
+#[test]
+fn re_authentication_and_elevation_give_a_new_id() {
+    for (command, resets) in [("reauthenticated", true), ("elevate", false), ("rotate", false)] {
+        let (world, alice) = shop();
+        alice.logs_in("alice").ok();
+        let before = alice.ours().unwrap();
+        let since = world.session().authenticated_at;
+        world.told();
+        world.after(hours(1).saturating_sub(minutes(40)));
+        obeys(&world, command);
+        alice.visits("/control").ok().sets_ours();
+        let session = world.session();
+        assert_eq!(session.subject.as_deref(), Some("alice"), "{command}");
+        assert_eq!(session.authenticated_at != since, resets, "{command}");
+        alice.visits("/").ok();
+        alice.holds(OURS, &before).visits("/").is_stranger();
+        assert!(world.told().contains(&"session.rotated"));
+    }
+}
+
+#[test]
+fn the_app_ends_sessions() {
+    let (world, alice) = shop();
+    let (phone, other) = (world.browser("phone").at(MOBILE), world.browser("bob"));
+    for browser in [&alice, &phone] {
+        browser.logs_in("alice").ok();
+    }
+    other.logs_in("bob").ok();
+    world.told();
+    obeys(&world, "revoke; scope=others");
+    alice.visits("/control").ok().sets_nothing_of_ours();
+    let told = world.told_of(Kind::SessionRevoked);
+    assert!(matches!(&told.event, Event::SessionRevoked(event) if event.by == Revoker::App));
+    phone.visits("/").is_stranger();
+    assert_eq!(world.sessions().len(), 2);
+    obeys(&world, "revoke");
+    world.after(minutes(2));
+    alice.visits("/control").ok().clears_ours();
+    alice.visits("/").is_stranger();
+    assert_eq!(world.sessions().len(), 1, "bob's");
+}
+
+#[test]
+fn revoke_ends_a_session_that_has_no_subject_too() {
+    let (world, alice) = controlled("revoke; scope=all");
+    alice.visits("/begin").ok();
+    alice.visits("/control").ok().clears_ours();
+    assert_eq!(world.sessions().len(), 0);
+}
+
+#[test]
+fn the_app_sets_an_end() {
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    obeys(&world, "expire; in=600");
+    alice.visits("/control").ok();
+    world.reopens_the_shop();
+    world.after(seconds(599));
+    assert!(alice.visits("/").ok().app_cookie("sessionid").is_some());
+    world.after(seconds(1));
+    alice.visits("/account").is_stranger();
+}
+
+#[test]
+fn control_headers_are_taken_off_in_both_spellings_also_when_malformed() {
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    world.told();
+    world.answers(
+        AppAnswer::ok()
+            .control("no such command")
+            .header("portcullis_session", "logout")
+            .header("Portcullis-Risk", "9"),
+    );
+    let page = alice.visits("/").ok();
+    assert!(page.headers.keys().all(|name| !name.as_str().starts_with("portcullis")), "{:?}", page.headers);
+    assert_eq!(world.told(), ["header.spoofed"]);
+    world.reopens_the_shop();
+    alice.visits("/cart").ok();
+    assert_eq!(world.sessions().len(), 1, "nothing was done");
+}
+
+#[test]
+fn a_client_can_not_speak_for_the_guard() {
+    let (world, alice) = shop();
+    for (name, value) in [("Portcullis-Subject", "admin"), ("portcullis_subject", "admin"), ("PORTCULLIS-Made-Up", "x")]
+    {
+        let page = alice.asks(Ask::page("/").header(name, value)).is_stranger();
+        assert_eq!(page.header_at_app(name), None);
+        assert_eq!(world.told(), ["header.spoofed"]);
+    }
+    alice.logs_in("alice").ok();
+    let page = alice.asks(Ask::page("/account").header("portcullis-subject", "admin")).is("alice");
+    assert_eq!(page.header_at_app("portcullis-subject"), Some("alice"));
+}
+
+// ---- logout --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_logout_by_route_ends_the_session() {
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    let before = alice.ours().unwrap();
+    world.told();
+    alice.logs_out().ok().clears_ours();
+    assert_eq!(alice.ours(), None);
+    let told = world.told_of(Kind::SessionLogout);
+    assert!(matches!(&told.event, Event::SessionLogout(event) if event.sign == Sign::Route));
+    alice.holds(OURS, &before).visits("/account").is_stranger().sets_nothing_of_ours();
+    assert_eq!(world.told(), ["session.use_after_expire"]);
+    assert_eq!(world.sessions().len(), 0);
+}
+
+#[test]
+fn a_logout_that_the_app_refuses_is_none() {
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    world.answers(AppAnswer::status(403));
+    alice.logs_out().sets_nothing_of_ours();
+    assert_eq!(world.sessions().len(), 1);
+}
+
+#[test]
+fn a_logout_by_deleting_the_apps_cookie_or_by_header_ends_the_session() {
+    for (answer, sign) in [
+        (AppAnswer::ok().set_cookie("sessionid=; Path=/; Max-Age=0"), Sign::Cookie),
+        (AppAnswer::ok().set_cookie("sessionid=x; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT"), Sign::Cookie),
+        (AppAnswer::ok().control("logout"), Sign::Header),
+    ] {
+        let (world, alice) = shop();
+        alice.logs_in("alice").ok();
+        world.answers(answer);
+        alice.visits("/goodbye").ok().clears_ours();
+        let told = world.told_of(Kind::SessionLogout);
+        assert!(matches!(&told.event, Event::SessionLogout(event) if event.sign == sign));
+        assert_eq!(world.sessions().len(), 0);
+    }
+}
+
+#[test]
+fn deleting_one_of_several_cookies_is_no_logout() {
+    let (world, alice) = told_by(rules().shield("remember", CookieKind::Id));
+    world.app(|request| match request.uri.path() {
+        "/begin" => AppAnswer::ok()
+            .set_cookie("sessionid=the-session; Path=/; HttpOnly")
+            .set_cookie("remember=the-token; Path=/; HttpOnly"),
+        "/forget" => AppAnswer::ok().set_cookie("remember=; Path=/; Max-Age=0"),
+        _ => AppAnswer::ok(),
+    });
+    alice.visits("/begin").ok();
+    alice.visits("/forget").ok();
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=the-session");
+    assert_eq!(world.sessions().len(), 1);
+}
+
+#[test]
+fn a_logout_while_a_slow_request_is_under_way_stays_one() {
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    let before = alice.ours().unwrap();
+    world.after(minutes(3));
+    world.app(|request| match request.uri.path() {
+        "/slow" => AppAnswer::ok().set_cookie("sessionid=the-slow-one; Path=/; HttpOnly").serving(Some("alice")),
+        _ => AppAnswer::redirect("/").set_cookie("sessionid=; Path=/; Max-Age=0"),
+    });
+    let slow = alice.sends(Ask::fetch("/slow")).is_answered();
+    alice.logs_out().clears_ours();
+    let ended = world.run(world.store().everything());
+    let page = slow.lands();
+    assert_eq!(page.set_cookies(), Vec::<String>::new());
+    assert_eq!(world.run(world.store().everything()), ended, "the answer writes nothing");
+    assert_eq!(alice.ours(), None);
+    world.reopens_the_shop();
+    alice.holds(OURS, &before).visits("/account").is_stranger();
+    assert_eq!(world.sessions().len(), 0, "a late save never revives");
+}
+
+#[test]
+fn an_operator_ends_sessions() {
+    use portcullis::engine::Selection;
+    let (world, alice) = shop();
+    alice.logs_in("alice").ok();
+    let slow = alice.sends(Ask::fetch("/account"));
+    let ended = world.run(world.guard().revoke(&Selection::Subject("alice".into()), Revoker::Admin)).unwrap();
+    assert_eq!(ended, 1);
+    slow.lands().sets_nothing_of_ours();
+    alice.visits("/account").is_stranger();
+}
+
+// ---- how many ------------------------------------------------------------------------------------------------------
+
+fn many_logins(world: &World, count: usize) -> Vec<Browser> {
+    let browsers: Vec<_> = (0..count).map(|n| world.browser(&format!("device {n}"))).collect();
+    let flights: Vec<_> = browsers.iter().map(|browser| browser.sends(browser.login_of("alice"))).collect();
+    flights.into_iter().for_each(|flight| drop(flight.lands()));
+    browsers
+}
+
+fn logged_in(browsers: &[Browser]) -> usize {
+    browsers.iter().filter(|browser| browser.visits("/account").app_cookie("sessionid").is_some()).count()
+}
+
+#[test]
+fn fifty_logins_at_once_never_pass_the_limit() {
+    for (on_limit, told_kind) in
+        [(OnLimit::Refuse, "session.concurrent_limit"), (OnLimit::EvictOldest, "session.revoked")]
+    {
+        let world = World::new(rules().per_subject_max(5, on_limit));
+        let browsers = many_logins(&world, 50);
+        assert_eq!(world.sessions().len(), 5);
+        assert_eq!(logged_in(&browsers), 5);
+        assert_eq!(world.told().iter().filter(|told| **told == told_kind).count(), 45);
+    }
+}
+
+#[test]
+fn fifty_logins_on_many_threads_never_pass_the_limit() {
+    use portcullis::engine::{AnsweredBy, Decision};
+    for on_limit in [OnLimit::Refuse, OnLimit::EvictOldest] {
+        let world = World::new(
+            rules().subject_in(SubjectSource::Header("x-user".parse().unwrap())).per_subject_max(5, on_limit),
+        );
+        let guard = world.guard().clone();
+        let device = world.browser("device");
+        let requests: Vec<_> =
+            (0..50).map(|_| device.dresses(Ask::form("/login", "").header("x-user", "alice"))).collect();
+        std::thread::scope(|scope| {
+            for (client, mut parts, _) in requests {
+                let guard = guard.clone();
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(async {
+                        let Decision::Forward(admission) = guard.admit(client, &mut parts, None).await else { return };
+                        let (mut answer, ()) = http::Response::new(()).into_parts();
+                        answer.status = http::StatusCode::FOUND;
+                        guard.settle(admission, AnsweredBy::App, &mut answer).await;
+                    });
+                });
+            }
+        });
+        assert_eq!(world.sessions().len(), 5);
+    }
+}
+
+#[test]
+fn a_refused_login_is_answered_by_the_guard() {
+    let world = World::new(rules().per_subject_max(1, OnLimit::Refuse));
+    let (first, second) = (world.browser("first"), world.browser("second"));
+    first.logs_in("alice").ok();
+    second.logs_in("alice").is_refused(403, RefusalKind::TooManySessions).sets_nothing_of_ours();
+    second.visits("/account").is_stranger();
+    first.visits("/account").is("alice");
+    first.logs_in("alice").ok().sets_ours();
+    second.logs_in("bob").ok();
+}
+
+#[test]
+fn the_oldest_session_makes_room() {
+    let world = World::new(rules().per_subject_max(2, OnLimit::EvictOldest));
+    let browsers: Vec<_> = (0..3).map(|n| world.browser(&format!("device {n}"))).collect();
+    for browser in &browsers {
+        browser.logs_in("alice").ok();
+        world.after(minutes(2));
+    }
+    browsers[0].visits("/account").is_stranger();
+    browsers[1].visits("/account").is("alice");
+    browsers[2].visits("/account").is("alice");
+}
+
+#[test]
+fn a_limit_may_only_be_reported() {
+    for rules in
+        [rules().per_subject_max(2, OnLimit::Report), rules().per_subject_max(2, OnLimit::Refuse).report_only()]
+    {
+        let world = World::new(rules);
+        let browsers = many_logins(&world, 4);
+        assert_eq!(logged_in(&browsers), 4);
+        assert_eq!(world.told().iter().filter(|told| **told == "session.concurrent_limit").count(), 2);
+    }
+}
+
+// ---- attempts ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_login_flood_is_slowed_down_more_and_more() {
+    let delays = LoginLimit { per_client: None, per_subject: None, ..LoginLimit::default() };
+    let world = World::new(rules().limits(|limits| limits.logins = vec![delays]));
+    let eve = world.browser("eve").at(ABROAD);
+    for _ in 0..3 {
+        eve.tries("alice", "a-wrong-guess").ok();
+    }
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        eve.tries("alice", "a-wrong-guess").ok();
+        let page = eve.logs_in("alice").is_refused(429, RefusalKind::Throttled);
+        waits.push(page.header("retry-after").unwrap().parse::<u64>().unwrap());
+        world.after(seconds(waits[waits.len() - 1]));
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    let told = world.told();
+    assert!(told.contains(&"login.failed") && told.contains(&"login.failed_max"), "{told:?}");
+}
+
+#[test]
+fn attempts_are_counted_per_client_and_per_subject() {
+    let world = World::new(rules().login_throttle());
+    let eve = world.browser("eve").at(ABROAD);
+    for name in ["alice", "bob", "carol"] {
+        eve.tries(name, "a-wrong-guess").ok();
+    }
+    eve.tries("dave", "a-wrong-guess").is_refused(429, RefusalKind::Throttled);
+    world.browser("home").logs_in("dave").ok().sets_ours();
+    for n in 0..2 {
+        world.browser("many").at(&format!("198.51.100.{n}")).tries("alice", "a-wrong-guess").ok();
+    }
+    world.browser("many").at("198.51.100.9").tries("alice", "a-wrong-guess").is_refused(429, RefusalKind::Throttled);
+}
+
+#[test]
+fn a_known_device_is_not_locked_out_by_an_attacker() {
+    let world = World::new(rules().login_throttle());
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    alice.logs_out().ok();
+    let (eve, neighbour) =
+        (world.browser("eve").at(ABROAD), world.browser("mallory").at(NEIGHBOUR).with_agent("curl/8"));
+    for guess in 0..40 {
+        eve.tries("alice", &format!("guess-number-{guess}"));
+        neighbour.tries("alice", &format!("guess-number-{guess}"));
+        world.after(seconds(5));
+    }
+    eve.logs_in("alice").is_refused(429, RefusalKind::Throttled);
+    alice.logs_in("alice").ok().sets_ours();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn anonymous_sessions_are_limited_and_the_page_is_served() {
+    let world = World::new(rules().limits(|limits| limits.anonymous_sessions = rate("3/1m burst 3")));
+    for n in 0..3 {
+        world.browser(&format!("visitor {n}")).visits("/cart").ok().sets_ours();
+    }
+    world.told();
+    let late = world.browser("late");
+    late.visits("/cart").ok().sets_nothing_of_ours();
+    assert_eq!(late.visits("/cart").ok().set_cookies(), Vec::<String>::new());
+    assert_eq!(world.told(), ["rate.limited", "rate.limited"]);
+    assert_eq!(world.sessions().len(), 3);
+    late.logs_in("alice").ok().sets_ours();
+}
+
+#[test]
+fn guessing_ids_is_slowed_down() {
+    let world = World::new(rules().limits(|limits| limits.guesses = rate("5/1m burst 5")));
+    let eve = world.browser("eve").at(ABROAD);
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    let ours = alice.ours().unwrap();
+    for n in 0..5 {
+        eve.holds(OURS, &format!("{n}{}.{}", "A".repeat(42), "A".repeat(22)));
+        eve.visits("/account").is_stranger();
+    }
+    eve.holds(OURS, &format!("{}.{}", id(&ours), "A".repeat(22)));
+    eve.visits("/account").is_refused(429, RefusalKind::Throttled);
+    eve.forgets(OURS).visits("/").ok();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn rates_of_clients_sessions_and_routes_are_kept() {
+    let world =
+        World::new(rules().route("/api/**", |route| route.limit = portcullis::rules::Limited::Yes).limits(|limits| {
+            limits.client = rate("100/1s burst 100");
+            limits.session = rate("10/1s burst 10");
+            limits.routes = vec![rate("2/1s burst 2")];
+        }));
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.after(seconds(10));
+    alice.fetches("/api/x").ok();
+    alice.fetches("/api/x").ok();
+    let page = alice.fetches("/api/x").is_refused(429, RefusalKind::Throttled);
+    assert!(page.header("retry-after").is_some() && page.header("ratelimit-policy").is_some());
+    for _ in 0..8 {
+        alice.fetches("/").ok();
+    }
+    alice.fetches("/").is_refused(429, RefusalKind::Throttled);
+    world.told();
+    let other = world.browser("other").at(ABROAD);
+    for _ in 0..100 {
+        other.fetches("/").ok();
+    }
+    other.fetches("/").is_refused(429, RefusalKind::Throttled);
+    assert_eq!(world.told_of(Kind::RateLimited).scene.mode, Mode::Enforce);
+}

@@ -1,0 +1,284 @@
+//! Modes, outages, economy: what is observed changes nothing, what fails fails closed, and little is written.
+
+use std::fmt::Write as _;
+
+use portcullis::engine::RefusalKind;
+use portcullis::event::{Event, Kind};
+use portcullis::rules::OnOutage;
+use portcullis::session::cookie::CookieKind;
+use portcullis::session::record::Record;
+use proptest::prelude::*;
+
+use crate::support::world::browser::{CURL, OURS};
+use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, MOBILE, Rules, World, minutes, rules, seconds};
+
+// ---- what is observed changes nothing ------------------------------------------------------------------------------
+
+/// One step of the traffic that both worlds see.
+#[derive(Clone, Debug)]
+enum Step {
+    Page(usize, &'static str),
+    Fetch(usize, &'static str),
+    LogIn(usize),
+    LogOut(usize),
+    Steal { thief: usize, from: usize },
+    Move(usize, &'static str),
+    Lose(usize),
+    Hold(usize),
+    Land,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..3_usize;
+    let path = prop_oneof![Just("/account"), Just("/cart"), Just("/"), Just("/state")];
+    prop_oneof![
+        6 => (who.clone(), path.clone()).prop_map(|(who, path)| Step::Page(who, path)),
+        4 => (who.clone(), path).prop_map(|(who, path)| Step::Fetch(who, path)),
+        2 => who.clone().prop_map(Step::LogIn),
+        1 => who.clone().prop_map(Step::LogOut),
+        2 => (who.clone(), who.clone()).prop_map(|(thief, from)| Step::Steal { thief, from }),
+        2 => (who.clone(), prop_oneof![Just(MOBILE), Just(ABROAD)]).prop_map(|(who, ip)| Step::Move(who, ip)),
+        1 => who.clone().prop_map(Step::Lose),
+        1 => who.prop_map(Step::Hold),
+        1 => Just(Step::Land),
+        4 => (1..400_u64).prop_map(Step::Wait),
+    ]
+}
+
+/// Everything that clients see of a story, and everything that is stored at its end.
+fn plays(rules: Rules, steps: &[Step]) -> (String, Vec<Record>) {
+    let world = World::seeded(rules.shield("state", CookieKind::State), 7);
+    let browsers = [world.browser("alice"), world.browser("bob"), world.browser("script").with_agent(CURL)];
+    let mut held = Vec::new();
+    let mut seen = String::new();
+    let user = |who: usize| ["alice", "bob", "alice"][who];
+    for step in steps {
+        let page = match step {
+            Step::Page(who, path) => browsers[*who].visits(path),
+            Step::Fetch(who, path) => browsers[*who].fetches(path),
+            Step::LogIn(who) => browsers[*who].logs_in(user(*who)),
+            Step::LogOut(who) => browsers[*who].logs_out(),
+            Step::Lose(who) => browsers[*who].sends(Ask::page("/account")).lands_unseen(),
+            Step::Land if !held.is_empty() => crate::support::world::Flight::lands(held.remove(0)),
+            Step::Land => continue,
+            Step::Hold(who) => {
+                held.push(browsers[*who].sends(Ask::fetch("/account")));
+                continue;
+            }
+            Step::Steal { thief, from } => {
+                browsers[*thief].steals_from(&browsers[*from]);
+                continue;
+            }
+            Step::Move(who, ip) => {
+                browsers[*who].moves_to(ip);
+                continue;
+            }
+            Step::Wait(span) => {
+                world.after(seconds(*span));
+                continue;
+            }
+        };
+        writeln!(seen, "{step:?}: {}", page.outline()).unwrap();
+    }
+    let stored = world.run(world.store().everything());
+    (seen, stored)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Invariant 6: with observed detectors, responses and the records that enforcement reads equal those without any.
+    #[test]
+    fn observed_verdicts_change_no_byte_and_no_record(steps in proptest::collection::vec(step(), 1..60)) {
+        let (seen, stored) = plays(rules().observed(), &steps);
+        let (expected, records) = plays(rules().without_detectors(), &steps);
+        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(stored, records);
+    }
+}
+
+// ---- outage --------------------------------------------------------------------------------------------------------
+
+fn logged_in(rules: Rules) -> (World, Browser) {
+    let world = World::new(rules);
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.told();
+    (world, alice)
+}
+
+#[test]
+fn a_store_that_fails_denies() {
+    let (world, alice) = logged_in(rules());
+    world.store().fails();
+    let page = alice.visits("/account").is_refused(503, RefusalKind::Outage).sets_nothing_of_ours();
+    assert!(page.header("retry-after").is_some());
+    let told = world.told_of(Kind::DependencyFailed);
+    assert!(matches!(&told.event, Event::DependencyFailed(event) if event.what.as_str() == "store"));
+    let visitor = world.browser("visitor");
+    visitor.visits("/").ok();
+    visitor.visits("/cart").is_refused(503, RefusalKind::Outage);
+    world.store().recovers();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn a_store_that_fails_may_let_visitors_pass() {
+    let (world, alice) = logged_in(rules().with(|policy| policy.on_outage = OnOutage::Anonymous));
+    let kept = alice.ours().unwrap();
+    world.store().fails();
+    alice.visits("/account").is_stranger().sets_nothing_of_ours();
+    let visitor = world.browser("visitor");
+    assert_eq!(visitor.visits("/cart").ok().set_cookies(), Vec::<String>::new());
+    visitor.logs_in("bob").is_refused(503, RefusalKind::Outage);
+    alice.logs_out().ok().sets_nothing_of_ours();
+    assert_eq!(alice.ours(), Some(kept));
+    world.store().recovers();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn a_route_may_say_otherwise() {
+    let rules = rules()
+        .route("/static/**", |route| route.on_outage = Some(OnOutage::Anonymous))
+        .with(|policy| policy.on_outage = OnOutage::Deny);
+    let (world, alice) = logged_in(rules);
+    world.store().fails();
+    alice.visits("/static/x").is_stranger();
+    alice.visits("/account").is_refused(503, RefusalKind::Outage);
+}
+
+#[test]
+fn a_store_that_fails_between_the_halves() {
+    let (world, alice) = logged_in(rules());
+    world.after(minutes(3));
+    let (page, login, logout) = (
+        alice.sends(Ask::page("/account")),
+        alice.sends(alice.login_of("alice")),
+        alice.sends(Ask::form("/logout", "")),
+    );
+    world.store().fails();
+    page.lands().is("alice").sets_nothing_of_ours();
+    login.lands().is_refused(503, RefusalKind::Outage).sets_nothing_of_ours();
+    logout.lands().is_refused(503, RefusalKind::Outage).sets_nothing_of_ours();
+    world.store().recovers();
+    assert!(alice.visits("/").ok().app_cookie("sessionid").is_some(), "who is told that he is not logged out, is not");
+}
+
+#[test]
+fn a_crash_loses_no_login_and_revives_no_logout() {
+    let (world, alice) = logged_in(rules());
+    let (bob, anonymous) = (world.browser("bob"), world.browser("anonymous"));
+    bob.logs_in("bob").ok();
+    anonymous.visits("/cart").ok();
+    bob.logs_out().ok();
+    bob.holds(OURS, &alice.ours().unwrap()).forgets(OURS);
+    world.after(minutes(2));
+    alice.visits("/account").sets_ours();
+    alice.visits("/account").is("alice");
+    world.run(world.store().restarts());
+    alice.visits("/account").is("alice").sets_nothing_of_ours();
+    assert!(anonymous.visits("/").app_cookie("sessionid").is_some());
+    assert_eq!(world.sessions().len(), 2);
+}
+
+// ---- economy -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_hundred_requests_in_a_minute_cost_at_most_one_write() {
+    let (world, alice) = logged_in(rules());
+    world.store().writes();
+    for _ in 0..10 {
+        world.after(minutes(2));
+        alice.visits("/account").is("alice");
+        alice.visits("/account").is("alice");
+        world.store().writes();
+        for _ in 0..100 {
+            alice.fetches("/account").is("alice");
+            world.after(seconds(60) / 100);
+        }
+        assert!(world.store().writes() <= 1);
+    }
+}
+
+#[test]
+fn a_use_is_written_without_haste_and_a_login_before_the_answer_leaves() {
+    let (world, alice) = logged_in(rules());
+    assert_eq!(world.store().durable_writes(), 1);
+    world.after(minutes(1));
+    alice.visits("/account").is("alice");
+    assert_eq!((world.store().writes(), world.store().durable_writes()), (2, 0));
+}
+
+#[test]
+fn churn_of_state_cookies_waits_and_id_cookies_do_not() {
+    let world = World::new(rules().shield("state", CookieKind::State));
+    let alice = world.browser("alice");
+    world.answers(AppAnswer::ok().set_cookie("state=value-1; Path=/; HttpOnly"));
+    alice.visits("/").ok();
+    world.store().durable_writes();
+    world.answers(AppAnswer::ok().set_cookie("state=value-2; Path=/; HttpOnly"));
+    alice.visits("/").ok();
+    assert_eq!(world.store().durable_writes(), 0);
+    let both =
+        AppAnswer::ok().set_cookie("sessionid=value-3; Path=/; HttpOnly").set_cookie("state=value-3; Path=/; HttpOnly");
+    world.answers(both);
+    alice.visits("/").ok();
+    assert_eq!(world.store().durable_writes(), 1, "what must be safe is not put off by what may wait");
+}
+
+#[test]
+fn a_cookie_whose_end_slides_is_not_written_with_every_answer() {
+    let world = World::new(rules());
+    let alice = world.browser("alice");
+    world.answers(AppAnswer::ok().set_cookie("sessionid=the-same; Path=/; Max-Age=3600; HttpOnly"));
+    alice.visits("/").ok();
+    world.store().writes();
+    for _ in 0..10 {
+        world.after(seconds(5));
+        alice.visits("/").ok();
+    }
+    assert_eq!(world.store().writes(), 0);
+}
+
+// ---- answers -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_mandatory_cookie_goes_out_on_every_answer_and_no_cache_keeps_it() {
+    let world = World::new(rules());
+    let alice = world.browser("alice");
+    world.answers(
+        AppAnswer::ok()
+            .set_cookie("sessionid=a-new-visitor; Path=/; HttpOnly")
+            .header("cache-control", "public, max-age=600")
+            .header("expires", "Sat, 21 Nov 2026 11:46:12 GMT"),
+    );
+    let page = alice.asks(Ask::prefetch("/")).ok().sets_ours();
+    assert_eq!(page.header("expires"), None);
+    assert_eq!(world.told(), ["session.created", "response.cacheable"]);
+    world.answers(AppAnswer::status(304).control("logout"));
+    alice.visits("/").clears_ours();
+}
+
+#[test]
+fn our_cookie_is_written_as_it_must_be() {
+    let world = World::new(rules());
+    let page = world.browser("alice").logs_in("alice").ok();
+    let line = page.ours().remove(0);
+    let (pair, attributes) = line.split_once("; ").unwrap();
+    assert_eq!(attributes, "Secure; HttpOnly; SameSite=Lax; Path=/");
+    let (name, value) = pair.split_once('=').unwrap();
+    assert_eq!((name, value.len()), (OURS, 66));
+}
+
+#[test]
+fn an_ambiguous_path_is_refused_where_it_matters() {
+    let rules = rules().route("/admin/**", |route| route.fresh = Some(minutes(15)));
+    let world = World::new(rules);
+    let alice = world.browser("alice");
+    alice.visits("/%61dmin/x").ok();
+    alice.visits("/public/..%2fadmin/x").is_refused(400, RefusalKind::AmbiguousPath);
+    alice.visits("/public/a;b").ok();
+    assert_eq!(world.told(), ["http.malformed"]);
+}

@@ -1,0 +1,270 @@
+//! What is done about evidence: quarantine and the way out of it, the end of a session, refusals.
+
+use portcullis::event::{Event, Kind, Release};
+use portcullis::history::Points;
+use portcullis::rules::Enforcement;
+use portcullis::session::cookie::CookieKind;
+use portcullis::session::record::State;
+use portcullis::store::OnLimit;
+use portcullis::verdict::{Action, Mode};
+
+use crate::support::world::browser::{CURL, OURS};
+use crate::support::world::{
+    ABROAD, AppAnswer, Ask, Browser, MOBILE, NEIGHBOUR, Rules, World, minutes, rate, rules, seconds,
+};
+
+/// Alice is logged in; a thief abroad has a copy of her cookies. By her browser's looks: enough for a quarantine and not
+/// for more.
+fn theft(rules: Rules) -> (World, Browser, Browser) {
+    let world = World::new(rules);
+    let (alice, thief) = (world.browser("alice"), world.browser("thief").at(ABROAD));
+    alice.logs_in("alice").ok();
+    thief.steals_from(&alice);
+    world.told();
+    (world, alice, thief)
+}
+
+fn live(world: &World, subject: &str) -> usize {
+    world.sessions().iter().filter(|record| record.subject.as_deref() == Some(subject)).count()
+}
+
+#[test]
+fn a_stolen_cookie_used_abroad() {
+    let (world, alice, thief) = theft(rules());
+    let before = world.session();
+    world.after(minutes(1));
+    thief.fetches("/account").is_stranger().sets_nothing_of_ours();
+    let told = world.events_told();
+    let names: Vec<_> = told.iter().map(|told| told.event.kind().as_str()).collect();
+    assert_eq!(names, ["binding.mismatch.country", "session.hijack_suspected", "session.quarantined"]);
+    let scene = &told[1].scene;
+    assert_eq!((scene.action, scene.would, scene.mode), (Action::Quarantine, None, Mode::Enforce));
+    assert_eq!(scene.client.country, Some(*b"RU"));
+    assert_eq!(scene.bound.country, Some(*b"DE"));
+    assert!(scene.reasons.iter().any(|reason| reason.kind.as_str() == "network.country"));
+    assert_eq!(world.session(), before, "the owner's record is as it was");
+    alice.visits("/account").is("alice").sets_nothing_of_ours();
+    assert_eq!(world.told(), Vec::<&str>::new());
+}
+
+#[test]
+fn another_program_abroad_ends_the_session() {
+    let (world, alice, thief) = theft(rules());
+    let script = world.browser("script").at(ABROAD).with_agent(CURL);
+    script.steals_from(&thief);
+    script.visits("/account").is_stranger().clears_ours();
+    assert_eq!(script.ours(), None);
+    let told = world.told();
+    assert!(told.contains(&"session.hijack_suspected") && told.contains(&"session.terminated"), "{told:?}");
+    assert_eq!(world.sessions().len(), 0);
+    alice.visits("/account").is_stranger();
+    alice.logs_in("alice").ok();
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn a_new_session_after_an_end_is_not_cleared_with_the_old_one() {
+    let (world, _, thief) = theft(rules());
+    let script = world.browser("script").at(ABROAD).with_agent(CURL);
+    script.steals_from(&thief);
+    world.answers(AppAnswer::ok().set_cookie("sessionid=a-new-visitor; Path=/; HttpOnly"));
+    script.visits("/").ok().sets_ours();
+    assert_eq!(script.visits("/").ok().app_cookies(), "sessionid=a-new-visitor");
+}
+
+#[test]
+fn an_honest_move_asks_for_nothing() {
+    let (_, alice, _) = theft(rules());
+    alice.moves_to(NEIGHBOUR).visits("/account").is("alice");
+    alice.moves_to(MOBILE).visits("/account").is("alice");
+    alice.moves_to(NEIGHBOUR).visits("/account").is("alice");
+}
+
+#[test]
+fn a_quarantined_client_is_given_a_place_to_log_in_and_its_login_lifts_it() {
+    let (world, alice, _) = theft(rules());
+    let old = world.session();
+    alice.moves_to(ABROAD);
+    alice.visits("/account").is_stranger().sets_ours();
+    assert!(world.told().contains(&"session.created"));
+    let held = world.sessions().into_iter().find(|record| record.digest != old.digest).unwrap();
+    assert!(matches!(held.state, State::Held { from, .. } if from == old.digest));
+
+    // Her shop is a stranger's shop now, with a basket of its own.
+    alice.visits("/cart").ok().sets_nothing_of_ours();
+    assert_eq!(alice.visits("/account").ok().app_cookies(), "sessionid=app-session-0002");
+    world.told();
+    alice.logs_in("alice").ok().sets_ours();
+    let told = world.events_told();
+    let released = told.iter().find(|told| told.event.kind() == Kind::SessionReleased).unwrap();
+    assert!(matches!(&released.event, Event::SessionReleased(event) if event.how == Release::Login));
+    assert_eq!(released.scene.reference, Some(old.reference));
+    assert_eq!(live(&world, "alice"), 1, "the old session ended with it");
+    alice.visits("/account").is("alice").sets_nothing_of_ours();
+    world.after(minutes(5));
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn the_old_cookie_is_nobodys_after_the_new_login() {
+    let (_, alice, thief) = theft(rules());
+    alice.moves_to(ABROAD).visits("/account").is_stranger();
+    alice.logs_in("alice").ok();
+    thief.moves_to(NEIGHBOUR).visits("/account").is_stranger();
+}
+
+#[test]
+fn a_login_as_somebody_else_leaves_the_owner_alone() {
+    let (world, alice, thief) = theft(rules());
+    let before = alice.visits("/account").is("alice").app_cookies();
+    thief.visits("/account").is_stranger().sets_ours();
+    thief.logs_in("mallory").ok().sets_ours();
+    let page = thief.visits("/account").is("mallory");
+    assert_ne!(page.app_cookies(), before);
+    assert!(!world.told().contains(&"session.released"));
+    assert_eq!(alice.visits("/account").is("alice").app_cookies(), before);
+    assert_eq!((live(&world, "alice"), live(&world, "mallory")), (1, 1));
+}
+
+#[test]
+fn a_login_without_the_held_cookie_lifts_it_too() {
+    let (world, alice, _) = theft(rules().per_subject_max(1, OnLimit::Refuse));
+    alice.moves_to(ABROAD);
+    alice.fetches("/account").is_stranger();
+    alice.logs_in("alice").ok().sets_ours();
+    assert_eq!(live(&world, "alice"), 1);
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn what_the_app_sets_meanwhile_goes_to_a_jar_of_the_client() {
+    let (world, alice, thief) = theft(rules().shield("basket", CookieKind::State));
+    world.app(|request| match request.uri.path() {
+        "/basket" => AppAnswer::ok().set_cookie("basket=of-the-thief; Path=/; HttpOnly"),
+        "/logout" => AppAnswer::redirect("/").set_cookie("sessionid=; Path=/; Max-Age=0"),
+        _ => AppAnswer::ok(),
+    });
+    thief.fetches("/basket").is_stranger().sets_nothing_of_ours();
+    thief.asks(Ask::form("/logout", "").header("sec-fetch-mode", "cors").header("sec-fetch-dest", "empty")).ok();
+    thief.visits("/basket").sets_ours();
+    assert_eq!(thief.visits("/").ok().app_cookies(), "basket=of-the-thief");
+    assert_eq!(
+        alice.visits("/").ok().app_cookies(),
+        "sessionid=app-session-0001",
+        "hers is untouched, and she is logged in"
+    );
+    assert_eq!(live(&world, "alice"), 1);
+}
+
+#[test]
+fn a_new_id_does_not_lead_out_of_a_quarantine() {
+    let (world, alice, _) = theft(rules());
+    alice.moves_to(ABROAD).visits("/account").is_stranger().sets_ours();
+    let mut count = 0;
+    world.app(move |_| {
+        count += 1;
+        AppAnswer::ok().set_cookie(&format!("sessionid=visitor-{count:04}; Path=/; HttpOnly"))
+    });
+    for _ in 0..3 {
+        alice.visits("/").ok();
+    }
+    world.reopens_the_shop();
+    world.told();
+    alice.logs_in("alice").ok();
+    assert!(world.told().contains(&"session.released"), "the session it was moved away from is still known");
+    assert_eq!(live(&world, "alice"), 1);
+}
+
+#[test]
+fn every_credential_is_withheld() {
+    let (world, alice, thief) = theft(rules().bind("csrf").shield("remember", CookieKind::Id));
+    world.answers(
+        AppAnswer::ok().set_cookie("csrf=bound-to-alice; Path=/").set_cookie("remember=her-token; Path=/; HttpOnly"),
+    );
+    alice.visits("/").ok();
+    thief.steals_from(&alice);
+    let ask = || Ask::fetch("/account").header("authorization", "Bearer a-stolen-token");
+    let page = alice.asks(ask()).ok();
+    assert_eq!(page.header_at_app("authorization"), Some("Bearer a-stolen-token"));
+    assert_eq!(page.app_cookies(), "csrf=bound-to-alice; sessionid=app-session-0001; remember=her-token");
+    thief.holds("theme", "dark");
+    let page = thief.asks(ask()).is_stranger();
+    assert_eq!(page.header_at_app("authorization"), None);
+    assert_eq!(page.app_cookies(), "theme=dark");
+}
+
+#[test]
+fn places_to_log_in_are_limited_like_other_new_sessions() {
+    let (world, _, thief) = theft(rules().limits(|limits| limits.anonymous_sessions = rate("3/1m burst 3")));
+    let ours = thief.ours().unwrap();
+    for _ in 0..20 {
+        thief.holds(OURS, &ours).visits("/account").is_stranger();
+    }
+    assert_eq!(world.sessions().len(), 4);
+}
+
+#[test]
+fn a_late_login_is_a_strangers() {
+    let (world, alice, _) = theft(rules());
+    alice.moves_to(ABROAD).visits("/account").is_stranger().sets_ours();
+    world.after(minutes(10) + seconds(1));
+    world.told();
+    alice.logs_in("alice").ok();
+    assert!(!world.told().contains(&"session.released"));
+    assert_eq!(live(&world, "alice"), 2, "the old one goes on, for whoever holds it");
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn sensitive_routes_ask_sooner() {
+    let rules = rules()
+        .route("/password", |route| route.sensitivity = portcullis::signal::Sensitivity::Sensitive)
+        .with(|policy| policy.scoring.weights.asn = Points::whole(32));
+    let (_, alice, _) = theft(rules);
+    alice.moves_to(MOBILE);
+    alice.fetches("/account").is("alice");
+    alice.fetches("/password").is_stranger();
+    alice.fetches("/account").is("alice");
+}
+
+#[test]
+fn networks_alone_never_end_a_session() {
+    let (world, alice, thief) = theft(rules().with(|policy| policy.scoring.weights.country = Points::whole(500)));
+    thief.fetches("/account").is_stranger();
+    assert!(!world.told().contains(&"session.terminated"));
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn risk_fades() {
+    let (world, alice, _) = theft(rules().with(|policy| policy.scoring.weights.asn = Points::whole(40)));
+    alice.moves_to(MOBILE).fetches("/account").is("alice");
+    assert_eq!(alice.fetches("/account").header_at_app("portcullis-risk"), Some("medium"));
+    world.after(minutes(29));
+    assert_eq!(alice.fetches("/account").is("alice").header_at_app("portcullis-risk"), Some("low"));
+}
+
+#[test]
+fn what_is_only_observed_is_told_and_not_done() {
+    for rules in [rules().observed(), rules().with(|policy| policy.enforcement = Enforcement::ReportOnly)] {
+        let (world, _, thief) = theft(rules);
+        thief.visits("/account").is("alice");
+        let told = world.told_of(Kind::SessionHijackSuspected);
+        assert_eq!(told.scene.mode, Mode::Observe);
+        assert_eq!((told.scene.action, told.scene.would), (Action::Allow, Some(Action::Quarantine)));
+    }
+}
+
+#[test]
+fn a_quarantined_session_is_nobodys_on_any_route() {
+    let rules = rules()
+        .route("/static/**", |route| route.mode = Mode::Off)
+        .route("/watched/**", |route| route.mode = Mode::Observe)
+        .route("/admin/**", |route| route.fresh = Some(minutes(15)));
+    let (world, alice, _) = theft(rules);
+    world.after(minutes(16));
+    alice.fetches("/admin/x").is_stranger();
+    for path in ["/static/x", "/watched/x", "/account"] {
+        alice.fetches(path).is_stranger();
+    }
+}

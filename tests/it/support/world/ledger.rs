@@ -1,0 +1,187 @@
+//! A store in memory that counts what it is asked, can fail, and can be restarted with what was durable.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use portcullis::clock::Timestamp;
+use portcullis::session::id::SessionDigest;
+use portcullis::session::record::Record;
+use portcullis::store::memory::MemoryStore;
+use portcullis::store::{
+    Commit, Created, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    memory: ArcSwap<MemoryStore>,
+    /// What a crash leaves.
+    durable: Mutex<BTreeMap<SessionDigest, Record>>,
+    writes: AtomicUsize,
+    durable_writes: AtomicUsize,
+    out: AtomicBool,
+}
+
+impl Ledger {
+    /// Writes since this was asked last.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Those of them that had to reach the disk.
+    pub(crate) fn durable_writes(&self) -> usize {
+        self.durable_writes.swap(0, Ordering::Relaxed)
+    }
+
+    /// From now on every call fails, until [`recovers`](Self::recovers).
+    pub(crate) fn fails(&self) {
+        self.out.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn recovers(&self) {
+        self.out.store(false, Ordering::Relaxed);
+    }
+
+    /// A crash and a new start: what was to be written soon is lost.
+    pub(crate) async fn restarts(&self) {
+        let memory = MemoryStore::default();
+        let durable: Vec<Record> = self.durable.lock().unwrap().values().cloned().collect();
+        for record in durable {
+            let stored = Record::decode(&record.encode()).unwrap();
+            let created = memory.create(stored, None, Timestamp::EPOCH).await.unwrap();
+            assert!(matches!(created, Creation::Created(Created::Done { .. })));
+        }
+        self.memory.store(Arc::new(memory));
+    }
+
+    /// What a crash would leave now.
+    pub(crate) fn backup(&self) -> BTreeMap<SessionDigest, Record> {
+        self.durable.lock().unwrap().clone()
+    }
+
+    /// A disk of an earlier time is put in, and the store started again.
+    pub(crate) async fn restores(&self, backup: BTreeMap<SessionDigest, Record>) {
+        *self.durable.lock().unwrap() = backup;
+        self.restarts().await;
+    }
+
+    /// Every record, tombstones included.
+    pub(crate) async fn everything(&self) -> Vec<Record> {
+        let filter = Filter { with_ended: true, ..Filter::default() };
+        let page = self.memory.load().list(&filter, None, 1000).await.unwrap();
+        assert!(page.next.is_none());
+        page.records.iter().map(|record| Record::clone(record)).collect()
+    }
+
+    fn now(&self) -> Result<Arc<MemoryStore>, StoreError> {
+        if self.out.load(Ordering::Relaxed) {
+            return Err(StoreError::io("the disk is on fire"));
+        }
+        Ok(self.memory.load_full())
+    }
+
+    async fn wrote(&self, memory: &MemoryStore, digests: Vec<SessionDigest>) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.durable_writes.fetch_add(1, Ordering::Relaxed);
+        for digest in digests {
+            let record = memory.load(&digest).await.unwrap();
+            let mut durable = self.durable.lock().unwrap();
+            match record {
+                Some(record) => durable.insert(digest, Record::clone(&record)),
+                None => durable.remove(&digest),
+            };
+        }
+    }
+}
+
+fn evicted(created: &Created) -> Vec<SessionDigest> {
+    match created {
+        Created::Done { evicted, .. } => digests(evicted),
+        Created::Refused => Vec::new(),
+    }
+}
+
+fn digests(records: &[Arc<Record>]) -> Vec<SessionDigest> {
+    records.iter().map(|record| record.digest).collect()
+}
+
+impl Store for Ledger {
+    async fn create(
+        &self,
+        record: Record,
+        limit: Option<SubjectLimit>,
+        now: Timestamp,
+    ) -> Result<Creation, StoreError> {
+        let memory = self.now()?;
+        let digest = record.digest;
+        let creation = memory.create(record, limit, now).await?;
+        if let Creation::Created(created) = &creation {
+            self.wrote(&memory, [evicted(created), vec![digest]].concat()).await;
+        }
+        Ok(creation)
+    }
+
+    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        self.now()?.load(digest).await
+    }
+
+    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
+        let memory = self.now()?;
+        let commit = memory.commit(record, durability).await?;
+        if let Commit::Done(record) = &commit {
+            match durability {
+                Durability::Durable => self.wrote(&memory, vec![record.digest]).await,
+                Durability::Soon => {
+                    self.writes.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(commit)
+    }
+
+    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
+        let memory = self.now()?;
+        let touched: Vec<_> = [*rotate.old, rotate.new.digest].into_iter().chain(rotate.also_end.copied()).collect();
+        let rotation = memory.rotate(rotate).await?;
+        if let Rotation::Created(created) = &rotation {
+            self.wrote(&memory, [touched, evicted(created)].concat()).await;
+        }
+        Ok(rotation)
+    }
+
+    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
+        let memory = self.now()?;
+        let ended = memory.revoke(digest, ending).await?;
+        if ended.is_some() {
+            self.wrote(&memory, vec![*digest]).await;
+        }
+        Ok(ended)
+    }
+
+    async fn revoke_subject(
+        &self,
+        subject: &str,
+        except: Option<&SessionDigest>,
+        ending: Ending,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        let memory = self.now()?;
+        let ended = memory.revoke_subject(subject, except, ending).await?;
+        if !ended.is_empty() {
+            self.wrote(&memory, digests(&ended)).await;
+        }
+        Ok(ended)
+    }
+
+    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+        self.now()?.list(filter, after, max).await
+    }
+
+    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+        let memory = self.now()?;
+        let gone = memory.clear_expired(now, max).await?;
+        let known: Vec<SessionDigest> = self.durable.lock().unwrap().keys().copied().collect();
+        self.wrote(&memory, known).await;
+        Ok(gone)
+    }
+}
