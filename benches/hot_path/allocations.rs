@@ -3,7 +3,6 @@
 //!
 //!     cargo bench --bench allocations [-- known]
 #![cfg(test)] // clippy then knows that this is no part of the program
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod stage;
 #[path = "../support/mod.rs"]

@@ -3,8 +3,8 @@
 //!     cargo bench --bench hot_path                      time per request, and bytes per session
 //!     cargo bench --bench hot_path -- instructions      instructions per request, counted by valgrind: repeats exactly
 //!     cargo bench --bench hot_path -- loop known 10     one kind for so many seconds: for a profiler
+#![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod stage;
 #[path = "../support/mod.rs"]

@@ -4,8 +4,8 @@
 //! latency stand beside it. `benches/README.md` says how it is measured and what came out.
 //!
 //!     cargo bench --bench proxy -- [--rounds 3] [--seconds 8] [--warmup 2] [--only nginx,off,on]
+#![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod bare;
 mod contender;

@@ -475,10 +475,7 @@ mod tests {
             })
         );
         assert_eq!(ask("GET", &format!("/v1/sessions/{REF}")), Ok(Question::Show(reference)));
-        assert_eq!(
-            ask("DELETE", &format!("/v1/sessions/{REF}")),
-            Ok(Question::Revoke(Selection::Ref(reference)))
-        );
+        assert_eq!(ask("DELETE", &format!("/v1/sessions/{REF}")), Ok(Question::Revoke(Selection::Ref(reference))));
         assert_eq!(
             ask("DELETE", "/v1/subjects/a%2Fb/sessions"),
             Ok(Question::Revoke(Selection::Subject("a/b".into())))

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::Address;
 use super::token::{Token, TokenError};
 use super::view::{Cleared, Health, Revoked, SessionView, Sessions, Version};
-use super::Address;
 use crate::engine::Selection;
 use crate::session::id::Ref;
 

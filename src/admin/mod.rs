@@ -106,9 +106,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address that others can reach.
-    #[error(
-        "the admin API does not listen on {0}: it has no TLS, so only unix:PATH, 127.0.0.1 and [::1] are allowed"
-    )]
+    #[error("the admin API does not listen on {0}: it has no TLS, so only unix:PATH, 127.0.0.1 and [::1] are allowed")]
     NotLoopback(SocketAddr),
     /// Somebody answers there.
     #[error("{0} is taken: another guard, or another program, answers there")]
@@ -179,9 +177,7 @@ impl<S: Store> Server<S> {
     ) -> Result<Self, StartError> {
         let listener = Listener::bind(&settings.address)?;
         let access = match listener.address() {
-            Address::Tcp(address) => {
-                Access::with_token(Token::read_or_make(&settings.token_file, &entropy)?, *address)
-            }
+            Address::Tcp(address) => Access::with_token(Token::read_or_make(&settings.token_file, &entropy)?, *address),
             Address::Unix(_) => Access::by_socket(),
         };
         Ok(Self { listener, access: Arc::new(access), api: Arc::new(Api::new(guard, standing, entropy)?) })

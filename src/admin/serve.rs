@@ -159,9 +159,14 @@ async fn discard(body: Incoming) -> Result<(), Problem> {
     if body.is_end_stream() {
         return Ok(());
     }
+    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body");
+    // One that says how large it is does not get to send it.
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body")),
+        Ok(Err(_)) => Err(too_large()),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
 }

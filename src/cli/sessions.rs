@@ -93,7 +93,12 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
                 confirm(&client, &which, input, streams).await?;
             }
             let revoked = client.revoke(&which).await?.revoked;
-            tell(args.format, &serde_json::json!({ "revoked": revoked }), &format!("{} ended", sessions(revoked)), streams)
+            tell(
+                args.format,
+                &serde_json::json!({ "revoked": revoked }),
+                &format!("{} ended", sessions(revoked)),
+                streams,
+            )
         }
         SessionsAction::ClearExpired => {
             let client = client(args)?;
@@ -105,7 +110,12 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
                     break;
                 }
             }
-            tell(args.format, &serde_json::json!({ "removed": removed }), &format!("{removed} records removed"), streams)
+            tell(
+                args.format,
+                &serde_json::json!({ "removed": removed }),
+                &format!("{removed} records removed"),
+                streams,
+            )
         }
     }
 }
@@ -343,13 +353,18 @@ fn shorten(text: &str, chars_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
     use std::sync::Arc;
 
+    use clap::Parser as _;
     use portcullis::admin::{ClientView, EndView, PolicyStanding, Server, Settings, StateWord};
+    use portcullis::connection::Scheme;
+    use portcullis::engine;
     use portcullis::entropy::OsEntropy;
     use portcullis::layer::GuardBuilder;
 
     use super::super::tests::say;
+    use super::super::{Cli, Command};
     use super::*;
 
     const REF: &str = "0123456789abcdef0123456789abcdef";
@@ -398,13 +413,19 @@ mod tests {
             subject: Some(format!("\u{1b}[2J\u{202e}{}", "x".repeat(200))),
             state: StateWord::Quarantined,
             risk: 123.45,
-            client: Some(ClientView { agent: Some("a very long name of a browser".to_owned()), ..session().client.unwrap() }),
+            client: Some(ClientView {
+                agent: Some("a very long name of a browser".to_owned()),
+                ..session().client.unwrap()
+            }),
             ..session()
         };
         let found = Sessions { sessions: vec![session(), evil], next: Some("more".to_owned()) };
         let table = written(|streams| list(&found, Format::Human, now(), streams));
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
-        assert!(table.chars().all(|char| char == '\n' || !char.is_control()) && !table.contains('\u{202e}'), "{table:?}");
+        assert!(
+            table.chars().all(|char| char == '\n' || !char.is_control()) && !table.contains('\u{202e}'),
+            "{table:?}"
+        );
         let first: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(first, [REF, "alice", "live", "3m", "12.5", "chrome", "linux", "DE"]);
         assert!(table.ends_with("2 sessions; there are more (--limit)\n"));
@@ -449,13 +470,23 @@ mod tests {
         assert_eq!(exit, Exit::Runtime, "{err}");
     }
 
-    /// A guard without sessions on a loopback port; its address and its token's file.
-    async fn guard(folder: &std::path::Path) -> (String, PathBuf) {
-        let settings = Settings {
-            address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
-            token_file: folder.join("admin.token"),
-        };
+    /// A guard on a loopback port where somebody is logged in so often; its address and its token's file.
+    async fn guard(folder: &std::path::Path, logins: usize) -> (String, PathBuf) {
+        let settings =
+            Settings { address: Address::Tcp("127.0.0.1:0".parse().unwrap()), token_file: folder.join("admin.token") };
         let guard = Arc::new(GuardBuilder::in_memory().build().unwrap());
+        for _ in 0..logins {
+            let client = engine::Client {
+                ip: "203.0.113.10".parse().unwrap(),
+                scheme: Scheme::Https,
+                standing: engine::ClientStanding::Own,
+            };
+            let (mut request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+            let engine::Decision::Forward(admission) = guard.admit(client, &mut request, None).await else { panic!() };
+            let answer = http::Response::builder().header("portcullis-session", "login; subject=\"alice\"");
+            let (mut answer, ()) = answer.body(()).unwrap().into_parts();
+            guard.settle(admission, engine::AnsweredBy::App, &mut answer).await;
+        }
         let server = Server::bind(&settings, guard, PolicyStanding::default(), Arc::new(OsEntropy)).unwrap();
         let address = server.address().to_string();
         tokio::spawn(server.run(std::future::pending()));
@@ -466,7 +497,7 @@ mod tests {
     fn a_running_guard_answers_to_its_token_alone() {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (admin, token) = runtime.block_on(guard(folder.path()));
+        let (admin, token) = runtime.block_on(guard(folder.path(), 0));
         let ask = |words: &[&str], token: &str| {
             let all = [&["sessions"], words, &["--admin", &admin, "--token-file", token]].concat();
             say(&all)
@@ -483,5 +514,31 @@ mod tests {
         assert!(exit == Exit::Runtime && err.contains("does not know this token"), "{err}");
         let (exit, _, err) = ask(&["list"], folder.path().join("missing").to_str().unwrap());
         assert!(exit == Exit::Runtime && err.contains("token file"), "{err}");
+    }
+
+    #[test]
+    fn a_person_is_asked_before_more_than_one_session_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (admin, token) = runtime.block_on(guard(folder.path(), 3));
+        let revoke = |whose: &[&str], answer: &str| {
+            let words = [&["portcullis", "sessions", "revoke"], whose, &["--admin", &admin, "--token-file"]].concat();
+            let words = words.into_iter().map(OsString::from).chain([token.clone().into()]);
+            let Command::Sessions(args) = Cli::try_parse_from(words).unwrap().command else { panic!("sessions") };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut streams = Streams { out: &mut out, err: &mut err };
+            let mut input = answer.as_bytes();
+            let exit = run_with(&args, Asked::Person(&mut input), &mut streams).unwrap();
+            (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        };
+        let alice = &["--subject", "alice"];
+        for answer in ["n\n", "", "yeah\n", &"y".repeat(100)] {
+            let (exit, out, err) = revoke(alice, answer);
+            assert_eq!((exit, out.as_str()), (Exit::Runtime, ""), "{answer:?}");
+            assert!(err.starts_with("End 3 sessions of alice? [y/N] ") && err.contains("nothing was ended"), "{err}");
+        }
+        assert!(revoke(&["--all"], "n\n").2.starts_with("End 3 sessions, of everybody? "));
+        assert_eq!(revoke(alice, "y\n").1, "3 sessions ended\n");
+        assert_eq!(revoke(alice, "").1, "0 sessions ended\n", "there is nothing to ask");
     }
 }

@@ -55,6 +55,7 @@ impl Cut {
     }
 
     /// Another end of the same cut, for the same task.
+    #[cfg(feature = "proxy")]
     pub(crate) fn share(&self) -> Self {
         Self(self.0.clone())
     }

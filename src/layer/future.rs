@@ -48,11 +48,7 @@ impl<R, E> fmt::Debug for ResponseFuture<R, E> {
     }
 }
 
-async fn guarded<S, Inner, B, R>(
-    layer: GuardLayer<S>,
-    mut inner: Inner,
-    request: Request<B>,
-) -> Answer<R, Inner::Error>
+async fn guarded<S, Inner, B, R>(layer: GuardLayer<S>, mut inner: Inner, request: Request<B>) -> Answer<R, Inner::Error>
 where
     S: Store,
     Inner: Service<Request<B>, Response = Response<R>>,

@@ -37,7 +37,7 @@ pub enum Outcome {
 
 /// Counts a [`Rate`] for each key.
 ///
-/// Memory is [`Table`]'s: fixed, 16 bytes a key, and under a spray of more keys than it has room for, newcomers share
+/// Memory is fixed, 16 bytes a key, and under a spray of more keys than it has room for, newcomers share
 /// the debt of the least indebted keys they meet, so that spraying never clears a limit.
 pub struct KeyedLimiter<K: ?Sized> {
     rate: Rate,

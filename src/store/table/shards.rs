@@ -52,6 +52,14 @@ impl Shards {
         shard.find(hash(spread), |record| record.digest.spread() == spread && is(&record.digest)).cloned()
     }
 
+    /// Makes room for so many records, evenly spread.
+    #[cfg(feature = "embedded")]
+    pub(super) fn reserve(&self, records: usize) {
+        for shard in &self.0 {
+            shard.0.write().reserve(records / SHARDS, |record| hash(record.digest.spread()));
+        }
+    }
+
     /// Puts a record in the place of the one under its digest.
     pub(in crate::store) fn put(&self, record: Arc<Record>) {
         let spread = record.digest.spread();

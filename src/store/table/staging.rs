@@ -12,6 +12,11 @@ impl Table {
         std::mem::replace(&mut self.ground, Ground::Published)
     }
 
+    /// Makes room for so many records, so that taking them in moves none about.
+    pub(in crate::store) fn reserve(&self, records: usize) {
+        self.shards.reserve(records);
+    }
+
     /// Takes in a record as it was found on disk, seen at once; none if there is one under its digest already.
     pub(in crate::store) fn restore(&mut self, record: Record) -> Option<()> {
         if self.shards.get(&record.digest).is_some() {

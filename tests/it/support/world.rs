@@ -132,8 +132,8 @@ impl World {
     }
 
     /// Somebody at home, with a browser that has no cookies.
-    pub(crate) fn browser(&self, name: &str) -> Browser {
-        Browser::new(self, name)
+    pub(crate) fn browser(&self, _whose: &str) -> Browser {
+        Browser::new(self)
     }
 
     /// Time passes.

@@ -25,7 +25,6 @@ type Cookies = Rc<RefCell<BTreeMap<String, String>>>;
 
 pub(crate) struct Browser {
     world: World,
-    pub(crate) name: String,
     ip: Cell<IpAddr>,
     agent: RefCell<String>,
     language: RefCell<String>,
@@ -142,10 +141,9 @@ impl Ask {
 }
 
 impl Browser {
-    pub(super) fn new(world: &World, name: &str) -> Self {
+    pub(super) fn new(world: &World) -> Self {
         Self {
             world: world.clone(),
-            name: name.into(),
             ip: Cell::new(HOME.parse().unwrap()),
             agent: RefCell::new(CHROME.into()),
             language: RefCell::new("de-DE,de;q=0.9".into()),
@@ -323,6 +321,7 @@ enum State {
     Refused(StatusCode, RefusalKind, HeaderMap),
 }
 
+#[expect(clippy::wrong_self_convention, reason = "a step of a story takes the page and gives it on")]
 impl Flight {
     /// The app answers, and the answer is on its way back.
     pub(crate) fn is_answered(mut self) -> Self {
@@ -343,7 +342,7 @@ impl Flight {
     /// The answer leaves us and its cookies never reach the jar.
     pub(crate) fn lands_unseen(self) -> Page {
         let flight = if self.answer.is_none() { self.is_answered() } else { self };
-        let Flight { world, parts, state, answer, .. } = flight;
+        let Self { world, parts, state, answer, .. } = flight;
         let (admission, answer) = match (state, answer) {
             (State::Refused(status, kind, headers), _) => {
                 return Page { status, headers, seen: None, serving: None, refused: Some(kind), cut: None };
@@ -395,6 +394,7 @@ pub(crate) struct Page {
     pub(crate) cut: Option<Cut>,
 }
 
+#[expect(clippy::wrong_self_convention, reason = "a step of a story takes the page and gives it on")]
 impl Page {
     /// The app was asked, and did not complain.
     #[track_caller]
