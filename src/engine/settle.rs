@@ -81,8 +81,10 @@ impl<S: Store> Guard<S> {
                 self.tell_failed(&admission, &error);
                 let route = admission.ask.route(&admission.policy);
                 // A visitor for whom nothing could be kept is a stranger still; somebody who logged in must be told.
-                let is_visitor = matches!(admission.holder, Holder::Stranger | Holder::Nobody) && !is_login;
-                let passes = is_visitor && admission.policy.outage_on(route) == OnOutage::Anonymous;
+                let is_visitor = !matches!(admission.holder, Holder::Session(_)) && !is_login;
+                let is_bearable =
+                    matches!(error, StoreError::Full) || admission.policy.outage_on(route) == OnOutage::Anonymous;
+                let passes = is_visitor && is_bearable;
                 Settled { cut: None, instead: (!passes).then(Refusal::outage) }
             }
         }

@@ -232,6 +232,24 @@ fn a_store_that_fails_between_the_halves() {
 }
 
 #[test]
+fn a_full_store_serves_visitors_without_a_session_and_throws_out_no_user() {
+    let world = World::new(rules());
+    world.store().shrinks_to(3);
+    let users: Vec<_> = ["alice", "bob", "carol"].into_iter().map(|name| (name, world.browser(name))).collect();
+    world.browser("early").visits("/cart").ok().sets_ours();
+    for (name, browser) in &users {
+        browser.logs_in(name).ok().sets_ours();
+    }
+    world.told();
+    world.browser("visitor").visits("/cart").ok().sets_nothing_of_ours();
+    world.told_of(Kind::DependencyFailed);
+    world.browser("dave").logs_in("dave").is_refused(503, RefusalKind::Outage);
+    for (name, browser) in &users {
+        browser.visits("/account").is(name);
+    }
+}
+
+#[test]
 fn a_crash_loses_no_login_and_revives_no_logout() {
     let (world, alice) = logged_in(rules());
     let (bob, anonymous) = (world.browser("bob"), world.browser("anonymous"));

@@ -55,6 +55,12 @@ impl Ledger {
         self.memory.store(Arc::new(memory));
     }
 
+    /// Forgets everything, and has room for so many sessions from now on.
+    pub(crate) fn shrinks_to(&self, sessions: usize) {
+        self.durable.lock().unwrap().clear();
+        self.memory.store(Arc::new(MemoryStore::new(sessions.try_into().unwrap())));
+    }
+
     /// What a crash would leave now.
     pub(crate) fn backup(&self) -> BTreeMap<SessionDigest, Record> {
         self.durable.lock().unwrap().clone()
