@@ -426,7 +426,8 @@ struct Prepared {
     admission: Admission,
 }
 
-#[cfg(all(test, feature = "layer"))]
+#[cfg(test)]
+#[cfg(feature = "layer")]
 mod tests {
     use http::Request as Ask;
 
