@@ -26,6 +26,7 @@ use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
 use crate::session::record::State;
+use crate::session::tag::Standing;
 use crate::signal::Sensitivity;
 use crate::store::Store;
 use crate::verdict::{Mode, Text, Verdict};
@@ -63,6 +64,20 @@ impl Request<'_> {
     /// Whether it goes to the form or the address of a login.
     fn goes_to_login(&self) -> bool {
         self.policy.logins.iter().any(|login| login.route.path().matches(&self.path.path))
+    }
+
+    /// How a tag stands as far as this request may tell. On a route with fewer checks than the rest a stale tag is neither
+    /// noted nor healed: it would come back as a good one elsewhere.
+    pub(super) fn seen_on(&self, standing: Standing) -> Standing {
+        let lax = self.mode() < self.policy.mode_on(None);
+        if lax && matches!(standing, Standing::Stale { .. }) { Standing::Grace } else { standing }
+    }
+
+    /// Whether a person goes to a page of this site by a link of it, or by himself.
+    pub(super) fn is_own_visit(&self) -> bool {
+        self.kind.navigation == Navigation::Document
+            && self.kind.fetch == Fetch::Ordinary
+            && self.site == SiteContext::SameSite
     }
 
     /// How much its route is worth to a thief.
@@ -145,8 +160,10 @@ impl<S: Store> Guard<S> {
             PathCheck::Protected => {
                 policy.protects(method, &request.path.path)
                     || match readings(request.parts.uri.path(), trick) {
-                        Readings::These(all) => all.iter().any(|path| policy.protects(method, path)),
-                        Readings::Any => policy.protects_anything(),
+                        Readings::These(all) => all.iter().any(|path| {
+                            policy.protects(method, path) || policy.place_of(method, path) != request.route
+                        }),
+                        Readings::Any => policy.protects_anything() || !policy.routes.is_empty(),
                     }
             }
         };
@@ -168,7 +185,8 @@ impl<S: Store> Guard<S> {
     }
 
     fn check_session_rate(&self, request: &Request<'_>, holder: &Holder) -> Result<(), Refusal> {
-        let (Holder::Session(known) | Holder::Quarantined(known)) = holder else { return Ok(()) };
+        // A quarantined client is not the owner, and must not use up what is his.
+        let Holder::Session(known) = holder else { return Ok(()) };
         let limits = self.limits.load();
         let subject = known.record.subject.as_deref().map_or(Ok(()), |subject| limits.subject(subject, request.now));
         self.limited(request, limits.session(&known.digest, request.now).and(subject), ByClient::No)
@@ -239,6 +257,8 @@ impl<S: Store> Guard<S> {
         self.tell_verdict(request, &known.record, &judged);
         match plan.serve {
             Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
+            // Nobody is moved: this one request goes without the session.
+            Serve::Quarantined if judged.scope == Scope::Request => Ok((Holder::Nobody, plan, judged.verdict)),
             Serve::Quarantined => {
                 self.quarantine(request, &known, &judged).await;
                 Ok((Holder::Quarantined(known), plan, judged.verdict))
@@ -304,9 +324,13 @@ impl<S: Store> Guard<S> {
         }
         self.advise_transport(request);
         let device = self.device(request, &named, holder);
-        let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject: named.subject(), device };
-        let counted = self.limits.load().login(at).map_or(Ok(()), |throttle| throttle.attempt(&attempt, request.now));
-        self.limited(request, counted, ByClient::Yes)?;
+        // Attempts whose subject only the app can read share one count, or that would be the way around the limit.
+        let subject = if named == Named::Ambiguous { Some(UNCLEAR) } else { named.subject() };
+        let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject, device };
+        if let Some(throttle) = self.limits.load().login(at) {
+            self.limited(request, throttle.attempt_of_client(&attempt, request.now), ByClient::Yes)?;
+            self.limited(request, throttle.attempt_on_subject(&attempt, request.now), ByClient::No)?;
+        }
         Ok(Some(Attempt { login: at, named, device }))
     }
 
@@ -396,6 +420,9 @@ impl<S: Store> Guard<S> {
     }
 }
 
+/// Stands for every subject that could not be read for certain. No form can send it: it is no text.
+const UNCLEAR: &str = "\u{0}unclear";
+
 /// What a verdict of `throttle` asks a client to wait.
 const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
@@ -465,6 +492,7 @@ mod tests {
         Known { digest: record.digest, id, tag, record: Arc::new(record), standing: Standing::Head }
     }
 
+    #[expect(clippy::unwrap_used, reason = "a test")]
     /// What comes of a request with this verdict: who is served, or status and `Location`.
     async fn obeyed(action: Action, accept: &str, path: &str) -> String {
         let builder = GuardBuilder::in_memory();

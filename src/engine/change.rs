@@ -9,7 +9,7 @@ use super::control::Scope;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
 use super::settle::Outcome;
-use super::{Admission, Guard, Holder, Known, RETRIES, Refusal, RefusalKind, admit};
+use super::{Admission, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
 use crate::clock::Timestamp;
 use crate::event::field::{AtLimit, Cause, Release, Revoker, Rotation};
 use crate::event::kinds as event;
@@ -180,7 +180,7 @@ impl<S: Store> Guard<S> {
         known: &Known,
     ) -> Result<Handed, StoreError> {
         let mut old = known.record.clone();
-        for _ in 0..RETRIES {
+        for _ in 0..WRITERS_MAX {
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
             let new = self.successor_record(admission, outcome, taken, (&known.id, &old), &id)?;
             let held = self.held_from(admission, outcome, &old, new.subject.as_deref()).await?;
@@ -236,8 +236,8 @@ impl<S: Store> Guard<S> {
             id_since: admission.now,
             last_seen: admission.now,
             tags: self.first_tags(id, admission.now)?,
-            forks: 0,
-            // Only a login ends a quarantine.
+            // Only a login ends a quarantine, and forgives a fork.
+            forks: if outcome.login.is_some() { 0 } else { old.forks },
             state: if outcome.login.is_some() { State::Live } else { old.state },
             ..old.clone()
         };
@@ -338,7 +338,7 @@ impl<S: Store> Guard<S> {
             return Ok(());
         }
         let mut stored = known.record.clone();
-        for _ in 0..RETRIES {
+        for _ in 0..WRITERS_MAX {
             let mut draft: Draft = None;
             self.update_jar(taken, (&known.id, &stored), &mut draft)?;
             if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
@@ -367,7 +367,7 @@ impl<S: Store> Guard<S> {
         change: impl Fn(&mut Record) + Send + Sync,
     ) -> Result<Option<Arc<Record>>, StoreError> {
         let mut stored = known.record.clone();
-        for _ in 0..RETRIES {
+        for _ in 0..WRITERS_MAX {
             let mut record = Record::clone(&stored);
             change(&mut record);
             record.removable_at = removable_at(&record, policy);

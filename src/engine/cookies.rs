@@ -98,7 +98,11 @@ impl<S: Store> Guard<S> {
             }
             None => scan.upstream(std::iter::empty()),
         };
-        Rewrite { cookie, identity: identity(&known.record, verdict), credentials: Credentials::Kept, forged }
+        // Who was moved away from a session gets nothing of it back but by a login that is seen.
+        let held = matches!(known.record.state, State::Held { since, .. }
+            if request.now.since(since) <= request.policy.session.quarantine_max);
+        let credentials = if held { Credentials::Withheld } else { Credentials::Kept };
+        Rewrite { cookie, identity: identity(&known.record, verdict), credentials, forged }
     }
 
     /// Headers that the app would take for ours, in every spelling that a gateway of apps might fold into it.
@@ -324,8 +328,15 @@ impl<S: Store> Guard<S> {
             _ => Jar::new(),
         };
         let mut deleted = false;
+        let mut gone: SmallVec<[&[u8]; 4]> = SmallVec::new();
         for op in taken.ops.iter() {
             match jar.apply(op) {
+                // Deleted and set again on one answer: another value all the same.
+                Ok(JarChange::Added(CookieKind::Id)) if gone.contains(&op.name()) => taken.replaced_id = true,
+                Ok(JarChange::Deleted(CookieKind::Id)) => {
+                    deleted = true;
+                    gone.push(op.name());
+                }
                 Ok(JarChange::Replaced(CookieKind::Id)) => taken.replaced_id = true,
                 Ok(JarChange::Deleted(_)) => deleted = true,
                 Ok(JarChange::Added(_) | JarChange::Replaced(_)) => taken.sets_value = true,

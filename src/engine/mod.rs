@@ -51,6 +51,10 @@ use subject::Named;
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.
 pub(crate) const RETRIES: usize = 3;
 
+/// How often a change that an answer asks for is tried again. Somebody gets on with every try, so as many writers of one
+/// session may be under way at once.
+pub(crate) const WRITERS_MAX: usize = 256;
+
 /// The guard over one store.
 pub struct Guard<S> {
     store: S,

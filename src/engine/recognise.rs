@@ -58,6 +58,8 @@ pub(super) enum Scope {
     Client,
     /// Everybody who shows this session.
     Everybody,
+    /// Nobody: this request alone goes without credentials.
+    Request,
 }
 
 /// Whether a quarantine is new.
@@ -87,7 +89,7 @@ impl<S: Store> Guard<S> {
         let digest = presented.id.digest();
         let mut stored = match self.store.load(&digest).await {
             Ok(Some(record)) => record,
-            Ok(None) => return self.unknown(request),
+            Ok(None) => return self.unknown(request, &presented),
             Err(error) => return Found::Outage(error),
         };
         for attempt in 0..=RETRIES {
@@ -100,6 +102,7 @@ impl<S: Store> Guard<S> {
             if standing == Standing::Forged {
                 return self.forged(request);
             }
+            let standing = request.seen_on(standing);
             let (draft, evidence) = note_stale(&stored, presented.tag, standing, request.now);
             let (mut draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
             // A request that is held back leaves the session as it was, for its other holder.
@@ -133,7 +136,11 @@ impl<S: Store> Guard<S> {
         Found::Ended
     }
 
-    fn unknown(&self, request: &Request<'_>) -> Found {
+    /// A session whose tag we issued was one, and its record is gone: an honest jar that was left alone, not a guess.
+    fn unknown(&self, request: &Request<'_>, presented: &Presented) -> Found {
+        if presented.tag.is_authentic(&self.keys.load(), &presented.id) {
+            return Found::Ended;
+        }
         self.tell(request, None, event::SessionUnknownId {});
         Found::Unknown
     }
@@ -271,7 +278,9 @@ pub(super) fn gate(request: &Request<'_>, record: &Record, judged: Judged) -> Ju
     if !stale && !late {
         return judged;
     }
-    let judged = Judged { cause: Cause::Freshness, scope: Scope::Everybody, ..judged };
+    // A picture in a comment or a link from elsewhere must not log anybody out: only who goes to the page himself is moved.
+    let scope = if request.is_own_visit() { Scope::Everybody } else { Scope::Request };
+    let judged = Judged { cause: Cause::Freshness, scope, ..judged };
     let why = if stale { "session.not_fresh" } else { "session.over_on_route" };
     judged.demand(why, if enforced { Mode::Enforce } else { Mode::Observe })
 }

@@ -1,5 +1,7 @@
 //! The response half: take what the app set, follow logins and logouts, hand out our cookie.
 
+use std::borrow::Cow;
+
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
@@ -60,6 +62,8 @@ impl<S: Store> Guard<S> {
     /// The response half. Takes shielded cookies and control headers off the answer, commits what changed, and puts our
     /// own cookie on it.
     pub async fn settle(&self, mut admission: Admission, by: AnsweredBy, response: &mut response::Parts) -> Settled {
+        // The app may have taken its time, and what begins now begins now.
+        admission.now = self.clock.now();
         let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
@@ -135,7 +139,10 @@ impl<S: Store> Guard<S> {
     }
 
     fn login_succeeded(&self, admission: &Admission, response: &response::Parts, taken: &Taken) -> bool {
-        admission.ask.login(&admission.policy).is_some_and(|login| login.success.holds(response, taken))
+        admission
+            .ask
+            .login(&admission.policy)
+            .is_some_and(|login| login.success.holds(response, taken, admission.ask.uri.path()))
     }
 
     /// Failed and successful attempts: for the limits, and for events.
@@ -290,16 +297,17 @@ impl Outcome {
 }
 
 impl Success {
-    fn holds(&self, response: &response::Parts, taken: &Taken) -> bool {
+    fn holds(&self, response: &response::Parts, taken: &Taken, asked: &str) -> bool {
         let status = response.status;
         let by_status = if self.status.is_empty() {
             !status.is_client_error() && !status.is_server_error()
         } else {
             self.status.contains(&status)
         };
-        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(location_path);
+        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.map(|location| location_path(location, asked));
         let goes_to = |patterns: &[PathPattern]| {
-            location.is_some_and(|path| {
+            location.as_deref().is_some_and(|path| {
                 let path = canonical_path(path);
                 patterns.iter().any(|pattern| pattern.matches(&path.path))
             })
@@ -309,13 +317,19 @@ impl Success {
     }
 }
 
-/// The path of a `Location`, absolute or not.
-fn location_path(location: &str) -> &str {
-    let path = match location.split_once("://") {
-        Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
+/// The path of a `Location`, which may be relative to the path that was asked for (RFC 3986, section 5.2).
+fn location_path<'l>(location: &'l str, asked: &str) -> Cow<'l, str> {
+    let authority = location.split_once("://").map(|(_, rest)| rest).or_else(|| location.strip_prefix("//"));
+    let path = match authority {
+        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => location,
     };
-    path.split(['?', '#']).next().unwrap_or(path)
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    match asked.rfind('/').and_then(|at| asked.get(..=at)) {
+        _ if path.starts_with('/') => Cow::Borrowed(path),
+        _ if path.is_empty() => Cow::Owned(asked.to_owned()),
+        folder => Cow::Owned(format!("{}{path}", folder.unwrap_or("/"))),
+    }
 }
 
 /// Whether a successor may ride on an answer: not on one that a cache may keep, nor on one that is not looked at as a
@@ -397,10 +411,12 @@ mod tests {
 
     #[test]
     fn the_path_of_a_location_is_found_in_every_form() {
-        let check = |location: &str, expected: &str| assert_eq!(location_path(location), expected);
+        let check = |location: &str, expected: &str| assert_eq!(location_path(location, "/app/login.php"), expected);
         check("/accounts/login/?next=/", "/accounts/login/");
         check("https://example.com/a/b#c", "/a/b");
         check("https://example.com", "/");
-        check("next", "next");
+        check("login.php?error=1", "/app/login.php");
+        check("?error=1", "/app/login.php");
+        check("//example.com/a", "/a");
     }
 }

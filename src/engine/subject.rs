@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode;
 
 use crate::rules::SubjectSource;
@@ -79,9 +79,15 @@ fn subject(text: &str) -> Named {
 
 fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<Peeked<'_>>) -> Named {
     let Some(body) = body else { return Named::Nobody };
-    let in_query = query.is_some_and(|query| pairs(query.as_bytes()).any(|(name, _)| name == field));
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Named::Ambiguous;
+    }
+    let in_query = query.is_some_and(|query| pairs(query.as_bytes()).any(|(name, _)| resembles(&name, field)));
     let found: Vec<Cow<'_, str>> = match media_type(headers) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
+            if pairs(body.bytes).any(|(name, _)| name != field && resembles(&name, field)) {
+                return Named::Ambiguous;
+            }
             pairs(body.bytes).filter(|(name, _)| name == field).map(|(_, value)| value).take(2).collect()
         }
         Some(kind) if kind.eq_ignore_ascii_case("multipart/form-data") => match multipart(field, headers, body.bytes) {
@@ -96,6 +102,25 @@ fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<P
         // Beyond the limit the field may stand once more.
         _ => Named::Ambiguous,
     }
+}
+
+/// Whether a lenient app may take a name for the field's: PHP trims it, cuts it at a bracket or a NUL and folds dots and
+/// spaces, ASP.NET and others ignore the case.
+fn resembles(name: &str, field: &str) -> bool {
+    fn folded(name: &str) -> impl Iterator<Item = char> + '_ {
+        let name = name.split('\0').next().unwrap_or(name).trim();
+        // An opening bracket in the middle begins an index; PHP cuts the name there.
+        let name = match name.find('[') {
+            Some(at) if at > 0 => name.get(..at).unwrap_or(name),
+            _ => name,
+        };
+        name.chars().flat_map(char::to_lowercase).map(|char| if matches!(char, '.' | ' ' | '+') { '_' } else { char })
+    }
+    // Fields such as `user[email]` are told apart by what stands in the brackets, so those are compared whole.
+    if name.contains('[') && field.contains('[') {
+        return name.trim().to_lowercase() == field.to_lowercase();
+    }
+    folded(name).eq(folded(field))
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {
@@ -162,7 +187,10 @@ fn names_field(head: &str, field: &str) -> Option<bool> {
         })
         .collect();
     match names.as_slice() {
-        [one] => Some(one.trim_matches('"') == field),
+        [one] => {
+            let name = one.trim_matches('"');
+            if name != field && resembles(name, field) { None } else { Some(name == field) }
+        }
         _ => None,
     }
 }
@@ -171,16 +199,36 @@ fn in_json(pointer: &str, headers: &HeaderMap, body: Option<Peeked<'_>>) -> Name
     let is_json = media_type(headers)
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"));
     let Some(body) = body.filter(|_| is_json) else { return Named::Nobody };
-    if body.extent == Extent::Beginning {
+    if body.extent == Extent::Beginning || headers.contains_key(CONTENT_ENCODING) {
         return Named::Ambiguous;
     }
     let Ok(value) = serde_json::from_slice::<Unique>(body.bytes) else { return Named::Ambiguous };
+    if has_variant(&value.0, pointer) {
+        return Named::Ambiguous;
+    }
     match value.0.pointer(pointer) {
         None | Some(serde_json::Value::Null) => Named::Nobody,
         Some(serde_json::Value::String(text)) => subject(text),
         Some(serde_json::Value::Number(number)) => subject(&number.to_string()),
         Some(_) => Named::Ambiguous,
     }
+}
+
+/// Whether an object on the way to the pointer has a name that a reader without regard to case takes for the next step.
+fn has_variant(mut value: &serde_json::Value, pointer: &str) -> bool {
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        if let serde_json::Value::Object(object) = value
+            && object.keys().any(|name| *name != step && name.to_lowercase() == step.to_lowercase())
+        {
+            return true;
+        }
+        match value.get(&step) {
+            Some(next) => value = next,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// A JSON value in which no object has a name twice: readers disagree on which of the two counts.
@@ -277,6 +325,13 @@ mod tests {
         check(None, "password=p", Named::Nobody);
         check(None, "username=&password=p", Named::Nobody);
         check(None, "username=alice&username=bob", Named::Ambiguous);
+        // What a lenient app would read as the same field.
+        check(None, "username=alice&%20username=bob", Named::Ambiguous);
+        check(None, "username=alice&Username=bob", Named::Ambiguous);
+        check(None, "username=alice&username%00x=bob", Named::Ambiguous);
+        check(None, "username=alice&username[]=bob", Named::Ambiguous);
+        check(Some("USERNAME=bob"), "username=alice", Named::Ambiguous);
+        check(None, "username=alice&username2=bob", alice());
         check(Some("username=bob"), "username=alice", Named::Ambiguous);
         check(Some("next=/"), "username=alice", alice());
         let cut = Some(Peeked { bytes: b"username=alice", extent: Extent::Beginning });
@@ -319,6 +374,8 @@ mod tests {
         check(r#"{"user":{"name":"alice"},"user":{}}"#, Named::Ambiguous);
         check(r#"{"user":{"name":["alice"]}}"#, Named::Ambiguous);
         check(r#"{"user":{"name":"alice"}"#, Named::Ambiguous);
+        check(r#"{"user":{"name":"alice","Name":"bob"}}"#, Named::Ambiguous);
+        check(r#"{"user":{"name":"alice"},"USER":{}}"#, Named::Ambiguous);
         assert_eq!(named(&source, &headers("text/plain"), None, whole(b"{}")), Named::Nobody);
         // Deep nesting is refused by the parser, not by the end of the stack.
         check(&"[".repeat(100_000), Named::Ambiguous);

@@ -119,20 +119,30 @@ impl LoginThrottle {
     /// # Errors
     /// When it comes too early: it is then to be answered, not passed on.
     pub fn attempt(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        self.attempt_of_client(attempt, now)?;
+        self.attempt_on_subject(attempt, now)
+    }
+
+    /// The half of [`attempt`](Self::attempt) that counts where it comes from.
+    ///
+    /// # Errors
+    /// When the client or the known device comes too early.
+    pub fn attempt_of_client(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
         let source = self.source(attempt);
-        let subject = self.subject(attempt);
-        if let Some(delays) = &self.delays {
-            let for_subject = subject.map_or(Duration::ZERO, |subject| delays.subjects.wait(&subject, now));
-            let wait = delays.clients.wait(&source, now).max(for_subject);
-            if wait > Duration::ZERO {
-                return Err(Refusal { limit: LimitName::Login, rate: None, retry_after: whole_seconds(wait) });
-            }
-        }
-        Refusal::unless_allowed(LimitName::Login, self.per_client.as_ref(), &source, now)?;
-        match subject {
-            Some(subject) => Refusal::unless_allowed(LimitName::Login, self.per_subject.as_ref(), &subject, now),
-            None => Ok(()),
-        }
+        let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.clients.wait(&source, now));
+        too_early(wait)?;
+        Refusal::unless_allowed(LimitName::Login, self.per_client.as_ref(), &source, now)
+    }
+
+    /// The half of [`attempt`](Self::attempt) that counts whom it is for.
+    ///
+    /// # Errors
+    /// When the subject was tried too often.
+    pub fn attempt_on_subject(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let Some(subject) = self.subject(attempt) else { return Ok(()) };
+        let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.subjects.wait(&subject, now));
+        too_early(wait)?;
+        Refusal::unless_allowed(LimitName::Login, self.per_subject.as_ref(), &subject, now)
     }
 
     /// Learns that an attempt that was let through failed.
@@ -173,6 +183,13 @@ impl LoginThrottle {
             _ => attempt.subject.map(|subject| self.subjects.key(subject)),
         }
     }
+}
+
+fn too_early(wait: Duration) -> Result<(), Refusal> {
+    if wait > Duration::ZERO {
+        return Err(Refusal { limit: LimitName::Login, rate: None, retry_after: whole_seconds(wait) });
+    }
+    Ok(())
 }
 
 /// The delays of clients and of subjects.

@@ -207,7 +207,12 @@ pub enum PathCheck {
 impl Policy {
     /// The settings of a route: the first whose pattern matches the canonical path.
     pub fn route(&self, method: &Method, path: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.pattern.matches(method, path))
+        self.routes.get(self.place_of(method, path)?)
+    }
+
+    /// The place of that route among all.
+    pub fn place_of(&self, method: &Method, path: &str) -> Option<usize> {
+        self.routes.iter().position(|route| route.pattern.matches(method, path))
     }
 
     /// The login that a request attempts.
