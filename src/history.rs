@@ -368,12 +368,26 @@ impl Contexts {
     /// # Errors
     /// When it is of another version, cut, too long, or counts more than the limits allow.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut rest = bytes;
-        let found = Self::decode_from(&mut rest).filter(|_| rest.is_empty());
-        found.ok_or(DecodeError)
+        let mut found = Self::default();
+        found.read(bytes)?;
+        Ok(found)
     }
 
-    fn decode_from(bytes: &mut &[u8]) -> Option<Self> {
+    /// As [`decode`](Self::decode), into `self`: a history is large, and moving it costs more than reading it. After an
+    /// error it is empty.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut rest = bytes;
+        if self.read_from(&mut rest).is_some() && rest.is_empty() {
+            return Ok(());
+        }
+        *self = Self::default();
+        Err(DecodeError)
+    }
+
+    fn read_from(&mut self, bytes: &mut &[u8]) -> Option<()> {
         let [version, counts] = take(bytes)?;
         let (contexts, holder) = (usize::from(counts >> 4), counts & 0xf);
         let session_risk = risk_from(take(bytes)?);
@@ -382,17 +396,19 @@ impl Contexts {
         if version != VERSION || contexts > CONTEXTS_MAX || usize::from(turns) > TRACE_MAX {
             return None;
         }
-        let holder = (usize::from(holder) < contexts).then_some(holder);
-        let mut found = Self { session_risk, holder, ..Self::default() };
+        self.session_risk = session_risk;
+        self.holder = (usize::from(holder) < contexts).then_some(holder);
+        self.known.clear();
+        self.trace.clear();
         for _ in 0..contexts {
-            found.known.push(decode_context(bytes)?);
+            self.known.push(decode_context(bytes)?);
         }
         for _ in 0..turns {
             let family = Family::from_number(u16::from_be_bytes(take(bytes)?));
             let [os] = take(bytes)?;
-            found.trace.push(Turn { family, os: Os::from_number(os), since: time_from(take(bytes)?) });
+            self.trace.push(Turn { family, os: Os::from_number(os), since: time_from(take(bytes)?) });
         }
-        Some(found)
+        Some(())
     }
 }
 

@@ -8,7 +8,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 
 /// What to do with a request, from the mildest to the strongest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,8 +253,8 @@ impl Reason {
 /// Reasons a verdict keeps. Of more, those with the most points stay.
 pub const REASONS_MAX: usize = 16;
 
-/// The reasons of a verdict; up to four need no heap.
-pub type Reasons = SmallVec<[Reason; 4]>;
+/// The reasons of a verdict. Nearly every verdict has none, and an empty list needs no heap and next to no room.
+pub type Reasons = Vec<Reason>;
 
 /// The strongest action that rules and thresholds ask for, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -351,7 +350,7 @@ mod tests {
         }
         assert_eq!(verdict.reasons.len(), REASONS_MAX);
         assert!(verdict.reasons.iter().all(|reason| reason.points >= 84.0));
-        assert!(!Verdict::allow().reasons.spilled());
+        assert_eq!(Verdict::allow().reasons.capacity(), 0);
     }
 
     #[test]

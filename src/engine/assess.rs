@@ -31,7 +31,10 @@ impl<S: Store> Guard<S> {
             return (draft, gate(request, stored, Judged::calm(mode)));
         }
         // A history that can not be read is one that never was: everything is new then, and said to be.
-        let mut contexts = Contexts::decode(&stored.history).unwrap_or_default();
+        let mut contexts = Contexts::default();
+        if contexts.read(&stored.history).is_err() {
+            tracing::trace!("a history could not be read");
+        }
         let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
         input.id = id_evidence(stored, evidence);
         let scoring = &request.policy.scoring;

@@ -24,8 +24,20 @@ const SHARDS_MAX: usize = 64;
 /// asked from the system, and a page that nobody wrote to costs no memory.
 type Set = [u64; 2 * WAYS];
 
+/// Sets that come into being together, when the first of them is written to: 4 KiB. Zeroes asked from the system would do
+/// the same, but not every allocator passes them on untouched.
+const SETS_PER_PAGE: usize = 16;
+
+type Page = [Set; SETS_PER_PAGE];
+
+#[derive(Default)]
+struct Shard {
+    pages: Vec<Option<Box<Page>>>,
+    sets: usize,
+}
+
 pub(super) struct Table {
-    shards: Box<[Mutex<Vec<Set>>]>,
+    shards: Box<[Mutex<Shard>]>,
 }
 
 impl Table {
@@ -34,12 +46,14 @@ impl Table {
         let sets = keys_max.get().div_ceil(WAYS);
         let shards = sets.next_power_of_two().min(SHARDS_MAX);
         let per_shard = sets.div_ceil(shards);
-        Self { shards: (0..shards).map(|_| Mutex::new(vec![[0; 2 * WAYS]; per_shard])).collect() }
+        let pages = per_shard.div_ceil(SETS_PER_PAGE);
+        let shard = || Shard { pages: (0..pages).map(|_| None).collect(), sets: per_shard };
+        Self { shards: (0..shards).map(|_| Mutex::new(shard())).collect() }
     }
 
     /// How many keys it can tell apart.
     pub(super) fn slots(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len() * WAYS).sum()
+        self.shards.iter().map(|shard| shard.lock().sets * WAYS).sum()
     }
 
     /// What the key owes: its own number, or the one it would inherit.
@@ -73,9 +87,11 @@ impl Table {
         let Some(shard) = self.shards.get(shard) else {
             return act(Slot { key: &mut nowhere, value: &mut owes_nothing });
         };
-        let mut sets = shard.lock();
-        let set = index(hash & 0xffff_ffff, sets.len());
-        match sets.get_mut(set).and_then(|set| choose(set, hash)) {
+        let mut shard = shard.lock();
+        let set = index(hash & 0xffff_ffff, shard.sets);
+        let page = shard.pages.get_mut(set / SETS_PER_PAGE);
+        let page = page.map(|page| page.get_or_insert_with(|| Box::new([[0; 2 * WAYS]; SETS_PER_PAGE])));
+        match page.and_then(|page| page.get_mut(set % SETS_PER_PAGE)).and_then(|set| choose(set, hash)) {
             Some(slot) => act(slot),
             None => act(Slot { key: &mut nowhere, value: &mut owes_nothing }),
         }

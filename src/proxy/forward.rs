@@ -419,7 +419,9 @@ impl<G: Gate> Session<G> {
         }
         let element = Element { node: Some(Node::Ip(ip)), host: host.to_str().ok(), scheme: Some(scheme) };
         let value = client_ip::forwarded_value(&element);
-        worn.forwarded = Some((ip, scheme, host.clone(), value.clone()));
+        // A copy: a clone would keep the whole buffer of the request's head for as long as the connection lives.
+        let host = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static(""));
+        worn.forwarded = Some((ip, scheme, host, value.clone()));
         value
     }
 }
