@@ -91,10 +91,46 @@ impl<S: Store> Guard<S> {
     ///
     /// `body` is what [`peek`](Self::peek) asked for.
     pub async fn admit(&self, client: Client, parts: &mut http::request::Parts, body: Option<Peeked<'_>>) -> Decision {
+        self.admit_after(Screening::Due, self.policy.load_full(), client, parts, body).await
+    }
+
+    /// The first checks of [`admit`](Self::admit) alone: the path, and the limits per client and route. For a host that has
+    /// to wait for what [`peek`](Self::peek) asks for: whoever is refused anyway is not waited for.
+    ///
+    /// # Errors
+    /// The answer to give.
+    pub fn screen(&self, client: Client, parts: &http::request::Parts) -> Result<Screened, Refusal> {
         let policy = self.policy.load_full();
+        self.check_first(&self.look(policy.clone(), self.clock.now(), client, parts))?;
+        Ok(Screened { policy, client })
+    }
+
+    /// [`admit`](Self::admit) for the request that was screened: nothing is checked or counted twice.
+    pub async fn admit_screened(
+        &self,
+        screened: Screened,
+        parts: &mut http::request::Parts,
+        body: Option<Peeked<'_>>,
+    ) -> Decision {
+        self.admit_after(Screening::Done, screened.policy, screened.client, parts, body).await
+    }
+
+    async fn admit_after(
+        &self,
+        screening: Screening,
+        policy: Arc<Policy>,
+        client: Client,
+        parts: &mut http::request::Parts,
+        body: Option<Peeked<'_>>,
+    ) -> Decision {
         let now = self.clock.now();
         let prepared = {
             let request = self.look(policy, now, client, parts);
+            if screening == Screening::Due
+                && let Err(refusal) = self.check_first(&request)
+            {
+                return Decision::Answer(refusal);
+            }
             match self.decide(&request, body).await {
                 Ok(decided) => self.prepare(request, decided),
                 Err(refusal) => return Decision::Answer(refusal),
@@ -131,10 +167,14 @@ impl<S: Store> Guard<S> {
         Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity }
     }
 
-    /// Everything that may refuse the request, in the order of what it costs.
-    async fn decide<'r>(&self, request: &Request<'r>, body: Option<Peeked<'_>>) -> Result<Decided<'r>, Refusal> {
+    /// What may refuse the request before anything of it is waited for.
+    fn check_first(&self, request: &Request<'_>) -> Result<(), Refusal> {
         self.check_path(request)?;
-        self.check_rates(request)?;
+        self.check_rates(request)
+    }
+
+    /// Everything else that may refuse the request, in the order of what it costs.
+    async fn decide<'r>(&self, request: &Request<'r>, body: Option<Peeked<'_>>) -> Result<Decided<'r>, Refusal> {
         let mut scan = cookie::scan(&request.parts.headers, &request.policy.cookies.names);
         self.tell_findings(request, &scan);
         let presented = self.presented(request, &scan)?;
@@ -436,6 +476,20 @@ fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
 pub(super) enum ByClient {
     Yes,
     No,
+}
+
+/// A request whose path and rates were found good. To be handed to [`Guard::admit_screened`] with the same request.
+#[derive(Debug)]
+pub struct Screened {
+    policy: Arc<Policy>,
+    client: Client,
+}
+
+/// Whether path and rates are still to be checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Screening {
+    Due,
+    Done,
 }
 
 /// What was decided about a request that will be forwarded.

@@ -43,6 +43,7 @@ use crate::session::tag::{Standing, Tag};
 use crate::store::Store;
 use crate::verdict::Verdict;
 
+pub use admit::Screened;
 use cut::Cut;
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
