@@ -193,6 +193,29 @@ pub struct Admission {
     leftovers: Vec<Leftover>,
 }
 
+/// How long an exchange with the app is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as the client waits for the answer.
+    OfClient,
+    /// Until the answer is settled, also when the client has gone: the app may have ended or begun a session, and the guard
+    /// must know.
+    UntilSettled,
+}
+
+impl Admission {
+    /// How long the exchange is to go on. Known before the answer, so a `GET` that logs out counts only if the policy names
+    /// it.
+    pub fn lifetime(&self) -> Lifetime {
+        let Asked { method, login, logout, .. } = &self.ask;
+        if method.is_safe() && login.is_none() && *logout == Logout::No {
+            Lifetime::OfClient
+        } else {
+            Lifetime::UntilSettled
+        }
+    }
+}
+
 /// What of the request the response half needs again. Clones of reference-counted parts.
 #[derive(Debug)]
 struct Asked {

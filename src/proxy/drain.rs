@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use crate::proxy::timer::after;
 
-/// Counts the connections of a proxy and tells them when it ends.
+/// Counts the connections of a proxy, and requests that may outlive them, and tells them when it ends.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     open: AtomicUsize,
+    /// Requests that go on when their connection is closed.
+    held: AtomicUsize,
     begun: AtomicBool,
     deadline: Mutex<Option<Instant>>,
     begin: Notify,
@@ -31,6 +33,17 @@ impl Drain {
 
     pub(super) fn leave(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 && self.has_begun() {
+            self.empty.notify_one();
+        }
+    }
+
+    /// One more request that the end waits for, whatever becomes of its connection.
+    pub(super) fn hold(&self) {
+        self.held.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn release(&self) {
+        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 && self.has_begun() {
             self.empty.notify_one();
         }
     }
@@ -58,14 +71,14 @@ impl Drain {
         self.deadline.lock().unwrap_or_else(Instant::now)
     }
 
-    /// Tells every connection, and waits until the last is closed or the time is over.
+    /// Tells every connection, and waits until the last is closed and the last request settled, or the time is over.
     pub(super) async fn run(&self, span: Duration) {
         *self.deadline.lock() = Some(after(span));
         self.begun.store(true, Ordering::Release);
         self.begin.notify_waiters();
         // Connections close themselves at the deadline; a little more lets them.
         let end = after(span.saturating_add(Duration::from_millis(500)));
-        while self.open.load(Ordering::Acquire) > 0 {
+        while self.open.load(Ordering::Acquire) > 0 || self.held.load(Ordering::Acquire) > 0 {
             if tokio::time::timeout_at(end, self.empty.notified()).await.is_err() {
                 break;
             }

@@ -12,12 +12,13 @@ use crate::facts::client_ip::{self, Element, Node};
 use crate::facts::headers::{self, Upgrade, UpgradeFault};
 use crate::proxy::answer::METHODS;
 use crate::proxy::body::{Busy, RequestBody, ResponseBody};
+use crate::proxy::outlive::Outlive;
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
 use crate::proxy::{
-    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Limits, Live, Looks, Problem, authority, upgrade,
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Limits, Live, Looks, Problem, authority, upgrade,
 };
 
 /// Takes a request to the app and its answer back.
@@ -38,31 +39,77 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
         Admitted::Answer(answer) => return ours(&live, answer, busy),
     };
     let key = dress(&session, &live, &arrival, &mut head, &body);
-    let exchanged = live.upstream.exchange(&mut Some(Request::from_parts(head, body))).await;
-    match exchanged.and_then(|(head, stream)| accept(head, stream, key)) {
+    let lifetime = gate.lifetime(&admission);
+    let mut call = Call { request: Some(Request::from_parts(head, body)), admission: Some(admission), key, looks };
+    let answered = match lifetime {
+        Lifetime::OfClient => exchange(&session, &live, &mut call).await,
+        Lifetime::UntilSettled => outlive(&session, &live, call).await,
+    };
+    match answered {
+        Answered::Proxy(answer) => ours(&live, answer, busy),
+        Answered::App { head, stream, tether } if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            let cut = tether.map(|tether| gate.tether(tether));
+            upgrade::agree(&session, head, stream, cut, busy)
+        }
+        Answered::App { head, stream, tether } => {
+            Response::from_parts(head, ResponseBody::stream(stream, tether, &session, busy))
+        }
+    }
+}
+
+/// What is needed from the admission to the settlement. Both are taken where they are used, so that they are not moved
+/// from future to future.
+struct Call<A> {
+    request: Option<Request<RequestBody>>,
+    admission: Option<A>,
+    /// Of a WebSocket handshake.
+    key: Option<HeaderValue>,
+    looks: Looks,
+}
+
+/// An answer that is settled.
+enum Answered<T> {
+    App { head: response::Parts, stream: Stream, tether: Option<T> },
+    Proxy(Answer),
+}
+
+/// [`exchange`] that is finished even when the client has gone.
+fn outlive<G: Gate>(
+    session: &Arc<Session<G>>,
+    live: &Arc<Live>,
+    mut call: Call<G::Admission>,
+) -> impl Future<Output = Answered<G::Tether>> + Send {
+    let (own, live) = (session.clone(), live.clone());
+    Outlive::new(session, async move { exchange(&own, &live, &mut call).await })
+}
+
+/// Asks the app and settles its answer, or the want of one.
+async fn exchange<G: Gate>(session: &Session<G>, live: &Live, call: &mut Call<G::Admission>) -> Answered<G::Tether> {
+    let gate = &session.shared.gate;
+    let exchanged = live.upstream.exchange(&mut call.request).await;
+    let Some(admission) = call.admission.take() else {
+        return Answered::Proxy(Problem::Internal.answer(call.looks));
+    };
+    match exchanged.and_then(|(head, stream)| accept(head, stream, call.key.take())) {
         Ok((mut head, mut stream)) => {
             if is_event_stream(&head.headers) {
                 stream.be_patient(live.settings.client.timeouts.tunnel_idle);
             }
             let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
             if let Some(answer) = settled.instead {
-                return ours(&live, answer, busy);
+                return Answered::Proxy(answer);
             }
             undress(&mut head);
-            if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let cut = settled.tether.map(|tether| gate.tether(tether));
-                return upgrade::agree(&session, head, stream, cut, busy);
-            }
-            Response::from_parts(head, ResponseBody::stream(stream, settled.tether, &session, busy))
+            Answered::App { head, stream, tether: settled.tether }
         }
         Err(failure) => {
             if failure.is_nonsense() {
-                gate.fault(&session.connection, Fault::Response);
+                session.fault(Fault::Response);
             }
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");
-            let (mut head, body) = failure.problem().answer(looks).into_parts();
+            let (mut head, body) = failure.problem().answer(call.looks).into_parts();
             gate.settle(admission, AnsweredBy::Proxy, &mut head).await;
-            ours(&live, Response::from_parts(head, body), busy)
+            Answered::Proxy(Response::from_parts(head, body))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, request, response};
 
-use super::{Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Looks, Problem, RequestBody, Settled};
+use super::{Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Looks, Problem, RequestBody, Settled};
 use crate::connection::Connection;
 use crate::engine::cut::Cut;
 use crate::engine::subject::{Extent, Peeked};
@@ -78,6 +78,10 @@ impl<S: Store> Gate for Guarded<S> {
         };
         let settled = self.0.settle(permit.admission, by, response).await;
         Settled { tether: settled.cut, instead: settled.instead.map(|refusal| answer(refusal, permit.looks)) }
+    }
+
+    fn lifetime(&self, permit: &Permit) -> Lifetime {
+        permit.admission.lifetime()
     }
 
     fn tether(&self, cut: Cut) -> Cut {

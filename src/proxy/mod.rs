@@ -13,6 +13,7 @@ mod fault;
 mod forward;
 mod guard;
 mod listener;
+mod outlive;
 mod serve;
 mod settings;
 mod timer;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, request, response};
 
+pub use crate::engine::Lifetime;
 pub use crate::engine::cut::{Cut, Cutter};
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
@@ -48,8 +50,8 @@ use crate::proxy::listener::Listener;
 
 /// What stands between the client and the app. [`Off`] is a bare proxy.
 ///
-/// A request that was forwarded is settled exactly once, also when the app could not be reached; only a client that
-/// goes away meanwhile drops the admission unsettled.
+/// A request that was forwarded is settled exactly once, also when the app could not be reached. Only a client that goes
+/// away meanwhile drops the admission unsettled, unless [`lifetime`](Self::lifetime) says that it must be settled.
 pub trait Gate: Send + Sync + 'static {
     /// Permit to call the app, carried from the request half to the response half.
     type Admission: Send + 'static;
@@ -74,6 +76,11 @@ pub trait Gate: Send + Sync + 'static {
         by: AnsweredBy,
         response: &mut response::Parts,
     ) -> impl Future<Output = Settled<Self::Tether>> + Send;
+
+    /// Whether the exchange with the app goes on until it is settled when the client has gone.
+    fn lifetime(&self, _admission: &Self::Admission) -> Lifetime {
+        Lifetime::OfClient
+    }
 
     /// The handle that cuts a running response. Called only for one that is not finished at once: a stream, a tunnel, a
     /// long download. Must return a [`Cut`] that has already happened if what it belongs to has ended meanwhile.
