@@ -96,6 +96,8 @@ problems! {
     TlsFailed 502 "tls_protocol_error" "bad-gateway" "Not available" "The application is not available.";
     /// The app did not switch protocols as asked.
     UpgradeFailed 502 "http_upgrade_failed" "bad-gateway" "Not available" "The application gave no usable answer.";
+    /// We hold as much as we may for others already; to be sent with `Retry-After`.
+    Busy 503 "proxy_internal_error" "unavailable" "Busy" "Please try again in a moment.";
     /// Every place at the app is taken.
     Full 503 "connection_limit_reached" "unavailable" "Busy" "The application is busy. Please try again in a moment.";
     /// No app is well.

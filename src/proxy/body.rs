@@ -1,21 +1,23 @@
 //! Bodies on their way through: never gathered, at most peeked at.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
 use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::proxy::pace::{Pace, TooSlow};
+use crate::proxy::room::{Full, Room};
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::upstream::Stream;
 use crate::proxy::wire::{Outcome, Pulse, Uptake};
-use crate::proxy::{Cut, Gate, Towards, trailers};
+use crate::proxy::{Client, Cut, Fault, Gate, Towards, trailers};
 
 /// What broke a body on its way.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -28,18 +30,45 @@ pub struct RequestBody {
     trailers: Option<HeaderMap>,
     rest: Option<Incoming>,
     progress: Option<Arc<Progress>>,
-    /// Who is asked about trailers; absent where there can be none.
-    watcher: Option<Arc<dyn TrailerWatcher>>,
+    /// Of HTTP/2 only; in HTTP/1 the driver of the connection sees to it.
+    pace: Option<Box<Pace>>,
+    /// Absent where there is no body.
+    whose: Option<Arc<dyn Whose>>,
+    /// What is held of the room for peeks.
+    held: Option<Held>,
 }
 
-/// The gate, as far as trailers go: a request's body does not know which gate there is.
-pub(super) trait TrailerWatcher: Send + Sync {
+/// The connection that a body comes over: the body does not know which gate there is.
+trait Whose: Send + Sync {
     fn trailers(&self, trailers: &mut HeaderMap);
+    fn fault(&self, fault: Fault);
+    /// Room for what is looked at, and how much there may be in all.
+    fn room(&self) -> (&Room, usize);
 }
 
-impl<G: Gate> TrailerWatcher for Session<G> {
+impl<G: Gate> Whose for Session<G> {
     fn trailers(&self, trailers: &mut HeaderMap) {
         self.shared.gate.trailers(Towards::App, trailers);
+    }
+
+    fn fault(&self, fault: Fault) {
+        Self::fault(self, fault);
+    }
+
+    fn room(&self) -> (&Room, usize) {
+        (&self.shared.peeks, self.shared.live.load().settings.client.limits.peeked_bytes_max)
+    }
+}
+
+/// Room that is taken, given back when dropped.
+struct Held {
+    whose: Arc<dyn Whose>,
+    octets: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.whose.room().0.give_back(self.octets);
     }
 }
 
@@ -51,11 +80,19 @@ impl std::fmt::Debug for RequestBody {
 
 /// Counts frames, so that a timer can tell a slow upload from a silent app.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU32);
+pub(super) struct Progress {
+    frames: AtomicU32,
+    too_slow: AtomicBool,
+}
 
 impl Progress {
     pub(super) fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Whether the exchange broke off because the client was too slow.
+    pub(super) fn was_too_slow(&self) -> bool {
+        self.too_slow.load(Ordering::Relaxed)
     }
 }
 
@@ -69,17 +106,26 @@ pub enum Extent {
 }
 
 impl RequestBody {
-    pub(super) fn new<G: Gate>(incoming: Incoming, session: &Arc<Session<G>>) -> Self {
-        if incoming.is_end_stream() {
+    pub(super) fn new<G: Gate>(incoming: Incoming, session: &Arc<Session<G>>, client: &Client) -> Self {
+        if is_at_end(&incoming) {
             return Self::empty();
         }
-        let watcher: Arc<dyn TrailerWatcher> = session.clone();
-        Self { rest: Some(incoming), progress: Some(Arc::default()), watcher: Some(watcher), ..Self::empty() }
+        let whose: Arc<dyn Whose> = session.clone();
+        let pace = (session.protocol == Protocol::Http2).then(|| Box::new(Pace::new(client)));
+        Self { rest: Some(incoming), progress: Some(Arc::default()), pace, whose: Some(whose), ..Self::empty() }
     }
 
     /// No body at all.
     pub fn empty() -> Self {
-        Self { peeked: BytesMut::new(), trailers: None, rest: None, progress: None, watcher: None }
+        Self {
+            peeked: BytesMut::new(),
+            trailers: None,
+            rest: None,
+            progress: None,
+            pace: None,
+            whose: None,
+            held: None,
+        }
     }
 
     /// Whether there is no body at all.
@@ -95,41 +141,117 @@ impl RequestBody {
     /// still gets all of it. A client that waits for `100 Continue` is told to continue.
     ///
     /// # Errors
-    /// When the client broke off, or sent what is not HTTP.
+    /// When the client broke off, sent what is not HTTP or sent too slowly, and when there is no room for more.
     pub async fn peek(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<Extent, PeekError> {
         while self.peeked.len() <= limit {
-            let Some(rest) = &mut self.rest else { break };
-            match rest.frame().await {
+            match poll_fn(|cx| self.poll_rest(cx)).await {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.peeked.extend_from_slice(&data),
+                    Ok(data) => {
+                        self.hold(self.peeked.len().saturating_add(data.len()))?;
+                        self.peeked.extend_from_slice(&data);
+                    }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
-                Some(Err(error)) => return Err(PeekError(error)),
-                None => self.rest = None,
-            }
-            if self.rest.as_ref().is_some_and(Body::is_end_stream) {
-                self.rest = None;
+                Some(Err(error)) if error.is::<TooSlow>() => return Err(PeekError::TooSlow),
+                Some(Err(error)) => return Err(PeekError::BrokeOff(error)),
+                None => break,
             }
         }
         out.extend_from_slice(self.peeked.get(..limit).unwrap_or(&self.peeked));
         Ok(if self.rest.is_none() && self.peeked.len() <= limit { Extent::Whole } else { Extent::Beginning })
     }
 
+    /// Takes room for so many octets in all.
+    fn hold(&mut self, octets: usize) -> Result<(), PeekError> {
+        let Some(whose) = &self.whose else { return Ok(()) };
+        let held = self.held.get_or_insert_with(|| Held { whose: whose.clone(), octets: 0 });
+        let (room, max) = whose.room();
+        match room.grow(held.octets, octets, max) {
+            Ok(octets) => {
+                held.octets = octets;
+                Ok(())
+            }
+            Err(Full) => {
+                whose.fault(Fault::PeeksFull);
+                Err(PeekError::Full)
+            }
+        }
+    }
+
+    /// The next frame of what has not been looked at. When there is no other, `rest` is gone.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *rest).poll_frame(cx).map_err(BodyError::from);
+        let frame = match &mut self.pace {
+            None => ready!(frame),
+            Some(pace) => {
+                let paced = match frame {
+                    Poll::Pending => Err(ready!(pace.poll_late(cx))),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let octets = frame.data_ref().map_or(0, Bytes::len);
+                        pace.came(octets).map(|()| Some(Ok(frame)))
+                    }
+                    // hyper takes a reset without an error for an end; to the app it would be one.
+                    Poll::Ready(None) if !is_at_end(rest) => Ok(Some(Err(WasReset.into()))),
+                    Poll::Ready(other) => Ok(other),
+                };
+                paced.unwrap_or_else(|late| {
+                    self.tell_too_slow();
+                    Some(Err(late.into()))
+                })
+            }
+        };
+        if frame.as_ref().is_none_or(Result::is_err) || self.rest.as_ref().is_some_and(is_at_end) {
+            self.rest = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn tell_too_slow(&self) {
+        if let Some(progress) = &self.progress {
+            progress.too_slow.store(true, Ordering::Relaxed);
+        }
+        if let Some(whose) = &self.whose {
+            whose.fault(Fault::BodyTimeout);
+        }
+    }
+
     fn pass(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
         if let Some(trailers) = frame.trailers_mut() {
             trailers::clean(trailers);
-            if let Some(watcher) = &self.watcher {
-                watcher.trailers(trailers);
+            if let Some(whose) = &self.whose {
+                whose.trailers(trailers);
             }
         }
         frame
     }
 }
 
-/// The client broke its body off.
+/// Whether all of a body has come. One of HTTP/2 whose declared length is there has, whatever the client does to the stream
+/// afterwards.
+fn is_at_end(body: &Incoming) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
+
+/// The client took its request back.
 #[derive(Debug, thiserror::Error)]
-#[error("the request body broke off")]
-pub struct PeekError(#[source] hyper::Error);
+#[error("the stream was reset before its body had ended")]
+struct WasReset;
+
+/// The beginning of a body can not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeekError {
+    /// The client broke its body off.
+    #[error("the request body broke off")]
+    BrokeOff(#[source] BodyError),
+    /// The client stalled, or sent slower than the least rate.
+    #[error("the request body came too slowly")]
+    TooSlow,
+    /// What other clients are slow to send takes all the room there is.
+    #[error("there is no room to wait for the request body")]
+    Full,
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -137,24 +259,22 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(progress) = &self.progress {
-            progress.0.fetch_add(1, Ordering::Relaxed);
+            progress.frames.fetch_add(1, Ordering::Relaxed);
         }
         if !self.peeked.is_empty() {
+            self.held = None;
             return Poll::Ready(Some(Ok(Frame::data(self.peeked.split().freeze()))));
         }
-        let Some(rest) = &mut self.rest else {
+        if self.rest.is_none() {
             let trailers = self.trailers.take().map(Frame::trailers);
             return Poll::Ready(trailers.map(|frame| Ok(self.pass(frame))));
-        };
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
-        if frame.is_none() {
-            self.rest = None;
         }
-        Poll::Ready(frame.map(|frame| frame.map(|frame| self.pass(frame)).map_err(Into::into)))
+        let frame = ready!(self.poll_rest(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| self.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.peeked.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.peeked.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(is_at_end)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -159,12 +159,8 @@ impl<'a> Watch<'a> {
     }
 
     fn is_too_slow(&self) -> bool {
-        let moved = self.mark.wrapping_sub(self.base);
-        let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
-        let owed = waited.saturating_mul(self.client.limits.body_rate_min) / 1000;
         matches!(self.waiting, Waiting::Body | Waiting::Write)
-            && self.waited >= self.client.limits.body_rate_grace
-            && moved < owed
+            && self.client.limits.is_too_slow(self.mark.wrapping_sub(self.base), self.waited)
     }
 
     fn end(&self) -> End {

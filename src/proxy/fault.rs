@@ -54,6 +54,8 @@ pub enum Fault {
     Upgrade,
     /// There are as many connections as allowed; this one was closed.
     ConnectionsFull,
+    /// The beginnings of bodies that are waited for take all the room there is; this request was refused.
+    PeeksFull,
     /// The app's answer breaks HTTP: answered with 502.
     Response,
     /// A bug of ours ended this connection.
@@ -89,6 +91,7 @@ impl Fault {
             Self::Loop => "loop",
             Self::Upgrade => "upgrade",
             Self::ConnectionsFull => "connections_full",
+            Self::PeeksFull => "peeks_full",
             Self::Response => "response",
             Self::Panic => "panic",
         }

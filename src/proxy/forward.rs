@@ -27,7 +27,7 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
     let gate = &session.shared.gate;
     let busy = Busy::new(&session, &request);
     let (mut head, body) = request.into_parts();
-    let mut body = RequestBody::new(body, &session);
+    let mut body = RequestBody::new(body, &session, &live.settings.client);
     let looks = Looks::of(&head.headers);
 
     let arrival = match receive(&session, &live, &mut head) {

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, request, response};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, request, response};
 
-use super::{Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Looks, Problem, RequestBody, Settled};
+use super::{
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Looks, PeekError, Problem, RequestBody, Settled,
+};
 use crate::connection::Connection;
 use crate::engine::cut::Cut;
 use crate::engine::subject::{Extent, Peeked};
@@ -23,6 +26,45 @@ impl<S> Guarded<S> {
     /// Puts a guard before the app.
     pub const fn new(guard: Arc<Guard<S>>) -> Self {
         Self(guard)
+    }
+}
+
+impl<S: Store> Guarded<S> {
+    /// The body of a login is waited for only when nothing that is known before speaks against the request.
+    async fn admit_login(
+        &self,
+        client: Client,
+        request: &mut request::Parts,
+        body: &mut RequestBody,
+        limit: usize,
+    ) -> Result<Decision, PeekError> {
+        let screened = match self.0.screen(client, request) {
+            Ok(screened) => screened,
+            Err(refusal) => return Ok(Decision::Answer(refusal)),
+        };
+        let mut seen = Vec::new();
+        let extent = match body.peek(limit, &mut seen).await? {
+            super::Extent::Whole => Extent::Whole,
+            super::Extent::Beginning => Extent::Beginning,
+        };
+        Ok(self.0.admit_screened(screened, request, Some(Peeked { bytes: &seen, extent })).await)
+    }
+}
+
+/// How long a client is asked to wait when there is no room to wait for its body.
+const BUSY_RETRY: u64 = 5;
+
+/// The answer to a login whose body can not be looked at.
+fn unseen(error: &PeekError, looks: Looks) -> Answer {
+    tracing::debug!(error = error as &dyn std::error::Error, "the body of a login was not seen");
+    match error {
+        PeekError::BrokeOff(_) => Problem::BadRequest.answer(looks),
+        PeekError::TooSlow => Problem::RequestTimeout.answer(looks),
+        PeekError::Full => {
+            let mut answer = Problem::Busy.answer(looks);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(BUSY_RETRY));
+            answer
+        }
     }
 }
 
@@ -47,25 +89,15 @@ impl<S: Store> Gate for Guarded<S> {
             UntrustedForwarding::No => ClientStanding::Own,
         };
         let client = Client { ip: arrival.client.ip, scheme: arrival.scheme, standing };
-        let mut seen = Vec::new();
-        let mut peeked = None;
-        if let Some(limit) = self.0.peek(request) {
-            match body.peek(limit, &mut seen).await {
-                Ok(extent) => peeked = Some(extent),
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the body of a login broke off");
-                    return Admitted::Answer(Problem::BadRequest.answer(looks));
-                }
-            }
-        }
-        let peeked = peeked.map(|extent| Peeked {
-            bytes: &seen,
-            extent: match extent {
-                super::Extent::Whole => Extent::Whole,
-                super::Extent::Beginning => Extent::Beginning,
+        let decision = match self.0.peek(request) {
+            None => self.0.admit(client, request, None).await,
+            // Boxed, since it is rare.
+            Some(limit) => match Box::pin(self.admit_login(client, request, body, limit)).await {
+                Ok(decision) => decision,
+                Err(error) => return Admitted::Answer(unseen(&error, looks)),
             },
-        });
-        match self.0.admit(client, request, peeked).await {
+        };
+        match decision {
             Decision::Forward(admission) => Admitted::Forward(Permit { admission, looks }),
             Decision::Answer(refusal) => Admitted::Answer(answer(refusal, looks)),
         }

@@ -14,6 +14,8 @@ mod forward;
 mod guard;
 mod listener;
 mod outlive;
+mod pace;
+mod room;
 mod serve;
 mod settings;
 mod timer;
@@ -236,6 +238,7 @@ struct Shared<G> {
     live: ArcSwap<Live>,
     connections: AtomicU64,
     drain: drain::Drain,
+    peeks: room::Room,
 }
 
 impl<G> Shared<G> {
@@ -289,6 +292,7 @@ impl<G: Gate> Proxy<G> {
                 live: ArcSwap::from_pointee(live),
                 connections: AtomicU64::new(1),
                 drain: drain::Drain::default(),
+                peeks: room::Room::default(),
             }),
             listeners,
         })

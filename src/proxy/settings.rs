@@ -117,6 +117,9 @@ pub struct Limits {
     pub body_rate_min: u64,
     /// How long we wait for a body in all before its rate is judged.
     pub body_rate_grace: Duration,
+    /// Octets of bodies that gates look at, all together: while a client takes its time they lie in memory. The first 2 KiB
+    /// of each, which hold the form of an honest login, are not counted.
+    pub peeked_bytes_max: usize,
     /// Requests at once on one HTTP/2 connection.
     pub http2_streams_max: u32,
     /// HTTP/2 frames that carry no request (PING, SETTINGS, RST_STREAM, ...) allowed per ten seconds.
@@ -132,9 +135,19 @@ impl Default for Limits {
             connections_max: 20_000,
             body_rate_min: 128,
             body_rate_grace: Duration::from_secs(10),
+            peeked_bytes_max: 32 << 20,
             http2_streams_max: 100,
             http2_glitches_max: 1_000,
         }
+    }
+}
+
+impl Limits {
+    /// Whether a body of which `moved` octets came while it was waited for so long is below the least rate.
+    pub(super) fn is_too_slow(&self, moved: u64, waited: Duration) -> bool {
+        let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let owed = millis.saturating_mul(self.body_rate_min) / 1000;
+        waited >= self.body_rate_grace && moved < owed
     }
 }
 

@@ -115,7 +115,7 @@ impl Link {
         let mut counted = 0;
         let mut deadline = after(timeout);
         let mut sending = pin!(sending);
-        poll_fn(|cx| {
+        let answer = poll_fn(|cx| {
             let driven = match self.state {
                 State::Open => self.connection.poll_without_shutdown(cx),
                 State::Ended => Poll::Pending,
@@ -141,8 +141,9 @@ impl Link {
                 deadline = after(timeout);
             }
             Poll::Pending
-        })
-        .await
+        });
+        let is_late = || progress.as_deref().is_some_and(Progress::was_too_slow);
+        answer.await.map_err(|failure| if is_late() { Failure::RequestTimeout } else { failure })
     }
 
     /// Whether the app has sent anything since the request began.

@@ -48,6 +48,8 @@ pub(super) enum Failure {
     Ended,
     #[error("the app took too long")]
     ResponseTimeout,
+    #[error("the client took too long over its request")]
+    RequestTimeout,
     #[error("TLS with the app failed")]
     Tls(#[source] std::io::Error),
     #[error("the app's answer is not HTTP: {0}")]
@@ -66,6 +68,7 @@ impl Failure {
             Self::Exchange(error) if error.is_parse() => Problem::BadReply,
             Self::Exchange(_) | Self::Ended => Problem::ReplyBrokeOff,
             Self::ResponseTimeout => Problem::ReplyTimeout,
+            Self::RequestTimeout => Problem::RequestTimeout,
             Self::Tls(_) => Problem::TlsFailed,
             Self::Nonsense(_) => Problem::BadReply,
             Self::Unasked => Problem::UpgradeFailed,
