@@ -214,6 +214,11 @@ fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts
     headers::hop_by_hop(&mut head.headers).ok().ok_or_else(nominated)?;
     strip(session, live, &mut head.headers)?;
     join_cookies(&mut head.headers)?;
+    if upgrade == Upgrade::WebSocket {
+        // Said again before the gate looks: the answer to a handshake is none to a page, whatever its status.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
     Ok(arrival)
 }
 
@@ -340,8 +345,6 @@ fn dress<G: Gate>(
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if arrival.upgrade == Upgrade::WebSocket {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     }
     if arrival.wants_trailers {

@@ -62,8 +62,8 @@ pub trait Gate: Send + Sync + 'static {
 
     /// The request half. May change the headers, may look into the body, may answer itself.
     ///
-    /// The headers have been cleaned: one valid `Host`, no hop-by-hop fields, no forwarding fields but ours, one
-    /// `Cookie` line, no `Portcullis-*`. What is added here reaches the app.
+    /// The headers have been cleaned: one valid `Host`, no hop-by-hop fields but those of a valid WebSocket handshake, no
+    /// forwarding fields but ours, one `Cookie` line, no `Portcullis-*`. What is added here reaches the app.
     fn admit(
         &self,
         arrival: &Arrival,
