@@ -1,8 +1,10 @@
 //! Ports: taking them, accepting from them, and not spinning when the system has no more descriptors.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -81,22 +83,25 @@ impl Listener {
                 return;
             }
         };
-        let accepting = async {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => admit(stream, peer, &port, &shared),
-                    Err(error) if is_about_one_connection(&error) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "accepting rests: the system has no more to give");
-                        tokio::time::sleep(REST).await;
-                    }
-                }
-            }
-        };
+        let accepting = each(|cx| listener.poll_accept(cx), |(stream, peer)| admit(stream, peer, &port, &shared));
         match &port.tls {
             None => accepting.await,
             Some(tls) => {
                 tokio::join!(accepting, tls.follow());
+            }
+        }
+    }
+}
+
+/// Takes connections from `next` for ever. One that failed is no reason to stop, and no reason to spin either.
+async fn each<C>(mut next: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>, mut take: impl FnMut(C)) {
+    loop {
+        match poll_fn(&mut next).await {
+            Ok(connection) => take(connection),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting rests: the system has no more to give");
+                tokio::time::sleep(REST).await;
             }
         }
     }
@@ -130,5 +135,40 @@ fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, port: &Arc<Port>, shared:
         tokio::spawn(serve::serve(stream, peer, port.clone(), shared.clone()));
     } else {
         shared.refuse(peer, port.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// When the connection behind these errors of the system was taken.
+    async fn taken_after(errors: &[i32]) -> Duration {
+        let start = Instant::now();
+        let mut errors = errors.iter();
+        let taken = Cell::new(None);
+        let next = |_: &mut Context<'_>| match errors.next() {
+            Some(number) => Poll::Ready(Err(io::Error::from_raw_os_error(*number))),
+            None if taken.get().is_none() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        };
+        let accepting = each(next, |()| taken.set(Some(start.elapsed())));
+        drop(tokio::time::timeout(Duration::from_secs(3600), accepting).await);
+        taken.get().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn h24_accepting_rests_when_nothing_is_left_and_goes_on() {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        const ENOBUFS: i32 = 105;
+        const ECONNABORTED: i32 = 103;
+        assert_eq!(taken_after(&[EMFILE, ENFILE, ENOBUFS]).await, 3 * REST);
+        assert_eq!(taken_after(&[ECONNABORTED, ECONNABORTED]).await, Duration::ZERO, "no fault of ours");
     }
 }
