@@ -20,6 +20,7 @@ mod proxy_deadlines;
 mod proxy_forward;
 mod proxy_framing;
 mod proxy_gate;
+mod proxy_guard;
 mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;

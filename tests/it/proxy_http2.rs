@@ -1,20 +1,26 @@
 //! HTTP/2 on the client side: the same duties, and floods (hardening rules 3, 13, 15 to 17).
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{Request, Response, Version, request, response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use portcullis::proxy::{Fault, Http2, Settings};
+use portcullis::connection::Connection;
+use portcullis::proxy::{
+    Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Http2, Looks, PeekError, Problem, RequestBody, Settings, Settled,
+};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin};
-use crate::support::running::{Recorder, Running, settings};
-use crate::support::wire::Wire;
+use crate::support::running::{Recorder, Running, settings, until};
+use crate::support::wire::{PATIENCE, Wire};
 
 fn with_http2(origin: &Origin) -> Settings {
     let mut settings = settings(origin);
@@ -23,13 +29,13 @@ fn with_http2(origin: &Origin) -> Settings {
 }
 
 /// A client that speaks HTTP/2 at once.
-struct Client {
+pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     sender: http2::SendRequest<Full<Bytes>>,
 }
 
 impl Client {
-    fn connect(to: SocketAddr) -> Self {
+    pub(crate) fn connect(to: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let sender = runtime.block_on(async {
             let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
@@ -38,6 +44,13 @@ impl Client {
             sender
         });
         Self { runtime, sender }
+    }
+
+    /// Posts a form and does not wait for the answer.
+    pub(crate) fn starts(&self, uri: &str, form: &str) {
+        let request = Request::post(uri).version(Version::HTTP_2).body(Full::from(form.to_owned())).unwrap();
+        let mut sender = self.sender.clone();
+        self.runtime.spawn(async move { sender.send_request(request).await.map(drop) });
     }
 
     fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, hyper::Error> {
@@ -281,6 +294,104 @@ fn h16_a_stream_that_the_client_does_not_take_ends_the_connection() {
     wire.rest();
     recorder.wait(Fault::WriteTimeout);
     origin.wait_closed(1);
+}
+
+/// What is sent of a body: these octets again and again, with a pause before each.
+struct Trickle(tokio::time::Interval, &'static [u8]);
+
+impl http_body::Body for Trickle {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.0.poll_tick(cx).map(|_| Some(Ok(http_body::Frame::data(Bytes::from_static(self.1)))))
+    }
+}
+
+/// The status of the answer to a body that comes like this.
+fn trickled(proxy: &Running, path: &str, pause: Duration, octets: &'static [u8]) -> u16 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let io = TokioIo::new(TcpStream::connect(proxy.address).await.unwrap());
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(async { drop(connection.await) });
+        let body = Trickle(tokio::time::interval(pause), octets);
+        let request = Request::post(format!("http://a{path}")).version(Version::HTTP_2).body(body).unwrap();
+        let reply = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        reply.expect("an answer").unwrap().status().as_u16()
+    })
+}
+
+/// A gate that looks at every body.
+struct Peeker(Recorder);
+
+impl Gate for Peeker {
+    type Admission = ();
+    type Tether = ();
+
+    async fn admit(&self, _: &Arrival, _: &mut request::Parts, body: &mut RequestBody) -> Admitted<()> {
+        match body.peek(1 << 20, &mut Vec::new()).await {
+            Ok(_) => Admitted::Forward(()),
+            Err(PeekError::TooSlow) => Admitted::Answer(Problem::RequestTimeout.answer(Looks::Json)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+        Settled::default()
+    }
+
+    fn tether(&self, (): ()) -> Cut {
+        Cut::never()
+    }
+
+    fn fault(&self, connection: &Arc<Connection>, fault: Fault) {
+        self.0.fault(connection, fault);
+    }
+}
+
+/// A stream with a silent or a slow body used to hold its place at the app for ever.
+#[test]
+fn h18_a_slow_body_of_one_stream_is_408_and_gives_its_place_back() {
+    const SHORT: Duration = Duration::from_millis(150);
+    let (hour, moment) = (Duration::from_secs(3600), Duration::from_millis(5));
+    for (pause, octets) in [(hour, b"x"), (moment, b"x")] {
+        let origin = Origin::start();
+        let mut settings = with_http2(&origin);
+        settings.client.timeouts.body = SHORT;
+        settings.client.limits.body_rate_min = 10_000;
+        settings.client.limits.body_rate_grace = SHORT;
+        let recorder = Recorder::default();
+        let proxy = Running::start_with(settings.clone(), recorder.clone());
+        assert_eq!(trickled(&proxy, "/", pause, octets), 408);
+        recorder.wait(Fault::BodyTimeout);
+        origin.wait_closed(1);
+        assert!(!origin.wait(1).whole);
+
+        // Also where the gate waits for it, and the app was not asked yet.
+        let recorder = Recorder::default();
+        let proxy = Running::start_with(settings, Peeker(recorder.clone()));
+        assert_eq!(trickled(&proxy, "/", pause, octets), 408);
+        recorder.wait(Fault::BodyTimeout);
+        assert_eq!(origin.connections(), 1);
+    }
+}
+
+/// hyper takes a reset without an error for the end of the body.
+#[test]
+fn h11_a_body_whose_stream_is_reset_does_not_look_finished() {
+    let origin = Origin::start();
+    let proxy = Running::start(with_http2(&origin));
+    let mut wire = proxy.wire();
+    let post = [0x83, 0x86, 0x84, 0x41, 0x01, b'a'];
+    wire.send(PREFACE).send(frame(1, 4, 1, &post)).send(frame(0, 0, 1, b"hello"));
+    until("the request at the app", || origin.connections() == 1);
+    wire.send(frame(3, 0, 1, &[0; 4]));
+    assert!(!origin.wait(1).whole);
+    wire.finish().rest();
 }
 
 #[test]

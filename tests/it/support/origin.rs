@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) enum Act {
     ReplyAndClose(Vec<u8>),
     /// Write each part with a pause before it, then keep the connection.
     Slowly(Vec<Vec<u8>>, Duration),
+    /// Read the body, wait for the word or for its speaker to go, then write and keep the connection.
+    Held(Arc<Mutex<Receiver<()>>>, Vec<u8>),
     /// Close without a word.
     Close,
     /// Say nothing until the connection is closed.
@@ -91,6 +94,12 @@ pub(crate) fn ok(text: &str) -> Act {
 /// Octets to be written as they are.
 pub(crate) fn raw(octets: &str) -> Act {
     Act::Reply(octets.as_bytes().to_vec())
+}
+
+/// These octets, written when the other end of the channel is used or dropped.
+pub(crate) fn held(octets: &str) -> (Sender<()>, Act) {
+    let (release, held) = channel();
+    (release, Act::Held(Arc::new(Mutex::new(held)), octets.as_bytes().to_vec()))
 }
 
 impl Origin {
@@ -196,6 +205,10 @@ fn perform(act: Act, stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
             std::thread::sleep(pause);
             stream.write_all(part).is_ok()
         }),
+        Act::Held(word, octets) => {
+            drop(word.lock().unwrap().recv());
+            stream.write_all(&octets).is_ok()
+        }
         Act::Close => false,
         Act::Silence => {
             while fill(stream, unread) {}

@@ -20,6 +20,7 @@ pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     reload: Box<dyn Fn(Settings) -> Result<(), StartError> + Send>,
+    connections: Box<dyn Fn() -> usize + Send>,
 }
 
 /// A proxy on a port of its own in front of this app, otherwise with the defaults.
@@ -44,8 +45,10 @@ impl Running {
             runtime.block_on(proxy.run(async { drop(stopped.await) }));
             runtime.shutdown_background();
         });
+        let counted = handle.clone();
         let reload = Box::new(move |settings| handle.reload(settings));
-        Self { address, stop: Some(stop), thread: Some(thread), reload }
+        let connections = Box::new(move || counted.connections());
+        Self { address, stop: Some(stop), thread: Some(thread), reload, connections }
     }
 
     pub(crate) fn in_front_of(origin: &Origin) -> Self {
@@ -58,6 +61,11 @@ impl Running {
 
     pub(crate) fn reload(&self, settings: Settings) -> Result<(), StartError> {
         (self.reload)(settings)
+    }
+
+    /// Waits until every connection of a client has ended.
+    pub(crate) fn wait_alone(&self) {
+        until("no connection", || (self.connections)() == 0);
     }
 
     /// Gives the shutdown signal.
@@ -78,6 +86,15 @@ impl Drop for Running {
     }
 }
 
+/// Waits until it is so.
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// A gate that lets everything through and keeps the faults.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Vec<Fault>>>);
@@ -85,11 +102,7 @@ pub(crate) struct Recorder(Arc<Mutex<Vec<Fault>>>);
 impl Recorder {
     /// Waits until there is a fault of this kind.
     pub(crate) fn wait(&self, fault: Fault) {
-        let end = Instant::now() + PATIENCE;
-        while !self.all().contains(&fault) {
-            assert!(Instant::now() < end, "no {fault:?} among {:?}", self.all());
-            std::thread::yield_now();
-        }
+        until(&format!("{fault:?}"), || self.all().contains(&fault));
     }
 
     pub(crate) fn all(&self) -> Vec<Fault> {
