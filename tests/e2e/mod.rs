@@ -8,5 +8,5 @@ mod bare;
 mod django;
 mod express;
 mod guard;
-mod process;
+pub(crate) mod process;
 mod stories;

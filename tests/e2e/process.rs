@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
@@ -24,7 +24,7 @@ pub(super) struct Process {
 impl Process {
     /// Starts a program; its standard input stays open for as long as this value lives.
     #[track_caller]
-    pub(super) fn start(command: &mut Command, complaints: PathBuf) -> Self {
+    pub(crate) fn start(command: &mut Command, complaints: PathBuf) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&complaints).unwrap());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -35,7 +35,7 @@ impl Process {
 
     /// The first line, among those written so far or later, of which `wanted` makes something.
     #[track_caller]
-    pub(super) fn line<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+    pub(crate) fn line<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
         if let Some(found) = self.seen.iter().find_map(|line| wanted(line)) {
             return found;
         }
@@ -54,17 +54,33 @@ impl Process {
     }
 
     /// Every line written so far.
-    pub(super) fn lines(&mut self) -> &[String] {
+    pub(crate) fn lines(&mut self) -> &[String] {
         self.seen.extend(self.lines.try_iter());
         &self.seen
     }
 
+    /// What it has complained of so far.
+    pub(crate) fn complaints(&self) -> String {
+        fs::read_to_string(&self.complaints).unwrap_or_default()
+    }
+
+    /// Asks it to read its configuration again (SIGHUP).
+    #[track_caller]
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    #[track_caller]
+    fn signal(&self, name: &str) {
+        // A shell has `kill` built in everywhere; sending a signal from here would need unsafe code.
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        assert!(status.success(), "it was gone already");
+    }
+
     /// Asks it to end, as an operator would (SIGTERM), and waits.
     #[track_caller]
-    pub(super) fn terminate(&mut self) -> ExitStatus {
-        // A shell has `kill` built in everywhere; sending a signal from here would need unsafe code.
-        let status = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
-        assert!(status.success(), "it was gone already");
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),
@@ -75,14 +91,14 @@ impl Process {
     }
 
     /// Ends it at once (SIGKILL): no drain, no last write.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     #[track_caller]
     fn disappoint(&self, what: &str, error: RecvTimeoutError) -> ! {
-        let complaints = fs::read_to_string(&self.complaints).unwrap_or_default();
+        let complaints = self.complaints();
         panic!("waited for {what}: {error}\nit said:\n{}\nand complained:\n{complaints}", self.seen.join("\n"));
     }
 }

@@ -1,17 +1,20 @@
 //! What stands between: a gate can look, change, answer itself, and cut.
 
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, request, response};
+use portcullis::connection::Connection;
 use portcullis::proxy::{
-    Admitted, AnsweredBy, Arrival, Cut, Cutter, Extent, Gate, Looks, Problem, RequestBody, Settled,
+    Admitted, AnsweredBy, Arrival, Cut, Cutter, Extent, Fault, Gate, Lifetime, Looks, Problem, RequestBody, Settled,
 };
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::support::origin::{Act, Origin};
-use crate::support::running::{Running, settings};
+use crate::support::origin::{Act, Origin, held};
+use crate::support::running::{Recorder, Running, settings};
 use crate::support::wire::PATIENCE;
 
 /// A gate that writes down what it sees; `/denied` is denied, `/panic` panics.
@@ -208,6 +211,102 @@ fn h24_a_panic_ends_one_connection_only() {
     proxy.wire().send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").expect_closed();
     assert_eq!(other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
     assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
+}
+
+/// Lets every request outlive its client, and breaks while it settles.
+struct Broken(Recorder);
+
+impl Gate for Broken {
+    type Admission = ();
+    type Tether = ();
+
+    async fn admit(&self, _: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+        Admitted::Forward(())
+    }
+
+    async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+        panic!("a bug in the gate")
+    }
+
+    fn lifetime(&self, (): &()) -> Lifetime {
+        Lifetime::UntilSettled
+    }
+
+    fn tether(&self, (): ()) -> Cut {
+        Cut::never()
+    }
+
+    fn fault(&self, connection: &Arc<Connection>, fault: Fault) {
+        self.0.fault(connection, fault);
+    }
+}
+
+#[test]
+fn h24_a_panic_after_the_client_has_gone_is_told_too() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(settings(&origin), Broken(recorder.clone()));
+    let (release, act) = held("HTTP/1.1 204 No Content\r\n\r\n");
+    origin.next(act);
+    proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    origin.wait(1);
+    proxy.wait_alone();
+    assert_eq!(recorder.all(), []);
+    drop(release);
+    recorder.wait(Fault::Panic);
+    // Nor does the end of the proxy wait for what is broken.
+    proxy.join();
+    assert_eq!(recorder.all(), [Fault::Panic]);
+}
+
+#[test]
+fn h18_what_peeks_hold_is_limited_in_all_and_given_back() {
+    /// Looks at the beginning of every body, and goes on when it is told to.
+    struct Reader {
+        seen: Sender<()>,
+        go_on: Arc<Notify>,
+    }
+    impl Gate for Reader {
+        type Admission = ();
+        type Tether = ();
+        async fn admit(&self, _: &Arrival, _: &mut request::Parts, body: &mut RequestBody) -> Admitted<()> {
+            match body.peek(6000, &mut Vec::new()).await {
+                Ok(_) => {
+                    let told = self.go_on.notified();
+                    self.seen.send(()).unwrap();
+                    told.await;
+                    Admitted::Forward(())
+                }
+                Err(_) => Admitted::Answer(Problem::Busy.answer(Looks::Json)),
+            }
+        }
+        async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+            Settled::default()
+        }
+        fn tether(&self, (): ()) -> Cut {
+            Cut::never()
+        }
+    }
+    let origin = Origin::start();
+    let (seen, read) = channel();
+    let go_on = Arc::new(Notify::new());
+    let mut settings = settings(&origin);
+    settings.client.limits.peeked_bytes_max = 5000;
+    let proxy = Running::start_with(settings, Reader { seen, go_on: go_on.clone() });
+    let post = |size: usize| {
+        let mut wire = proxy.wire();
+        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{}", "x".repeat(size)));
+        wire
+    };
+    for _ in 0..2 {
+        let mut first = post(6000);
+        read.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(post(6000).reply().status, 503);
+        let mut small = post(1000);
+        read.recv_timeout(PATIENCE).unwrap();
+        go_on.notify_waiters();
+        assert_eq!((first.reply().status, small.reply().status), (200, 200));
+    }
 }
 
 #[test]

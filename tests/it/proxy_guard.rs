@@ -193,7 +193,7 @@ fn a_refused_websocket_carries_no_successor() {
     let guard = guard("off", |policy| policy.session.rotate_every = Duration::ZERO);
     let proxy = before(&origin, &guard);
     let cookie = log_in(&origin, &proxy);
-    let mut asked = |more: &str| {
+    let asked = |more: &str| {
         origin.next(raw("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
         let reply = proxy.wire().send(format!("GET /ws HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n{more}\r\n")).reply();
         assert_eq!(reply.status, 403);

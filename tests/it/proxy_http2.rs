@@ -61,7 +61,7 @@ impl Client {
     }
 }
 
-fn get(uri: &str) -> http::request::Builder {
+fn get(uri: &str) -> request::Builder {
     Request::get(uri).version(Version::HTTP_2)
 }
 

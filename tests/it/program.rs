@@ -1,0 +1,126 @@
+//! `portcullis run`, the real program: what happens to it while it runs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::e2e::process::Process;
+use crate::support::origin::{Origin, held};
+use crate::support::running::until;
+use crate::support::wire::Wire;
+
+/// A running program with its own folder.
+struct Program {
+    process: Process,
+    address: SocketAddr,
+    config: PathBuf,
+    _folder: TempDir,
+}
+
+impl Program {
+    /// Starts it in front of an app, with as many file descriptors as it is given.
+    fn start(origin: &Origin, more: &str, files_max: Option<u32>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("portcullis.toml");
+        fs::write(&config, configuration(origin, more)).unwrap();
+        let program = env!("CARGO_BIN_EXE_portcullis");
+        let mut command = match files_max {
+            None => Command::new(program),
+            Some(max) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {max} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
+        command.arg("run").arg("--config").arg(&config).current_dir(folder.path());
+        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
+        let started = event(&mut process, "guard.started");
+        let address = started["listen"].as_str().unwrap().parse().unwrap();
+        Self { process, address, config, _folder: folder }
+    }
+
+    fn wire(&self) -> Wire {
+        Wire::connect(self.address)
+    }
+
+    /// Puts another file in the place of the configuration, at once and whole, and says so.
+    fn reconfigure(&self, text: &str) {
+        let new = self.config.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &self.config).unwrap();
+        self.process.hang_up();
+    }
+}
+
+fn event(process: &mut Process, name: &str) -> Value {
+    process.line(name, |line| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name))
+}
+
+fn configuration(origin: &Origin, more: &str) -> String {
+    let app = origin.address();
+    format!(
+        r#"version = 1
+[[listen]]
+address = "127.0.0.1:0"
+[upstream]
+url = "http://{app}"
+[session]
+shield = ["sessionid"]
+insecure_http_cookie = true
+[store]
+kind = "memory"
+[keys]
+file = "keys.toml"
+[admin]
+address = "off"
+[[events.sink]]
+type   = "stdout"
+format = "json"
+{more}"#
+    )
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+/// Is served or not, by a setting.
+const ALIAS: &str = "GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: 1\r\n\r\n";
+const REJECT: &str = "[client]\nunderscore_headers = \"reject\"\n";
+
+#[test]
+fn a_hangup_reloads_without_losing_a_request_and_a_faulty_file_changes_nothing() {
+    let origin = Origin::start();
+    let mut program = Program::start(&origin, "", None);
+    let (mut kept, mut in_flight) = (program.wire(), program.wire());
+    assert_eq!(kept.send(ALIAS).reply().status, 200);
+    let (release, act) = held("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    origin.next(act);
+    in_flight.send(GET);
+    origin.wait(2);
+
+    program.reconfigure(&configuration(&origin, REJECT));
+    event(&mut program.process, "policy.reloaded");
+    assert_eq!(kept.send(ALIAS).reply().status, 400, "the connection goes on under the new settings");
+    drop(release);
+    assert_eq!(in_flight.reply().text(), "late");
+    assert_eq!(in_flight.send(GET).reply().status, 200);
+
+    program.reconfigure(&configuration(&origin, "[client]\nunderscore_headers = \"perhaps\"\n"));
+    event(&mut program.process, "policy.reload_failed");
+    assert_eq!(kept.send(ALIAS).reply().status, 400, "the settings before the faulty ones stay");
+    assert_eq!(kept.send(GET).reply().status, 200);
+    drop((kept, in_flight));
+    assert!(program.process.terminate().success());
+}
+
+#[test]
+fn h24_it_goes_on_accepting_after_the_system_had_no_descriptors() {
+    let origin = Origin::start();
+    let program = Program::start(&origin, "", Some(64));
+    let crowd: Vec<Wire> = (0..100).map(|_| program.wire()).collect();
+    until("a system without descriptors", || program.process.complaints().contains("accepting rests"));
+    drop(crowd);
+    assert_eq!(program.wire().send(GET).reply().status, 200);
+}
