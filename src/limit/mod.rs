@@ -115,8 +115,10 @@ pub enum LimitName {
     AnonymousSessions,
     /// Session ids of a client that were never issued.
     Guesses,
-    /// Login attempts.
+    /// Login attempts of a client.
     Login,
+    /// Login attempts on a subject; a client is told the same of both.
+    LoginOnSubject,
 }
 
 impl LimitName {
@@ -130,7 +132,7 @@ impl LimitName {
             Self::Route => "route",
             Self::AnonymousSessions => "anonymous_sessions",
             Self::Guesses => "guesses",
-            Self::Login => "login",
+            Self::Login | Self::LoginOnSubject => "login",
         }
     }
 }
