@@ -72,7 +72,9 @@ impl Page<'_> {
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let whole = self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
         let text = self.text.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
+        // The line end is no column: what begins in it, an unclosed string say, is told behind the last character.
         let column = self.text.get(start..span.start).map_or(0, |before| before.chars().count());
+        let column = column.min(whole.chars().count());
         Spot { file: self.file.clone(), line, column: column + 1, text: text.to_owned(), source_line: whole.to_owned() }
     }
 
@@ -530,6 +532,19 @@ mod tests {
         check("01:00:00", None);
         check("\"2027-01-01\"", None);
         check("1960-01-01", None);
+    }
+
+    /// A string that is not closed before `\r\r\n` was told one column behind the end of the line that was shown.
+    #[test]
+    fn a_place_is_never_behind_its_line() {
+        for ending in ["", "\n", "\r", "\r\n", "\r\r\n", "\n\r", "\u{feff}\r\n"] {
+            let text = format!("a = 1{ending}x = \"abc{ending}y = 2{ending}");
+            let notes = page("x.toml", &text, Path::new(""), |_| {});
+            assert!(!notes.faults.is_empty());
+            for spot in notes.faults.iter().filter_map(|fault| fault.spot.as_ref()) {
+                assert!(spot.column <= spot.source_line.chars().count() + 1, "{ending:?}: {spot:?}");
+            }
+        }
     }
 
     #[test]

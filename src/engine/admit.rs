@@ -60,6 +60,11 @@ impl Request<'_> {
         self.activity == Activity::Active && self.route().is_none_or(|route| route.use_ == Use::Real)
     }
 
+    /// Whether it goes to the form or the address of a login.
+    fn goes_to_login(&self) -> bool {
+        self.policy.logins.iter().any(|login| login.route.path().matches(&self.path.path))
+    }
+
     /// How much its route is worth to a thief.
     pub(super) fn sensitivity(&self) -> Sensitivity {
         self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
@@ -238,6 +243,8 @@ impl<S: Store> Guard<S> {
                 self.quarantine(request, &known, &judged).await;
                 Ok((Holder::Quarantined(known), plan, judged.verdict))
             }
+            // Who is asked to log in must get there, and as nobody.
+            Serve::Challenged if request.goes_to_login() => Ok((Holder::Quarantined(known), plan, judged.verdict)),
             Serve::Ended => {
                 self.end(request, &known, judged.cause).await.map_err(|error| {
                     self.tell_outage(request, &error);
@@ -417,4 +424,88 @@ struct Decided<'r> {
 struct Prepared {
     rewrite: super::cookies::Rewrite,
     admission: Admission,
+}
+
+#[cfg(all(test, feature = "layer"))]
+mod tests {
+    use http::Request as Ask;
+
+    use super::*;
+    use crate::connection::Scheme;
+    use crate::facts::route::{CaseSensitivity, RoutePattern};
+    use crate::layer::GuardBuilder;
+    use crate::rules::{Login, SubjectSource, Success};
+    use crate::session::id::SessionId;
+    use crate::session::record::Record;
+    use crate::session::tag::{Standing, Tag, Tags};
+    use crate::store::memory::MemoryStore;
+    use crate::verdict::Action;
+
+    fn known() -> Known {
+        let (id, tag, now) = (SessionId::from_bytes([1; 32]), Tag::from_bytes([0; 16]), Timestamp::from_secs(1));
+        let record = Record {
+            digest: id.digest(),
+            reference: crate::session::id::Ref([0; 16]),
+            version: 0,
+            created_at: now,
+            id_since: now,
+            authenticated_at: Some(now),
+            last_seen: now,
+            ends_at: None,
+            removable_at: now,
+            subject: Some("alice".into()),
+            tags: Tags::new(tag, now),
+            forks: 0,
+            state: State::Live,
+            jar: Box::default(),
+            bound: Box::default(),
+            history: Box::default(),
+        };
+        Known { digest: record.digest, id, tag, record: Arc::new(record), standing: Standing::Head }
+    }
+
+    /// What comes of a request with this verdict: who is served, or status and `Location`.
+    async fn obeyed(action: Action, accept: &str, path: &str) -> String {
+        let builder = GuardBuilder::in_memory();
+        let mut policy = builder.policy().unwrap();
+        policy.logins.push(Login {
+            route: RoutePattern::parse("POST /login", CaseSensitivity::Ignore).unwrap(),
+            success: Success::default(),
+            subject: SubjectSource::None,
+        });
+        let guard: Guard<MemoryStore> = builder.build().unwrap();
+        let (parts, ()) = Ask::get(path).header("accept", accept).body(()).unwrap().into_parts();
+        let client = Client { ip: IpAddr::from([127, 0, 0, 1]), scheme: Scheme::Https, standing: ClientStanding::Own };
+        let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);
+        let judged = Judged { verdict: Verdict { action, ..Verdict::default() }, ..Judged::calm(Mode::Enforce) };
+        match guard.obey(&request, known(), judged).await {
+            Ok((Holder::Session(_), ..)) => "session".into(),
+            Ok((Holder::Quarantined(_), ..)) => "quarantined".into(),
+            Ok((Holder::Stranger, ..)) => "stranger".into(),
+            Ok((Holder::Nobody, ..)) => "nobody".into(),
+            Err(refusal) => {
+                let header = |name| refusal.headers.get(name).map_or("", |value| value.to_str().unwrap());
+                let told = [LOCATION, WWW_AUTHENTICATE, http::header::RETRY_AFTER].map(header).concat();
+                format!("{} {told}", refusal.status.as_u16())
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_action_is_obeyed() {
+        for (action, accept, path, expected) in [
+            (Action::Allow, "*/*", "/", "session"),
+            (Action::Observe, "*/*", "/", "session"),
+            (Action::Rotate, "*/*", "/", "session"),
+            (Action::Throttle, "*/*", "/", "429 10"),
+            (Action::Quarantine, "*/*", "/", "quarantined"),
+            (Action::Challenge, "*/*", "/", "401 Session realm=\"login\""),
+            (Action::Challenge, "text/html", "/", "303 /login"),
+            (Action::Challenge, "text/html", "/login", "quarantined"),
+            (Action::Terminate, "*/*", "/", "stranger"),
+            (Action::Deny, "*/*", "/", "403 "),
+        ] {
+            assert_eq!(obeyed(action, accept, path).await, expected, "{action} {path}");
+        }
+    }
 }

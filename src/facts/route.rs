@@ -227,7 +227,7 @@ fn holds_escape(path: &[u8]) -> bool {
 }
 
 /// Characters that compatibility normalisation, Windows' best fit or case folding turn into syntax or ASCII letters.
-const fn is_lookalike(letter: char) -> bool {
+pub(super) const fn is_lookalike(letter: char) -> bool {
     matches!(
         letter,
         // Slashes and backslashes.

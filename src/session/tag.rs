@@ -102,11 +102,12 @@ pub enum Standing {
     Head,
     /// The next in line, presented for the first time: to be adopted.
     Successor,
-    /// Of the head's generation, but not the head: of two parallel answers the jar kept this one. To be adopted.
+    /// Of the head's generation, but not the head: of two parallel answers the jar kept this one. To be adopted, once no
+    /// request that was sent before can still be under way.
     Sibling,
     /// Further ahead than any that the record knows of: the store lost a write. To be adopted, and told.
     Ahead,
-    /// Superseded less than the grace ago: served, without a successor.
+    /// Superseded less than the grace ago, or a sibling of a head that is younger than that: served, without a successor.
     Grace,
     /// Superseded longer ago than the grace, or so old that the record forgot when.
     Stale {
@@ -188,6 +189,9 @@ impl Tags {
         }
         let (generation, head) = (tag.generation(), self.head.generation());
         match generation {
+            // Requests of one jar overtake each other, so the tag that comes first need not be the one that the jar kept.
+            // While some may still be under way nothing is concluded.
+            _ if generation == head && now.since(self.since) < grace => Standing::Grace,
             _ if generation == head => Standing::Sibling,
             _ if Some(generation) == head.checked_add(1) => Standing::Successor,
             _ if generation > head => Standing::Ahead,

@@ -98,6 +98,71 @@ proptest! {
     }
 }
 
+/// Three people with accounts of their own, on machines of their own, through all weathers.
+fn honest_step() -> impl Strategy<Value = Step> {
+    let path = prop_oneof![Just("/account"), Just("/cart"), Just("/")];
+    prop_oneof![
+        6 => (0..3_usize, path.clone()).prop_map(|(who, path)| Step::Page(who, path)),
+        3 => (0..3_usize, path).prop_map(|(who, path)| Step::Fetch(who, path)),
+        2 => (0..3_usize).prop_map(Step::LogIn),
+        1 => (0..3_usize).prop_map(Step::LogOut),
+        1 => (0..3_usize).prop_map(Step::Lose),
+        3 => (0..3_usize).prop_map(Step::Hold),
+        2 => Just(Step::Land),
+        4 => (1..600_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Nobody is ever served in another's name; and who saw himself logged in stays so until he logs out or goes idle.
+    #[test]
+    fn everybody_is_served_in_his_own_name(steps in proptest::collection::vec(honest_step(), 1..80)) {
+        let world = World::seeded(rules().idle(minutes(60 * 24)).absolute(minutes(60 * 24 * 9)), 3);
+        let names = ["alice", "bob", "carol"];
+        let browsers = names.map(|name| world.browser(name));
+        let mut logged_in = [false; 3];
+        let mut held = Vec::new();
+        for step in &steps {
+            let (who, page) = match step {
+                Step::Page(who, path) => (*who, browsers[*who].visits(path)),
+                Step::Fetch(who, path) => (*who, browsers[*who].fetches(path)),
+                Step::LogIn(who) => {
+                    browsers[*who].logs_in(names[*who]).ok();
+                    logged_in[*who] = true;
+                    continue;
+                }
+                Step::LogOut(who) => {
+                    browsers[*who].logs_out().ok();
+                    logged_in[*who] = false;
+                    continue;
+                }
+                Step::Lose(who) => (*who, browsers[*who].sends(Ask::page("/account")).lands_unseen()),
+                Step::Hold(who) => {
+                    held.push((*who, browsers[*who].starts(Ask::fetch("/account"))));
+                    continue;
+                }
+                Step::Land if !held.is_empty() => {
+                    let (who, started) = held.remove(0);
+                    let page = started.arrives().lands();
+                    prop_assert!(page.serving().is_none_or(|user| user == names[who]));
+                    continue;
+                }
+                Step::Wait(span) => {
+                    // What is under way arrives within the grace.
+                    held.clear();
+                    world.after(seconds(*span));
+                    continue;
+                }
+                Step::Land | Step::Steal { .. } | Step::Move(..) => continue,
+            };
+            let expected = logged_in[who].then_some(names[who]);
+            prop_assert_eq!(page.serving(), expected, "{:?}", step);
+        }
+    }
+}
+
 // ---- outage --------------------------------------------------------------------------------------------------------
 
 fn logged_in(rules: Rules) -> (World, Browser) {

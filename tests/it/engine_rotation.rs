@@ -5,7 +5,7 @@ use portcullis::history::Points;
 use portcullis::secret::{KeyId, Keyring, MasterKey};
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, MOBILE, World, minutes, rules, seconds};
+use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, Flight, MOBILE, World, minutes, rules, seconds};
 
 /// Alice is logged in, and her head is as old as it gets without being offered a successor.
 fn logged_in() -> (World, Browser) {
@@ -121,6 +121,29 @@ fn a_sibling_that_the_jar_kept_is_adopted() {
     alice.holds(OURS, &second).visits("/account").is("alice");
     let told = world.told();
     assert_eq!(told, ["session.rotated", "session.rotated"]);
+}
+
+/// Parallel answers offered three successors and the jar kept the last; the requests that it sent with each of them arrive
+/// in another order. Adopting them as they came left the jar with a superseded tag.
+#[test]
+fn requests_that_overtake_each_other_leave_no_jar_behind() {
+    let (world, alice) = logged_in();
+    world.after(minutes(2));
+    let answers: Vec<_> = (0..3).map(|_| alice.sends(Ask::fetch("/account")).is_answered()).collect();
+    let mut started = Vec::new();
+    for answer in answers.into_iter().map(Flight::lands_unseen).collect::<Vec<_>>() {
+        alice.keeps(&answer);
+        started.push(alice.starts(Ask::fetch("/account")));
+    }
+    for late in started.into_iter().rev() {
+        late.arrives().lands().is("alice");
+        world.after(seconds(19));
+    }
+    for _ in 0..5 {
+        world.after(minutes(1));
+        alice.fetches("/account").is("alice");
+    }
+    assert!(!world.told().contains(&"session.tag_stale"));
 }
 
 #[test]

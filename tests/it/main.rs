@@ -14,6 +14,7 @@ mod engine_modes;
 mod engine_quarantine;
 mod engine_rotation;
 mod layer;
+mod model_rotation;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;

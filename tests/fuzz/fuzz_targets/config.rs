@@ -42,8 +42,8 @@ fn points_at_the_text(fault: &Fault, text: &str) {
     drop(fault.to_json());
     let Some(spot) = fault.spot.as_ref().filter(|spot| *spot.file == *FILE) else { return };
     assert!(spot.line >= 1 && spot.column >= 1, "{spot:?}");
-    let line = text.split('\n').nth(spot.line - 1).unwrap_or_default();
-    assert_eq!(spot.source_line, line.strip_suffix('\r').unwrap_or(line), "{spot:?}");
+    let line = text.lines().nth(spot.line - 1).unwrap_or_default();
+    assert_eq!(spot.source_line, line, "{spot:?}");
     let behind: String = line.chars().skip(spot.column - 1).collect();
     assert!(spot.column - 1 <= line.chars().count() && behind.starts_with(&spot.text), "{spot:?}");
 }

@@ -12,7 +12,7 @@ use portcullis_fuzz::first_line;
 const READ_BYTES_MAX: usize = 60;
 
 /// Steps of one reading.
-const STEPS_MAX: usize = 3;
+const STEPS_MAX: usize = 4;
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = str::from_utf8(input) else { return };
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if read.hostile.is_none() {
         assert!(raw == "*" || read.path.starts_with('/'));
         assert!(!read.path.contains("//"));
-        assert_eq!(canonical_path(&read.path), CanonicalPath { path: read.path.clone(), hostile: None });
+        assert_eq!(canonical_path(&read.path).path, read.path);
     }
     if let Some(Readings::These(all)) = read.hostile.map(|trick| readings(raw, trick)) {
         assert!(all.len() <= 64 && all.iter().all(|path| path.starts_with('/') && !path.contains("//")));

@@ -1,7 +1,8 @@
 //! A world in which stories about the guard are told: one guard, one app, a clock that stands still until it is moved.
 //!
 //! It drives `Guard::admit` and `settle` directly, so a story needs no network and no time. When a world ends, every
-//! event line that was told in it is searched for every secret that was used in it.
+//! event line that was told in it is searched for every secret that was used in it: cookies of ours and of the app,
+//! passwords, keys of records.
 
 pub(crate) mod browser;
 mod ledger;
@@ -29,7 +30,7 @@ use portcullis::session::record::Record;
 use portcullis::store::{Filter, Store as _};
 use tokio::runtime::Runtime;
 
-pub(crate) use browser::{Ask, Browser, Flight};
+pub(crate) use browser::{Ask, Browser, Flight, Page, Started};
 pub(crate) use ledger::Ledger;
 pub(crate) use rules::{Rules, rate, rules};
 
@@ -217,10 +218,12 @@ impl Drop for Shared {
             return;
         }
         assert_eq!(self.events.flush(seconds(20)), Flushed::All);
-        let lines = [self.lines.take(), self.collector.lines()].concat();
-        for secret in self.secrets.borrow().iter() {
-            let found = lines.iter().find(|line| line.contains(secret.as_str()));
-            assert!(found.is_none(), "the secret {secret} is told in {found:?}");
+        let lines = [self.lines.take(), self.collector.lines()].concat().join("\n");
+        let records = self.runtime.block_on(self.guard.store().everything());
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digests = records.iter().map(|record| hex(&record.digest.0[..8]));
+        for secret in self.secrets.take().into_iter().chain(digests) {
+            assert!(!lines.contains(&secret), "the secret {secret} is told in {lines}");
         }
     }
 }

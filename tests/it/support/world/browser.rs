@@ -235,19 +235,19 @@ impl Browser {
 
     /// Sends a request that stays under way until it lands.
     pub(crate) fn sends(&self, ask: Ask) -> Flight {
-        let (client, mut parts, body) = self.dresses(ask);
+        self.starts(ask).arrives()
+    }
+
+    /// Starts a request: its cookies are those of now, whenever it arrives.
+    pub(crate) fn starts(&self, ask: Ask) -> Started {
+        let (client, parts, body) = self.dresses(ask);
         self.cookies.borrow().values().for_each(|value| self.world.keeps_secret(value));
-        let guard = self.world.guard();
-        let peeked = guard.peek(&parts).map(|limit| Peeked {
-            bytes: body.as_bytes().get(..limit).unwrap_or(body.as_bytes()),
-            extent: if body.len() > limit { Extent::Beginning } else { Extent::Whole },
-        });
-        let decision = self.world.run(guard.admit(client, &mut parts, peeked));
-        let state = match decision {
-            Decision::Forward(admission) => State::Admitted(Box::new(admission)),
-            Decision::Answer(refusal) => State::Refused(refusal.status, refusal.kind, refusal.headers),
-        };
-        Flight { world: self.world.clone(), cookies: self.cookies.clone(), parts, state, answer: None }
+        Started { world: self.world.clone(), cookies: self.cookies.clone(), client, parts, body }
+    }
+
+    /// Takes in the cookies of an answer.
+    pub(crate) fn keeps(&self, page: &Page) {
+        keep_all(&self.cookies, page);
     }
 
     /// The request as the transport would hand it over.
@@ -281,6 +281,32 @@ impl Browser {
     }
 }
 
+/// A request that has not reached us yet.
+pub(crate) struct Started {
+    world: World,
+    cookies: Cookies,
+    client: Client,
+    parts: Parts,
+    body: String,
+}
+
+impl Started {
+    /// It reaches us, and goes on to the app or not.
+    pub(crate) fn arrives(self) -> Flight {
+        let Self { world, cookies, client, mut parts, body } = self;
+        let guard = world.guard();
+        let peeked = guard.peek(&parts).map(|limit| Peeked {
+            bytes: body.as_bytes().get(..limit).unwrap_or(body.as_bytes()),
+            extent: if body.len() > limit { Extent::Beginning } else { Extent::Whole },
+        });
+        let state = match world.run(guard.admit(client, &mut parts, peeked)) {
+            Decision::Forward(admission) => State::Admitted(Box::new(admission)),
+            Decision::Answer(refusal) => State::Refused(refusal.status, refusal.kind, refusal.headers),
+        };
+        Flight { world, cookies, parts, state, answer: None }
+    }
+}
+
 /// A request that is under way.
 pub(crate) struct Flight {
     world: World,
@@ -309,9 +335,7 @@ impl Flight {
     pub(crate) fn lands(self) -> Page {
         let cookies = self.cookies.clone();
         let page = self.lands_unseen();
-        for line in page.set_cookies() {
-            keep(&mut cookies.borrow_mut(), &line);
-        }
+        keep_all(&cookies, &page);
         page
     }
 
@@ -327,9 +351,8 @@ impl Flight {
             (State::Admitted(_), None) => unreachable!("it was answered above"),
         };
         for line in answer.headers.get_all("set-cookie") {
-            let value = line.to_str().unwrap_or_default();
-            let shielded = ["sessionid=", "remember="].iter().find_map(|name| value.strip_prefix(name));
-            shielded.and_then(|value| value.split(';').next()).inspect(|value| world.keeps_secret(value));
+            let pair = line.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+            pair.split_once('=').inspect(|(_, value)| world.keeps_secret(value));
         }
         let (mut response, ()) = Response::new(()).into_parts();
         (response.status, response.headers) = (answer.status, answer.headers);
@@ -339,6 +362,12 @@ impl Flight {
             None => (response.status, response.headers, None),
         };
         Page { status, headers, seen: Some(parts), serving: answer.serving, refused, cut: settled.cut }
+    }
+}
+
+fn keep_all(cookies: &Cookies, page: &Page) {
+    for line in page.set_cookies() {
+        keep(&mut cookies.borrow_mut(), &line);
     }
 }
 
@@ -444,6 +473,11 @@ impl Page {
 
     pub(crate) fn app_cookie(&self, name: &str) -> Option<String> {
         shop::cookie(self.seen.as_ref()?, name)
+    }
+
+    /// Whom the app took the request for.
+    pub(crate) fn serving(&self) -> Option<&str> {
+        self.serving.as_deref()
     }
 
     pub(crate) fn header_at_app(&self, name: &str) -> Option<&str> {
