@@ -249,7 +249,8 @@ impl Delay {
 
     fn grow(&self, key: &impl Hash, now: Timestamp) {
         let now = now.as_millis();
-        let grown = self.table.update(self.hasher.hash_one(key), |kept| {
+        let forgotten = now << LEVEL_BITS | ((1 << LEVEL_BITS) - 1);
+        let grown = self.table.update(self.hasher.hash_one(key), forgotten, |kept| {
             let left = (kept >> LEVEL_BITS).saturating_sub(now);
             // The first level whose memory is at least twice what is left.
             let steps = left.saturating_mul(2).div_ceil(MEMORY_MS).max(1);
