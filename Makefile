@@ -37,9 +37,10 @@ lint:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
 	else echo "lint: cargo-deny is not installed; licences and advisories were not checked (cargo install cargo-deny)"; fi
 
+# By name: without one, cargo would link every unit test with the slowest optimisation too.
 bench:
 	tests/install bench
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench hot_path --bench allocations --bench stores --bench proxy
 
 fuzz:
 	@tests/fuzz/run $(FUZZ_SECONDS)

@@ -65,6 +65,12 @@ fn main() {
     run(&Plan::parse(&arguments));
 }
 
+/// How busy the machine is: figures of a machine that has other things to do are worth less.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 fn run(plan: &Plan) {
     let scratch = tempfile::tempdir().unwrap();
     let app = contender::app(scratch.path());
@@ -74,6 +80,7 @@ fn run(plan: &Plan) {
         contender.check();
     }
     let mut report = Report::default();
+    let begin = load_average();
     for round in 1..=plan.rounds {
         for contender in &contenders {
             let load = contender.load(scratch.path());
@@ -85,4 +92,5 @@ fn run(plan: &Plan) {
         }
     }
     println!("\n{report}");
+    println!("load average before and after (4 of it is ours): {begin}, {}", load_average());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
-use super::recognise::{Before, Found, Judged, Scope};
+use super::recognise::{Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
     Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout,
@@ -25,7 +25,6 @@ use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
-use crate::session::record::State;
 use crate::session::tag::Standing;
 use crate::signal::Sensitivity;
 use crate::store::Store;
@@ -58,7 +57,9 @@ impl Request<'_> {
 
     /// Whether it keeps its session alive.
     pub(super) fn is_use(&self) -> bool {
-        self.activity == Activity::Active && self.route().is_none_or(|route| route.use_ == Use::Real)
+        // What changes something is no polling, whatever its route is.
+        self.activity == Activity::Active
+            && (!self.parts.method.is_safe() || self.route().is_none_or(|route| route.use_ == Use::Real))
     }
 
     /// Whether it goes to the form or the address of a login.
@@ -83,6 +84,15 @@ impl Request<'_> {
     /// How much its route is worth to a thief.
     pub(super) fn sensitivity(&self) -> Sensitivity {
         self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
+    }
+}
+
+impl Attempt {
+    /// As the limits count it. Attempts whose subject only the app can read share one count, or that would be the way
+    /// around the limit.
+    pub(super) fn counted(&self, client: &Client) -> limit::Attempt<'_> {
+        let subject = if self.named == Named::Ambiguous { Some(UNCLEAR) } else { self.named.subject() };
+        limit::Attempt { client: ClientKey::new(client.ip), subject, device: self.device }
     }
 }
 
@@ -299,8 +309,11 @@ impl<S: Store> Guard<S> {
             Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
             // Nobody is moved: this one request goes without the session.
             Serve::Quarantined if judged.scope == Scope::Request => Ok((Holder::Nobody, plan, judged.verdict)),
+            // One that moves this client alone needs no state: its requests are judged one by one.
             Serve::Quarantined => {
-                self.quarantine(request, &known, &judged).await;
+                if judged.moves_everybody(known.standing) {
+                    self.streams.end(&known.digest);
+                }
                 Ok((Holder::Quarantined(known), plan, judged.verdict))
             }
             // Who is asked to log in must get there, and as nobody.
@@ -316,21 +329,6 @@ impl<S: Store> Guard<S> {
             Serve::Challenged => Err(self.challenge(request)),
             Serve::Denied => Err(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::Denied)),
         }
-    }
-
-    /// Commits a quarantine that moves everybody, and ends what streams to them. One that moves this client alone needs
-    /// no state: its requests are judged one by one.
-    async fn quarantine(&self, request: &Request<'_>, known: &Known, judged: &Judged) {
-        if judged.before == Before::Quarantined || judged.scope == Scope::Client {
-            return;
-        }
-        let quarantined = self.change(known, &request.policy, |record| {
-            record.state = State::Quarantined { since: request.now };
-        });
-        if let Err(error) = quarantined.await {
-            self.tell_outage(request, &error);
-        }
-        self.streams.end(&known.digest);
     }
 
     /// 401 for programs; for a person the login page, if the policy knows one.
@@ -360,18 +358,17 @@ impl<S: Store> Guard<S> {
         let Some((at, login)) = found else { return Ok(None) };
         let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
         if named == Named::Ambiguous {
-            self.tell(request, None, event::LoginSubjectUnclear { fault: "named twice, or beyond what is looked at" });
+            self.tell(request, None, event::LoginSubjectUnclear { fault: "only the app can tell whom it names" });
         }
         self.advise_transport(request);
         let device = self.device(request, &named, holder);
-        // Attempts whose subject only the app can read share one count, or that would be the way around the limit.
-        let subject = if named == Named::Ambiguous { Some(UNCLEAR) } else { named.subject() };
-        let attempt = limit::Attempt { client: ClientKey::new(request.client.ip), subject, device };
+        let attempt = Attempt { login: at, named, device };
         if let Some(throttle) = self.limits.load().login(at) {
-            self.limited(request, throttle.attempt_of_client(&attempt, request.now), ByClient::Yes)?;
-            self.limited(request, throttle.attempt_on_subject(&attempt, request.now), ByClient::No)?;
+            let counted = attempt.counted(&request.client);
+            self.limited(request, throttle.attempt_of_client(&counted, request.now), ByClient::Yes)?;
+            self.limited(request, throttle.attempt_on_subject(&counted, request.now), ByClient::No)?;
         }
-        Ok(Some(Attempt { login: at, named, device }))
+        Ok(Some(attempt))
     }
 
     /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
@@ -518,7 +515,7 @@ mod tests {
     use crate::layer::GuardBuilder;
     use crate::rules::{Login, SubjectSource, Success};
     use crate::session::id::SessionId;
-    use crate::session::record::Record;
+    use crate::session::record::{Record, State};
     use crate::session::tag::{Standing, Tag, Tags};
     use crate::store::memory::MemoryStore;
     use crate::verdict::Action;

@@ -165,6 +165,9 @@ impl<S: Store> Guard<S> {
             return Ok(Handed::Refused(refused));
         }
         let known = known(id, record, Standing::Head);
+        if taken.adopts() {
+            self.tell_adopted(admission, &known.record);
+        }
         self.tell_about(admission, &known.record, event::SessionCreated {});
         self.tell_login(admission, outcome, &known);
         let line = self.cookie_line(admission, &known, known.record.tags.head());
@@ -357,27 +360,6 @@ impl<S: Store> Guard<S> {
             }
         }
         Err(StoreError::io("a session changed too often while an answer was written into it"))
-    }
-
-    /// Changes a session's record by `change`, over whatever others write meanwhile.
-    pub(super) async fn change(
-        &self,
-        known: &Known,
-        policy: &Policy,
-        change: impl Fn(&mut Record) + Send + Sync,
-    ) -> Result<Option<Arc<Record>>, StoreError> {
-        let mut stored = known.record.clone();
-        for _ in 0..WRITERS_MAX {
-            let mut record = Record::clone(&stored);
-            change(&mut record);
-            record.removable_at = removable_at(&record, policy);
-            match self.store.commit(record, Durability::Durable).await? {
-                Commit::Done(record) => return Ok(Some(record)),
-                Commit::Conflict(current) => stored = current,
-                Commit::Gone => return Ok(None),
-            }
-        }
-        Err(StoreError::io("a session changed too often while it was written"))
     }
 
     /// Ends a session by decision of the guard.

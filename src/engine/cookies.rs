@@ -3,34 +3,30 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
 
-use super::admit::{ByClient, Request};
+use super::admit::Request;
+use super::bound::BOUND_COOKIES_MAX;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
-use crate::clock::Timestamp;
 use crate::connection::Scheme;
+use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::{Keyring, Purpose, Secret};
+use crate::secret::Secret;
 use crate::session::cookie::{
-    self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardSeen, GuardTransport, Scan, SetCookie, UpstreamCookie,
+    self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest, SessionId, cookie_value};
-use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarView, SiteContext};
-use crate::session::record::{BoundCookie, BoundValue, EndReason, Record, State};
-use crate::session::seal::{open_jar, seal_jar};
-use crate::session::tag::{Tag, Tags};
-use crate::store::{Creation, Durability, Store, StoreError};
-use crate::verdict::Verdict;
-
-/// How many values of a bound cookie are remembered.
-const BOUND_VALUES_MAX: usize = 8;
-/// How many bound cookies a session remembers.
-const BOUND_COOKIES_MAX: usize = 8;
+use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarRefusal, JarView, SiteContext};
+use crate::session::record::{Record, State};
+use crate::session::seal::{Reseal, open_jar, reseal, seal_jar};
+use crate::session::tag::Tag;
+use crate::store::{Durability, Store, StoreError};
+use crate::verdict::{Text, Verdict};
 
 static REF: HeaderName = HeaderName::from_static("portcullis-ref");
 static SUBJECT: HeaderName = HeaderName::from_static("portcullis-subject");
@@ -96,7 +92,13 @@ impl<S: Store> Guard<S> {
                 let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
                 scan.upstream(view.select(context_of(request, host), request.now))
             }
-            None => scan.upstream(std::iter::empty()),
+            None => {
+                if !known.record.jar.is_empty() {
+                    let fault = Text::of("the cookies of a session can not be opened: was a key removed too early?");
+                    self.tell(request, Some(&known.record), event::DependencyFailed { what: Dependency::Store, fault });
+                }
+                scan.upstream(std::iter::empty())
+            }
         };
         // Who was moved away from a session gets nothing of it back but by a login that is seen.
         let held = matches!(known.record.state, State::Held { since, .. }
@@ -128,6 +130,16 @@ impl<S: Store> Guard<S> {
         self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
     }
 
+    /// Seals the jar of a record that is written anyway under the current key: the one it is under leaves the ring some day.
+    pub(super) fn reseal(&self, id: &SessionId, stored: &Record, draft: &mut Draft) {
+        if reseal(&self.keys.load(), &stored.jar) == Reseal::NotDue {
+            return;
+        }
+        if let Some(Ok(jar)) = self.open(id, stored).map(|jar| self.seal(id, &jar)) {
+            edit(draft, stored, Durability::Soon).jar = jar;
+        }
+    }
+
     /// The sealed form of a jar for the session of an id.
     pub(super) fn seal(&self, id: &SessionId, jar: &Jar) -> Result<Box<[u8]>, StoreError> {
         if jar.is_empty() {
@@ -140,129 +152,11 @@ impl<S: Store> Guard<S> {
         sealed.map(Vec::into_boxed_slice).map_err(StoreError::io)
     }
 
-    /// Bound cookies pass only beside the session they were set for.
-    pub(super) fn check_bound(&self, request: &Request<'_>, scan: &mut Scan<'_>, holder: &Holder) {
-        if request.policy.cookies.binds == crate::rules::Binds::Nothing {
-            return;
-        }
-        if matches!(holder, Holder::Quarantined(_)) {
-            scan.withhold_bound();
-            return;
-        }
-        let record = match holder {
-            Holder::Session(known) => Some(&*known.record),
-            _ => None,
-        };
-        let keys = self.keys.load();
-        let foreign: SmallVec<[_; 4]> = scan
-            .bound()
-            .filter(|bound| !record.is_some_and(|record| is_bound(&keys, request, record, bound.pair)))
-            .map(|bound| (bound.index, crate::verdict::Text::from(&*String::from_utf8_lossy(bound.pair.name))))
-            .collect();
-        for (index, cookie) in foreign {
-            scan.withhold(index);
-            if record.is_some() {
-                self.tell(request, None, event::CookieBoundElsewhere { cookie });
-            } else {
-                self.tell(request, None, event::CookieMissingCompanion { cookie });
-            }
-        }
-    }
-
-    /// What is known of bound cookies after the answer gave them values; none if it was known before. Many apps set the
-    /// same value with every answer.
-    pub(super) fn bound_after(&self, record: &Record, taken: &Taken, now: Timestamp) -> Option<Box<[BoundCookie]>> {
-        let keys = self.keys.load();
-        let mut changed: Option<Vec<BoundCookie>> = None;
-        for (name, value) in &taken.bound {
-            let digest = bound_digest(&keys, &record.reference, name, value.expose());
-            let all = changed.as_deref().unwrap_or(&record.bound);
-            let known = all.iter().position(|cookie| cookie.name.as_bytes() == &**name);
-            let same = known.and_then(|at| all.get(at)).is_some_and(|cookie| cookie.present() == Some(&digest));
-            if same || known.is_none() && all.len() >= BOUND_COOKIES_MAX {
-                continue;
-            }
-            let all = changed.get_or_insert_with(|| record.bound.to_vec());
-            let at = known.unwrap_or_else(|| {
-                all.push(BoundCookie { name: String::from_utf8_lossy(name).into(), values: Vec::new() });
-                all.len() - 1
-            });
-            if let Some(cookie) = all.get_mut(at) {
-                cookie.replace(digest, now);
-            }
-        }
-        changed.map(Vec::into_boxed_slice)
-    }
-
-    /// What becomes of shielded cookies that the client itself sent.
-    pub(super) async fn leftovers(&self, request: &Request<'_>, scan: &Scan<'_>, holder: &Holder) -> Vec<Leftover> {
-        let mut leftovers = Vec::new();
-        let until = request.policy.session.adopt_until.filter(|until| request.now < *until);
-        let may_adopt = matches!((holder, scan.guard()), (Holder::Stranger, GuardSeen::Missing));
-        for sent in scan.shielded().take(BOUND_COOKIES_MAX) {
-            let name: Box<[u8]> = sent.pair.name.into();
-            let cookie = crate::verdict::Text::from(&*String::from_utf8_lossy(&name));
-            let adopts = until.filter(|_| may_adopt);
-            if adopts.is_some() && !self.may_adopt(request) {
-                continue;
-            }
-            match adopts {
-                Some(until) if self.adopt_once(request, sent.pair, until).await => {
-                    self.tell(request, None, event::SessionAdopted { cookie });
-                    leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) });
-                }
-                _ => {
-                    self.tell(request, None, event::CookieShielded { cookie });
-                    leftovers.push(Leftover::Expire { name });
-                }
-            }
-        }
-        leftovers
-    }
-
-    /// Whether one more session may begin by taking over a cookie. Above the limit the cookie does not pass, and the
-    /// client keeps it, to come again.
-    fn may_adopt(&self, request: &Request<'_>) -> bool {
-        let limited = self.limits.load().anonymous_session(request.client.ip, request.now);
-        self.limited(request, limited, ByClient::Yes).is_ok()
-    }
-
-    /// Whether a value is taken over now, for the first and only time: the store remembers it by a keyed digest.
-    async fn adopt_once(&self, request: &Request<'_>, pair: CookiePair<'_>, until: Timestamp) -> bool {
-        let (_, digest) = self.keys.load().mac(Purpose::Bind, &[b"adopt\0", pair.name, b"=", pair.value]);
-        let marker = Record {
-            digest: SessionDigest(digest),
-            reference: Ref([0; 16]),
-            version: 0,
-            created_at: request.now,
-            id_since: request.now,
-            authenticated_at: None,
-            last_seen: request.now,
-            ends_at: None,
-            removable_at: until.after(crate::session::tag::FORK_WINDOW),
-            subject: None,
-            tags: Tags::new(Tag::from_bytes([0; 16]), request.now),
-            forks: 0,
-            state: State::Ended { at: request.now, why: EndReason::Replaced },
-            jar: Box::default(),
-            bound: Box::default(),
-            history: Box::default(),
-        };
-        match self.store.create(marker, None, request.now).await {
-            Ok(Creation::Created(_)) => true,
-            Ok(Creation::Exists) => false,
-            Err(error) => {
-                self.tell_outage(request, &error);
-                false
-            }
-        }
-    }
-
     /// Takes shielded cookies off an answer, notes bound ones, hardens the others.
     pub(super) fn take_cookies(&self, admission: &Admission, response: &mut response::Parts) -> Taken {
         let mut taken = Taken::default();
         if !response.headers.contains_key(SET_COOKIE) {
-            return taken.with_leftovers(admission);
+            return taken;
         }
         let lines: SmallVec<[HeaderValue; 8]> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();
         response.headers.remove(SET_COOKIE);
@@ -271,8 +165,13 @@ impl<S: Store> Guard<S> {
                 response.headers.append(SET_COOKIE, line);
             }
         }
+        // A cache that stays away from an answer for its Set-Cookie must stay away from it without.
+        let headers = &mut response.headers;
+        if !taken.ops.is_empty() && !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(EXPIRES) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
         self.compare(admission, &mut taken);
-        taken.with_leftovers(admission)
+        taken
     }
 
     /// Where one `Set-Cookie` line of the app goes: into the jar, or to the client.
@@ -299,18 +198,22 @@ impl<S: Store> Guard<S> {
             }
             Some(CookieRole::Shield(kind)) => {
                 if !set.http_only && !set.deletes(admission.now) {
-                    let cookie = crate::verdict::Text::from(&*String::from_utf8_lossy(set.pair.name));
+                    let cookie = Text::from(&*String::from_utf8_lossy(set.pair.name));
                     self.tell_settled(admission, response.status, event::ConfigScriptCookie { cookie });
                 }
                 let context = admission.ask.cookie_context(&admission.policy);
-                if let Ok(op) = JarOp::resolve(&set, &context, kind, admission.now) {
-                    taken.ops.push(op);
+                match JarOp::resolve(&set, &context, kind, admission.now) {
+                    Ok(op) => taken.ops.push(op),
+                    // A browser drops these too, every day.
+                    Err(JarRefusal::CrossSite) => {}
+                    Err(refusal) => self.tell_jar(admission, &refusal),
                 }
                 None
             }
             Some(CookieRole::Bind) => {
-                if !set.deletes(admission.now) && taken.bound.len() < BOUND_COOKIES_MAX {
-                    taken.bound.push((set.pair.name.into(), Secret::new(set.pair.value.to_vec())));
+                if taken.bound.len() < BOUND_COOKIES_MAX {
+                    let value = (!set.deletes(admission.now)).then(|| Secret::new(set.pair.value.to_vec()));
+                    taken.bound.push((set.pair.name.into(), value));
                 }
                 Some(cookie::harden(&line, cookies.hardening).unwrap_or(line))
             }
@@ -327,6 +230,11 @@ impl<S: Store> Guard<S> {
             Holder::Session(known) => self.open(&known.id, &known.record).unwrap_or_default(),
             _ => Jar::new(),
         };
+        let is_ticket = |name: &[u8]| {
+            let logins = &admission.policy.logins;
+            logins.iter().filter_map(|login| login.success.sets_cookie.as_ref()).any(|pattern| pattern.matches(name))
+        };
+        let had_ticket = jar.holds(is_ticket);
         let mut deleted = false;
         let mut gone: SmallVec<[&[u8]; 4]> = SmallVec::new();
         for op in taken.ops.iter() {
@@ -341,10 +249,10 @@ impl<S: Store> Guard<S> {
                 Ok(JarChange::Deleted(_)) => deleted = true,
                 Ok(JarChange::Added(_) | JarChange::Replaced(_)) => taken.sets_value = true,
                 Ok(JarChange::Unchanged | JarChange::ExpiryOnly | JarChange::Refreshed) => {}
-                Err(full) => self.tell_full(admission, full),
+                Err(full) => self.tell_jar(admission, &full),
             }
         }
-        taken.emptied = deleted && jar.is_empty();
+        taken.emptied = deleted && (jar.is_empty() || had_ticket && !jar.holds(is_ticket));
     }
 
     /// The jar with what an answer, and the cookies taken over with its request, put into it.
@@ -362,7 +270,7 @@ impl<S: Store> Guard<S> {
                 SetCookie::parse(&line).ok().and_then(|set| JarOp::resolve(&set, &context, kind, admission.now).ok());
             // The first cookies of an empty jar fit.
             if let Some(Err(full)) = op.map(|op| jar.apply(&op)) {
-                self.tell_full(admission, full);
+                self.tell_jar(admission, &full);
             }
         }
         jar.merge(&taken.ops);
@@ -414,33 +322,28 @@ impl<S: Store> Guard<S> {
     }
 }
 
-/// Name and value of a bound cookie that an answer sets.
-type BoundSet = (Box<[u8]>, Secret<Vec<u8>>);
+/// Name and value of a bound cookie that an answer sets; no value if it deletes it.
+type BoundSet = (Box<[u8]>, Option<Secret<Vec<u8>>>);
 
 /// What an answer does to the app's cookies.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     ops: JarOps,
-    bound: Vec<BoundSet>,
+    pub(super) bound: Vec<BoundSet>,
     /// A shielded cookie of kind `id` got another value.
     pub replaced_id: bool,
-    /// The last shielded cookie was deleted.
+    /// The last shielded cookie was deleted, or the last of those that a login sets.
     pub emptied: bool,
     /// A shielded cookie was set.
     sets_value: bool,
     /// Cookies from before the guard were taken over with the request.
-    adopts: bool,
+    pub(super) adopts: bool,
 }
 
 impl Taken {
-    fn with_leftovers(mut self, admission: &Admission) -> Self {
-        self.adopts = admission.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
-        self
-    }
-
     /// Whether there is something that only a session can keep.
     pub(super) fn needs_session(&self) -> bool {
-        self.sets_value || self.adopts || !self.bound.is_empty()
+        self.sets_value || self.adopts || self.bound.iter().any(|(_, value)| value.is_some())
     }
 
     /// Whether cookies from before the guard were taken over with the request.
@@ -460,14 +363,6 @@ impl Taken {
                 SetCookie::parse(line.as_bytes())
                     .is_ok_and(|set| pattern.matches(set.pair.name) && !set.pair.value.is_empty())
             })
-    }
-}
-
-impl Leftover {
-    /// The line that expires the client's copy.
-    pub(super) fn expiry_line(&self) -> Option<HeaderValue> {
-        let (Self::Adopt { name, .. } | Self::Expire { name }) = self;
-        cookie::expire_line(name)
     }
 }
 
@@ -553,36 +448,4 @@ fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, H
         put(&SIGNALS, HeaderValue::try_from(names.join(", ")).ok());
     }
     headers
-}
-
-fn bound_digest(keys: &Keyring, reference: &Ref, name: &[u8], value: &[u8]) -> [u8; 16] {
-    let (_, mac) = keys.mac(Purpose::Bind, &[&reference.0, name, b"=", value]);
-    mac.first_chunk().copied().unwrap_or_default()
-}
-
-fn is_bound(keys: &Keyring, request: &Request<'_>, record: &Record, pair: CookiePair<'_>) -> bool {
-    let Some(cookie) = record.bound.iter().find(|cookie| cookie.name.as_bytes() == pair.name) else { return false };
-    let grace = request.policy.session.grace;
-    cookie.values.iter().any(|value| {
-        let alive = value.replaced_at.is_none_or(|at| request.now.since(Timestamp::from_millis(at)) < grace);
-        alive && keys.verify(Purpose::Bind, &[&record.reference.0, pair.name, b"=", pair.value], &value.digest)
-    })
-}
-
-impl BoundCookie {
-    /// The value it has now.
-    fn present(&self) -> Option<&[u8; 16]> {
-        self.values.last().filter(|value| value.replaced_at.is_none()).map(|value| &value.digest)
-    }
-
-    fn replace(&mut self, digest: [u8; 16], now: Timestamp) {
-        for value in self.values.iter_mut().filter(|value| value.replaced_at.is_none() && value.digest != digest) {
-            value.replaced_at = Some(now.as_millis());
-        }
-        self.values.retain(|value| value.digest != digest);
-        if self.values.len() >= BOUND_VALUES_MAX {
-            self.values.remove(0);
-        }
-        self.values.push(BoundValue { digest, replaced_at: None });
-    }
 }

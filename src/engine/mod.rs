@@ -5,7 +5,9 @@
 //! stands the [`Admission`]: without one the app cannot be called, and one can be used only once.
 
 mod admit;
+mod adopt;
 mod assess;
+mod bound;
 mod change;
 pub mod control;
 mod cookies;

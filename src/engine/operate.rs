@@ -18,6 +18,9 @@ use crate::verdict::Text;
 /// Most records removed in one step of the sweeper.
 pub const SWEEP_MAX: usize = 500;
 
+/// How often the store is walked for sessions to end. Only one that gets a new id in every single walk is missed.
+const WALKS_MAX: usize = 8;
+
 /// Which sessions are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -65,19 +68,29 @@ impl<S: Store> Guard<S> {
         Ok(ended.len())
     }
 
+    /// Ends every session that the filter finds. One that gets a new id meanwhile may slip past a walk, so the store is
+    /// walked until nothing is found that was there when it began.
     async fn revoke_all(&self, filter: &Filter, ending: crate::store::Ending) -> Result<Vec<Arc<Record>>, StoreError> {
         let mut ended = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.store.list(filter, after, PAGE_MAX).await?;
-            for record in &page.records {
-                ended.extend(self.store.revoke(&record.digest, ending).await?);
+        for _ in 0..WALKS_MAX {
+            let mut found = 0;
+            let mut after = None;
+            loop {
+                let page = self.store.list(filter, after, PAGE_MAX).await?;
+                for record in page.records.iter().filter(|record| record.created_at <= ending.now) {
+                    found += 1;
+                    ended.extend(self.store.revoke(&record.digest, ending).await?);
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
             }
-            after = page.next;
-            if after.is_none() {
-                return Ok(ended);
+            if found == 0 {
+                break;
             }
         }
+        Ok(ended)
     }
 
     /// One step of the sweeper: removes a batch of records that are over. Gives how many; less than [`SWEEP_MAX`] means
@@ -96,20 +109,24 @@ impl<S: Store> Guard<S> {
     pub async fn sweep_streams(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let policy = self.policy.load();
+        let mut swept = Ok(());
         for (digest, deadline) in self.streams.sweep() {
             if now >= deadline {
                 self.streams.end(&digest);
                 continue;
             }
-            let over = self.store.load(&digest).await?.is_none_or(|record| {
+            let over = |record: &Record| {
                 matches!(record.state, State::Ended { .. } | State::Quarantined { .. })
-                    || due_end(&record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
-            });
-            if over {
-                self.streams.end(&digest);
+                    || due_end(record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
+            };
+            match self.store.load(&digest).await {
+                Ok(record) if record.as_deref().is_none_or(over) => self.streams.end(&digest),
+                Ok(_) => {}
+                // One record that can not be read must not keep the streams of others alive.
+                Err(error) => swept = Err(error),
             }
         }
-        Ok(())
+        swept
     }
 
     /// Tells of something that happened beside the requests: on a connection, in the program around the guard.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
-use super::{Guard, Known, RETRIES};
+use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Plan, Serve};
 use crate::event;
@@ -92,7 +92,7 @@ impl<S: Store> Guard<S> {
             Ok(None) => return self.unknown(request, &presented),
             Err(error) => return Found::Outage(error),
         };
-        for attempt in 0..=RETRIES {
+        for attempt in 0..=WRITERS_MAX {
             if let Some(over) = self.over(request, &stored).await {
                 return over;
             }
@@ -105,16 +105,28 @@ impl<S: Store> Guard<S> {
             let standing = request.seen_on(standing);
             let (draft, evidence) = note_stale(&stored, presented.tag, standing, request.now);
             let (mut draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
-            // A request that is held back leaves the session as it was, for its other holder.
-            if judged.plan(standing).serve == Serve::Session {
-                if standing.is_adopted() {
-                    edit(&mut draft, &stored, Durability::Durable).tags.adopt(presented.tag, request.now);
+            match judged.plan(standing).serve {
+                Serve::Session => {
+                    if standing.is_adopted() {
+                        edit(&mut draft, &stored, Durability::Durable).tags.adopt(presented.tag, request.now);
+                    }
+                    touch(request, &stored, &mut draft);
+                    if draft.is_some() {
+                        self.reseal(&presented.id, &stored, &mut draft);
+                    }
                 }
-                touch(request, &stored, &mut draft);
+                // One that moves everybody is a state of the session, and written with what it rests on.
+                Serve::Quarantined if judged.moves_everybody(standing) => {
+                    edit(&mut draft, &stored, Durability::Durable).state = State::Quarantined { since: request.now };
+                }
+                // A request that is held back leaves the session as it was, for its other holder.
+                _ => {}
             }
             let known = |record| Known { id: presented.id.clone(), digest, tag: presented.tag, record, standing };
-            // Others may be faster again and again. Then this request is judged by what is stored, and writes nothing.
-            let Some((mut draft, durability)) = draft.filter(|_| attempt < RETRIES) else {
+            // Others may be faster again and again. Then this request is judged by what is stored, and writes nothing,
+            // unless it moves everybody.
+            let tries = if judged.moves_everybody(standing) { WRITERS_MAX } else { RETRIES };
+            let Some((mut draft, durability)) = draft.filter(|_| attempt < tries) else {
                 return Found::Known(known(stored), judged);
             };
             draft.removable_at = removable_at(&draft, &request.policy);
@@ -272,14 +284,16 @@ pub(super) fn gate(request: &Request<'_>, record: &Record, judged: Judged) -> Ju
         let judged = Judged { before: Before::Quarantined, scope: Scope::Everybody, ..judged };
         return judged.demand("session.quarantined", Mode::Enforce);
     }
-    let Some(route) = request.route().filter(|_| record.is_authenticated()) else { return judged };
+    let Some(route) = request.route() else { return judged };
     let stale = route.fresh.is_some_and(|within| !expiry::is_fresh(record, within, request.now));
     let late = expiry::ended(record, &request.policy.deadlines_on(Some(route)), request.now).is_some();
     if !stale && !late {
         return judged;
     }
     // A picture in a comment or a link from elsewhere must not log anybody out: only who goes to the page himself is moved.
-    let scope = if request.is_own_visit() { Scope::Everybody } else { Scope::Request };
+    // Nor must a visitor lose his basket here: who has not logged in, as far as we know, has nothing to log in again for.
+    let moves = request.is_own_visit() && record.is_authenticated();
+    let scope = if moves { Scope::Everybody } else { Scope::Request };
     let judged = Judged { cause: Cause::Freshness, scope, ..judged };
     let why = if stale { "session.not_fresh" } else { "session.over_on_route" };
     judged.demand(why, if enforced { Mode::Enforce } else { Mode::Observe })
@@ -294,6 +308,11 @@ impl Judged {
     /// What is done about it.
     pub(super) fn plan(&self, standing: Standing) -> Plan {
         enforce::plan(self.verdict.action, self.mode, standing)
+    }
+
+    /// Whether it begins a quarantine of everybody who shows the session.
+    pub(super) fn moves_everybody(&self, standing: Standing) -> bool {
+        self.scope == Scope::Everybody && self.before == Before::Free && self.plan(standing).serve == Serve::Quarantined
     }
 
     /// A new login is asked for. What was only observed is not enforced by that.

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use http::StatusCode;
 
 use super::admit::Request;
-use super::recognise::{Before, Judged};
+use super::recognise::{Before, Judged, Scope};
 use super::settle::Outcome;
-use super::{Admission, Guard, Holder, Known};
+use super::{Admission, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
 use crate::event::field::{Cause, Dependency, LimitKey, Rotation};
 use crate::event::kinds as event;
@@ -15,7 +15,6 @@ use crate::event::{ClientView, Event, Scene, SessionHash, method_word};
 use crate::fingerprint::Fingerprint;
 use crate::history::Contexts;
 use crate::limit;
-use crate::session::jar::JarFull;
 use crate::session::record::Record;
 use crate::store::{Store, StoreError};
 use crate::verdict::{Action, Mode, Text};
@@ -85,6 +84,10 @@ impl<S: Store> Guard<S> {
             emit(event::SessionHijackSuspected {}.into());
         }
         match judged.verdict.action {
+            // Nobody is moved: this request alone would need a login.
+            Action::Quarantine if judged.scope == Scope::Request => {
+                emit(event::StepupRequired { why: judged.cause }.into());
+            }
             Action::Quarantine => emit(event::SessionQuarantined { why: judged.cause }.into()),
             Action::Challenge => emit(event::StepupRequired { why: judged.cause }.into()),
             Action::Deny => emit(event::AuthzDenied {}.into()),
@@ -120,9 +123,19 @@ impl<S: Store> Guard<S> {
         self.events.emit(self.clock.now(), self.settled_scene(admission, None), store_failed(error));
     }
 
-    /// Tells that a cookie of the app did not fit into its jar.
-    pub(super) fn tell_full(&self, admission: &Admission, full: JarFull) {
-        let event = event::DependencyFailed { what: Dependency::Upstream, fault: Text::from(full.to_string()) };
+    /// Tells which cookies from before the guard were taken over.
+    pub(super) fn tell_adopted(&self, admission: &Admission, record: &Record) {
+        for leftover in &admission.leftovers {
+            if let Leftover::Adopt { name, .. } = leftover {
+                let cookie = Text::from(&*String::from_utf8_lossy(name));
+                self.tell_about(admission, record, event::SessionAdopted { cookie });
+            }
+        }
+    }
+
+    /// Tells that a cookie of the app could not be put into its jar.
+    pub(super) fn tell_jar(&self, admission: &Admission, why: &dyn std::error::Error) {
+        let event = event::DependencyFailed { what: Dependency::Upstream, fault: Text::from(why.to_string()) };
         self.events.emit(self.clock.now(), self.settled_scene(admission, None), event);
     }
 
@@ -181,12 +194,12 @@ fn rate_limited(refusal: &limit::Refusal) -> Event {
     let key = match refusal.limit {
         LimitName::Prefix | LimitName::AnonymousSessions => LimitKey::Prefix,
         LimitName::Session => LimitKey::Session,
-        LimitName::Subject => LimitKey::Subject,
+        LimitName::Subject | LimitName::LoginOnSubject => LimitKey::Subject,
         LimitName::Route => LimitKey::Route,
         LimitName::Client | LimitName::Guesses | LimitName::Login => LimitKey::Client,
     };
     let retry_after_ms = u64::try_from(refusal.retry_after.as_millis()).unwrap_or(u64::MAX);
-    if refusal.limit == LimitName::Login && refusal.rate.is_none() {
+    if refusal.rate.is_none() && matches!(refusal.limit, LimitName::Login | LimitName::LoginOnSubject) {
         return event::LoginFailedMax { key, delay_ms: retry_after_ms }.into();
     }
     event::RateLimited { limit: Text::of(refusal.limit.as_str()), key, retry_after_ms }.into()

@@ -16,7 +16,6 @@ use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
-use crate::limit::{Attempt as Attempted, ClientKey};
 use crate::rules::{OnOutage, Success};
 use crate::session::cookie::parse_cookie_date;
 use crate::session::tag::{Standing, Tag};
@@ -152,11 +151,7 @@ impl<S: Store> Guard<S> {
             return;
         }
         let limits = self.limits.load();
-        let counted = Attempted {
-            client: ClientKey::new(admission.ask.client.ip),
-            subject: attempt.named.subject(),
-            device: attempt.device,
-        };
+        let counted = attempt.counted(&admission.ask.client);
         let throttle = limits.login(attempt.login);
         if outcome.login.is_some() {
             throttle.inspect(|throttle| throttle.succeeded(&counted));
@@ -173,8 +168,9 @@ impl<S: Store> Guard<S> {
         admission: &mut Admission,
         response: &mut response::Parts,
         outcome: Outcome,
-        taken: Taken,
+        mut taken: Taken,
     ) -> Result<Settled, StoreError> {
+        self.claim(admission, &mut taken).await?;
         let handed = if outcome.logout.is_some() {
             self.log_out(admission, &outcome).await?
         } else if outcome.login.is_some() || outcome.new_id.is_some() {

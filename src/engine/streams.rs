@@ -10,7 +10,7 @@ use super::cut::{Cut, Cutter};
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 
-/// Most streams that one session may hold open; the next one is cut at once.
+/// Most streams that one session may hold open; the oldest makes room for the next one.
 pub const STREAMS_PER_SESSION_MAX: usize = 64;
 
 /// The streams that are open now, by session.
@@ -25,15 +25,14 @@ struct Entry {
 }
 
 impl Streams {
-    /// Takes a place for a stream of a session that is over at `deadline` at the latest. One too many has ended before it
-    /// begins.
+    /// Takes a place for a stream of a session that is over at `deadline` at the latest. Of too many the oldest ends.
     pub fn open(&self, digest: SessionDigest, deadline: Timestamp) -> Cut {
         let mut sessions = self.0.lock();
         let entry = sessions.entry(digest).or_insert_with(|| Entry { open: SmallVec::new(), deadline });
         entry.deadline = deadline;
         entry.open.retain(|cutter| !cutter.is_idle());
         if entry.open.len() >= STREAMS_PER_SESSION_MAX {
-            return Cut::done();
+            entry.open.remove(0).cut();
         }
         let (cutter, cut) = Cutter::new();
         entry.open.push(cutter);
@@ -84,9 +83,13 @@ mod tests {
         let streams = Streams::default();
         let held: Vec<_> = (0..STREAMS_PER_SESSION_MAX).map(|_| streams.open(ONE, Timestamp::EPOCH)).collect();
         assert!(held.iter().all(|cut| !cut.is_done()));
-        assert!(streams.open(ONE, Timestamp::EPOCH).is_done());
-        assert!(!streams.open(TWO, Timestamp::EPOCH).is_done());
+        let newest = streams.open(ONE, Timestamp::EPOCH);
+        let alive = |cuts: &[Cut]| cuts.iter().filter(|cut| !cut.is_done()).count();
+        assert!(!newest.is_done() && held[0].is_done());
+        assert_eq!(alive(&held), STREAMS_PER_SESSION_MAX - 1);
+        let other = streams.open(TWO, Timestamp::EPOCH);
         drop(held);
-        assert!(!streams.open(ONE, Timestamp::EPOCH).is_done());
+        let next = streams.open(ONE, Timestamp::EPOCH);
+        assert!(!newest.is_done() && !next.is_done() && !other.is_done());
     }
 }

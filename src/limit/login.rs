@@ -89,7 +89,8 @@ pub struct Attempt<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Client(ClientKey),
-    Device(DeviceKey),
+    /// With its client: a neighbour who looks alike must not use up what is the user's.
+    Device(DeviceKey, ClientKey),
 }
 
 /// Counts the attempts at one login route.
@@ -130,7 +131,7 @@ impl LoginThrottle {
     pub fn attempt_of_client(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
         let source = self.source(attempt);
         let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.clients.wait(&source, now));
-        too_early(wait)?;
+        too_early(LimitName::Login, wait)?;
         Refusal::unless_allowed(LimitName::Login, self.per_client.as_ref(), &source, now)
     }
 
@@ -141,8 +142,8 @@ impl LoginThrottle {
     pub fn attempt_on_subject(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
         let Some(subject) = self.subject(attempt) else { return Ok(()) };
         let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.subjects.wait(&subject, now));
-        too_early(wait)?;
-        Refusal::unless_allowed(LimitName::Login, self.per_subject.as_ref(), &subject, now)
+        too_early(LimitName::LoginOnSubject, wait)?;
+        Refusal::unless_allowed(LimitName::LoginOnSubject, self.per_subject.as_ref(), &subject, now)
     }
 
     /// Learns that an attempt that was let through failed.
@@ -160,7 +161,7 @@ impl LoginThrottle {
     pub fn succeeded(&self, attempt: &Attempt<'_>) {
         if let Some(delays) = &self.delays {
             let source = self.source(attempt);
-            if matches!(source, Source::Device(_)) {
+            if matches!(source, Source::Device(..)) {
                 delays.clients.forgive(&source);
             }
             if let Some(subject) = attempt.subject {
@@ -171,7 +172,7 @@ impl LoginThrottle {
 
     fn source(&self, attempt: &Attempt<'_>) -> Source {
         match (self.known_device, attempt.device) {
-            (KnownDevice::Exempt, Device::Known(device)) => Source::Device(device),
+            (KnownDevice::Exempt, Device::Known(device)) => Source::Device(device, attempt.client),
             _ => Source::Client(attempt.client),
         }
     }
@@ -185,9 +186,9 @@ impl LoginThrottle {
     }
 }
 
-fn too_early(wait: Duration) -> Result<(), Refusal> {
+fn too_early(limit: LimitName, wait: Duration) -> Result<(), Refusal> {
     if wait > Duration::ZERO {
-        return Err(Refusal { limit: LimitName::Login, rate: None, retry_after: whole_seconds(wait) });
+        return Err(Refusal { limit, rate: None, retry_after: whole_seconds(wait) });
     }
     Ok(())
 }
@@ -248,7 +249,8 @@ impl Delay {
 
     fn grow(&self, key: &impl Hash, now: Timestamp) {
         let now = now.as_millis();
-        let grown = self.table.update(self.hasher.hash_one(key), |kept| {
+        let forgotten = now << LEVEL_BITS | ((1 << LEVEL_BITS) - 1);
+        let grown = self.table.update(self.hasher.hash_one(key), forgotten, |kept| {
             let left = (kept >> LEVEL_BITS).saturating_sub(now);
             // The first level whose memory is at least twice what is left.
             let steps = left.saturating_mul(2).div_ceil(MEMORY_MS).max(1);

@@ -1,7 +1,7 @@
 //! Rate limits by key, bounded in memory.
 //!
 //! Every function takes the time it is asked at and does no I/O. A limit that is off costs nothing. Each limit has a
-//! table of its own with `keys_max` slots of 16 bytes, which are touched only as they are used.
+//! table of its own, which grows with the keys that owe something up to `keys_max` slots of 16 bytes.
 //!
 //! | Limit | Counted per | Over it |
 //! |---|---|---|
@@ -115,8 +115,10 @@ pub enum LimitName {
     AnonymousSessions,
     /// Session ids of a client that were never issued.
     Guesses,
-    /// Login attempts.
+    /// Login attempts of a client.
     Login,
+    /// Login attempts on a subject; a client is told the same of both.
+    LoginOnSubject,
 }
 
 impl LimitName {
@@ -130,7 +132,7 @@ impl LimitName {
             Self::Route => "route",
             Self::AnonymousSessions => "anonymous_sessions",
             Self::Guesses => "guesses",
-            Self::Login => "login",
+            Self::Login | Self::LoginOnSubject => "login",
         }
     }
 }

@@ -42,9 +42,10 @@ pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
     absolute_deadline(record, deadlines).min(record.last_seen.after(deadlines.idle))
 }
 
-/// Whether the subject authenticated recently enough for a route that asks for it. An anonymous session never did.
+/// Whether the subject authenticated recently enough for a route that asks for it. Of a session whose login nobody told us
+/// of, its last new id is taken for it: an app gives one at every login, and an older login there can not have been.
 pub fn is_fresh(record: &Record, within: Duration, now: Timestamp) -> bool {
-    record.authenticated_at.is_some_and(|at| now.since(at) < within)
+    now.since(record.authenticated_at.unwrap_or(record.id_since)) < within
 }
 
 /// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
@@ -115,7 +116,10 @@ mod tests {
         let within = Duration::from_secs(900);
         assert!(is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1899)));
         assert!(!is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1900)));
-        assert!(!is_fresh(&record(0, None, 0), within, Timestamp::from_secs(1)));
+        assert!(is_fresh(&record(0, None, 0), within, Timestamp::from_secs(899)));
+        assert!(!is_fresh(&record(0, None, 0), within, Timestamp::from_secs(900)));
+        let renewed = Record { id_since: Timestamp::from_secs(500), ..record(0, None, 0) };
+        assert!(is_fresh(&renewed, within, Timestamp::from_secs(1399)));
     }
 
     #[test]

@@ -57,8 +57,17 @@ pub fn open_jar<'a>(
     let id = KeyId(*id);
     let key = keyring.mac_by(id, Purpose::Jar, &[session_id]).ok_or(OpenError)?;
     let plain = open(&aead_key(&key), context, sealed)?;
-    let current = keyring.record_key().is_some_and(|(current, _)| current == id);
-    Ok((plain, if current { Reseal::NotDue } else { Reseal::Due }))
+    Ok((plain, under(keyring, id)))
+}
+
+/// Whether to seal a jar again, without opening it. One that is empty has no seal.
+pub fn reseal(keyring: &Keyring, sealed: &[u8]) -> Reseal {
+    sealed.first().map_or(Reseal::NotDue, |id| under(keyring, KeyId(*id)))
+}
+
+fn under(keyring: &Keyring, id: KeyId) -> Reseal {
+    let is_current = keyring.record_key().is_some_and(|(current, _)| current == id);
+    if is_current { Reseal::NotDue } else { Reseal::Due }
 }
 
 #[cfg(test)]
@@ -100,6 +109,9 @@ mod tests {
     #[test]
     fn a_previous_key_still_opens_and_asks_for_a_new_seal() {
         check(&ring(&[2, 1]), ID, b"jar", sealed(), Ok(Reseal::Due));
+        assert_eq!(reseal(&ring(&[2, 1]), &sealed()), Reseal::Due);
+        assert_eq!(reseal(&ring(&[1]), &sealed()), Reseal::NotDue);
+        assert_eq!(reseal(&ring(&[2]), &[]), Reseal::NotDue);
         check(&ring(&[2]), ID, b"jar", sealed(), Err(OpenError));
     }
 

@@ -275,7 +275,7 @@ fn a_stream_is_cut_when_its_session_is_quarantined_or_gets_another_id() {
     let (world, alice) = streaming(fresh_admin());
     let cut = alice.asks(Ask::fetch("/events")).cut.unwrap();
     world.after(minutes(16));
-    alice.fetches("/admin/x").ok();
+    alice.visits("/admin/x").ok();
     assert!(cut.is_done());
 
     let (world, alice) = streaming(rules());

@@ -1,6 +1,7 @@
 //! The app's cookies: kept from the client, given back to the app, bound to ours, taken over.
 
 use portcullis::event::{Event, Kind};
+use portcullis::secret::{KeyId, Keyring, MasterKey};
 use portcullis::session::cookie::{Add, CookieKind, Hardening, SameSite};
 
 use crate::support::world::browser::OURS;
@@ -479,4 +480,99 @@ fn an_app_cookie_is_named_in_events_and_its_value_never() {
     let told = world.told_of(Kind::CookieShielded);
     let Event::CookieShielded(event) = told.event else { panic!("another event") };
     assert_eq!(event.cookie.as_str(), "sessionid");
+}
+
+#[test]
+fn two_requests_with_one_cookie_from_before_take_it_over_once() {
+    let world = World::new(rules().adopt_until(START.after(hours(24))));
+    let alice = world.browser("alice");
+    alice.holds("sessionid", "from-before");
+    let (page, part) = (alice.sends(Ask::page("/")), alice.sends(Ask::fetch("/numbers")));
+    let part = part.lands();
+    assert_eq!((part.app_cookies().as_str(), part.ours().len()), ("sessionid=from-before", 1));
+    let page = page.lands().sets_nothing_of_ours();
+    assert_eq!(page.app_cookies(), "sessionid=from-before", "it was under way already");
+    assert_eq!(world.sessions().len(), 1);
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=from-before");
+}
+
+#[test]
+fn a_cookie_from_before_outlives_a_request_that_breaks_off_and_a_store_that_fails() {
+    let world = World::new(rules().adopt_until(START.after(hours(24))));
+    let alice = world.browser("alice");
+    alice.holds("sessionid", "from-before");
+    drop(alice.sends(Ask::page("/")));
+    world.store().fails();
+    alice.visits("/").is_stranger().sets_nothing_of_ours();
+    world.store().recovers();
+    assert_eq!(alice.cookie("sessionid").as_deref(), Some("from-before"));
+    assert_eq!(alice.visits("/").ok().app_cookies(), "sessionid=from-before");
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=from-before");
+}
+
+// ---- what the app did and what is left of it -----------------------------------------------------------------------
+
+#[test]
+fn an_answer_whose_shielded_cookie_was_taken_off_stays_private() {
+    let check = |answer: AppAnswer, expected: Option<&str>| {
+        let world = World::new(rules());
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        world.answers(answer);
+        let page = alice.visits("/").ok();
+        assert_eq!(page.header("cache-control"), expected);
+    };
+    let sets = || AppAnswer::ok().set_cookie("sessionid=app-session-0001; Path=/; HttpOnly");
+    check(sets(), Some("private"));
+    check(sets().header("cache-control", "no-cache"), Some("no-cache"));
+    check(AppAnswer::ok(), None);
+}
+
+#[test]
+fn a_deleted_bound_cookie_is_good_for_the_grace_and_no_longer() {
+    let world = binding();
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.answers(AppAnswer::ok().set_cookie("csrf=first-value; Path=/"));
+    alice.visits("/").ok();
+    let kept = alice.cookie("csrf").unwrap();
+    world.answers(AppAnswer::ok().set_cookie("csrf=; Path=/; Max-Age=0"));
+    alice.visits("/").ok();
+    assert_eq!(alice.cookie("csrf"), None);
+    world.answers(AppAnswer::ok());
+    alice.holds("csrf", &kept);
+    assert_eq!(alice.visits("/").app_cookie("csrf").as_deref(), Some("first-value"));
+    world.after(seconds(60));
+    assert_eq!(alice.visits("/").app_cookie("csrf"), None);
+    assert!(world.told().contains(&"cookie.bound_elsewhere"));
+}
+
+#[test]
+fn a_jar_is_sealed_under_the_new_key_before_the_old_one_leaves() {
+    let key = |number: u8| MasterKey::new(KeyId(number), [number + 6; 32]);
+    let world = World::new(rules());
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.guard().replace_keys(Keyring::new(&key(2), &[key(1)]));
+    world.after(minutes(2));
+    alice.visits("/account").is("alice").sets_ours();
+    world.guard().replace_keys(Keyring::new(&key(2), &[]));
+    alice.visits("/account").is("alice");
+
+    // One that was not used in between can not be opened any more, and that is said.
+    world.guard().replace_keys(Keyring::new(&key(3), &[]));
+    world.told();
+    assert_eq!(alice.visits("/account").app_cookies(), "");
+    let told = world.told_of(Kind::DependencyFailed);
+    assert!(matches!(&told.event, Event::DependencyFailed(event) if event.fault.as_str().contains("key")));
+}
+
+#[test]
+fn a_cookie_that_no_browser_would_keep_is_told() {
+    let world = shop();
+    let alice = world.browser("alice");
+    world.answers(AppAnswer::ok().set_cookie("sessionid=a-stray-value; Path=/; Domain=elsewhere.example"));
+    alice.visits("/").ok().sets_nothing_of_ours();
+    let told = world.told_of(Kind::DependencyFailed);
+    assert!(matches!(&told.event, Event::DependencyFailed(event) if event.fault.as_str().contains("Domain")));
 }

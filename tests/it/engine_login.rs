@@ -2,16 +2,13 @@
 
 use portcullis::engine::RefusalKind;
 use portcullis::event::{Event, Kind, Revoker, Rotation, Sign};
-use portcullis::limit::LoginLimit;
+use portcullis::facts::route::{CaseSensitivity, PathPattern, RoutePattern};
 use portcullis::rules::SubjectSource;
-use portcullis::session::cookie::CookieKind;
+use portcullis::session::cookie::{CookieKind, CookiePattern};
 use portcullis::store::OnLimit;
-use portcullis::verdict::Mode;
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{
-    ABROAD, AppAnswer, Ask, Browser, MOBILE, NEIGHBOUR, Rules, World, hours, minutes, rate, rules, seconds,
-};
+use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, MOBILE, Rules, World, hours, minutes, rules, seconds};
 
 fn shop() -> (World, Browser) {
     told_by(rules())
@@ -558,117 +555,65 @@ fn a_limit_may_only_be_reported() {
     }
 }
 
-// ---- attempts ------------------------------------------------------------------------------------------------------
+// ---- what a login and a logout look like ---------------------------------------------------------------------------
 
 #[test]
-fn a_login_flood_is_slowed_down_more_and_more() {
-    let delays = LoginLimit { per_client: None, per_subject: None, ..LoginLimit::default() };
-    let world = World::new(rules().limits(|limits| limits.logins = vec![delays]));
-    let eve = world.browser("eve").at(ABROAD);
-    for _ in 0..3 {
-        eve.tries("alice", "a-wrong-guess").ok();
+fn a_location_is_relative_to_the_path_that_was_asked_for() {
+    let rules = rules().with(|policy| {
+        policy.logins[0].route = RoutePattern::parse("POST /app/login", CaseSensitivity::Ignore).unwrap();
+        policy.logins[0].success.location_not =
+            vec![PathPattern::parse("/app/login", CaseSensitivity::Ignore).unwrap()];
+    });
+    for (location, is_login) in [("login", false), ("?error=1", false), ("./login", false), ("home", true)] {
+        let world = World::new(rules.clone());
+        world.answers(AppAnswer::redirect(location).set_cookie("sessionid=a-new-value; Path=/"));
+        world.browser("alice").asks(Ask::form("/app/login", "username=alice&password=a-wrong-guess")).ok();
+        assert_eq!(world.told().contains(&"session.authenticated"), is_login, "{location}");
     }
-    let mut waits = Vec::new();
-    for _ in 0..7 {
-        eve.tries("alice", "a-wrong-guess").ok();
-        let page = eve.logs_in("alice").is_refused(429, RefusalKind::Throttled);
-        waits.push(page.header("retry-after").unwrap().parse::<u64>().unwrap());
-        world.after(seconds(waits[waits.len() - 1]));
-    }
-    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-    let told = world.told();
-    assert!(told.contains(&"login.failed") && told.contains(&"login.failed_max"), "{told:?}");
 }
 
 #[test]
-fn attempts_are_counted_per_client_and_per_subject() {
-    let world = World::new(rules().login_throttle());
-    let eve = world.browser("eve").at(ABROAD);
-    for name in ["alice", "bob", "carol"] {
-        eve.tries(name, "a-wrong-guess").ok();
-    }
-    eve.tries("dave", "a-wrong-guess").is_refused(429, RefusalKind::Throttled);
-    world.browser("home").logs_in("dave").ok().sets_ours();
-    for n in 0..2 {
-        world.browser("many").at(&format!("198.51.100.{n}")).tries("alice", "a-wrong-guess").ok();
-    }
-    world.browser("many").at("198.51.100.9").tries("alice", "a-wrong-guess").is_refused(429, RefusalKind::Throttled);
-}
-
-#[test]
-fn a_known_device_is_not_locked_out_by_an_attacker() {
-    let world = World::new(rules().login_throttle());
+fn deleting_the_ticket_of_a_login_is_a_logout_whatever_else_is_kept() {
+    // As WordPress does: the ticket goes, a test cookie and the basket stay.
+    let rules = rules().shield("wordpress_*", CookieKind::State).shield("basket", CookieKind::State).with(|policy| {
+        policy.logins[0].success.sets_cookie = Some(CookiePattern::parse("wordpress_logged_in_*").unwrap());
+        policy.logouts.clear();
+    });
+    let world = World::new(rules);
     let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    alice.logs_out().ok();
-    let (eve, neighbour) =
-        (world.browser("eve").at(ABROAD), world.browser("mallory").at(NEIGHBOUR).with_agent("curl/8"));
-    for guess in 0..40 {
-        eve.tries("alice", &format!("guess-number-{guess}"));
-        neighbour.tries("alice", &format!("guess-number-{guess}"));
-        world.after(seconds(5));
-    }
-    eve.logs_in("alice").is_refused(429, RefusalKind::Throttled);
-    alice.logs_in("alice").ok().sets_ours();
-    alice.visits("/account").is("alice");
+    let sets = |answer: AppAnswer, name: &str| answer.set_cookie(&format!("{name}=some-value; Path=/; HttpOnly"));
+    let deletes = |name: &str| AppAnswer::ok().set_cookie(&format!("{name}=; Path=/; Max-Age=0"));
+    world.answers(sets(sets(AppAnswer::ok(), "basket"), "wordpress_test_cookie"));
+    alice.visits("/").sets_ours();
+    world.answers(sets(AppAnswer::redirect("/"), "wordpress_logged_in_12ab"));
+    alice.asks(alice.login_of("alice")).sets_ours();
+    assert!(world.told().contains(&"session.authenticated"));
+    world.answers(deletes("wordpress_test_cookie"));
+    alice.visits("/").ok().sets_nothing_of_ours();
+    world.answers(deletes("wordpress_logged_in_12ab"));
+    alice.visits("/wp-login.php?action=logout").clears_ours();
+    assert!(world.told().contains(&"session.logout"));
 }
 
 #[test]
-fn anonymous_sessions_are_limited_and_the_page_is_served() {
-    let world = World::new(rules().limits(|limits| limits.anonymous_sessions = rate("3/1m burst 3")));
-    for n in 0..3 {
-        world.browser(&format!("visitor {n}")).visits("/cart").ok().sets_ours();
-    }
-    world.told();
-    let late = world.browser("late");
-    late.visits("/cart").ok().sets_nothing_of_ours();
-    assert_eq!(late.visits("/cart").ok().set_cookies(), Vec::<String>::new());
-    assert_eq!(world.told(), ["rate.limited", "rate.limited"]);
-    assert_eq!(world.sessions().len(), 3);
-    late.logs_in("alice").ok().sets_ours();
+fn a_cookie_that_is_deleted_and_set_on_one_answer_gives_a_new_id() {
+    let (world, alice) = shop();
+    alice.visits("/cart").sets_ours();
+    let before = alice.ours().unwrap();
+    world.answers(
+        AppAnswer::ok()
+            .set_cookie("sessionid=; Path=/; Max-Age=0")
+            .set_cookie("sessionid=another-value; Path=/; HttpOnly"),
+    );
+    alice.visits("/").sets_ours();
+    assert_ne!(id(&before), id(&alice.ours().unwrap()));
 }
 
 #[test]
-fn guessing_ids_is_slowed_down() {
-    let world = World::new(rules().limits(|limits| limits.guesses = rate("5/1m burst 5")));
-    let eve = world.browser("eve").at(ABROAD);
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    let ours = alice.ours().unwrap();
-    for n in 0..5 {
-        eve.holds(OURS, &format!("{n}{}.{}", "A".repeat(42), "A".repeat(22)));
-        eve.visits("/account").is_stranger();
-    }
-    eve.holds(OURS, &format!("{}.{}", id(&ours), "A".repeat(22)));
-    eve.visits("/account").is_refused(429, RefusalKind::Throttled);
-    eve.forgets(OURS).visits("/").ok();
-    alice.visits("/account").is("alice");
-}
-
-#[test]
-fn rates_of_clients_sessions_and_routes_are_kept() {
-    let world =
-        World::new(rules().route("/api/**", |route| route.limit = portcullis::rules::Limited::Yes).limits(|limits| {
-            limits.client = rate("100/1s burst 100");
-            limits.session = rate("10/1s burst 10");
-            limits.routes = vec![rate("2/1s burst 2")];
-        }));
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    world.after(seconds(10));
-    alice.fetches("/api/x").ok();
-    alice.fetches("/api/x").ok();
-    let page = alice.fetches("/api/x").is_refused(429, RefusalKind::Throttled);
-    assert!(page.header("retry-after").is_some() && page.header("ratelimit-policy").is_some());
-    for _ in 0..8 {
-        alice.fetches("/").ok();
-    }
-    alice.fetches("/").is_refused(429, RefusalKind::Throttled);
-    world.told();
-    let other = world.browser("other").at(ABROAD);
-    for _ in 0..100 {
-        other.fetches("/").ok();
-    }
-    other.fetches("/").is_refused(429, RefusalKind::Throttled);
-    assert_eq!(world.told_of(Kind::RateLimited).scene.mode, Mode::Enforce);
+fn a_login_counts_from_its_answer() {
+    let (world, alice) = shop();
+    let flight = alice.sends(alice.login_of("alice"));
+    world.after(minutes(9));
+    flight.lands().sets_ours();
+    assert_eq!(world.session().authenticated_at, Some(world.now()));
 }

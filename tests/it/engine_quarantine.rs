@@ -263,8 +263,32 @@ fn a_quarantined_session_is_nobodys_on_any_route() {
         .route("/admin/**", |route| route.fresh = Some(minutes(15)));
     let (world, alice, _) = theft(rules);
     world.after(minutes(16));
-    alice.fetches("/admin/x").is_stranger();
+    let ours = alice.ours().unwrap();
+    alice.visits("/admin/x").is_stranger();
+    alice.holds(OURS, &ours);
     for path in ["/static/x", "/watched/x", "/account"] {
         alice.fetches(path).is_stranger();
+    }
+}
+
+#[test]
+fn a_held_session_gets_no_credential_back_before_its_login() {
+    let (_, alice, thief) = theft(rules());
+    let ask = || Ask::page("/account").header("authorization", "Bearer a-stolen-token");
+    thief.asks(ask()).is_stranger().sets_ours();
+    assert_eq!(thief.asks(ask()).is_stranger().header_at_app("authorization"), None);
+    thief.logs_in("mallory").ok();
+    assert_eq!(thief.asks(ask()).is("mallory").header_at_app("authorization"), Some("Bearer a-stolen-token"));
+    assert_eq!(alice.asks(ask()).is("alice").header_at_app("authorization"), Some("Bearer a-stolen-token"));
+}
+
+#[test]
+fn a_quarantined_client_does_not_use_up_the_owners_limit() {
+    let (_, alice, thief) = theft(rules().limits(|limits| limits.session = rate("5/1m burst 5")));
+    for _ in 0..20 {
+        thief.fetches("/account").is_stranger();
+    }
+    for _ in 0..5 {
+        alice.visits("/account").is("alice");
     }
 }

@@ -280,6 +280,11 @@ impl Jar {
         self.entries.is_empty()
     }
 
+    /// Whether it has a cookie of such a name.
+    pub fn holds(&self, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+        self.entries.iter().any(|entry| is_meant(&entry.name))
+    }
+
     /// Makes one change.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub(crate) struct Browser {
     ip: Cell<IpAddr>,
     agent: RefCell<String>,
     language: RefCell<String>,
+    standing: Cell<ClientStanding>,
     cookies: Cookies,
 }
 
@@ -147,6 +148,7 @@ impl Browser {
             ip: Cell::new(HOME.parse().unwrap()),
             agent: RefCell::new(CHROME.into()),
             language: RefCell::new("de-DE,de;q=0.9".into()),
+            standing: Cell::new(ClientStanding::Own),
             cookies: Cookies::default(),
         }
     }
@@ -165,6 +167,12 @@ impl Browser {
 
     pub(crate) fn with_agent(self, agent: &str) -> Self {
         agent.clone_into(&mut self.agent.borrow_mut());
+        self
+    }
+
+    /// Its address is that of a proxy that nobody declared.
+    pub(crate) fn behind_an_undeclared_proxy(self) -> Self {
+        self.standing.set(ClientStanding::LooksLikeProxy);
         self
     }
 
@@ -277,7 +285,7 @@ impl Browser {
         }
         let body = ask.body.unwrap_or_default();
         parts.extensions.insert(Body(body.clone()));
-        (Client { ip: self.ip.get(), scheme: ask.scheme, standing: ClientStanding::Own }, parts, body)
+        (Client { ip: self.ip.get(), scheme: ask.scheme, standing: self.standing.get() }, parts, body)
     }
 }
 

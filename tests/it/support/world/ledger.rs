@@ -21,6 +21,12 @@ pub(crate) struct Ledger {
     writes: AtomicUsize,
     durable_writes: AtomicUsize,
     out: AtomicBool,
+    /// Writes that still succeed, plus one; zero if all do.
+    writes_left: AtomicUsize,
+    /// How often somebody else writes a record first.
+    interference: AtomicUsize,
+    /// In how many walks every session that is found gets another id right afterwards.
+    slips: AtomicUsize,
 }
 
 impl Ledger {
@@ -41,6 +47,57 @@ impl Ledger {
 
     pub(crate) fn recovers(&self) {
         self.out.store(false, Ordering::Relaxed);
+        self.writes_left.store(0, Ordering::Relaxed);
+    }
+
+    /// After so many more writes every write fails, until [`recovers`](Self::recovers).
+    pub(crate) fn fails_after(&self, writes: usize) {
+        self.writes_left.store(writes + 1, Ordering::Relaxed);
+    }
+
+    /// The next writes of a session each come a moment after somebody else's.
+    pub(crate) fn others_write_first(&self, times: usize) {
+        self.interference.store(times, Ordering::Relaxed);
+    }
+
+    /// In the next walks over all sessions, each one that is found gets another id right afterwards.
+    pub(crate) fn sessions_slip_away(&self, walks: usize) {
+        self.slips.store(walks, Ordering::Relaxed);
+    }
+
+    async fn slip_away(&self, page: &Page) -> Result<(), StoreError> {
+        for record in &page.records {
+            let mut new = Record::clone(record);
+            (new.digest.0[0], new.version) = (new.digest.0[0].wrapping_add(1), 0);
+            let rotate = Rotate {
+                old: &record.digest,
+                version: record.version,
+                new,
+                also_end: None,
+                limit: None,
+                now: record.created_at,
+                tombstone_until: record.removable_at,
+            };
+            self.rotate(rotate).await?;
+        }
+        Ok(())
+    }
+
+    async fn to_write(&self, digest: Option<&SessionDigest>) -> Result<Arc<MemoryStore>, StoreError> {
+        let memory = self.now()?;
+        match self.writes_left.load(Ordering::Relaxed) {
+            0 => {}
+            1 => return Err(StoreError::io("the disk is full of holes")),
+            left => self.writes_left.store(left - 1, Ordering::Relaxed),
+        }
+        let left = self.interference.load(Ordering::Relaxed);
+        if let Some(digest) = digest.filter(|_| left > 0) {
+            self.interference.store(left - 1, Ordering::Relaxed);
+            if let Some(record) = memory.load(digest).await? {
+                memory.commit(Record::clone(&record), Durability::Soon).await?;
+            }
+        }
+        Ok(memory)
     }
 
     /// A crash and a new start: what was to be written soon is lost.
@@ -119,7 +176,7 @@ impl Store for Ledger {
         limit: Option<SubjectLimit>,
         now: Timestamp,
     ) -> Result<Creation, StoreError> {
-        let memory = self.now()?;
+        let memory = self.to_write(None).await?;
         let digest = record.digest;
         let creation = memory.create(record, limit, now).await?;
         if let Creation::Created(created) = &creation {
@@ -133,7 +190,7 @@ impl Store for Ledger {
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
-        let memory = self.now()?;
+        let memory = self.to_write(Some(&record.digest)).await?;
         let commit = memory.commit(record, durability).await?;
         if let Commit::Done(record) = &commit {
             match durability {
@@ -147,7 +204,7 @@ impl Store for Ledger {
     }
 
     async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        let memory = self.now()?;
+        let memory = self.to_write(Some(rotate.old)).await?;
         let touched: Vec<_> = [*rotate.old, rotate.new.digest].into_iter().chain(rotate.also_end.copied()).collect();
         let rotation = memory.rotate(rotate).await?;
         if let Rotation::Created(created) = &rotation {
@@ -180,7 +237,13 @@ impl Store for Ledger {
     }
 
     async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
-        self.now()?.list(filter, after, max).await
+        let page = self.now()?.list(filter, after, max).await?;
+        let left = self.slips.load(Ordering::Relaxed);
+        if left > 0 {
+            self.slips.store(left - 1, Ordering::Relaxed);
+            self.slip_away(&page).await?;
+        }
+        Ok(page)
     }
 
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {

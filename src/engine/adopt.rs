@@ -1,0 +1,111 @@
+//! Shielded cookies from before the guard: taken over once, while that is allowed, and expired at the client.
+
+use http::HeaderValue;
+
+use super::admit::{ByClient, Request};
+use super::cookies::Taken;
+use super::{Admission, Guard, Holder, Leftover};
+use crate::clock::Timestamp;
+use crate::event::kinds as event;
+use crate::secret::{Purpose, Secret};
+use crate::session::cookie::{self, GuardSeen, Scan};
+use crate::session::id::{Ref, SessionDigest};
+use crate::session::record::{EndReason, Record, State};
+use crate::session::tag::{FORK_WINDOW, Tag, Tags};
+use crate::store::{Creation, Store, StoreError};
+use crate::verdict::Text;
+
+/// How many of them are looked at in one request.
+const LEFTOVERS_MAX: usize = 8;
+
+impl<S: Store> Guard<S> {
+    /// What becomes of shielded cookies that the client itself sent.
+    pub(super) async fn leftovers(&self, request: &Request<'_>, scan: &Scan<'_>, holder: &Holder) -> Vec<Leftover> {
+        let mut leftovers = Vec::new();
+        let until = request.policy.session.adopt_until.filter(|until| request.now < *until);
+        let may_adopt = matches!((holder, scan.guard()), (Holder::Stranger, GuardSeen::Missing));
+        for sent in scan.shielded().take(LEFTOVERS_MAX) {
+            let name: Box<[u8]> = sent.pair.name.into();
+            let cookie = Text::from(&*String::from_utf8_lossy(&name));
+            let adopts = until.filter(|_| may_adopt);
+            if adopts.is_some() && !self.may_adopt(request) {
+                continue;
+            }
+            let is_new = match adopts {
+                Some(_) => self.store.load(&self.marker(sent.pair.name, sent.pair.value)).await.map(|it| it.is_none()),
+                None => Ok(false),
+            };
+            match is_new {
+                Ok(true) => leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) }),
+                Ok(false) => {
+                    self.tell(request, None, event::CookieShielded { cookie });
+                    leftovers.push(Leftover::Expire { name });
+                }
+                // The client keeps it, to come again when the store answers.
+                Err(error) => self.tell_outage(request, &error),
+            }
+        }
+        leftovers
+    }
+
+    /// Whether one more session may begin by taking over a cookie. Above the limit the cookie does not pass, and the
+    /// client keeps it, to come again.
+    fn may_adopt(&self, request: &Request<'_>) -> bool {
+        let limited = self.limits.load().anonymous_session(request.client.ip, request.now);
+        self.limited(request, limited, ByClient::Yes).is_ok()
+    }
+
+    /// Under what the store remembers a value that was taken over: a keyed digest of it.
+    fn marker(&self, name: &[u8], value: &[u8]) -> SessionDigest {
+        let (_, digest) = self.keys.load().mac(Purpose::Bind, &[b"adopt\0", name, b"=", value]);
+        SessionDigest(digest)
+    }
+
+    /// Takes over the cookies that the request brought from before the guard, each value for the first and only time. That
+    /// is done with the answer: a request that breaks off leaves the client as it was.
+    pub(super) async fn claim(&self, admission: &mut Admission, taken: &mut Taken) -> Result<(), StoreError> {
+        let Some(until) = admission.policy.session.adopt_until else { return Ok(()) };
+        let mut leftovers = std::mem::take(&mut admission.leftovers);
+        for leftover in &mut leftovers {
+            let Leftover::Adopt { name, value } = leftover else { continue };
+            let marker = adopted(self.marker(name, value.expose()), admission.now, until);
+            match self.store.create(marker, None, admission.now).await? {
+                Creation::Created(_) => taken.adopts = true,
+                // Of two requests with the same cookie the other one was faster.
+                Creation::Exists => *leftover = Leftover::Expire { name: std::mem::take(name) },
+            }
+        }
+        admission.leftovers = leftovers;
+        Ok(())
+    }
+}
+
+/// What the store keeps of a cookie that was taken over: a record that is no session, until nobody may come with it again.
+fn adopted(digest: SessionDigest, now: Timestamp, until: Timestamp) -> Record {
+    Record {
+        digest,
+        reference: Ref([0; 16]),
+        version: 0,
+        created_at: now,
+        id_since: now,
+        authenticated_at: None,
+        last_seen: now,
+        ends_at: None,
+        removable_at: until.after(FORK_WINDOW),
+        subject: None,
+        tags: Tags::new(Tag::from_bytes([0; 16]), now),
+        forks: 0,
+        state: State::Ended { at: now, why: EndReason::Replaced },
+        jar: Box::default(),
+        bound: Box::default(),
+        history: Box::default(),
+    }
+}
+
+impl Leftover {
+    /// The line that expires the client's copy.
+    pub(super) fn expiry_line(&self) -> Option<HeaderValue> {
+        let (Self::Adopt { name, .. } | Self::Expire { name }) = self;
+        cookie::expire_line(name)
+    }
+}
