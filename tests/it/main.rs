@@ -15,6 +15,7 @@ mod engine_quarantine;
 mod engine_rotation;
 mod layer;
 mod model_rotation;
+mod presets;
 mod proxy_basic;
 mod proxy_deadlines;
 mod proxy_forward;
