@@ -1,7 +1,6 @@
 //! Opens everything that a guard runs on, in the order in which it can fail for the least harm.
 
 use std::io::IsTerminal;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
@@ -17,6 +16,7 @@ use portcullis::facts::geo::GeoDatabase;
 use portcullis::limit::Limits;
 use portcullis::proxy::{Guarded, Proxy};
 use portcullis::secret::Keyring;
+use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
 use portcullis::store::embedded::{self, EmbeddedStore};
 use portcullis::store::memory::MemoryStore;
@@ -100,10 +100,7 @@ pub(super) fn keyring(settings: &Settings, now: Timestamp) -> Result<Keyring, Ru
 
 fn store(settings: &Settings) -> Result<AnyStore, RunError> {
     match &settings.store.kind {
-        StoreKind::Memory => {
-            let sessions_max = NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN);
-            Ok(MemoryStore::new(sessions_max).into())
-        }
+        StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
         StoreKind::Embedded(path) => {
             let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default())
                 .map_err(|error| RunError::Store(error.to_string()))?;
