@@ -25,6 +25,7 @@ mod proxy_http2;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod service;
 mod soak;
 mod store_conformance;
 mod store_crash;
