@@ -543,7 +543,6 @@ mod tests {
         Known { digest: record.digest, id, tag, record: Arc::new(record), standing: Standing::Head }
     }
 
-    #[expect(clippy::unwrap_used, reason = "a test")]
     /// What comes of a request with this verdict: who is served, or status and `Location`.
     async fn obeyed(action: Action, accept: &str, path: &str) -> String {
         let builder = GuardBuilder::in_memory();

@@ -19,7 +19,6 @@ use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 pub(super) enum Found {
     /// It showed none, or one that can not be ours.
     Fresh,
