@@ -14,7 +14,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
-use crate::enforce::{Plan, Serve};
+use crate::enforce::{Offer, Plan, Serve};
 use crate::event::{self, ClientText};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
@@ -81,6 +81,29 @@ impl Request<'_> {
             && self.site == SiteContext::SameSite
     }
 
+    /// The permit for calling the app.
+    fn into_admission(self, decided: Decided) -> Admission {
+        let Decided { holder, offer, verdict, login, leftovers } = decided;
+        let logout = match self.policy.is_logout(&self.parts.method, &self.path.path) {
+            true => Logout::Asked,
+            false => Logout::No,
+        };
+        let host = self.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        let ask = Asked {
+            method: self.parts.method.clone(),
+            uri: self.parts.uri.clone(),
+            host,
+            client: self.client,
+            route: self.route,
+            login,
+            logout,
+            kind: self.kind,
+            site: self.site,
+        };
+        let Self { policy, now, fingerprint, .. } = self;
+        Admission { policy, now, ask, holder, offer, verdict, fingerprint, leftovers }
+    }
+
     /// How much its route is worth to a thief.
     pub(super) fn sensitivity(&self) -> Sensitivity {
         self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
@@ -100,8 +123,13 @@ impl<S: Store> Guard<S> {
     /// The request half. Changes the request's headers to those the app is to see, or gives the answer itself.
     ///
     /// `body` is what [`peek`](Self::peek) asked for.
-    pub async fn admit(&self, client: Client, parts: &mut http::request::Parts, body: Option<Peeked<'_>>) -> Decision {
-        self.admit_after(Screening::Due, self.policy.load_full(), client, parts, body).await
+    pub fn admit<'r>(
+        &'r self,
+        client: Client,
+        parts: &'r mut http::request::Parts,
+        body: Option<Peeked<'r>>,
+    ) -> impl Future<Output = Decision> + Send + 'r {
+        self.admit_after(Screening::Due, self.policy.load_full(), client, parts, body)
     }
 
     /// The first checks of [`admit`](Self::admit) alone: the path, and the limits per client and route. For a host that has
@@ -116,13 +144,13 @@ impl<S: Store> Guard<S> {
     }
 
     /// [`admit`](Self::admit) for the request that was screened: nothing is checked or counted twice.
-    pub async fn admit_screened(
-        &self,
+    pub fn admit_screened<'r>(
+        &'r self,
         screened: Screened,
-        parts: &mut http::request::Parts,
-        body: Option<Peeked<'_>>,
-    ) -> Decision {
-        self.admit_after(Screening::Done, screened.policy, screened.client, parts, body).await
+        parts: &'r mut http::request::Parts,
+        body: Option<Peeked<'r>>,
+    ) -> impl Future<Output = Decision> + Send + 'r {
+        self.admit_after(Screening::Done, screened.policy, screened.client, parts, body)
     }
 
     async fn admit_after(
@@ -134,20 +162,21 @@ impl<S: Store> Guard<S> {
         body: Option<Peeked<'_>>,
     ) -> Decision {
         let now = self.clock.now();
-        let prepared = {
-            let request = self.look(policy, now, client, parts);
-            if screening == Screening::Due
-                && let Err(refusal) = self.check_first(&request)
-            {
-                return Decision::Answer(refusal);
-            }
-            match self.decide(&request, body).await {
-                Ok(decided) => self.prepare(request, decided),
-                Err(refusal) => return Decision::Answer(refusal),
-            }
+        let request = self.look(policy, now, client, parts);
+        if screening == Screening::Due
+            && let Err(refusal) = self.check_first(&request)
+        {
+            return Decision::Answer(refusal);
+        }
+        let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
+        let decided = match self.decide(&request, &mut scan, body).await {
+            Ok(decided) => decided,
+            Err(refusal) => return Decision::Answer(refusal),
         };
-        prepared.rewrite.put(&mut parts.headers);
-        Decision::Forward(prepared.admission)
+        let rewrite = self.rewrite(&request, &scan, &decided);
+        let admission = request.into_admission(decided);
+        rewrite.put(&mut parts.headers, &admission);
+        Decision::Forward(admission)
     }
 
     fn look<'r>(
@@ -184,10 +213,14 @@ impl<S: Store> Guard<S> {
     }
 
     /// Everything else that may refuse the request, in the order of what it costs.
-    async fn decide<'r>(&self, request: &Request<'r>, body: Option<Peeked<'_>>) -> Result<Decided<'r>, Refusal> {
-        let mut scan = cookie::scan(&request.parts.headers, &request.policy.cookies.names);
-        self.tell_findings(request, &scan);
-        let presented = self.presented(request, &scan)?;
+    async fn decide(
+        &self,
+        request: &Request<'_>,
+        scan: &mut Scan<'_>,
+        body: Option<Peeked<'_>>,
+    ) -> Result<Decided, Refusal> {
+        self.tell_findings(request, scan);
+        let presented = self.presented(request, scan)?;
         let found = match presented {
             Some(presented) => self.recognise(request, presented).await,
             None => Found::Fresh,
@@ -195,9 +228,9 @@ impl<S: Store> Guard<S> {
         let (holder, plan, verdict) = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
-        let leftovers = self.leftovers(request, &scan, &holder).await;
-        self.check_bound(request, &mut scan, &holder);
-        Ok(Decided { scan, holder, plan, verdict, login, leftovers })
+        let leftovers = self.leftovers(request, scan, &holder).await;
+        self.check_bound(request, scan, &holder);
+        Ok(Decided { holder, offer: plan.offer, verdict, login, leftovers })
     }
 
     /// Refuses a path that an app could read in another way than we do, where that matters.
@@ -420,41 +453,6 @@ impl<S: Store> Guard<S> {
             }
         }
     }
-
-    /// Puts the request together that the app sees, and the permit for calling it.
-    fn prepare(&self, request: Request<'_>, decided: Decided<'_>) -> Prepared {
-        let Decided { scan, holder, plan, verdict, login, leftovers } = decided;
-        let rewrite = self.rewrite(&request, &scan, &holder, &verdict, &leftovers);
-        drop(scan);
-        let logout = if request.policy.is_logout(&request.parts.method, &request.path.path) {
-            Logout::Asked
-        } else {
-            Logout::No
-        };
-        let host = request.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        let ask = Asked {
-            method: request.parts.method.clone(),
-            uri: request.parts.uri.clone(),
-            host,
-            client: request.client,
-            route: request.route,
-            login,
-            logout,
-            kind: request.kind,
-            site: request.site,
-        };
-        let admission = Admission {
-            policy: request.policy,
-            now: request.now,
-            ask,
-            holder,
-            offer: plan.offer,
-            verdict,
-            fingerprint: request.fingerprint,
-            leftovers,
-        };
-        Prepared { rewrite, admission }
-    }
 }
 
 /// Stands for every subject that could not be read for certain. No form can send it: it is no text.
@@ -490,18 +488,12 @@ enum Screening {
 }
 
 /// What was decided about a request that will be forwarded.
-struct Decided<'r> {
-    scan: Scan<'r>,
-    holder: Holder,
-    plan: Plan,
-    verdict: Verdict,
+pub(super) struct Decided {
+    pub(super) holder: Holder,
+    offer: Offer,
+    pub(super) verdict: Verdict,
     login: Option<Attempt>,
-    leftovers: Vec<Leftover>,
-}
-
-struct Prepared {
-    rewrite: super::cookies::Rewrite,
-    admission: Admission,
+    pub(super) leftovers: Vec<Leftover>,
 }
 
 #[cfg(test)]

@@ -23,12 +23,12 @@ impl<S: Store> Guard<S> {
         &self,
         request: &Request<'_>,
         stored: &Record,
-        mut draft: Draft,
+        draft: &mut Draft,
         (standing, evidence): (Standing, TagEvidence),
-    ) -> (Draft, Judged) {
+    ) -> Judged {
         let mode = request.mode();
         if mode == Mode::Off {
-            return (draft, gate(request, stored, Judged::calm(mode)));
+            return gate(request, stored, Judged::calm(mode));
         }
         // A history that can not be read is one that never was: everything is new then, and said to be.
         let mut contexts = Contexts::default();
@@ -70,10 +70,10 @@ impl<S: Store> Guard<S> {
                 Change::Material => Some(Durability::Durable),
             };
             if let Some(durability) = durability {
-                edit(&mut draft, stored, durability).history = contexts.encoded();
+                edit(draft, stored, durability).history = contexts.encoded();
             }
         }
-        (draft, judged)
+        judged
     }
 
     /// Binds a session to the client that has just begun it or logged in.

@@ -352,7 +352,7 @@ impl<S: Store> Guard<S> {
             }
             let Some((mut record, durability)) = draft else { return Ok(()) };
             record.removable_at = removable_at(&record, &admission.policy);
-            match self.store.commit(record, durability).await? {
+            match self.store.commit(*record, durability).await? {
                 Commit::Done(_) => return Ok(()),
                 Commit::Conflict(current) => stored = current,
                 // The session ended, or goes on under another id: what this answer set belongs to nobody now.

@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, HOST, HeaderMap, Heade
 use http::{Method, response};
 use smallvec::SmallVec;
 
-use super::admit::Request;
+use super::admit::{Decided, Request};
 use super::bound::BOUND_COOKIES_MAX;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
@@ -28,6 +28,9 @@ use crate::session::tag::Tag;
 use crate::store::{Durability, Store, StoreError};
 use crate::verdict::{Text, Verdict};
 
+/// A sealed jar of this size is opened on the stack: a few cookies.
+const JAR_BYTES_INLINE: usize = 640;
+
 static REF: HeaderName = HeaderName::from_static("portcullis-ref");
 static SUBJECT: HeaderName = HeaderName::from_static("portcullis-subject");
 static RISK: HeaderName = HeaderName::from_static("portcullis-risk");
@@ -37,7 +40,6 @@ static AUTHENTICATED_AT: HeaderName = HeaderName::from_static("portcullis-authen
 /// What is changed about a request before the app sees it.
 pub(super) struct Rewrite {
     cookie: UpstreamCookie,
-    identity: SmallVec<[(HeaderName, HeaderValue); 5]>,
     credentials: Credentials,
     /// Headers of ours that the client made up.
     forged: SmallVec<[HeaderName; 2]>,
@@ -50,8 +52,8 @@ enum Credentials {
 }
 
 impl Rewrite {
-    /// Does it.
-    pub(super) fn put(self, headers: &mut HeaderMap) {
+    /// Does it, and tells the app whose request it is.
+    pub(super) fn put(self, headers: &mut HeaderMap, admission: &Admission) {
         self.cookie.put(headers);
         if self.credentials == Credentials::Withheld {
             headers.remove(AUTHORIZATION);
@@ -59,33 +61,28 @@ impl Rewrite {
         for name in self.forged {
             headers.remove(name);
         }
-        for (name, value) in self.identity {
-            headers.insert(name, value);
+        if let Holder::Session(known) = &admission.holder {
+            put_identity(headers, &known.record, &admission.verdict);
         }
     }
 }
 
 impl<S: Store> Guard<S> {
-    /// The cookies and identity headers that the app sees.
-    pub(super) fn rewrite(
-        &self,
-        request: &Request<'_>,
-        scan: &Scan<'_>,
-        holder: &Holder,
-        verdict: &Verdict,
-        leftovers: &[Leftover],
-    ) -> Rewrite {
-        let adopted = leftovers.iter().filter_map(|leftover| match leftover {
+    /// The cookies that the app sees.
+    pub(super) fn rewrite(&self, request: &Request<'_>, scan: &Scan<'_>, decided: &Decided) -> Rewrite {
+        let adopted = decided.leftovers.iter().filter_map(|leftover| match leftover {
             Leftover::Adopt { name, value } => Some(CookiePair { name, value: value.expose() }),
             Leftover::Expire { .. } => None,
         });
         let forged = self.forged_headers(request);
-        let Holder::Session(known) = holder else {
-            let credentials =
-                if matches!(holder, Holder::Quarantined(_)) { Credentials::Withheld } else { Credentials::Kept };
-            return Rewrite { cookie: scan.upstream(adopted), identity: SmallVec::new(), credentials, forged };
+        let Holder::Session(known) = &decided.holder else {
+            let credentials = match decided.holder {
+                Holder::Quarantined(_) => Credentials::Withheld,
+                _ => Credentials::Kept,
+            };
+            return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
         };
-        let mut sealed = known.record.jar.to_vec();
+        let mut sealed: SmallVec<[u8; JAR_BYTES_INLINE]> = SmallVec::from_slice(&known.record.jar);
         let view = self.view(&known.id, &known.digest, &mut sealed);
         let cookie = match &view {
             Some(view) => {
@@ -104,7 +101,7 @@ impl<S: Store> Guard<S> {
         let held = matches!(known.record.state, State::Held { since, .. }
             if request.now.since(since) <= request.policy.session.quarantine_max);
         let credentials = if held { Credentials::Withheld } else { Credentials::Kept };
-        Rewrite { cookie, identity: identity(&known.record, verdict), credentials, forged }
+        Rewrite { cookie, credentials, forged }
     }
 
     /// Headers that the app would take for ours, in every spelling that a gateway of apps might fold into it.
@@ -417,8 +414,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// What the app is told about the session. The values are slices of one buffer: this is done for every request.
-fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, HeaderValue); 5]> {
+/// Tells the app about the session. The values are slices of one buffer: this is done for every request.
+fn put_identity(headers: &mut HeaderMap, record: &Record, verdict: &Verdict) {
     let subject = record.subject.as_deref().unwrap_or_default();
     let mut digits = itoa::Buffer::new();
     let at = record.authenticated_at.map(|at| digits.format(at.as_secs()));
@@ -428,10 +425,9 @@ fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, H
     text.extend_from_slice(at.unwrap_or_default().as_bytes());
     let mut rest = Bytes::from(text);
     let mut value = |length: usize| HeaderValue::from_maybe_shared(rest.split_to(length.min(rest.len()))).ok();
-    let mut headers = SmallVec::new();
     let mut put = |name: &HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            headers.push((name.clone(), value));
+            headers.insert(name.clone(), value);
         }
     };
     put(&REF, value(Ref::CHARS));
@@ -447,5 +443,4 @@ fn identity(record: &Arc<Record>, verdict: &Verdict) -> SmallVec<[(HeaderName, H
         let names: Vec<&str> = verdict.reasons.iter().map(|reason| reason.kind.as_str()).collect();
         put(&SIGNALS, HeaderValue::try_from(names.join(", ")).ok());
     }
-    headers
 }

@@ -102,8 +102,9 @@ impl<S: Store> Guard<S> {
                 return self.forged(request);
             }
             let standing = request.seen_on(standing);
-            let (draft, evidence) = note_stale(&stored, presented.tag, standing, request.now);
-            let (mut draft, judged) = self.assess(request, &stored, draft, (standing, evidence));
+            let mut draft = None;
+            let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
+            let judged = self.assess(request, &stored, &mut draft, (standing, evidence));
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {
@@ -129,7 +130,7 @@ impl<S: Store> Guard<S> {
                 return Found::Known(known(stored), judged);
             };
             draft.removable_at = removable_at(&draft, &request.policy);
-            match self.store.commit(draft, durability).await {
+            match self.store.commit(*draft, durability).await {
                 Ok(Commit::Done(record)) => {
                     self.tell_tag(request, &record, standing, evidence);
                     return Found::Known(known(record), judged);
@@ -237,12 +238,12 @@ impl<S: Store> Guard<S> {
     }
 }
 
-/// A record that is being changed, and how soon the change must be safe.
-pub(super) type Draft = Option<(Record, Durability)>;
+/// A record that is being changed, and how soon the change must be safe. Most requests change none.
+pub(super) type Draft = Option<(Box<Record>, Durability)>;
 
 /// The draft to write on: the one begun already, or a copy of what is stored.
 pub(super) fn edit<'d>(draft: &'d mut Draft, stored: &Record, durability: Durability) -> &'d mut Record {
-    let (record, least) = draft.get_or_insert_with(|| (stored.clone(), Durability::Soon));
+    let (record, least) = draft.get_or_insert_with(|| (Box::new(stored.clone()), Durability::Soon));
     if durability == Durability::Durable {
         *least = Durability::Durable;
     }
@@ -250,21 +251,19 @@ pub(super) fn edit<'d>(draft: &'d mut Draft, stored: &Record, durability: Durabi
 }
 
 /// Notes a stale tag in its session, and what it means. A jar that keeps showing one is written down now and then.
-fn note_stale(stored: &Record, tag: Tag, standing: Standing, now: Timestamp) -> (Draft, TagEvidence) {
-    let Standing::Stale { since } = standing else { return (None, TagEvidence::Clean) };
+fn note_stale(stored: &Record, draft: &mut Draft, tag: Tag, standing: Standing, now: Timestamp) -> TagEvidence {
+    let Standing::Stale { since } = standing else { return TagEvidence::Clean };
     if stored.tags.stale().last().is_some_and(|last| last.tag == tag && now.since(last.at) < SEEN_EVERY) {
-        return (None, TagEvidence::Stale(since));
+        return TagEvidence::Stale(since);
     }
-    let mut draft = None;
-    let record = edit(&mut draft, stored, Durability::Durable);
-    let evidence = match record.tags.note_stale(tag, now) {
+    let record = edit(draft, stored, Durability::Durable);
+    match record.tags.note_stale(tag, now) {
         Staleness::Single => TagEvidence::Stale(since),
         Staleness::Fork => {
             record.forks = record.forks.saturating_add(1);
             TagEvidence::Fork
         }
-    };
-    (draft, evidence)
+    }
 }
 
 /// Writes the use of a session, when it is due.

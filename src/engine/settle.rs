@@ -77,6 +77,21 @@ impl<S: Store> Guard<S> {
         let taken = self.take_cookies(&admission, response);
         let outcome = self.outcome(&admission, by, response, &commands, &taken);
         self.count_login(&admission, by, response.status, &outcome);
+        // Nearly every answer changes nothing.
+        if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
+            return self.hand_out(&admission, response, Handed::Nothing).await;
+        }
+        Box::pin(self.settle_change(admission, response, outcome, taken)).await
+    }
+
+    /// The way of an answer that changes its session, or begins or ends one.
+    async fn settle_change(
+        &self,
+        mut admission: Admission,
+        response: &mut response::Parts,
+        outcome: Outcome,
+        taken: Taken,
+    ) -> Settled {
         let is_login = outcome.login.is_some();
         match self.follow(&mut admission, response, outcome, taken).await {
             Ok(settled) => settled,
@@ -277,6 +292,11 @@ fn append(headers: &mut HeaderMap, line: HeaderValue) {
 }
 
 impl Outcome {
+    const fn is_nothing(&self) -> bool {
+        let Self { login, new_id, logout, revoke, ends_at } = self;
+        login.is_none() && new_id.is_none() && logout.is_none() && revoke.is_none() && ends_at.is_none()
+    }
+
     fn take(&mut self, command: &Command, now: Timestamp) {
         let proven =
             |subject: Option<&str>, why| Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why });
@@ -370,6 +390,12 @@ fn is_prefix(directive: &[u8], word: &[u8]) -> bool {
 }
 
 impl Admission {
+    /// Whether an answer that says nothing of sessions changes nothing: there is no place to log in to be made, and nothing
+    /// to be taken over.
+    fn is_plain(&self) -> bool {
+        !matches!(self.holder, Holder::Quarantined(_)) && self.leftovers.is_empty()
+    }
+
     /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.
     pub(super) fn is_page(&self) -> bool {
         self.ask.kind.navigation != Navigation::No && self.ask.kind.fetch == Fetch::Ordinary
