@@ -174,6 +174,7 @@ impl<S: Store> Guard<S> {
             Err(refusal) => return Decision::Answer(refusal),
         };
         let rewrite = self.rewrite(&request, &scan, &decided);
+        drop(scan);
         let admission = request.into_admission(decided);
         rewrite.put(&mut parts.headers, &admission);
         Decision::Forward(admission)

@@ -1,7 +1,5 @@
 //! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
