@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,33 +81,106 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The machine's wall clock, held monotonic: it never goes back within one process.
+/// The machine's wall clock, held monotonic: within one process it never goes back, and never stands still.
 ///
-/// A step back of the machine's clock (NTP, an operator) would otherwise make a session younger than it is.
-#[derive(Debug, Default)]
+/// It starts at the wall time and goes on with the monotonic clock, so that a step back of the wall clock (NTP, an
+/// operator) neither makes a session younger than it is nor stops every deadline until the old time has come again. Once
+/// a second it looks whether the wall clock is ahead, after a step forward or a suspended machine, and then follows it.
+/// So it is never behind the wall clock by more than a second; after a step back it is ahead of it until a restart.
+///
+/// One call reads one clock (about 20 ns) and takes no lock.
+#[derive(Debug)]
 pub struct SystemClock {
-    latest: AtomicU64,
+    start: Instant,
+    reckoning: Reckoning,
 }
 
 impl SystemClock {
     /// A clock that reads the machine's time.
-    pub const fn new() -> Self {
-        Self { latest: AtomicU64::new(0) }
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn new() -> Self {
+        let wall = wall();
+        Self { start: Instant::now(), reckoning: Reckoning::new(wall) }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    fn elapsed(&self) -> u64 {
+        nanos(Instant::now().saturating_duration_since(self.start))
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> Timestamp {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        let latest = self.latest.load(Ordering::Relaxed);
-        if now > latest {
-            self.latest.fetch_max(now, Ordering::Relaxed);
-            Timestamp(now)
-        } else {
-            Timestamp(latest)
+        let elapsed = self.elapsed();
+        if self.reckoning.look(elapsed) == Look::Due {
+            // The wall clock first: a thread that is held up in between finds it too early, never too late. The other way
+            // round each such moment would be added to the time for good.
+            let wall = wall();
+            let elapsed = self.elapsed();
+            self.reckoning.follow(wall, elapsed);
+            return self.reckoning.at(elapsed);
         }
+        self.reckoning.at(elapsed)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+fn wall() -> u64 {
+    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Nanoseconds; a `u64` of them lasts until the year 2554.
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How often the wall clock is looked at, in nanoseconds.
+const LOOK_EVERY: u64 = 1_000_000_000;
+
+/// Time reckoned from a start and what has elapsed since, all in nanoseconds. Pure: others read the clocks.
+#[derive(Debug)]
+struct Reckoning {
+    /// The wall time at which nothing had elapsed. It only grows, and with it, as `elapsed` does too, the time.
+    start: AtomicU64,
+    /// What must have elapsed before the wall clock is looked at again.
+    look_at: AtomicU64,
+}
+
+/// Whether the wall clock is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// By this caller, now.
+    Due,
+    NotYet,
+}
+
+impl Reckoning {
+    const fn new(wall: u64) -> Self {
+        Self { start: AtomicU64::new(wall), look_at: AtomicU64::new(LOOK_EVERY) }
+    }
+
+    fn at(&self, elapsed: u64) -> Timestamp {
+        Timestamp(self.start.load(Ordering::Relaxed).saturating_add(elapsed) / 1_000_000)
+    }
+
+    /// Due for one caller a second; the others need not wait for it.
+    fn look(&self, elapsed: u64) -> Look {
+        let look_at = self.look_at.load(Ordering::Relaxed);
+        let next = elapsed.saturating_add(LOOK_EVERY);
+        let won = elapsed >= look_at
+            && self.look_at.compare_exchange(look_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if won { Look::Due } else { Look::NotYet }
+    }
+
+    /// Goes forward to the wall clock if that is ahead.
+    fn follow(&self, wall: u64, elapsed: u64) {
+        self.start.fetch_max(wall.saturating_sub(elapsed), Ordering::Relaxed);
     }
 }
 
@@ -159,9 +232,65 @@ mod tests {
         assert_eq!(Timestamp::from_millis(u64::MAX).after(Duration::MAX).as_millis(), u64::MAX);
     }
 
+    const SECOND: u64 = 1_000_000_000;
+    const HOUR: u64 = 3600 * SECOND;
+
+    /// The wall clock and what had elapsed, looked at one after the other, and the time that must come of it.
+    fn check(looks: &[(u64, u64, u64)]) {
+        let reckoning = Reckoning::new(10 * HOUR);
+        for (wall, elapsed, expected) in looks {
+            reckoning.follow(*wall, *elapsed);
+            assert_eq!(reckoning.at(*elapsed).as_millis(), expected / 1_000_000, "{looks:?}");
+        }
+    }
+
     #[test]
-    fn the_system_clock_does_not_go_back() {
-        let clock = SystemClock { latest: AtomicU64::new(u64::MAX - 1) };
-        assert_eq!(clock.now().as_millis(), u64::MAX - 1);
+    fn time_goes_on_whatever_the_wall_clock_does() {
+        check(&[(10 * HOUR + 5 * SECOND, 5 * SECOND, 10 * HOUR + 5 * SECOND)]);
+        // Set back by an hour: no step back, and no hour without time.
+        check(&[
+            (9 * HOUR + SECOND, SECOND, 10 * HOUR + SECOND),
+            (9 * HOUR + HOUR / 2, HOUR / 2, 10 * HOUR + HOUR / 2),
+        ]);
+        // Set forward, or the machine was suspended and what elapses stood still: it follows.
+        check(&[(11 * HOUR, SECOND, 11 * HOUR), (11 * HOUR + SECOND, 2 * SECOND, 11 * HOUR + SECOND)]);
+        // Forward by mistake, and back: what was shown once stays.
+        check(&[(99 * HOUR, SECOND, 99 * HOUR), (10 * HOUR + 2 * SECOND, 2 * SECOND, 99 * HOUR + SECOND)]);
+        // A wall clock before 1970 is read as nothing.
+        check(&[(0, SECOND, 10 * HOUR + SECOND)]);
+        check(&[(u64::MAX, SECOND, u64::MAX), (u64::MAX, u64::MAX, u64::MAX)]);
+    }
+
+    #[test]
+    fn the_wall_clock_is_looked_at_once_a_second() {
+        let reckoning = Reckoning::new(0);
+        let check = |elapsed, expected| assert_eq!(reckoning.look(elapsed), expected, "{elapsed}");
+        check(0, Look::NotYet);
+        check(SECOND - 1, Look::NotYet);
+        check(SECOND, Look::Due);
+        check(SECOND, Look::NotYet);
+        check(2 * SECOND - 1, Look::NotYet);
+        check(7 * SECOND, Look::Due);
+        check(8 * SECOND - 1, Look::NotYet);
+    }
+
+    /// A guard whose machine was set back an hour ended no idle session and refilled no limit for that hour.
+    #[test]
+    fn an_hour_back_stops_no_deadline() {
+        let clock = SystemClock { start: SystemClock::new().start, reckoning: Reckoning::new(wall() + HOUR) };
+        clock.reckoning.look_at.store(0, Ordering::Relaxed);
+        let before = clock.now();
+        assert!(before.as_millis() * 1_000_000 >= wall() + HOUR / 2, "it does not go back");
+        while clock.now() == before {
+            std::hint::spin_loop();
+        }
+        assert!(clock.now() > before);
+    }
+
+    #[test]
+    fn the_system_clock_tells_the_time() {
+        let before = wall() / 1_000_000;
+        let now = SystemClock::new().now().as_millis();
+        assert!(before <= now + 1 && now <= wall() / 1_000_000 + 1, "{before} {now}");
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::api::{Api, Problem, Question, problem_document};
 use super::listen::{Accepted, Stream};
@@ -30,6 +30,9 @@ const HEADERS_MAX: usize = 32;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept after its answer for a client that is still sending, and how much of that is read.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: u64 = 1 << 20;
 /// Longest life of a connection: ending a million sessions takes minutes, a client that never reads must not.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
@@ -121,11 +124,26 @@ async fn speak<S: Store>(
         .keep_alive(false)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .without_shutdown();
     match tokio::time::timeout(CONNECTION_TIMEOUT, serving).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(parts)) => linger(parts.io.into_inner()).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin API broke off"),
         Err(_) => tracing::warn!("a connection to the admin API took too long"),
+    }
+}
+
+/// Ends a connection so that its answer arrives. Closed while something that the client sent is unread, the socket would
+/// be reset, and the answer to a body that is too large lost on the way.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let reading = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    match tokio::time::timeout(LINGER, reading).await {
+        Ok(Ok(_)) => {}
+        // Gone, or too slow: it has its answer, or does not want it.
+        Ok(Err(_)) | Err(_) => tracing::trace!("a client of the admin API did not end its connection"),
     }
 }
 

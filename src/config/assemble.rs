@@ -4,6 +4,7 @@ use super::{
     Activity, Balance, Enforcement, Http2, Location, OnOutage, Pack, ProxyProtocol, Route, Sensitivity, Settings,
     SubjectSource, UnderscoreHeaders,
 };
+use crate::facts::route::{CaseSensitivity, RoutePattern};
 use crate::history::{HalfLife, Points};
 use crate::proxy;
 use crate::rules::{self, CookiePolicy, PathCheck, Policy, SessionPolicy};
@@ -61,7 +62,7 @@ impl Settings {
             },
             logins: self.logins.iter().map(|login| self.login(login)).collect(),
             logouts: self.logouts.clone(),
-            routes: self.routes.iter().map(|route| self.route(route)).collect(),
+            routes: self.routes.iter().chain(self.everywhere_else().as_ref()).map(|route| self.route(route)).collect(),
             scoring: self.scoring(),
             on_outage: outage(self.store.on_outage),
             path_check: PathCheck::Protected,
@@ -69,8 +70,31 @@ impl Settings {
         })
     }
 
+    /// The highest mode of any place: packs of a route may do more than those of `[rules]`.
     fn mode(&self) -> Mode {
-        pack_mode(&self.rules.packs).min(self.rules.mode)
+        let packs = self.routes.iter().filter_map(|route| route.packs.as_deref()).chain([&*self.rules.packs]);
+        packs.map(pack_mode).max().unwrap_or(Mode::Off).min(self.rules.mode)
+    }
+
+    /// The packs of `[rules]` hold where no route says otherwise. What only a route can have, the lower threshold of the
+    /// strict pack or less than the highest mode, they get by a last route for all that the others leave.
+    fn everywhere_else(&self) -> Option<Route> {
+        let packs = &self.rules.packs;
+        if !packs.contains(&Pack::Strict1) && pack_mode(packs).min(self.rules.mode) == self.mode() {
+            return None;
+        }
+        Some(Route {
+            pattern: RoutePattern::parse("/**", CaseSensitivity::default()).ok()?,
+            mode: None,
+            packs: None,
+            idle: None,
+            absolute: None,
+            fresh: None,
+            sensitivity: Sensitivity::Ordinary,
+            activity: Activity::Usual,
+            limit: None,
+            on_outage: None,
+        })
     }
 
     fn scoring(&self) -> Scoring {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{DeviceKey, PrefixKey};
 use crate::clock::Timestamp;
+use crate::session::subject::folded;
 
 /// How long a device stays known after a login.
 pub const KNOWN_DEVICE_DAYS: u64 = 30;
@@ -68,7 +69,7 @@ impl KnownDevices {
     }
 
     fn hash(&self, subject: &str, looks: &Looks) -> u64 {
-        self.hasher.hash_one((subject, looks))
+        self.hasher.hash_one((&*folded(subject), looks))
     }
 
     fn set(&self, hash: u64) -> Option<&Mutex<[Slot; WAYS]>> {

@@ -21,7 +21,7 @@ mod login;
 mod rate;
 mod table;
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub use rate::{DurationError, Rate, RateError, Spelled, parse_duration};
 
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
+use crate::session::subject::folded;
 
 /// A client by its address: all of IPv4, the first 64 bits of IPv6, because one household or server is given that many
 /// addresses to choose from.
@@ -77,8 +78,8 @@ pub struct SubjectKey(u64);
 
 /// Makes keys of subjects, under a random key of its own.
 ///
-/// Names that an app may take for the same one are the same here: the space around them and upper or lower case make no
-/// difference. Otherwise `alice`, `Alice` and `alice ` would be three subjects to the limits and one to the app.
+/// Spellings that an app may take for one are one here ([`folded`]). Otherwise `alice`, `Alice` and `alice ` would be three
+/// subjects to the limits and one to the app.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectHasher(RandomState);
 
@@ -90,11 +91,7 @@ impl SubjectHasher {
 
     /// The key of a subject.
     pub fn key(&self, subject: &str) -> SubjectKey {
-        let mut hasher = self.0.build_hasher();
-        for letter in subject.trim().chars().flat_map(char::to_lowercase) {
-            hasher.write_u32(letter.into());
-        }
-        SubjectKey(hasher.finish())
+        SubjectKey(self.0.hash_one(&*folded(subject)))
     }
 }
 

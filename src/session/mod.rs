@@ -6,4 +6,5 @@ pub mod id;
 pub mod jar;
 pub mod record;
 pub mod seal;
+pub mod subject;
 pub mod tag;

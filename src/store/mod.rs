@@ -43,7 +43,8 @@ impl StoreError {
     }
 }
 
-/// How many live sessions a subject may have, and what happens beyond.
+/// How many live sessions a subject may have, and what happens beyond. Spellings that are the same subject
+/// ([`is_same`](crate::session::subject::is_same)) count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubjectLimit {
     /// How many.
@@ -139,7 +140,7 @@ pub struct Rotate<'a> {
 /// Which sessions [`Store::list`] gives.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this subject's.
+    /// Only this subject's, in any spelling.
     pub subject: Option<Arc<str>>,
     /// Only the one of this public name.
     pub reference: Option<Ref>,
@@ -219,7 +220,7 @@ pub trait Store: Send + Sync + 'static {
         ending: Ending,
     ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
 
-    /// Ends all live sessions of a subject but `except`. Gives their last records.
+    /// Ends all live sessions of a subject but `except`, in whatever spelling of it they began. Gives their last records.
     ///
     /// # Errors
     /// [`StoreError`].

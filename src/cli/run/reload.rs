@@ -15,7 +15,7 @@ use portcullis::proxy::{Guarded, Handle};
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::{FLUSH_MAX, RunError, start};
 
 /// Puts another configuration in force.
@@ -54,11 +54,16 @@ impl Reloader {
                 _ = look.tick() => false,
             };
             if asked {
+                signals::tell_reloading();
                 self.reopen();
             }
             // Files are read on this thread: they are small, local, and looked at every two seconds.
             if asked || self.watcher.look() == Change::Changed {
                 self.reload();
+            }
+            if asked {
+                // Whatever came of it, the guard serves.
+                signals::tell_ready();
             }
         }
     }

@@ -80,6 +80,17 @@ pub(super) fn tell_ready() {
     tell(&[sd_notify::NotifyState::Ready]);
 }
 
+/// Tells systemd that the configuration is read again; [`tell_ready`] ends that. systemd asks for the time of it on its own
+/// clock, so as not to take the word of an earlier reload for this one.
+pub(super) fn tell_reloading() {
+    let mut states = vec![sd_notify::NotifyState::Reloading];
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => states.push(now),
+        Err(error) => tracing::debug!(%error, "there is no monotonic clock"),
+    }
+    tell(&states);
+}
+
 /// Without systemd there is nobody to tell, which is no fault.
 fn tell(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {

@@ -1,7 +1,6 @@
 //! Opens everything that a guard runs on, in the order in which it can fail for the least harm.
 
 use std::io::IsTerminal;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
@@ -17,6 +16,7 @@ use portcullis::facts::geo::GeoDatabase;
 use portcullis::limit::Limits;
 use portcullis::proxy::{Guarded, Proxy};
 use portcullis::secret::Keyring;
+use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
 use portcullis::store::embedded::{self, EmbeddedStore};
 use portcullis::store::memory::MemoryStore;
@@ -64,7 +64,14 @@ impl Running {
             clock,
             entropy: Arc::new(OsEntropy),
         }));
-        let proxy = Proxy::bind(settings.proxy(handed()), Guarded::new(guard.clone()))?;
+        let handed = handed()?;
+        if let Some(unused @ 1..) = handed.len().checked_sub(settings.listen.len()) {
+            tracing::warn!(
+                unused,
+                "systemd handed over more sockets than there are [[listen]] sections: the last are closed"
+            );
+        }
+        let proxy = Proxy::bind(settings.proxy(handed), Guarded::new(guard.clone()))?;
         let standing = PolicyStanding::default();
         let admin = admin(&settings, &guard, &standing)?;
         Ok(Self { guard, proxy, writer, reopen, events, admin, standing })
@@ -86,10 +93,12 @@ fn admin(
     Ok(Some(admin::Server::bind(&settings, guard.clone(), standing.clone(), Arc::new(OsEntropy))?))
 }
 
-/// Listening sockets that systemd opened for us, in the order of its file.
-fn handed() -> Vec<std::net::TcpListener> {
+/// Listening sockets that systemd opened for us, in the order of its file. One of another kind is a fault: left out, it
+/// would move those behind it to the wrong `[[listen]]`.
+fn handed() -> Result<Vec<std::net::TcpListener>, RunError> {
     let mut handed = listenfd::ListenFd::from_env();
-    (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).ok().flatten()).collect()
+    let taken = (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).transpose());
+    taken.collect::<Result<_, _>>().map_err(RunError::system("a socket handed over by systemd is not one for TCP"))
 }
 
 /// The keys of the file; made at the first run.
@@ -100,10 +109,7 @@ pub(super) fn keyring(settings: &Settings, now: Timestamp) -> Result<Keyring, Ru
 
 fn store(settings: &Settings) -> Result<AnyStore, RunError> {
     match &settings.store.kind {
-        StoreKind::Memory => {
-            let sessions_max = NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN);
-            Ok(MemoryStore::new(sessions_max).into())
-        }
+        StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
         StoreKind::Embedded(path) => {
             let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default())
                 .map_err(|error| RunError::Store(error.to_string()))?;

@@ -345,6 +345,62 @@ fn without_a_file_only_the_upstream_is_needed() {
     assert!(nothing.contains("there is no app to guard") && nothing.contains("--upstream"), "{nothing}");
 }
 
+/// `strict@1` under `[rules]` did nothing where no route matched, and packs of a route could not do more than those of
+/// `[rules]`.
+#[test]
+fn packs_hold_everywhere_but_where_a_route_names_others() {
+    use crate::signal::Sensitivity::{Sensitive, Usual};
+    let check = |text: &str, path: &str, mode: Mode, expected: crate::signal::Sensitivity| {
+        let policy = app(text).unwrap().settings.policy(1).unwrap();
+        let route = policy.route(&http::Method::GET, path);
+        assert_eq!(policy.mode_on(route), mode, "{text} {path}");
+        assert_eq!(route.map_or(Usual, |route| route.sensitivity), expected, "{text} {path}");
+    };
+    check("", "/x", Mode::Enforce, Usual);
+    let strict = "[rules]\npacks = [\"baseline@1\", \"strict@1\"]\n[[route]]\npath = \"/soft/**\"\npacks = [\"baseline@1\"]\n\
+                  [[route]]\npath = \"/idle\"\nidle = \"5m\"\n";
+    check(strict, "/x", Mode::Enforce, Sensitive);
+    check(strict, "/", Mode::Enforce, Sensitive);
+    check(strict, "/idle", Mode::Enforce, Sensitive);
+    check(strict, "/soft/x", Mode::Enforce, Usual);
+    let watched = "[rules]\npacks = [\"observe@1\"]\n[[route]]\npath = \"/admin/**\"\npacks = [\"strict@1\"]\n";
+    check(watched, "/x", Mode::Observe, Usual);
+    check(watched, "/admin", Mode::Enforce, Sensitive);
+    check("[rules]\npacks = [\"observe@1\"]\n", "/x", Mode::Observe, Usual);
+    check("[rules]\npacks = []\n", "/x", Mode::Off, Usual);
+    let ceiling = watched.replace("[rules]\n", "[rules]\nmode = \"observe\"\n");
+    check(&ceiling, "/admin", Mode::Observe, Sensitive);
+    // Limits are found by the place of their route, so the one that was added has none and comes last.
+    let settings = app(strict).unwrap().settings;
+    assert_eq!((settings.limit_settings().routes.len(), settings.policy(1).unwrap().routes.len()), (2, 3));
+}
+
+#[test]
+fn a_login_that_a_failure_could_pass_for_is_told() {
+    let check = |login: &str, expected: &[&str]| {
+        let told = app(&format!("[[login]]\nroute = \"POST /in\"\n{login}\n")).unwrap().warnings;
+        let messages: Vec<String> = told.iter().map(|fault| format!("{}: {}", fault.key, fault.message)).collect();
+        assert_eq!(messages.len(), expected.len(), "{login}: {messages:?}");
+        assert!(messages.iter().zip(expected).all(|(told, part)| told.contains(part)), "{login}: {messages:?}");
+    };
+    let shows_again = "login[0].success: an app that answers 200 with the form to a wrong password";
+    let leads_back = "add location_not = \"/in\" to `success`";
+    check("subject = \"form:name\"\nsuccess = { status = 200 }", &[shows_again]);
+    check("subject = \"form:name\"\nsuccess = { status = [302, 204] }", &[shows_again]);
+    check("success = { status = 200 }", &[shows_again]);
+    check("subject = \"form:name\"\nsuccess = { status = 302 }", &[leads_back]);
+    check("subject = \"form:name\"", &[leads_back]);
+    check("subject = \"form:name\"\nsuccess = { status = 200, set_cookie = \"in\" }", &[]);
+    check("subject = \"form:name\"\nsuccess = { location_not = \"/in\" }", &[]);
+    check("subject = \"form:name\"\nsuccess = { status = 200, location = \"/\" }", &[]);
+    // An API tells by its status; a code is sent to a route of its own.
+    check("subject = \"json:/name\"\nsuccess = { status = 200 }", &[]);
+    check("", &[]);
+    let any = app("[[login]]\nroute = \"/in\"\n").unwrap().warnings;
+    assert_eq!(any.len(), 1);
+    assert!(any[0].key == "login[0].route" && any[0].message.contains("write \"POST /in\""), "{}", any[0].message);
+}
+
 #[test]
 fn what_comes_later_replaces_what_was_before() {
     let text = "[session]\nshield = [\"mine\"]\n[[logout]]\nroute = \"POST /bye\"\n";

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::Spots;
 use crate::clock::Timestamp;
 use crate::config::fault::{Fault, Level};
-use crate::config::{AdminAddress, Listen, OnOutage, Route, Settings, SinkTarget, StoreKind};
+use crate::config::{
+    AdminAddress, Listen, Login, OnOutage, Pack, Route, Settings, SinkTarget, StoreKind, SubjectSource,
+};
 use crate::limit::Spelled;
 use crate::session::cookie::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardSameSite, GuardTransport, Persist, SameSite,
@@ -280,16 +282,23 @@ impl Review<'_> {
                 ),
             );
         }
+        if rules.mode != Mode::Off && rules.packs.is_empty() {
+            self.warn("rules.packs", "without a pack no evidence is weighed where no route names one");
+        } else if rules.mode == Mode::Enforce && rules.packs.iter().all(|pack| *pack == Pack::Observe1) {
+            self.warn(
+                "rules.packs",
+                "\"observe@1\" alone never acts: attacks are reported and let through where no route names another pack",
+            );
+        }
         if self.settings.limits.client.is_none() {
             self.warn("limits.client", "one client may send as many requests as it can");
         }
         if self.settings.limits.anonymous_sessions.is_none() {
             self.warn("limits.anonymous_sessions", "anyone may fill the store with sessions");
         }
-        for (at, login) in self.settings.logins.iter().enumerate() {
-            if login.limit.per_client.is_none() && login.limit.per_subject.is_none() {
-                self.warn(&format!("login[{at}].limit"), "passwords may be guessed here without limit");
-            }
+        let settings = self.settings;
+        for (at, login) in settings.logins.iter().enumerate() {
+            self.login(at, login);
         }
         if self.settings.events.sinks.is_empty() {
             self.warn("events.sink", "events go nowhere");
@@ -303,6 +312,47 @@ impl Review<'_> {
             if twin {
                 self.fault(&key, "two sinks would write into each other's lines");
             }
+        }
+    }
+
+    fn login(&mut self, at: usize, login: &Login) {
+        let key = |name: &str| format!("login[{at}].{name}");
+        if login.limit.per_client.is_none() && login.limit.per_subject.is_none() {
+            self.warn(&key("limit"), "passwords may be guessed here without limit");
+        }
+        if login.route.method().is_none() {
+            self.warn(
+                &key("route"),
+                format!("each look at the form counts as an attempt to log in; write \"POST {}\"", login.route),
+            );
+        }
+        let success = &login.success;
+        let told_apart =
+            !success.location.is_empty() || !success.location_not.is_empty() || success.set_cookie.is_some();
+        // An API says by its status what came of it; a form shows itself again, or sends the browser back to it.
+        let is_form = match login.subject {
+            SubjectSource::Form(_) => true,
+            SubjectSource::None => success.status.iter().any(|status| *status < 300),
+            SubjectSource::Json(_) | SubjectSource::Header(_) => false,
+        };
+        if told_apart || !is_form {
+            return;
+        }
+        let (success, route) = (self.written(&[&key("success"), &key("route")]).to_owned(), login.route.path());
+        if login.success.status.iter().any(|status| *status < 300) {
+            self.warn(
+                &success,
+                "an app that answers 200 with the form to a wrong password has logged somebody in by that; add to `success` \
+                 what only a right one brings: set_cookie = \"NAME\", or status = 302 with location_not",
+            );
+        } else {
+            self.warn(
+                &success,
+                format!(
+                    "an app that leads back to its form after a wrong password has logged somebody in by that; \
+                     add location_not = \"{route}\" to `success`"
+                ),
+            );
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{KEPT, NOW, Outcome, anonymous, create, digest, ended, ending, live, load, must, rotation, session};
+use super::{KEPT, NOW, Outcome, anonymous, create, digest, ended, ending, limit, live, load, must, rotation, session};
 use crate::session::record::{EndReason, Record};
-use crate::store::{Commit, Durability, Filter, PAGE_MAX, Store};
+use crate::store::{Commit, Created, Creation, Durability, Filter, OnLimit, PAGE_MAX, Store};
 
 pub(super) async fn all_sessions_of_a_subject_end_but_one<S: Store>(store: Arc<S>) -> Outcome {
     for nth in 1..=40 {
@@ -34,6 +34,30 @@ pub(super) async fn all_sessions_of_a_subject_end_but_one<S: Store>(store: Arc<S
     must!(last.len() == 1, "without an exception that one ends too");
     let last = store.revoke_subject("nobody", None, ending(EndReason::Revoked)).await?;
     must!(last.is_empty(), "a subject without sessions has none to end");
+    Ok(())
+}
+
+pub(super) async fn spellings_of_a_subject_are_one<S: Store>(store: Arc<S>) -> Outcome {
+    let spellings = ["Ann", "ann", " ANN ", "\u{ff21}nn"];
+    for (nth, spelling) in (1..).zip(spellings) {
+        let answer = store.create(session(nth, spelling), limit(9, OnLimit::Refuse), NOW).await?;
+        let expected = u32::try_from(nth).unwrap_or(0);
+        let counted = matches!(&answer, Creation::Created(Created::Done { live, .. }) if *live == expected);
+        must!(counted, "each spelling counts as the same subject: {answer:?}");
+        let kept = load(&*store, &digest(nth)).await?;
+        must!(kept.subject.as_deref() == Some(spelling), "a record keeps its spelling, not {:?}", kept.subject);
+    }
+    create(&*store, session(5, "anne")).await?;
+    let answer = store.create(session(6, "aNN"), limit(4, OnLimit::Refuse), NOW).await?;
+    must!(matches!(answer, Creation::Created(Created::Refused)), "no spelling is a way past the limit: {answer:?}");
+    must!(live(&*store, "ann").await?.len() == 4, "all spellings are listed together");
+    store.revoke(&digest(2), ending(EndReason::Logout)).await?;
+    must!(live(&*store, "Ann").await?.len() == 3, "the one that ended is counted no more");
+    let with_ended = Filter { subject: Some("ANN".into()), with_ended: true, ..Filter::default() };
+    must!(store.list(&with_ended, None, 9).await?.records.len() == 4, "with those that ended, too");
+    let ended = store.revoke_subject("aNn", Some(&digest(1)), ending(EndReason::Revoked)).await?;
+    must!(ended.len() == 2, "a revocation ends all spellings but the exception: {}", ended.len());
+    must!(live(&*store, "ann").await?.len() == 1 && live(&*store, "anne").await?.len() == 1, "and nobody else's");
     Ok(())
 }
 

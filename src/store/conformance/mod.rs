@@ -121,6 +121,8 @@ cases! {
     EvictsAtOnce = limits::fifty_logins_at_once_never_exceed_the_limit;
     /// All sessions of a subject end but one.
     RevokesSubject = listing::all_sessions_of_a_subject_end_but_one;
+    /// Spellings of a subject are one subject, and a record keeps its own.
+    Spellings = listing::spellings_of_a_subject_are_one;
     /// Pages give every session once and in order.
     Pages = listing::pages_give_every_session_once;
     /// Filters give what they name.

@@ -10,6 +10,7 @@ use super::wheel::{Wheel, bucket};
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
+use crate::session::subject::folded;
 
 /// Whether a record may be thrown out to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ enum Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     count: usize,
-    /// Subjects come from outside, so the map is keyed with random keys (the standard library's SipHash).
+    /// By their folded form: spellings that are one subject share an entry. Subjects come from outside, so the map is keyed
+    /// with random keys (the standard library's SipHash).
     subjects: HashMap<Arc<str>, Sessions>,
     yielding: Wheel,
     kept: Wheel,
@@ -64,7 +66,7 @@ impl Index {
 
     /// How many live sessions a subject has, those included whose time is over but which nobody removed yet.
     pub(super) fn live(&self, subject: &str) -> usize {
-        match self.subjects.get(subject) {
+        match self.subjects.get(&*folded(subject)) {
             None => 0,
             Some(Sessions::One(_)) => 1,
             Some(Sessions::Many(all)) => all.len(),
@@ -73,14 +75,14 @@ impl Index {
 
     /// The live sessions of a subject.
     pub(super) fn sessions(&self, subject: &str) -> Vec<SessionDigest> {
-        match self.subjects.get(subject) {
+        match self.subjects.get(&*folded(subject)) {
             None => Vec::new(),
             Some(Sessions::One(one)) => vec![*one],
             Some(Sessions::Many(all)) => all.iter().copied().collect(),
         }
     }
 
-    /// The same subject, as it is held already if it is: sessions of one subject share its name.
+    /// The same subject in the same spelling, as it is held already if it is: sessions of one subject share its name.
     pub(super) fn intern(&self, subject: Arc<str>) -> Arc<str> {
         self.subjects.get_key_value(&subject).map_or(subject, |(held, _)| Arc::clone(held))
     }
@@ -128,9 +130,11 @@ impl Index {
     }
 
     fn join(&mut self, subject: &Arc<str>, digest: SessionDigest) {
-        match self.subjects.get_mut(subject) {
+        let name = folded(subject);
+        match self.subjects.get_mut(&*name) {
             None => {
-                self.subjects.insert(Arc::clone(subject), Sessions::One(digest));
+                let name = if *name == **subject { Arc::clone(subject) } else { Arc::from(name) };
+                self.subjects.insert(name, Sessions::One(digest));
             }
             Some(Sessions::Many(all)) => {
                 all.insert(digest);
@@ -145,7 +149,8 @@ impl Index {
     }
 
     fn leave(&mut self, subject: &Arc<str>, digest: &SessionDigest) {
-        let is_last = match self.subjects.get_mut(subject) {
+        let name = folded(subject);
+        let is_last = match self.subjects.get_mut(&*name) {
             None => return,
             Some(Sessions::One(one)) => one == digest,
             Some(Sessions::Many(all)) => {
@@ -154,7 +159,7 @@ impl Index {
             }
         };
         if is_last {
-            self.subjects.remove(subject);
+            self.subjects.remove(&*name);
             if self.subjects.capacity() > 4096 && self.subjects.len() < self.subjects.capacity() / 8 {
                 self.subjects.shrink_to_fit();
             }

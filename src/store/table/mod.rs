@@ -26,6 +26,7 @@ use super::{Commit, Created, Creation, Ending, Filter, OnLimit, PAGE_MAX, Page, 
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 use crate::session::record::{EndReason, Record};
+use crate::session::subject::is_same;
 
 /// Records looked at under one hold of the lock while sweeping: about a tenth of a millisecond.
 const LOOK_MAX: usize = 512;
@@ -261,7 +262,7 @@ impl Table {
         let mut digests = self.index.sessions(subject);
         // A session that is ending counts as live until that is published.
         let ending = self.open.0.iter().chain(&self.writing.0).filter_map(|change| change.before.as_ref());
-        digests.extend(ending.filter(|record| record.subject.as_deref() == Some(subject)).map(|record| record.digest));
+        digests.extend(ending.filter(|record| is_of(record, subject)).map(|record| record.digest));
         digests.retain(|digest| after.is_none_or(|after| *digest > after));
         digests.sort_unstable();
         digests.dedup();
@@ -468,7 +469,11 @@ fn publish(shards: &Shards, change: Change) {
 fn matches(filter: &Filter, record: &Record) -> bool {
     (filter.with_ended || !record.is_ended())
         && filter.reference.is_none_or(|reference| record.reference == reference)
-        && filter.subject.as_ref().is_none_or(|subject| record.subject.as_ref() == Some(subject))
+        && filter.subject.as_ref().is_none_or(|subject| is_of(record, subject))
+}
+
+fn is_of(record: &Record, subject: &str) -> bool {
+    record.subject.as_deref().is_some_and(|own| is_same(own, subject))
 }
 
 fn first_shard(after: Option<SessionDigest>) -> usize {
