@@ -233,6 +233,8 @@ async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
     match drive(&mut connection, &session.pulse, client, drain).await {
         End::Finished => {}
         End::Quiet => wind_up(&mut connection, client).await,
+        // Without GOAWAY: hyper has no way to send one with a reason, and whether it is in the middle of a frame can not be
+        // known out here, so none can be written past it either. A flood that hyper sees first gets one from hyper.
         End::Fault(fault) | End::Cut(fault) => session.fault(fault),
     }
 }

@@ -370,6 +370,7 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("contexts of a session", history::CONTEXTS_MAX),
         ("interleaving of devices", usize::try_from(history::INTERLEAVE_WINDOW.as_secs() / 60).unwrap()),
         ("login body looked at", engine::PEEK_BYTES_MAX / 1024),
+        ("login bodies looked at, all together", portcullis::proxy::Limits::default().peeked_bytes_max >> 20),
         ("subject", record::SUBJECT_BYTES_MAX),
         ("known devices", limit::KNOWN_DEVICES_MAX),
         ("streams of a session", engine::streams::STREAMS_PER_SESSION_MAX),

@@ -248,8 +248,11 @@ fn h24_a_panic_after_the_client_has_gone_is_told_too() {
     let proxy = Running::start_with(settings(&origin), Broken(recorder.clone()));
     let (release, act) = held("HTTP/1.1 204 No Content\r\n\r\n");
     origin.next(act);
-    proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // One whose client has gone before it was even read is not asked at all.
     origin.wait(1);
+    drop(wire);
     proxy.wait_alone();
     assert_eq!(recorder.all(), []);
     drop(release);
