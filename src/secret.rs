@@ -241,7 +241,10 @@ pub fn aead_key(bytes: &[u8; 32]) -> aead::LessSafeKey {
 pub struct OpenError;
 
 /// Bytes that `seal` adds: a nonce in front and an authentication tag behind.
-pub const SEAL_OVERHEAD: usize = aead::NONCE_LEN + 16;
+pub const SEAL_OVERHEAD: usize = NONCE_BYTES + 16;
+
+/// Octets of the nonce that a sealed text begins with.
+pub const NONCE_BYTES: usize = aead::NONCE_LEN;
 
 /// Seals `plain` with AES-256-GCM under a random nonce: `nonce (12) || ciphertext || tag (16)`, appended to `out`.
 ///

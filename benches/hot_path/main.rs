@@ -53,7 +53,7 @@ fn times() {
     println!("|---|---|---|---|");
     let mut cells = [const { Vec::new() }; Op::ALL.len()];
     for sessions in SIZES {
-        let mut stage = Stage::new(sessions);
+        let mut stage = Stage::new(sessions, Duration::from_millis(1));
         for (op, row) in Op::ALL.into_iter().zip(&mut cells) {
             if op == Op::Offered {
                 stage.grow_old();
@@ -98,7 +98,7 @@ fn memory_of_a_session() {
 /// In a process of its own, so that nothing else has used the memory before.
 fn memory(sessions: usize) {
     let before = resident_bytes();
-    let stage = Stage::new(sessions);
+    let stage = Stage::new(sessions, Duration::from_millis(10));
     let after = resident_bytes();
     let each = (after - before) / sessions;
     println!(
@@ -116,7 +116,7 @@ fn resident_bytes() -> usize {
 }
 
 fn repeat(op: Op, length: Duration) {
-    let mut stage = Stage::new(1000);
+    let mut stage = Stage::new(1000, Duration::from_millis(1));
     if matches!(op, Op::Offered | Op::Adopted) {
         stage.grow_old();
     }
@@ -130,7 +130,7 @@ fn repeat(op: Op, length: Duration) {
 
 /// Prepares always the same number of requests and does some of them: what two such runs differ by is the requests.
 fn count(op: Op, count: usize) {
-    let mut stage = Stage::new(COUNTED);
+    let mut stage = Stage::new(COUNTED, Duration::from_millis(1));
     if matches!(op, Op::Offered | Op::Adopted) {
         stage.grow_old();
     }

@@ -107,8 +107,8 @@ pub(crate) struct Exchange {
 }
 
 impl Stage {
-    /// A guard through which so many subjects have logged in.
-    pub(crate) fn new(sessions: usize) -> Self {
+    /// A guard through which so many subjects have logged in, one after the other with a pause between them.
+    pub(crate) fn new(sessions: usize, pause: Duration) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let (guard, writer) = guard(&shared, NonZeroUsize::new(sessions * 2 + 1000).unwrap());
@@ -124,6 +124,11 @@ impl Stage {
         for number in 0..sessions {
             let session = stage.log_in(number);
             stage.sessions.push(session);
+            stage.clock.advance(pause);
+            // Time passes: the writer of events keeps up.
+            if number % 64 == 0 {
+                stage.rest();
+            }
         }
         stage
     }

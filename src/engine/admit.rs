@@ -19,12 +19,14 @@ use crate::event::{self, ClientText};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, canonical_path};
+use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
 use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
+use crate::session::subject::is_same;
 use crate::session::tag::Standing;
 use crate::signal::Sensitivity;
 use crate::store::Store;
@@ -190,13 +192,14 @@ impl<S: Store> Guard<S> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let places = self.places.load();
-        let fingerprint = Fingerprint::observe(&parts.headers, client.ip, places.find(client.ip), &self.agents);
-        let metadata = FetchMetadata::of(&parts.headers);
-        let fetch = if parts.headers.contains_key(http::header::UPGRADE) {
+        let seen = SeenHeaders::of(&parts.headers);
+        let fingerprint = Fingerprint::observe(&seen, client.ip, places.find(client.ip), &self.agents);
+        let metadata = FetchMetadata::of(&seen);
+        let fetch = if seen.upgrade.is_present() {
             Fetch::Upgrade
         } else if metadata.speculation != Speculation::No {
             Fetch::Prefetch
-        } else if parts.headers.contains_key(http::header::RANGE) {
+        } else if seen.range.is_present() {
             Fetch::Piece
         } else {
             Fetch::Ordinary
@@ -421,7 +424,7 @@ impl<S: Store> Guard<S> {
     fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
         let Some(subject) = named.subject() else { return Device::Unknown };
         match holder {
-            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
+            Holder::Session(known) if known.record.subject.as_deref().is_some_and(|known| is_same(known, subject)) => {
                 Device::Known(DeviceKey(known.digest.spread()))
             }
             _ => {

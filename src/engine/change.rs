@@ -17,6 +17,7 @@ use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
+use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
 use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
@@ -245,7 +246,7 @@ impl<S: Store> Guard<S> {
             ..old.clone()
         };
         self.enter(admission, outcome, &mut new);
-        let jar = self.open(old_id, old);
+        let jar = self.open(old_id, old, admission.now);
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
         if let Some(bound) = self.bound_after(&new, taken, admission.now) {
@@ -283,7 +284,7 @@ impl<S: Store> Guard<S> {
             return Ok(None);
         }
         let held = self.store.load(&from).await?;
-        Ok(held.filter(|held| !held.is_ended() && held.subject.as_deref() == subject))
+        Ok(held.filter(|held| !held.is_ended() && is_one(held.subject.as_deref(), subject)))
     }
 
     /// Ends the session that a quarantined client was moved away from, after it logged in again as the same subject.
@@ -294,7 +295,7 @@ impl<S: Store> Guard<S> {
         from: &crate::session::id::SessionDigest,
     ) -> Result<(), StoreError> {
         let same = match self.store.load(from).await? {
-            Some(held) => held.subject.is_some() && held.subject == new.subject,
+            Some(held) => is_one(held.subject.as_deref(), new.subject.as_deref()),
             None => false,
         };
         if !same {
@@ -343,7 +344,7 @@ impl<S: Store> Guard<S> {
         let mut stored = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let mut draft: Draft = None;
-            self.update_jar(taken, (&known.id, &stored), &mut draft)?;
+            self.update_jar(admission, taken, (&known.id, &stored), &mut draft)?;
             if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
                 edit(&mut draft, &stored, Durability::Durable).bound = bound;
             }
@@ -486,6 +487,11 @@ impl<S: Store> Guard<S> {
             }
         }
     }
+}
+
+/// Whether both are known, and one.
+fn is_one(one: Option<&str>, other: Option<&str>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| is_same(one, other))
 }
 
 fn known(id: SessionId, record: Record, standing: Standing) -> Known {

@@ -9,6 +9,7 @@ use super::admit::{Decided, Request};
 use super::bound::BOUND_COOKIES_MAX;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
+use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
@@ -18,16 +19,13 @@ use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
 use crate::session::expiry;
-use crate::session::id::{Ref, SessionDigest, SessionId, cookie_value};
+use crate::session::id::{Ref, SessionId, cookie_value};
 use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarRefusal, JarView, SiteContext};
 use crate::session::record::{Record, State};
-use crate::session::seal::{Reseal, open_jar, reseal, seal_jar};
+use crate::session::seal::{Reseal, SEALED_JAR_PREFIX, open_jar, reseal, seal_jar};
 use crate::session::tag::Tag;
 use crate::store::{Durability, Store, StoreError};
 use crate::verdict::{Text, Verdict};
-
-/// A sealed jar of this size is opened on the stack: a few cookies.
-const JAR_BYTES_INLINE: usize = 640;
 
 static REF: HeaderName = HeaderName::from_static("portcullis-ref");
 static SUBJECT: HeaderName = HeaderName::from_static("portcullis-subject");
@@ -80,21 +78,17 @@ impl<S: Store> Guard<S> {
             };
             return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
         };
-        let mut sealed: SmallVec<[u8; JAR_BYTES_INLINE]> = SmallVec::from_slice(&known.record.jar);
-        let view = self.view(&known.id, &known.digest, &mut sealed);
-        let cookie = match &view {
-            Some(view) => {
-                let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-                scan.upstream(view.select(context_of(request, host), request.now))
+        let looked = self.look_into(&known.id, &known.record, request.now, |view| {
+            let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            scan.upstream(view.select(context_of(request, host), request.now))
+        });
+        let cookie = looked.unwrap_or_else(|| {
+            if !known.record.jar.is_empty() {
+                let fault = Text::of("the cookies of a session can not be opened: was a key removed too early?");
+                self.tell(request, Some(&known.record), event::DependencyFailed { what: Dependency::Store, fault });
             }
-            None => {
-                if !known.record.jar.is_empty() {
-                    let fault = Text::of("the cookies of a session can not be opened: was a key removed too early?");
-                    self.tell(request, Some(&known.record), event::DependencyFailed { what: Dependency::Store, fault });
-                }
-                scan.upstream(std::iter::empty())
-            }
-        };
+            scan.upstream(std::iter::empty())
+        });
         // Who was moved away from a session gets nothing of it back but by a login that is seen.
         let held = matches!(known.record.state, State::Held { since, .. }
             if request.now.since(since) <= request.policy.session.quarantine_max);
@@ -111,26 +105,37 @@ impl<S: Store> Guard<S> {
             .collect()
     }
 
-    fn view<'a>(&self, id: &SessionId, digest: &SessionDigest, sealed: &'a mut [u8]) -> Option<JarView<'a>> {
-        if sealed.is_empty() {
-            return None;
-        }
-        let (plain, _) = open_jar(&self.keys.load(), id.expose(), &digest.0, sealed).ok()?;
-        JarView::decode(plain).ok()
+    /// Looks into the jar of a session; none if it has none or it can not be opened any more.
+    fn look_into<T>(
+        &self,
+        id: &SessionId,
+        record: &Record,
+        now: Timestamp,
+        look: impl FnOnce(JarView<'_>) -> T,
+    ) -> Option<T> {
+        let open = || {
+            let mut jar = record.jar.to_vec();
+            let (plain, _) = open_jar(&self.keys.load(), id.expose(), &record.digest.0, &mut jar).ok()?;
+            let length = plain.len();
+            // Opened in place, behind what stood before it.
+            jar.copy_within(SEALED_JAR_PREFIX..SEALED_JAR_PREFIX + length, 0);
+            jar.truncate(length);
+            Some(jar)
+        };
+        self.open_jars.with(&record.digest, &record.jar, now, open, |plain| JarView::decode(plain).ok().map(look))?
     }
 
-    /// The jar of a session; an empty one if it has none or it can not be opened any more.
-    pub(super) fn open(&self, id: &SessionId, record: &Record) -> Option<Jar> {
-        let mut sealed = record.jar.to_vec();
-        self.view(id, &record.digest, &mut sealed).map(|view| view.to_jar())
+    /// The jar of a session; none if it has none or it can not be opened any more.
+    pub(super) fn open(&self, id: &SessionId, record: &Record, now: Timestamp) -> Option<Jar> {
+        self.look_into(id, record, now, |view| view.to_jar())
     }
 
     /// Seals the jar of a record that is written anyway under the current key: the one it is under leaves the ring some day.
-    pub(super) fn reseal(&self, id: &SessionId, stored: &Record, draft: &mut Draft) {
+    pub(super) fn reseal(&self, id: &SessionId, stored: &Record, now: Timestamp, draft: &mut Draft) {
         if reseal(&self.keys.load(), &stored.jar) == Reseal::NotDue {
             return;
         }
-        if let Some(Ok(jar)) = self.open(id, stored).map(|jar| self.seal(id, &jar)) {
+        if let Some(Ok(jar)) = self.open(id, stored, now).map(|jar| self.seal(id, &jar)) {
             edit(draft, stored, Durability::Soon).jar = jar;
         }
     }
@@ -212,7 +217,13 @@ impl<S: Store> Guard<S> {
                 }
                 Some(cookie::harden(&line, cookies.hardening).unwrap_or(line))
             }
-            None => Some(cookie::harden(&line, cookies.hardening).unwrap_or(line)),
+            None => {
+                if set.http_only && !set.deletes(admission.now) && self.advised_cookies.is_new(set.pair.name) {
+                    let cookie = Text::from(&*String::from_utf8_lossy(set.pair.name));
+                    self.tell_settled(admission, response.status, event::ConfigUnguardedCookie { cookie });
+                }
+                Some(cookie::harden(&line, cookies.hardening).unwrap_or(line))
+            }
         }
     }
 
@@ -222,7 +233,7 @@ impl<S: Store> Guard<S> {
             return;
         }
         let mut jar = match &admission.holder {
-            Holder::Session(known) => self.open(&known.id, &known.record).unwrap_or_default(),
+            Holder::Session(known) => self.open(&known.id, &known.record, admission.now).unwrap_or_default(),
             _ => Jar::new(),
         };
         let is_ticket = |name: &[u8]| {
@@ -275,6 +286,7 @@ impl<S: Store> Guard<S> {
     /// Writes what an answer changed in the jar of its session.
     pub(super) fn update_jar(
         &self,
+        admission: &Admission,
         taken: &Taken,
         (id, stored): (&SessionId, &Record),
         draft: &mut Draft,
@@ -282,7 +294,7 @@ impl<S: Store> Guard<S> {
         if taken.ops.is_empty() {
             return Ok(());
         }
-        let mut jar = self.open(id, stored).unwrap_or_default();
+        let mut jar = self.open(id, stored, admission.now).unwrap_or_default();
         let mut due = None;
         for op in taken.ops.iter() {
             match jar.apply(op) {
@@ -308,7 +320,7 @@ impl<S: Store> Guard<S> {
         let cookies = &admission.policy.cookies;
         let asks_jar =
             cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
-        let jar = if asks_jar { self.open(&known.id, &known.record) } else { None };
+        let jar = if asks_jar { self.open(&known.id, &known.record, admission.now) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
         let max_age = cookies.persist.max_age(until, absolute, admission.now);

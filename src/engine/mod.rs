@@ -12,6 +12,7 @@ mod change;
 pub mod control;
 mod cookies;
 pub mod cut;
+pub mod open_jars;
 mod operate;
 mod recognise;
 mod scene;
@@ -72,7 +73,9 @@ pub struct Guard<S> {
     devices: limit::KnownDevices,
     advised_proxy: operate::Advised,
     advised_transport: operate::Advised,
+    advised_cookies: operate::AdvisedNames,
     streams: streams::Streams,
+    open_jars: open_jars::OpenJars,
 }
 
 /// What a guard is made of.
@@ -338,7 +341,9 @@ impl<S: Store> Guard<S> {
             devices: limit::KnownDevices::default(),
             advised_proxy: operate::Advised::default(),
             advised_transport: operate::Advised::default(),
+            advised_cookies: operate::AdvisedNames::default(),
             streams: streams::Streams::default(),
+            open_jars: open_jars::OpenJars::new(),
         }
     }
 
@@ -388,6 +393,7 @@ impl<S: Store> Guard<S> {
     /// Puts another key ring in force.
     pub fn replace_keys(&self, keys: Keyring) {
         self.keys.store(Arc::new(keys));
+        self.open_jars.clear();
     }
 
     /// Puts other databases of addresses in force.

@@ -99,7 +99,9 @@ impl<S: Store> Guard<S> {
     /// # Errors
     /// When the store fails.
     pub async fn clear_expired(&self) -> Result<usize, StoreError> {
-        self.store.clear_expired(self.clock.now(), SWEEP_MAX).await
+        let now = self.clock.now();
+        self.open_jars.sweep(now);
+        self.store.clear_expired(now, SWEEP_MAX).await
     }
 
     /// Ends the streams of sessions that are over, by decision on another node or by a deadline.
@@ -170,6 +172,25 @@ impl Advised {
     }
 }
 
+/// How many names advice is remembered for; of an app that makes up more, the rest goes untold.
+const NAMES_MAX: usize = 32;
+
+/// Which names a piece of advice was given for.
+#[derive(Debug, Default)]
+pub(super) struct AdvisedNames(parking_lot::Mutex<Vec<Box<[u8]>>>);
+
+impl AdvisedNames {
+    /// Whether to give it for this name; it counts as given then.
+    pub(super) fn is_new(&self, name: &[u8]) -> bool {
+        let mut known = self.0.lock();
+        let new = known.len() < NAMES_MAX && known.iter().all(|other| **other != *name);
+        if new {
+            known.push(name.into());
+        }
+        new
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +200,12 @@ mod tests {
         let advised = Advised::default();
         let times: Vec<u64> = (1000..1200).filter(|at| advised.is_due(Timestamp::from_secs(*at))).collect();
         assert_eq!(times, [1000, 1060, 1120, 1180]);
+    }
+
+    #[test]
+    fn advice_on_a_name_is_given_once_and_on_so_many_names() {
+        let advised = AdvisedNames::default();
+        let given: Vec<u8> = (0..100).filter(|name| advised.is_new(&[name / 2])).collect();
+        assert_eq!(given, (0..64).step_by(2).collect::<Vec<u8>>());
     }
 }

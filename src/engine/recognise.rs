@@ -112,7 +112,7 @@ impl<S: Store> Guard<S> {
                     }
                     touch(request, &stored, &mut draft);
                     if draft.is_some() {
-                        self.reseal(&presented.id, &stored, &mut draft);
+                        self.reseal(&presented.id, &stored, request.now, &mut draft);
                     }
                 }
                 // One that moves everybody is a state of the session, and written with what it rests on.

@@ -634,6 +634,13 @@ events! {
     }
     Warn ["session_advice"] [] ["T1539"] [1004] (6002/99 0/0) ["configuration"]/["info"];
 
+    /// A cookie that the app hides from scripts (`HttpOnly`) is neither shielded nor bound. Told once for each name.
+    ConfigUnguardedCookie = "config.unguarded_cookie" {
+        /// The cookie's name.
+        cookie: Text,
+    }
+    Warn ["session_advice"] [] ["T1539"] [1004] (6002/99 0/0) ["configuration"]/["info"];
+
     /// The guard started.
     GuardStarted = "guard.started" {
         /// Its version.

@@ -13,12 +13,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use smallvec::SmallVec;
 
-static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
-static PURPOSE: HeaderName = HeaderName::from_static("purpose");
-static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
+use super::seen::SeenHeaders;
+
 static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -109,35 +105,34 @@ pub struct FetchMetadata {
 
 impl FetchMetadata {
     /// Reads it once for a request.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let site = match single(headers, &SEC_FETCH_SITE) {
+    pub fn of(seen: &SeenHeaders<'_>) -> Self {
+        let site = match seen.sec_fetch_site.single() {
             Some(b"same-origin") => SiteRelation::SameOrigin,
             Some(b"same-site") => SiteRelation::SameSite,
             Some(b"none") => SiteRelation::None,
             Some(b"cross-site") => SiteRelation::CrossSite,
             _ => SiteRelation::Unknown,
         };
-        let mode = match single(headers, &SEC_FETCH_MODE) {
+        let mode = match seen.sec_fetch_mode.single() {
             Some(b"navigate") => FetchMode::Navigate,
             Some(b"websocket") => FetchMode::WebSocket,
             Some(_) => FetchMode::Other,
             None => FetchMode::Unknown,
         };
-        let dest = match single(headers, &SEC_FETCH_DEST) {
+        let dest = match seen.sec_fetch_dest.single() {
             Some(b"document") => FetchDest::Document,
             Some(b"iframe" | b"frame" | b"fencedframe" | b"embed" | b"object") => FetchDest::Frame,
             Some(b"serviceworker" | b"manifest" | b"report") => FetchDest::Background,
             Some(_) => FetchDest::Other,
             None => FetchDest::Unknown,
         };
-        Self { site, mode, dest, speculation: speculation(headers) }
+        Self { site, mode, dest, speculation: speculation(seen) }
     }
 }
 
-fn speculation(headers: &HeaderMap) -> Speculation {
-    let says = |name: &HeaderName, word: &[u8]| headers.get(name).is_some_and(|value| value.as_bytes() == word);
-    if let Some(purpose) = headers.get(&SEC_PURPOSE) {
-        let mut parts = purpose.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+fn speculation(seen: &SeenHeaders<'_>) -> Speculation {
+    if let Some(purpose) = seen.sec_purpose.first() {
+        let mut parts = purpose.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         return match parts.next() {
             Some(b"prefetch") if parts.any(|part| part == b"prerender") => Speculation::Prerender,
             Some(b"prefetch") => Speculation::Prefetch,
@@ -145,7 +140,12 @@ fn speculation(headers: &HeaderMap) -> Speculation {
         };
     }
     // Chrome before 2023 and Safari; Firefox before 2021.
-    if says(&PURPOSE, b"prefetch") || says(&X_MOZ, b"prefetch") { Speculation::Prefetch } else { Speculation::No }
+    let prefetch = Some(&b"prefetch"[..]);
+    if seen.purpose.first() == prefetch || seen.x_moz.first() == prefetch {
+        Speculation::Prefetch
+    } else {
+        Speculation::No
+    }
 }
 
 /// Whether a person goes to a page.
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn fetch_metadata_is_read_and_never_guessed() {
-        let site = |lines: &[&str]| FetchMetadata::of(&headers(lines)).site;
+        let site = |lines: &[&str]| FetchMetadata::of(&SeenHeaders::of(&headers(lines))).site;
         assert_eq!(site(&["Sec-Fetch-Site: same-origin"]), SiteRelation::SameOrigin);
         assert_eq!(site(&["Sec-Fetch-Site: same-site"]), SiteRelation::SameSite);
         assert_eq!(site(&["Sec-Fetch-Site: none"]), SiteRelation::None);
@@ -475,7 +475,11 @@ mod tests {
     fn navigations_are_told_from_the_rest() {
         let check = |method: Method, lines: &[&str], expected| {
             let headers = headers(lines);
-            assert_eq!(navigation(&method, &headers, &FetchMetadata::of(&headers)), expected, "{method} {lines:?}");
+            assert_eq!(
+                navigation(&method, &headers, &FetchMetadata::of(&SeenHeaders::of(&headers))),
+                expected,
+                "{method} {lines:?}"
+            );
         };
         let html = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         check(Method::GET, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], Navigation::Document);
@@ -496,7 +500,11 @@ mod tests {
     #[test]
     fn what_a_browser_does_by_itself_is_passive() {
         let check = |method: Method, lines: &[&str], expected| {
-            assert_eq!(activity(&method, &FetchMetadata::of(&headers(lines))), expected, "{method} {lines:?}");
+            assert_eq!(
+                activity(&method, &FetchMetadata::of(&SeenHeaders::of(&headers(lines)))),
+                expected,
+                "{method} {lines:?}"
+            );
         };
         for passive in [
             "Sec-Purpose: prefetch",
@@ -516,7 +524,7 @@ mod tests {
         check(Method::GET, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], Activity::Active);
         check(Method::GET, &["Sec-Purpose: prefetching"], Activity::Active);
         check(Method::GET, &["Sec-Purpose: x", "Purpose: prefetch"], Activity::Active);
-        let prerender = FetchMetadata::of(&headers(&["Sec-Purpose: prefetch;prerender"]));
+        let prerender = FetchMetadata::of(&SeenHeaders::of(&headers(&["Sec-Purpose: prefetch;prerender"])));
         assert_eq!(prerender.speculation, Speculation::Prerender);
     }
 
@@ -685,10 +693,10 @@ mod tests {
         fn no_header_value_causes_a_panic(value in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 let mut map = HeaderMap::new();
-                for name in [ACCEPT, CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY, SEC_PURPOSE.clone(), SEC_FETCH_MODE.clone()] {
+                for name in [ACCEPT, CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY, HeaderName::from_static("sec-purpose"), HeaderName::from_static("sec-fetch-mode")] {
                     map.append(name, value.clone());
                 }
-                let fetch = FetchMetadata::of(&map);
+                let fetch = FetchMetadata::of(&SeenHeaders::of(&map));
                 prop_assert_eq!(activity(&Method::POST, &fetch), Activity::Active);
                 prop_assert_ne!(upgrade(&Method::GET, Version::HTTP_11, &map), Upgrade::WebSocket);
                 // Reaching the end is what is checked of these.

@@ -6,4 +6,5 @@ pub mod headers;
 mod pattern;
 pub mod readings;
 pub mod route;
+pub mod seen;
 pub mod user_agent;

@@ -331,7 +331,12 @@ mod tests {
         lines.retain(|(name, value)| !value.is_empty() && !extra.iter().any(|(other, _)| other == name));
         lines.extend(extra.iter().filter(|(_, value)| !value.is_empty()));
         let cache = UserAgentCache::new([1; 16]);
-        Fingerprint::observe(&headers(&lines), ip.parse().unwrap(), Place::default(), &cache)
+        Fingerprint::observe(
+            &crate::facts::seen::SeenHeaders::of(&headers(&lines)),
+            ip.parse().unwrap(),
+            Place::default(),
+            &cache,
+        )
     }
 
     const HOME: &str = "203.0.113.7";

@@ -9,19 +9,13 @@ pub mod drift;
 use std::fmt;
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
-
 use crate::facts::geo::{Country, NetworkKind, Place};
+use crate::facts::seen::SeenHeaders;
 use crate::facts::user_agent::{DeviceClass, Family, Os, UserAgent, UserAgentCache, digits, stable_hash};
 use crate::net::{Asn, canonical};
 
 /// Bytes of an `Accept-Language` that are read; browsers send up to 100.
 pub const ACCEPT_LANGUAGE_BYTES_MAX: usize = 256;
-
-static SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
-static SEC_CH_UA_MOBILE: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");
-static SEC_CH_UA_PLATFORM: HeaderName = HeaderName::from_static("sec-ch-ua-platform");
 
 /// The languages a client asks for: its first one, and a hash of the whole list.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -100,17 +94,16 @@ pub struct Hints {
 }
 
 impl Hints {
-    fn observe(headers: &HeaderMap) -> Self {
-        let raw = |name: &HeaderName| headers.get(name).map(http::HeaderValue::as_bytes);
-        let mobile = match raw(&SEC_CH_UA_MOBILE) {
+    fn observe(seen: &SeenHeaders<'_>) -> Self {
+        let mobile = match seen.sec_ch_ua_mobile.first() {
             Some(b"?0") => MobileHint::No,
             Some(b"?1") => MobileHint::Yes,
             _ => MobileHint::Absent,
         };
         Self {
-            platform: raw(&SEC_CH_UA_PLATFORM).map_or(Os::Unknown, platform),
+            platform: seen.sec_ch_ua_platform.first().map_or(Os::Unknown, platform),
             mobile,
-            major: raw(&SEC_CH_UA).map_or(0, chromium_major),
+            major: seen.sec_ch_ua.first().map_or(0, chromium_major),
         }
     }
 
@@ -202,11 +195,11 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Reads a request. No allocation once the user agent is in the cache.
-    pub fn observe(headers: &HeaderMap, client_ip: IpAddr, place: Place, agents: &UserAgentCache) -> Self {
+    pub fn observe(seen: &SeenHeaders<'_>, client_ip: IpAddr, place: Place, agents: &UserAgentCache) -> Self {
         Self {
-            agent: headers.get(USER_AGENT).map(|raw| agents.parse(raw.as_bytes())).unwrap_or_default(),
-            language: headers.get(ACCEPT_LANGUAGE).map(|raw| Language::parse(raw.as_bytes())).unwrap_or_default(),
-            hints: Hints::observe(headers),
+            agent: seen.user_agent.first().map(|raw| agents.parse(raw)).unwrap_or_default(),
+            language: seen.accept_language.first().map(Language::parse).unwrap_or_default(),
+            hints: Hints::observe(seen),
             prefix: Prefix::of(client_ip),
             place,
         }
@@ -354,14 +347,14 @@ pub(crate) mod tests {
     pub(crate) const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
 
     /// Headers from `name: value` lines.
-    pub(crate) fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    pub(crate) fn headers(lines: &[(&str, &str)]) -> http::HeaderMap {
+        let pair = |(name, value): &(&str, &str)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         lines.iter().map(pair).collect()
     }
 
     fn observe(lines: &[(&str, &str)], ip: &str) -> Fingerprint {
         let agents = UserAgentCache::new([1; 16]);
-        Fingerprint::observe(&headers(lines), ip.parse().unwrap(), Place::default(), &agents)
+        Fingerprint::observe(&SeenHeaders::of(&headers(lines)), ip.parse().unwrap(), Place::default(), &agents)
     }
 
     fn chromium() -> Vec<(&'static str, &'static str)> {
@@ -497,11 +490,12 @@ pub(crate) mod tests {
 
         #[test]
         fn observing_never_panics(raw in proptest::collection::vec(proptest::collection::vec(0x20..=0xffu8, 0..300), 5)) {
-            let names = [USER_AGENT, ACCEPT_LANGUAGE, SEC_CH_UA.clone(), SEC_CH_UA_MOBILE.clone(), SEC_CH_UA_PLATFORM.clone()];
+            let names = ["user-agent", "accept-language", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform"];
+            let names = names.map(http::HeaderName::from_static);
             let pairs = names.into_iter().zip(&raw);
             let headers = pairs.filter_map(|(name, raw)| Some((name, http::HeaderValue::from_bytes(raw).ok()?))).collect();
             let agents = UserAgentCache::new([1; 16]);
-            let found = Fingerprint::observe(&headers, IpAddr::from([0; 16]), Place::default(), &agents);
+            let found = Fingerprint::observe(&SeenHeaders::of(&headers), IpAddr::from([0; 16]), Place::default(), &agents);
             prop_assert!(found.same_device(&found) && found.same_network(&found));
         }
     }

@@ -11,6 +11,7 @@ mod drain;
 mod drive;
 mod fault;
 mod forward;
+mod gather;
 mod guard;
 mod listener;
 mod outlive;

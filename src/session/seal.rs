@@ -11,10 +11,13 @@
 //! | 16 | tag |
 
 use crate::entropy::{Entropy, EntropyError};
-use crate::secret::{KeyId, Keyring, OpenError, Purpose, SEAL_OVERHEAD, aead_key, open, seal};
+use crate::secret::{KeyId, Keyring, NONCE_BYTES, OpenError, Purpose, SEAL_OVERHEAD, aead_key, open, seal};
 
 /// Octets that [`seal_jar`] adds.
 pub const SEALED_JAR_OVERHEAD: usize = 1 + SEAL_OVERHEAD;
+
+/// Octets of a sealed jar before those of the jar itself.
+pub const SEALED_JAR_PREFIX: usize = 1 + NONCE_BYTES;
 
 /// Seals a jar for one session under the current key. `context` is bound to it: another one does not open it.
 ///

@@ -75,7 +75,12 @@ impl Client {
         lines.extend([("user-agent", self.agent.as_str()), ("accept-language", self.language)]);
         lines.retain(|(_, value)| !value.is_empty());
         let cache = UserAgentCache::new([3; 16]);
-        Fingerprint::observe(&headers(&lines), self.ip.parse().unwrap(), self.place, &cache)
+        Fingerprint::observe(
+            &crate::facts::seen::SeenHeaders::of(&headers(&lines)),
+            self.ip.parse().unwrap(),
+            self.place,
+            &cache,
+        )
     }
 }
 

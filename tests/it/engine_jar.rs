@@ -202,6 +202,24 @@ fn the_advice_is_given_that_a_shielded_cookie_should_be_http_only() {
 }
 
 #[test]
+fn the_advice_is_given_once_that_a_cookie_passes_unguarded() {
+    let world = World::new(rules().bind("csrf"));
+    let alice = world.browser("alice");
+    world.answers(
+        AppAnswer::ok()
+            .set_cookie("remember_me=some-value; Path=/; HttpOnly")
+            .set_cookie("csrf=some-value; Path=/; HttpOnly")
+            .set_cookie("theme=dark-value; Path=/")
+            .set_cookie("gone=; Path=/; HttpOnly; Max-Age=0"),
+    );
+    alice.visits("/").ok();
+    let told = world.told_of(Kind::ConfigUnguardedCookie);
+    assert!(matches!(&told.event, Event::ConfigUnguardedCookie(event) if event.cookie.as_str() == "remember_me"));
+    alice.visits("/").ok();
+    assert!(!world.told().contains(&"config.unguarded_cookie"));
+}
+
+#[test]
 fn other_cookies_are_hardened_where_it_is_asked() {
     let hardening = Hardening { secure: Add::IfAbsent, http_only: Add::IfAbsent, same_site: Some(SameSite::Lax) };
     let world = World::new(rules().with(|policy| policy.cookies.hardening = hardening));

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use crate::proxy::gather;
+
 #[derive(Debug)]
 pub(super) enum Transport {
     Tcp(TcpStream),
@@ -67,7 +69,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        each!(self, io => gather::poll_write(Pin::new(io), cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use self::frames::Frames;
 pub(super) use self::scan::digits;
 use self::scan::{Place, Scanner};
-use crate::proxy::{Cut, Fault, Limits};
+use crate::proxy::{Cut, Fault, Limits, gather};
 
 /// What the client speaks over.
 #[derive(Debug)]
@@ -346,8 +346,8 @@ impl AsyncWrite for Transport {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(&mut **io).poll_write_vectored(cx, bufs),
+            Self::Plain(io) => gather::poll_write(Pin::new(io), cx, bufs),
+            Self::Tls(io) => gather::poll_write(Pin::new(&mut **io), cx, bufs),
         }
     }
 
