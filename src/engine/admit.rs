@@ -84,7 +84,7 @@ impl Request<'_> {
     }
 
     /// The permit for calling the app.
-    fn into_admission(self, decided: Decided) -> Admission {
+    fn into_admission(self, decided: Decided) -> Box<Admission> {
         let Decided { holder, offer, verdict, login, leftovers } = decided;
         let logout = match self.policy.is_logout(&self.parts.method, &self.path.path) {
             true => Logout::Asked,
@@ -103,7 +103,7 @@ impl Request<'_> {
             site: self.site,
         };
         let Self { policy, now, fingerprint, .. } = self;
-        Admission { policy, now, ask, holder, offer, verdict, fingerprint, leftovers }
+        Box::new(Admission { policy, now, ask, holder, offer, verdict, fingerprint, leftovers })
     }
 
     /// How much its route is worth to a thief.
@@ -232,7 +232,11 @@ impl<S: Store> Guard<S> {
         let (holder, plan, verdict) = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
-        let leftovers = self.leftovers(request, scan, &holder).await;
+        // What is rare is boxed, so that the usual request does not carry room for it.
+        let leftovers = match scan.shielded().next() {
+            Some(_) => Box::pin(self.leftovers(request, scan, &holder)).await,
+            None => Vec::new(),
+        };
         self.check_bound(request, scan, &holder);
         Ok(Decided { holder, offer: plan.offer, verdict, login, leftovers })
     }
@@ -356,7 +360,7 @@ impl<S: Store> Guard<S> {
             // Who is asked to log in must get there, and as nobody.
             Serve::Challenged if request.goes_to_login() => Ok((Holder::Quarantined(known), plan, judged.verdict)),
             Serve::Ended => {
-                self.end(request, &known, judged.cause).await.map_err(|error| {
+                Box::pin(self.end(request, &known, judged.cause)).await.map_err(|error| {
                     self.tell_outage(request, &error);
                     Refusal::outage()
                 })?;

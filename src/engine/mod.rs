@@ -148,10 +148,9 @@ pub enum ClientStanding {
 
 /// What the request half decided.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every request is forwarded, and a box would cost each of them")]
 pub enum Decision {
-    /// The app may be called.
-    Forward(Admission),
+    /// The app may be called. Boxed, since it goes through many hands on its way to [`Guard::settle`].
+    Forward(Box<Admission>),
     /// The client gets this answer.
     Answer(Refusal),
 }

@@ -130,7 +130,7 @@ impl<S: Store> Guard<S> {
                 return Found::Known(known(stored), judged);
             };
             draft.removable_at = removable_at(&draft, &request.policy);
-            match self.store.commit(*draft, durability).await {
+            match Box::pin(self.store.commit(*draft, durability)).await {
                 Ok(Commit::Done(record)) => {
                     self.tell_tag(request, &record, standing, evidence);
                     return Found::Known(known(record), judged);
@@ -188,7 +188,7 @@ impl<S: Store> Guard<S> {
             self.tell_expired(request, record, why);
             return None;
         }
-        match self.store.revoke(&record.digest, self.ending(&request.policy, why, request.now)).await {
+        match Box::pin(self.store.revoke(&record.digest, self.ending(&request.policy, why, request.now))).await {
             Ok(Some(ended)) => {
                 self.streams.end(&record.digest);
                 self.tell_expired(request, &ended, why);

@@ -60,7 +60,12 @@ pub(super) struct Proven {
 impl<S: Store> Guard<S> {
     /// The response half. Takes shielded cookies and control headers off the answer, commits what changed, and puts our
     /// own cookie on it.
-    pub async fn settle(&self, mut admission: Admission, by: AnsweredBy, response: &mut response::Parts) -> Settled {
+    pub async fn settle(
+        &self,
+        mut admission: Box<Admission>,
+        by: AnsweredBy,
+        response: &mut response::Parts,
+    ) -> Settled {
         // The app may have taken its time, and what begins now begins now.
         admission.now = self.clock.now();
         let commands = match control::take(&mut response.headers) {
@@ -79,7 +84,7 @@ impl<S: Store> Guard<S> {
         self.count_login(&admission, by, response.status, &outcome);
         // Nearly every answer changes nothing.
         if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
-            return self.hand_out(&admission, response, Handed::Nothing).await;
+            return self.hand_nothing(&admission, response).await;
         }
         Box::pin(self.settle_change(admission, response, outcome, taken)).await
     }
@@ -87,7 +92,7 @@ impl<S: Store> Guard<S> {
     /// The way of an answer that changes its session, or begins or ends one.
     async fn settle_change(
         &self,
-        mut admission: Admission,
+        mut admission: Box<Admission>,
         response: &mut response::Parts,
         outcome: Outcome,
         taken: Taken,
@@ -201,22 +206,32 @@ impl<S: Store> Guard<S> {
         let clear = || admission.policy.cookies.guard.clear_line();
         let mut settled = Settled::default();
         match handed {
-            Handed::Nothing => match &admission.holder {
-                Holder::Session(known) => {
-                    self.offer_successor(admission, known, response).await;
-                    settled.cut = self.tie(admission, known, response);
-                }
-                Holder::Stranger if admission.verdict.action == Action::Terminate => {
-                    self.put_mandatory(admission, response, clear());
-                }
-                Holder::Stranger | Holder::Nobody | Holder::Quarantined(_) => {}
-            },
+            Handed::Nothing => return self.hand_nothing(admission, response).await,
             Handed::Cookie { known, line } => {
                 self.put_mandatory(admission, response, line);
                 settled.cut = self.tie(admission, &known, response);
             }
             Handed::Cleared => self.put_mandatory(admission, response, clear()),
             Handed::Refused(refusal) => settled.instead = Some(refusal),
+        }
+        self.expire_leftovers(admission, response);
+        settled
+    }
+
+    /// The answer changes nothing: at most it offers a successor, or takes the cookie of a session that was ended.
+    async fn hand_nothing(&self, admission: &Admission, response: &mut response::Parts) -> Settled {
+        let mut settled = Settled::default();
+        match &admission.holder {
+            Holder::Session(known) => {
+                if admission.is_offer_due(known) && may_carry_successor(response, admission.now) {
+                    Box::pin(self.offer_successor(admission, known, response)).await;
+                }
+                settled.cut = self.tie(admission, known, response);
+            }
+            Holder::Stranger if admission.verdict.action == Action::Terminate => {
+                self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
+            }
+            Holder::Stranger | Holder::Nobody | Holder::Quarantined(_) => {}
         }
         self.expire_leftovers(admission, response);
         settled
@@ -229,17 +244,8 @@ impl<S: Store> Guard<S> {
         may_run_long(response).then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy)))
     }
 
-    /// Offers a successor when one is due and the answer is sure to be taken in by the jar that asked. An offer that can
-    /// not be made is made with a later answer.
+    /// Offers a successor. An offer that can not be made is made with a later answer.
     async fn offer_successor(&self, admission: &Admission, known: &Known, response: &mut response::Parts) {
-        let due = match admission.offer {
-            Offer::Never => false,
-            Offer::AtOnce => true,
-            Offer::WhenDue => admission.now.since(known.record.tags.since()) >= admission.policy.session.rotate_every,
-        };
-        if !due || admission.ask.kind.fetch != Fetch::Ordinary || !may_carry_successor(response, admission.now) {
-            return;
-        }
         let Some(head) = self.head_to_follow(admission, known).await else { return };
         let minted = Tag::mint(&self.keys.load(), &known.id, head.generation().saturating_add(1), &self.entropy);
         if let Ok(tag) = minted {
@@ -394,6 +400,16 @@ impl Admission {
     /// to be taken over.
     fn is_plain(&self) -> bool {
         !matches!(self.holder, Holder::Quarantined(_)) && self.leftovers.is_empty()
+    }
+
+    /// Whether a successor is due, and the answer is sure to be taken in by the jar that asked.
+    fn is_offer_due(&self, known: &Known) -> bool {
+        let due = match self.offer {
+            Offer::Never => false,
+            Offer::AtOnce => true,
+            Offer::WhenDue => self.now.since(known.record.tags.since()) >= self.policy.session.rotate_every,
+        };
+        due && self.ask.kind.fetch == Fetch::Ordinary
     }
 
     /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.

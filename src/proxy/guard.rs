@@ -71,7 +71,7 @@ fn unseen(error: &PeekError, looks: Looks) -> Answer {
 /// Permit to call the app, with what an answer of ours needs to know of the request.
 #[derive(Debug)]
 pub struct Permit {
-    admission: Admission,
+    admission: Box<Admission>,
     looks: Looks,
 }
 

@@ -210,8 +210,8 @@ enum Origin {
     Fresh,
 }
 
-/// A copy of a request that may be sent again.
-struct Again(Request<RequestBody>);
+/// A copy of a request that may be sent again. Boxed: it is hardly ever needed.
+struct Again(Box<Request<RequestBody>>);
 
 impl Again {
     fn of(request: &Request<RequestBody>) -> Option<Self> {
@@ -223,7 +223,7 @@ impl Again {
         copy.method_mut().clone_from(request.method());
         copy.uri_mut().clone_from(request.uri());
         copy.headers_mut().clone_from(request.headers());
-        Some(Self(copy))
+        Some(Self(Box::new(copy)))
     }
 }
 
@@ -251,7 +251,7 @@ impl Destination {
 
     async fn repeat(&self, again: Again, place: Place) -> Result<(response::Parts, Stream), Failure> {
         let mut link = self.open().await?;
-        let answer = link.send(again.0, self.settings.response_timeout).await?;
+        let answer = link.send(*again.0, self.settings.response_timeout).await?;
         Ok(Stream::begin(answer, link, place))
     }
 

@@ -308,7 +308,7 @@ impl Started {
             extent: if body.len() > limit { Extent::Beginning } else { Extent::Whole },
         });
         let state = match world.run(guard.admit(client, &mut parts, peeked)) {
-            Decision::Forward(admission) => State::Admitted(Box::new(admission)),
+            Decision::Forward(admission) => State::Admitted(admission),
             Decision::Answer(refusal) => State::Refused(refusal.status, refusal.kind, refusal.headers),
         };
         Flight { world, cookies, parts, state, answer: None }
@@ -364,7 +364,7 @@ impl Flight {
         }
         let (mut response, ()) = Response::new(()).into_parts();
         (response.status, response.headers) = (answer.status, answer.headers);
-        let settled = world.run(world.guard().settle(*admission, AnsweredBy::App, &mut response));
+        let settled = world.run(world.guard().settle(admission, AnsweredBy::App, &mut response));
         let (status, headers, refused) = match settled.instead {
             Some(refusal) => (refusal.status, refusal.headers, Some(refusal.kind)),
             None => (response.status, response.headers, None),
