@@ -174,12 +174,13 @@ fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 const INVALID: u8 = 64;
 
 /// The value of each character; [`INVALID`] for those that are none of base64url.
+#[expect(clippy::indexing_slicing, reason = "it is the compiler that looks into the alphabet")]
 const VALUES: [u8; 256] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut values = [INVALID; 256];
     let mut value = 0;
-    while value < 64 {
-        values[alphabet[value] as usize] = value as u8;
+    while value < INVALID {
+        values[alphabet[value as usize] as usize] = value;
         value += 1;
     }
     values
