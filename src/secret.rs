@@ -184,6 +184,11 @@ impl Keyring {
         }
     }
 
+    /// Whether the ring has a key of that id.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+
     /// The keyed hash under the key of that id, if the ring still has it.
     pub fn mac_by(&self, id: KeyId, purpose: Purpose, parts: &[&[u8]]) -> Option<[u8; 32]> {
         self.find(purpose, Some(id)).next().map(|(_, key)| mac_with(key, parts))

@@ -163,7 +163,7 @@ impl SessionView {
         Self {
             reference: record.reference.to_string(),
             subject: record.subject.as_deref().map(str::to_owned),
-            state: match (&ended, record.state) {
+            state: match (&ended, &record.state) {
                 (Some(_), _) | (_, State::Ended { .. }) => StateWord::Ended,
                 (None, State::Live) => StateWord::Live,
                 (None, State::Quarantined { .. }) => StateWord::Quarantined,

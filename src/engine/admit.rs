@@ -26,7 +26,6 @@ use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
-use crate::session::subject::is_same;
 use crate::session::tag::Standing;
 use crate::signal::Sensitivity;
 use crate::store::Store;
@@ -44,6 +43,8 @@ pub(super) struct Request<'r> {
     pub kind: RequestKind,
     pub site: SiteContext,
     activity: Activity,
+    /// Whether the browser says that a person asked for it.
+    clicked: bool,
 }
 
 impl Request<'_> {
@@ -76,11 +77,15 @@ impl Request<'_> {
         if lax && matches!(standing, Standing::Stale { .. }) { Standing::Grace } else { standing }
     }
 
-    /// Whether a person goes to a page of this site by a link of it, or by himself.
+    /// Whether a person goes to a page of this site: by a link of it, by himself, or by a click elsewhere.
     pub(super) fn is_own_visit(&self) -> bool {
         self.kind.navigation == Navigation::Document
             && self.kind.fetch == Fetch::Ordinary
-            && self.site == SiteContext::SameSite
+            && match self.site {
+                SiteContext::SameSite => true,
+                SiteContext::CrossSiteSafeNavigation => self.clicked,
+                SiteContext::CrossSiteUnsafeNavigation | SiteContext::CrossSiteOther => false,
+            }
     }
 
     /// The permit for calling the app.
@@ -113,10 +118,9 @@ impl Request<'_> {
 }
 
 impl Attempt {
-    /// As the limits count it. Attempts whose subject only the app can read share one count, or that would be the way
-    /// around the limit.
+    /// As the limits count it.
     pub(super) fn counted(&self, client: &Client) -> limit::Attempt<'_> {
-        let subject = if self.named == Named::Ambiguous { Some(UNCLEAR) } else { self.named.subject() };
+        let subject = self.unclear.as_deref().or(self.named.subject());
         limit::Attempt { client: ClientKey::new(client.ip), subject, device: self.device }
     }
 }
@@ -207,7 +211,8 @@ impl<S: Store> Guard<S> {
         let kind = RequestKind { navigation: headers::navigation(&parts.method, &parts.headers, &metadata), fetch };
         let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
         let activity = headers::activity(&parts.method, &metadata);
-        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity }
+        let clicked = seen.sec_fetch_user.single() == Some(b"?1");
+        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked }
     }
 
     /// What may refuse the request before anything of it is waited for.
@@ -403,8 +408,13 @@ impl<S: Store> Guard<S> {
         }
         self.advise_transport(request);
         let device = self.device(request, &named, holder);
-        let attempt = Attempt { login: at, named, device };
+        // Attempts whose subject only the app can read share one count for each network, or that would be the way around
+        // the limit; and one count for all networks would let anybody use it up for everybody.
+        let unclear =
+            (named == Named::Ambiguous).then(|| format!("\0unclear {:?}", PrefixKey::new(request.client.ip)).into());
+        let mut attempt = Attempt { login: at, named, unclear, device };
         if let Some(throttle) = self.limits.load().login(at) {
+            attempt.device = throttle.as_known(device, request.now);
             let counted = attempt.counted(&request.client);
             self.limited(request, throttle.attempt_of_client(&counted, request.now), ByClient::Yes)?;
             self.limited(request, throttle.attempt_on_subject(&counted, request.now), ByClient::No)?;
@@ -428,12 +438,12 @@ impl<S: Store> Guard<S> {
     fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
         let Some(subject) = named.subject() else { return Device::Unknown };
         match holder {
-            Holder::Session(known) if known.record.subject.as_deref().is_some_and(|known| is_same(known, subject)) => {
+            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
                 Device::Known(DeviceKey(known.digest.spread()))
             }
             _ => {
                 let looks = looks(request.client.ip, &request.fingerprint);
-                self.devices.find(subject, &looks, request.now).map_or(Device::Unknown, Device::Known)
+                self.devices.find(subject, &looks, request.now)
             }
         }
     }
@@ -463,15 +473,12 @@ impl<S: Store> Guard<S> {
     }
 }
 
-/// Stands for every subject that could not be read for certain. No form can send it: it is no text.
-const UNCLEAR: &str = "\u{0}unclear";
-
 /// What a verdict of `throttle` asks a client to wait.
 const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
 
 fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
-    Looks { prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
+    Looks { client: ClientKey::new(ip), prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
 }
 
 /// Whether a limit counts by the client's address.

@@ -3,7 +3,6 @@
 use http::HeaderValue;
 
 use super::admit::{ByClient, Request};
-use super::cookies::Taken;
 use super::{Admission, Guard, Holder, Leftover};
 use crate::clock::Timestamp;
 use crate::event::kinds as event;
@@ -61,23 +60,30 @@ impl<S: Store> Guard<S> {
         SessionDigest(digest)
     }
 
-    /// Takes over the cookies that the request brought from before the guard, each value for the first and only time. That
-    /// is done with the answer: a request that breaks off leaves the client as it was.
-    pub(super) async fn claim(&self, admission: &mut Admission, taken: &mut Taken) -> Result<(), StoreError> {
-        let Some(until) = admission.policy.session.adopt_until else { return Ok(()) };
-        let mut leftovers = std::mem::take(&mut admission.leftovers);
-        for leftover in &mut leftovers {
+    /// Notes that the cookies which the request brought from before the guard are taken over, each value for the first and
+    /// only time. That is done with the answer and when the session is there: what breaks off or fails before leaves the
+    /// client as it was.
+    pub(super) async fn claim(&self, admission: &Admission) -> Result<Claim, StoreError> {
+        let Some(until) = admission.policy.session.adopt_until else { return Ok(Claim::TooLate) };
+        let mut claim = Claim::Granted;
+        for leftover in &admission.leftovers {
             let Leftover::Adopt { name, value } = leftover else { continue };
             let marker = adopted(self.marker(name, value.expose()), admission.now, until);
-            match self.store.create(marker, None, admission.now).await? {
-                Creation::Created(_) => taken.adopts = true,
-                // Of two requests with the same cookie the other one was faster.
-                Creation::Exists => *leftover = Leftover::Expire { name: std::mem::take(name) },
+            if matches!(self.store.create(marker, None, admission.now).await?, Creation::Exists) {
+                claim = Claim::TooLate;
             }
         }
-        admission.leftovers = leftovers;
-        Ok(())
+        Ok(claim)
     }
+}
+
+/// Whether the cookies of a request are taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// They are, now.
+    Granted,
+    /// Another request with one of them was faster.
+    TooLate,
 }
 
 /// What the store keeps of a cookie that was taken over: a record that is no session, until nobody may come with it again.

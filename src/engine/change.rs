@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use super::adopt::Claim;
 use super::control::Scope;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
@@ -166,8 +167,14 @@ impl<S: Store> Guard<S> {
             return Ok(Handed::Refused(refused));
         }
         let known = known(id, record, Standing::Head);
-        if taken.adopts() {
+        if taken.adopts() && self.claim(admission).await? == Claim::Granted {
             self.tell_adopted(admission, &known.record);
+        } else if taken.adopts() && outcome.login.is_none() {
+            // The other request's session is the one; this one was never shown to anybody.
+            self.store
+                .revoke(&known.digest, self.ending(&admission.policy, EndReason::Replaced, admission.now))
+                .await?;
+            return Ok(Handed::Nothing);
         }
         self.tell_about(admission, &known.record, event::SessionCreated {});
         self.tell_login(admission, outcome, &known);
@@ -242,7 +249,7 @@ impl<S: Store> Guard<S> {
             tags: self.first_tags(id, admission.now)?,
             // Only a login ends a quarantine, and forgives a fork.
             forks: if outcome.login.is_some() { 0 } else { old.forks },
-            state: if outcome.login.is_some() { State::Live } else { old.state },
+            state: if outcome.login.is_some() { State::Live } else { old.state.clone() },
             ..old.clone()
         };
         self.enter(admission, outcome, &mut new);
@@ -278,12 +285,12 @@ impl<S: Store> Guard<S> {
         old: &Record,
         subject: Option<&str>,
     ) -> Result<Option<Arc<Record>>, StoreError> {
-        let State::Held { from, since } = old.state else { return Ok(None) };
-        let late = admission.now.since(since) > admission.policy.session.quarantine_max;
+        let State::Held { from, since } = &old.state else { return Ok(None) };
+        let late = admission.now.since(*since) > admission.policy.session.quarantine_max;
         if late || outcome.login.is_none() || subject.is_none() {
             return Ok(None);
         }
-        let held = self.store.load(&from).await?;
+        let held = self.store.load(from).await?;
         Ok(held.filter(|held| !held.is_ended() && is_one(held.subject.as_deref(), subject)))
     }
 
@@ -316,7 +323,7 @@ impl<S: Store> Guard<S> {
         }
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
-        record.state = State::Held { from: from.digest, since: admission.now };
+        record.state = State::Held { from: Box::new(from.digest), since: admission.now };
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
         record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::Secret;
+use crate::secret::{KeyId, Secret};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
@@ -113,9 +113,14 @@ impl<S: Store> Guard<S> {
         now: Timestamp,
         look: impl FnOnce(JarView<'_>) -> T,
     ) -> Option<T> {
+        let keys = self.keys.load();
+        // A jar whose key has left the ring is closed, even if it lies open.
+        if !record.jar.first().is_some_and(|id| keys.has(KeyId(*id))) {
+            return None;
+        }
         let open = || {
             let mut jar = record.jar.to_vec();
-            let (plain, _) = open_jar(&self.keys.load(), id.expose(), &record.digest.0, &mut jar).ok()?;
+            let (plain, _) = open_jar(&keys, id.expose(), &record.digest.0, &mut jar).ok()?;
             let length = plain.len();
             // Opened in place, behind what stood before it.
             jar.copy_within(SEALED_JAR_PREFIX..SEALED_JAR_PREFIX + length, 0);
@@ -154,7 +159,8 @@ impl<S: Store> Guard<S> {
 
     /// Takes shielded cookies off an answer, notes bound ones, hardens the others.
     pub(super) fn take_cookies(&self, admission: &Admission, response: &mut response::Parts) -> Taken {
-        let mut taken = Taken::default();
+        let adopts = admission.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
+        let mut taken = Taken { adopts, ..Taken::default() };
         if !response.headers.contains_key(SET_COOKIE) {
             return taken;
         }
@@ -344,7 +350,7 @@ pub(super) struct Taken {
     /// A shielded cookie was set.
     sets_value: bool,
     /// Cookies from before the guard were taken over with the request.
-    pub(super) adopts: bool,
+    adopts: bool,
 }
 
 impl Taken {

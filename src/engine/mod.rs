@@ -212,10 +212,13 @@ impl Admission {
     /// it.
     pub fn lifetime(&self) -> Lifetime {
         let Asked { method, login, logout, .. } = &self.ask;
-        if method.is_safe() && login.is_none() && *logout == Logout::No {
-            Lifetime::OfClient
-        } else {
+        // A stranger has no session that could be lost, and must not hold places at the app that he does not wait for.
+        let has_session = matches!(self.holder, Holder::Session(_) | Holder::Quarantined(_));
+        let may_change = !method.is_safe() && has_session;
+        if may_change || login.is_some() || *logout == Logout::Asked || !self.leftovers.is_empty() {
             Lifetime::UntilSettled
+        } else {
+            Lifetime::OfClient
         }
     }
 }
@@ -241,6 +244,8 @@ struct Attempt {
     login: usize,
     /// Who is named.
     named: Named,
+    /// What it counts for if nobody can tell.
+    unclear: Option<Box<str>>,
     /// Whether this client is known for that subject.
     device: limit::Device,
 }

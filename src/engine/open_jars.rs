@@ -3,7 +3,7 @@
 //!
 //! What lies here is in the clear, so it is little and not for long: so many jars, none larger than so much, kept from the
 //! second use on and wiped when nobody has used them for a minute. An opened jar is found by the digest of the session id *and* the seal it had, so a
-//! jar that was sealed again is another one, and a key that leaves the ring takes its jars with it.
+//! jar that was sealed again is another one; and one whose key has left the ring is not looked for.
 
 use std::time::Duration;
 

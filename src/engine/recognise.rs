@@ -282,16 +282,15 @@ pub(super) fn gate(request: &Request<'_>, record: &Record, judged: Judged) -> Ju
         let judged = Judged { before: Before::Quarantined, scope: Scope::Everybody, ..judged };
         return judged.demand("session.quarantined", Mode::Enforce);
     }
-    let Some(route) = request.route() else { return judged };
+    // A visitor has nothing to log in again for, and must not lose his basket.
+    let Some(route) = request.route().filter(|_| !expiry::is_visitor(record)) else { return judged };
     let stale = route.fresh.is_some_and(|within| !expiry::is_fresh(record, within, request.now));
     let late = expiry::ended(record, &request.policy.deadlines_on(Some(route)), request.now).is_some();
     if !stale && !late {
         return judged;
     }
-    // A picture in a comment or a link from elsewhere must not log anybody out: only who goes to the page himself is moved.
-    // Nor must a visitor lose his basket here: who has not logged in, as far as we know, has nothing to log in again for.
-    let moves = request.is_own_visit() && record.is_authenticated();
-    let scope = if moves { Scope::Everybody } else { Scope::Request };
+    // A picture in a comment or a page that sends its readers here must not log anybody out: only who goes there is moved.
+    let scope = if request.is_own_visit() { Scope::Everybody } else { Scope::Request };
     let judged = Judged { cause: Cause::Freshness, scope, ..judged };
     let why = if stale { "session.not_fresh" } else { "session.over_on_route" };
     judged.demand(why, if enforced { Mode::Enforce } else { Mode::Observe })

@@ -188,9 +188,8 @@ impl<S: Store> Guard<S> {
         admission: &mut Admission,
         response: &mut response::Parts,
         outcome: Outcome,
-        mut taken: Taken,
+        taken: Taken,
     ) -> Result<Settled, StoreError> {
-        self.claim(admission, &mut taken).await?;
         let handed = if outcome.logout.is_some() {
             self.log_out(admission, &outcome).await?
         } else if outcome.login.is_some() || outcome.new_id.is_some() {
@@ -326,8 +325,12 @@ impl Success {
         } else {
             self.status.contains(&status)
         };
-        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.map(|location| location_path(location, asked));
+        let location = response.headers.get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let location = location.as_deref().map(|location| location_path(location, asked));
+        // Where a success is told by where it leads to, a redirect that leads nowhere is none.
+        if location.is_none() && !self.location_not.is_empty() && status.is_redirection() {
+            return false;
+        }
         let goes_to = |patterns: &[PathPattern]| {
             location.as_deref().is_some_and(|path| {
                 let path = canonical_path(path);
@@ -341,17 +344,28 @@ impl Success {
 
 /// The path of a `Location`, which may be relative to the path that was asked for (RFC 3986, section 5.2).
 fn location_path<'l>(location: &'l str, asked: &str) -> Cow<'l, str> {
-    let authority = location.split_once("://").map(|(_, rest)| rest).or_else(|| location.strip_prefix("//"));
-    let path = match authority {
+    // The query is the client's to choose, and may look like anything.
+    let location = location.split(['?', '#']).next().unwrap_or(location);
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+    };
+    let absolute = location.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).map(|(_, rest)| rest);
+    let path = match absolute.or_else(|| location.strip_prefix("//")) {
         Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => location,
     };
-    let path = path.split(['?', '#']).next().unwrap_or(path);
-    match asked.rfind('/').and_then(|at| asked.get(..=at)) {
+    let path: Cow<'_, str> = match asked.rfind('/').and_then(|at| asked.get(..=at)) {
         _ if path.starts_with('/') => Cow::Borrowed(path),
         _ if path.is_empty() => Cow::Owned(asked.to_owned()),
         folder => Cow::Owned(format!("{}{path}", folder.unwrap_or("/"))),
+    };
+    // Java servers put the session into the path of a client without cookies.
+    if path.contains(';') {
+        let segments: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect();
+        return Cow::Owned(segments.join("/"));
     }
+    path
 }
 
 /// Whether a successor may ride on an answer: not on one that a cache may keep, nor on one that is not looked at as a
@@ -456,5 +470,9 @@ mod tests {
         check("login.php?error=1", "/app/login.php");
         check("?error=1", "/app/login.php");
         check("//example.com/a", "/a");
+        check("/login?error=1&next=https://x/home", "/login");
+        check("/login#://x/home", "/login");
+        check("/login;jsessionid=1A2B?error", "/login");
+        check("/go/a://b", "/go/a://b");
     }
 }

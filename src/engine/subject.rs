@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode;
+use smallvec::SmallVec;
 
 use crate::rules::SubjectSource;
 use crate::session::record::SUBJECT_BYTES_MAX;
@@ -78,14 +79,14 @@ fn subject(text: &str) -> Named {
 }
 
 fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<Peeked<'_>>) -> Named {
-    let Some(body) = body else { return Named::Nobody };
-    if headers.contains_key(CONTENT_ENCODING) {
-        return Named::Ambiguous;
-    }
+    let Some(body) = body.filter(|body| !body.bytes.is_empty()) else { return Named::Nobody };
     let in_query = query.is_some_and(|query| pairs(query.as_bytes()).any(|(name, _)| resembles(&name, field)));
-    let found: Vec<Cow<'_, str>> = match media_type(headers) {
+    let found: Vec<Cow<'_, str>> = match body_kind(headers) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
-            if pairs(body.bytes).any(|(name, _)| name != field && resembles(&name, field)) {
+            // Some apps also part the pairs at `;`.
+            let mut apart = body.bytes.split(|octet| *octet == b';').skip(1).flat_map(pairs);
+            let other = pairs(body.bytes).any(|(name, _)| name != field && resembles(&name, field));
+            if other || apart.any(|(name, _)| resembles(&name, field)) {
                 return Named::Ambiguous;
             }
             pairs(body.bytes).filter(|(name, _)| name == field).map(|(_, value)| value).take(2).collect()
@@ -94,8 +95,12 @@ fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<P
             Some(values) => values,
             None => return Named::Ambiguous,
         },
+        // Many apps take a form as JSON too: `user[email]` is then `/user/email`.
+        Some(kind) if is_json(kind) && !in_query => {
+            let pointer: String = steps(field).iter().map(|step| format!("/{}", escaped(step))).collect();
+            return in_json(&pointer, headers, Some(body));
+        }
         // An app may read the field out of any kind of body, and only it knows which.
-        _ if body.bytes.is_empty() => return Named::Nobody,
         _ => return Named::Ambiguous,
     };
     match (found.as_slice(), in_query, body.extent) {
@@ -106,28 +111,59 @@ fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<P
     }
 }
 
-/// Whether a lenient app may take a name for the field's: PHP trims it, cuts it at a bracket or a NUL and folds dots and
-/// spaces, ASP.NET and others ignore the case.
+/// Whether a lenient app may take a name for the field's: PHP trims it, cuts it at a NUL and behind a bracket and folds dots
+/// and spaces, Rack lets brackets stand open, ASP.NET and others ignore the case. An index into a plain field may be one too.
 fn resembles(name: &str, field: &str) -> bool {
-    fn folded(name: &str) -> impl Iterator<Item = char> + '_ {
-        let name = name.split('\0').next().unwrap_or(name).trim();
-        // An opening bracket in the middle begins an index; PHP cuts the name there.
-        let name = match name.find('[') {
-            Some(at) if at > 0 => name.get(..at).unwrap_or(name),
-            _ => name,
-        };
-        name.chars().flat_map(char::to_lowercase).map(|char| if matches!(char, '.' | ' ' | '+') { '_' } else { char })
-    }
-    // Fields such as `user[email]` are told apart by what stands in the brackets, so those are compared whole.
-    if name.contains('[') && field.contains('[') {
-        return name.trim().to_lowercase() == field.to_lowercase();
-    }
-    folded(name).eq(folded(field))
+    let (name, field) = (steps(name), steps(field));
+    name == field || name.first() == field.first() && (name.len() == 1 || field.len() == 1)
 }
 
-fn media_type(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    text.split(';').next().map(str::trim)
+/// The words of `user[email]`: `user` and `email`, folded as lenient apps do.
+fn steps(name: &str) -> SmallVec<[String; 2]> {
+    let name = name.split('\0').next().unwrap_or(name).trim();
+    let mut words = name.split('[');
+    let base = words.next().unwrap_or_default();
+    // Of a word in brackets, what stands before the closing one.
+    let inner = words.map(|word| word.split(']').next().unwrap_or(word));
+    let folded = |word: &str| -> String {
+        let letters = word.trim().chars().flat_map(char::to_lowercase);
+        letters.map(|letter| if matches!(letter, '.' | ' ' | '+') { '_' } else { letter }).collect()
+    };
+    std::iter::once(base).chain(inner).map(folded).filter(|word| !word.is_empty()).collect()
+}
+
+/// A step of a JSON pointer (RFC 6901, section 3).
+fn escaped(step: &str) -> String {
+    step.replace('~', "~0").replace('/', "~1")
+}
+
+/// The media type of a body, if it is certain how to read it: one line, no coding, and letters that are one octet each or
+/// UTF-8.
+fn body_kind(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(CONTENT_TYPE).iter();
+    let (line, again) = (lines.next()?, lines.next());
+    if again.is_some() || headers.contains_key(CONTENT_ENCODING) {
+        return None;
+    }
+    let (kind, parameters) = match line.to_str().ok()?.split_once(';') {
+        Some((kind, parameters)) => (kind, parameters),
+        None => (line.to_str().ok()?, ""),
+    };
+    let charsets = || parameters.split(';').filter_map(|parameter| value_of(parameter, "charset"));
+    let known = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
+    let readable = charsets().all(|charset| known.iter().any(|known| charset.eq_ignore_ascii_case(known)));
+    readable.then_some(kind.trim())
+}
+
+/// The value of a parameter of that name.
+fn value_of<'a>(parameter: &'a str, name: &str) -> Option<&'a str> {
+    let (own, value) = parameter.split_once('=')?;
+    own.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+}
+
+fn is_json(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("application/json")
+        || kind.get(kind.len().saturating_sub(5)..).is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
 
 /// Name and value of each pair of an urlencoded form (WHATWG URL, section 5).
@@ -152,11 +188,9 @@ fn unescape(text: &[u8]) -> Cow<'_, str> {
 /// The values of a field of a multipart form (RFC 7578), up to two; none when the form can not be read for certain.
 fn multipart<'a>(field: &str, headers: &HeaderMap, body: &'a [u8]) -> Option<Vec<Cow<'a, str>>> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let boundary = text.split(';').skip(1).find_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
-    if boundary.is_empty() || boundary.len() > 70 {
+    let mut boundaries = text.split(';').skip(1).filter_map(|parameter| value_of(parameter, "boundary"));
+    let boundary = boundaries.next()?;
+    if boundary.is_empty() || boundary.len() > 70 || boundaries.next().is_some() {
         return None;
     }
     let delimiter = format!("--{boundary}");
@@ -198,10 +232,8 @@ fn names_field(head: &str, field: &str) -> Option<bool> {
 }
 
 fn in_json(pointer: &str, headers: &HeaderMap, body: Option<Peeked<'_>>) -> Named {
-    let is_json = media_type(headers)
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"));
     let Some(body) = body.filter(|body| !body.bytes.is_empty()) else { return Named::Nobody };
-    if !is_json || body.extent == Extent::Beginning || headers.contains_key(CONTENT_ENCODING) {
+    if !body_kind(headers).is_some_and(is_json) || body.extent == Extent::Beginning {
         return Named::Ambiguous;
     }
     let Ok(value) = serde_json::from_slice::<Unique>(body.bytes) else { return Named::Ambiguous };
@@ -336,6 +368,8 @@ mod tests {
         check(None, "username=alice&username[]=bob", Named::Ambiguous);
         check(Some("USERNAME=bob"), "username=alice", Named::Ambiguous);
         check(None, "username=alice&username2=bob", alice());
+        check(None, "username=alice&x=1;username=bob", Named::Ambiguous);
+        check(None, "username=alice&x=1;y=2", alice());
         check(Some("username=bob"), "username=alice", Named::Ambiguous);
         check(Some("next=/"), "username=alice", alice());
         let cut = Some(Peeked { bytes: b"username=alice", extent: Extent::Beginning });
@@ -345,8 +379,33 @@ mod tests {
         let mut packed = form.clone();
         packed.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
         assert_eq!(named(&source, &packed, None, whole(b"username=alice")), Named::Ambiguous);
+        let mut twice = form.clone();
+        twice.append(CONTENT_TYPE, "application/json".parse().unwrap());
+        assert_eq!(named(&source, &twice, None, whole(b"username=alice")), Named::Ambiguous);
+        let foreign = headers("application/x-www-form-urlencoded; charset=ibm037");
+        assert_eq!(named(&source, &foreign, None, whole(b"username=alice")), Named::Ambiguous);
         let long = format!("username={}", "a".repeat(300));
         assert_eq!(named(&source, &form, None, whole(long.as_bytes())), Named::Ambiguous);
+    }
+
+    #[test]
+    fn a_field_in_brackets_is_known_however_they_stand() {
+        let source = SubjectSource::Form("user[email]".into());
+        let form = headers("application/x-www-form-urlencoded");
+        let check = |body: &str, expected: Named| {
+            assert_eq!(named(&source, &form, None, whole(body.as_bytes())), expected, "{body}");
+        };
+        check("user[email]=alice&user[password]=p", alice());
+        check("user%5Bemail%5D=alice", alice());
+        for other in
+            ["user[email", "[user][email]", "user[email]x", "user[email]%00", "user[Email]", "user[email][]", "user"]
+        {
+            check(&format!("user[email]=alice&{other}=bob"), Named::Ambiguous);
+        }
+        let json = headers("application/json; charset=utf-8");
+        let body = br#"{"user":{"email":"alice","password":"p"}}"#;
+        assert_eq!(named(&source, &json, None, whole(body)), alice());
+        assert_eq!(named(&source, &json, Some("user[email]=bob"), whole(body)), Named::Ambiguous);
     }
 
     #[test]
@@ -365,6 +424,8 @@ mod tests {
         check(&[part("name=\"username\"; name*=utf-8''x", "alice")], Named::Ambiguous);
         check(&[part("name=\"file\"; filename=\"username\"", "alice")], Named::Nobody);
         assert_eq!(named(&source, &headers("multipart/form-data"), None, whole(b"--xyz")), Named::Ambiguous);
+        let two = headers("multipart/form-data; boundary=abc; boundary=xyz");
+        assert_eq!(named(&source, &two, None, whole(b"--abc--")), Named::Ambiguous);
     }
 
     #[test]

@@ -191,8 +191,10 @@ impl PathPattern {
                 _ => (word, Presence::Needed),
             };
             if presence == Presence::MayBeMissing {
+                // `(.*)` by itself is what regular expressions call anything, and here would be a segment `.`.
                 if word.is_empty()
                     || word == "**"
+                    || word == ".*"
                     || shapes.len() >= 1 << OPTIONAL_MAX
                     || !is_plain(&format!("/{word}"))
                 {

@@ -45,6 +45,8 @@ pub struct SeenHeaders<'h> {
     pub sec_fetch_mode: Field<'h>,
     /// `Sec-Fetch-Dest`.
     pub sec_fetch_dest: Field<'h>,
+    /// `Sec-Fetch-User`.
+    pub sec_fetch_user: Field<'h>,
     /// `Sec-Purpose`.
     pub sec_purpose: Field<'h>,
     /// `Purpose`, its older spelling.
@@ -84,6 +86,7 @@ impl<'h> SeenHeaders<'h> {
                 "sec-fetch-site" => Some(&mut self.sec_fetch_site),
                 "sec-fetch-mode" => Some(&mut self.sec_fetch_mode),
                 "sec-fetch-dest" => Some(&mut self.sec_fetch_dest),
+                "sec-fetch-user" => Some(&mut self.sec_fetch_user),
                 _ => None,
             },
             15 if name == "accept-language" => Some(&mut self.accept_language),
@@ -137,6 +140,7 @@ mod tests {
             seen.x_moz,
             seen.range,
             seen.upgrade,
+            seen.sec_fetch_user,
         ];
         for (field, name) in found.into_iter().zip(names) {
             assert_eq!(field.first(), Some(name.as_bytes()));

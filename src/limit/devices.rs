@@ -1,6 +1,7 @@
 //! Devices from which a subject has logged in: what tells the user from somebody who only knows his name.
 //!
-//! A device is known by the network and the browser it logged in with, for thirty days and within this process. Only a
+//! A device is known by the address and the browser it logged in with, and less well by its network alone, for thirty days
+//! and within this process. Only a
 //! successful login adds one, so nobody can make the table grow or push others out of it by guessing.
 
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -8,9 +9,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{DeviceKey, PrefixKey};
+use super::{ClientKey, Device, DeviceKey, PrefixKey};
 use crate::clock::Timestamp;
-use crate::session::subject::folded;
 
 /// How long a device stays known after a login.
 pub const KNOWN_DEVICE_DAYS: u64 = 30;
@@ -32,9 +32,11 @@ pub struct KnownDevices {
     sets: Box<[Mutex<[Slot; WAYS]>]>,
 }
 
-/// What a device is known by, apart from the subject: its network and its browser.
+/// What a device is known by, apart from the subject: where it is, and its browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Looks {
+    /// Its address.
+    pub client: ClientKey,
     /// Its network.
     pub prefix: PrefixKey,
     /// A hash of its user agent.
@@ -48,16 +50,28 @@ impl Default for KnownDevices {
 }
 
 impl KnownDevices {
-    /// The device, if the subject has logged in from it.
-    pub fn find(&self, subject: &str, looks: &Looks, now: Timestamp) -> Option<DeviceKey> {
-        let hash = self.hash(subject, looks);
-        let set = self.set(hash)?.lock();
-        set.iter().any(|slot| slot.hash == hash && slot.until > now).then_some(DeviceKey(hash))
+    /// The device, if the subject has logged in from it or from one like it.
+    pub fn find(&self, subject: &str, looks: &Looks, now: Timestamp) -> Device {
+        let [exactly, alike] = self.hashes(subject, looks);
+        match (self.holds(exactly, now), self.holds(alike, now)) {
+            (true, _) => Device::Known(DeviceKey(exactly)),
+            (false, true) => Device::Alike(DeviceKey(alike)),
+            (false, false) => Device::Unknown,
+        }
     }
 
     /// The subject has logged in from the device.
     pub fn remember(&self, subject: &str, looks: &Looks, now: Timestamp) {
-        let hash = self.hash(subject, looks);
+        for hash in self.hashes(subject, looks) {
+            self.put(hash, now);
+        }
+    }
+
+    fn holds(&self, hash: u64, now: Timestamp) -> bool {
+        self.set(hash).is_some_and(|set| set.lock().iter().any(|slot| slot.hash == hash && slot.until > now))
+    }
+
+    fn put(&self, hash: u64, now: Timestamp) {
         let until = now.after(Duration::from_secs(KNOWN_DEVICE_DAYS * 24 * 3600));
         let Some(set) = self.set(hash) else { return };
         let mut set = set.lock();
@@ -68,8 +82,11 @@ impl KnownDevices {
         }
     }
 
-    fn hash(&self, subject: &str, looks: &Looks) -> u64 {
-        self.hasher.hash_one((&*folded(subject), looks))
+    /// By address, and by network. The subject as it is spelled: who registers another spelling of a name must not be known
+    /// by it.
+    fn hashes(&self, subject: &str, looks: &Looks) -> [u64; 2] {
+        let Looks { client, prefix, agent } = looks;
+        [self.hasher.hash_one((subject, client, agent)), self.hasher.hash_one((subject, prefix, agent))]
     }
 
     fn set(&self, hash: u64) -> Option<&Mutex<[Slot; WAYS]>> {
@@ -91,7 +108,8 @@ mod tests {
     use super::*;
 
     fn looks(ip: &str, agent: u64) -> Looks {
-        Looks { prefix: PrefixKey::new(ip.parse::<IpAddr>().unwrap()), agent }
+        let ip = ip.parse::<IpAddr>().unwrap();
+        Looks { client: ClientKey::new(ip), prefix: PrefixKey::new(ip), agent }
     }
 
     #[test]
@@ -99,13 +117,19 @@ mod tests {
         let devices = KnownDevices::default();
         let (home, now) = (looks("203.0.113.7", 1), Timestamp::from_secs(1000));
         devices.remember("alice", &home, now);
-        assert!(devices.find("alice", &home, now).is_some());
-        assert!(devices.find("alice", &looks("203.0.113.99", 1), now).is_some());
-        assert!(devices.find("bob", &home, now).is_none());
-        assert!(devices.find("alice", &looks("198.51.100.7", 1), now).is_none());
-        assert!(devices.find("alice", &looks("203.0.113.7", 2), now).is_none());
+        let find = |subject, ip, agent| devices.find(subject, &looks(ip, agent), now);
+        assert!(matches!(find("alice", "203.0.113.7", 1), Device::Known(_)));
+        assert!(matches!(find("alice", "203.0.113.99", 1), Device::Alike(_)));
+        for (subject, ip, agent) in [
+            ("bob", "203.0.113.7", 1),
+            ("ALICE", "203.0.113.7", 1),
+            ("alice", "198.51.100.7", 1),
+            ("alice", "203.0.113.7", 2),
+        ] {
+            assert_eq!(find(subject, ip, agent), Device::Unknown, "{subject} {ip} {agent}");
+        }
         let later = now.after(Duration::from_secs(KNOWN_DEVICE_DAYS * 24 * 3600));
-        assert!(devices.find("alice", &home, later).is_none());
+        assert_eq!(devices.find("alice", &home, later), Device::Unknown);
     }
 
     #[test]
@@ -115,7 +139,8 @@ mod tests {
             devices.remember("alice", &looks("203.0.113.7", number), Timestamp::from_secs(number));
         }
         let last = looks("203.0.113.7", KNOWN_DEVICES_MAX as u64 + 999);
-        assert!(devices.find("alice", &last, Timestamp::from_secs(KNOWN_DEVICES_MAX as u64)).is_some());
+        let found = devices.find("alice", &last, Timestamp::from_secs(KNOWN_DEVICES_MAX as u64));
+        assert!(matches!(found, Device::Known(_)));
         let kept: usize = devices.sets.iter().map(|set| set.lock().iter().filter(|slot| slot.hash != 0).count()).sum();
         assert!(kept <= KNOWN_DEVICES_MAX);
     }

@@ -17,11 +17,13 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::keyed::Outcome;
 use super::keyed::{KeyedLimiter, whole_seconds};
 use super::rate::Rate;
 use super::table::Table;
 use super::{ClientKey, LimitName, Refusal, SubjectHasher, SubjectKey};
 use crate::clock::Timestamp;
+use crate::session::subject::folded;
 
 /// What is asked of a login: `{ per_client = "10/1m burst 3", per_subject = "5/5m burst 3", delay_max = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +72,10 @@ pub struct DeviceKey(pub u64);
 pub enum Device {
     /// Not that we know of.
     Unknown,
-    /// This very subject has, by something only that device can show (a cookie of ours).
+    /// This very subject has: its session is shown, or it has logged in from the same address with the same browser.
     Known(DeviceKey),
+    /// It has logged in from a network with such a browser, and from another address of it.
+    Alike(DeviceKey),
 }
 
 /// One attempt to log in.
@@ -98,6 +102,8 @@ enum Source {
 pub struct LoginThrottle {
     known_device: KnownDevice,
     per_client: Option<KeyedLimiter<Source>>,
+    /// Of all clients that look like a known device and have another address, together.
+    per_device: Option<KeyedLimiter<DeviceKey>>,
     per_subject: Option<KeyedLimiter<SubjectKey>>,
     subjects: SubjectHasher,
     delays: Option<Delays>,
@@ -109,10 +115,22 @@ impl LoginThrottle {
         Self {
             known_device: limit.known_device,
             per_client: limit.per_client.map(|rate| KeyedLimiter::new(rate, keys_max)),
+            per_device: limit
+                .per_client
+                .filter(|_| limit.known_device == KnownDevice::Exempt)
+                .map(|rate| KeyedLimiter::new(rate, keys_max)),
             per_subject: limit.per_subject.map(|rate| KeyedLimiter::new(rate, keys_max)),
             subjects: SubjectHasher::new(),
             delays: Delays::new(limit.delay_max, keys_max),
         }
+    }
+
+    /// Whether a client that looks like a known device is taken for it: as long as those that do make no more attempts
+    /// together than one client may. What a neighbour can use up is that, and nothing of the device itself.
+    pub fn as_known(&self, device: Device, now: Timestamp) -> Device {
+        let Device::Alike(key) = device else { return device };
+        let outcome = self.per_device.as_ref().map(|limiter| limiter.take(&key, now));
+        if matches!(outcome, Some(Outcome::Allowed { .. })) { Device::Known(key) } else { Device::Unknown }
     }
 
     /// Counts an attempt before it is passed on to the app.
@@ -164,7 +182,9 @@ impl LoginThrottle {
             if matches!(source, Source::Device(..)) {
                 delays.clients.forgive(&source);
             }
-            if let Some(subject) = attempt.subject {
+            // Many spellings share a delay. Only who logs in by the plainest of them can take it back, so that another
+            // user's `ALICE` takes nothing from the one of `alice`.
+            if let Some(subject) = attempt.subject.filter(|subject| *folded(subject) == **subject) {
                 delays.subjects.forgive(&self.subjects.key(subject));
             }
         }
@@ -411,7 +431,10 @@ mod tests {
         let throttle = delay_only(30);
         (0..9).for_each(|n| throttle.failed(&by(ClientKey(n + 10), "alice"), START));
         assert!(throttle.attempt(&by(HOME, "alice"), START).is_err());
+        // To another app that is another user.
         throttle.succeeded(&by(HOME, "Alice"));
+        assert!(throttle.attempt(&by(HOME, "alice"), START).is_err());
+        throttle.succeeded(&by(HOME, "alice"));
         assert!(throttle.attempt(&by(HOME, "alice"), START).is_ok());
     }
 

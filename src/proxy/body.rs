@@ -201,7 +201,7 @@ impl RequestBody {
                 })
             }
         };
-        if frame.as_ref().is_none_or(Result::is_err) || self.rest.as_ref().is_some_and(is_at_end) {
+        if frame.as_ref().is_none_or(Result::is_err) || self.rest.as_ref().is_some_and(Body::is_end_stream) {
             self.rest = None;
         }
         Poll::Ready(frame)

@@ -42,10 +42,15 @@ pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
     absolute_deadline(record, deadlines).min(record.last_seen.after(deadlines.idle))
 }
 
-/// Whether the subject authenticated recently enough for a route that asks for it. Of a session whose login nobody told us
-/// of, its last new id is taken for it: an app gives one at every login, and an older login there can not have been.
+/// Whether the subject authenticated recently enough for a route that asks for it. A session whose login nobody told us of
+/// is as fresh as it is young: it was in it that somebody logged in. A visitor's, whose id never changed, is not asked.
 pub fn is_fresh(record: &Record, within: Duration, now: Timestamp) -> bool {
-    now.since(record.authenticated_at.unwrap_or(record.id_since)) < within
+    is_visitor(record) || now.since(record.authenticated_at.unwrap_or(record.created_at)) < within
+}
+
+/// Whether nobody can have logged in: an app gives a new id at every login, and this one never changed.
+pub fn is_visitor(record: &Record) -> bool {
+    record.authenticated_at.is_none() && record.id_since == record.created_at
 }
 
 /// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
@@ -116,10 +121,10 @@ mod tests {
         let within = Duration::from_secs(900);
         assert!(is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1899)));
         assert!(!is_fresh(&record(0, Some(1000), 0), within, Timestamp::from_secs(1900)));
-        assert!(is_fresh(&record(0, None, 0), within, Timestamp::from_secs(899)));
-        assert!(!is_fresh(&record(0, None, 0), within, Timestamp::from_secs(900)));
+        assert!(is_fresh(&record(0, None, 0), within, Timestamp::from_secs(9000)));
         let renewed = Record { id_since: Timestamp::from_secs(500), ..record(0, None, 0) };
-        assert!(is_fresh(&renewed, within, Timestamp::from_secs(1399)));
+        assert!(is_fresh(&renewed, within, Timestamp::from_secs(899)));
+        assert!(!is_fresh(&renewed, within, Timestamp::from_secs(900)));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Record {
 }
 
 /// What may be done with a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It serves its holder.
     Live,
@@ -63,8 +63,8 @@ pub enum State {
     },
     /// The place a quarantined client logs in again from; its own jar is the side jar.
     Held {
-        /// The session it was moved away from.
-        from: SessionDigest,
+        /// The session it was moved away from. Boxed: few records are held, and every record has room for this.
+        from: Box<SessionDigest>,
         /// Since when.
         since: Timestamp,
     },
@@ -243,11 +243,11 @@ impl From<&Record> for Stored {
             superseded: dated(record.tags.superseded()),
             stale: dated(record.tags.stale()),
             forks: record.forks,
-            state: match record.state {
+            state: match &record.state {
                 State::Live => StoredState::Live,
                 State::Quarantined { since } => StoredState::Quarantined(since.as_millis()),
                 State::Held { from, since } => StoredState::Held(from.0, since.as_millis()),
-                State::Ended { at, why } => StoredState::Ended(at.as_millis(), why),
+                State::Ended { at, why } => StoredState::Ended(at.as_millis(), *why),
             },
             jar: record.jar.clone(),
             bound: record.bound.clone(),
@@ -284,7 +284,9 @@ impl TryFrom<Stored> for Record {
             state: match stored.state {
                 StoredState::Live => State::Live,
                 StoredState::Quarantined(since) => State::Quarantined { since: time(since) },
-                StoredState::Held(from, since) => State::Held { from: SessionDigest(from), since: time(since) },
+                StoredState::Held(from, since) => {
+                    State::Held { from: Box::new(SessionDigest(from)), since: time(since) }
+                }
                 StoredState::Ended(at, why) => State::Ended { at: time(at), why },
             },
             jar: stored.jar,
@@ -306,8 +308,10 @@ mod tests {
         let state = prop_oneof![
             Just(State::Live),
             any::<u64>().prop_map(|at| State::Quarantined { since: Timestamp::from_millis(at) }),
-            any::<([u8; 32], u64)>()
-                .prop_map(|(from, at)| State::Held { from: SessionDigest(from), since: Timestamp::from_millis(at) }),
+            any::<([u8; 32], u64)>().prop_map(|(from, at)| State::Held {
+                from: Box::new(SessionDigest(from)),
+                since: Timestamp::from_millis(at)
+            }),
             any::<u64>().prop_map(|at| State::Ended { at: Timestamp::from_millis(at), why: EndReason::Evicted }),
         ];
         let times = any::<[u64; 5]>();

@@ -524,6 +524,14 @@ fn a_cookie_from_before_outlives_a_request_that_breaks_off_and_a_store_that_fail
     alice.visits("/").is_stranger().sets_nothing_of_ours();
     world.store().recovers();
     assert_eq!(alice.cookie("sessionid").as_deref(), Some("from-before"));
+    // The store fails when the answer is there, before and after the session was written.
+    for writes in [0, 1] {
+        let flight = alice.sends(Ask::page("/"));
+        world.store().fails_after(writes);
+        flight.lands();
+        world.store().recovers();
+        assert_eq!(alice.cookie("sessionid").as_deref(), Some("from-before"));
+    }
     assert_eq!(alice.visits("/").ok().app_cookies(), "sessionid=from-before");
     assert_eq!(alice.visits("/").app_cookies(), "sessionid=from-before");
 }

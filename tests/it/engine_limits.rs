@@ -6,7 +6,7 @@ use portcullis::limit::LoginLimit;
 use portcullis::verdict::Mode;
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{ABROAD, Ask, NEIGHBOUR, World, hours, rate, rules, seconds};
+use crate::support::world::{ABROAD, Ask, NEIGHBOUR, World, hours, minutes, rate, rules, seconds};
 
 fn id(cookie: &str) -> &str {
     cookie.split_once('.').unwrap().0
@@ -127,16 +127,16 @@ fn rates_of_clients_sessions_and_routes_are_kept() {
 
 // ---- ways around a limit -------------------------------------------------------------------------------------------
 
-/// Tries the same login from many networks; gives how many reached the app.
+/// Tries the same login from many addresses of one network; gives how many reached the app.
 fn tried_from_everywhere(world: &World, login: &Ask) -> usize {
-    let from = |n: usize| world.browser("one of many").at(&format!("198.51.{n}.1"));
+    let from = |n: usize| world.browser("one of many").at(&format!("198.51.100.{n}"));
     (0..20).filter(|n| from(*n).asks(login.clone()).refused.is_none()).count()
 }
 
 #[test]
 fn a_subject_that_only_the_app_can_read_is_no_way_around_its_limit() {
     let form = |body: &str| Ask::form("/login", body);
-    for login in [
+    for (at, login) in [
         form("username=alice&password=guess-1"),
         // To PHP, ASP.NET and others each of these is `username` once more.
         form("username=decoy-1&%20username=alice&password=guess-1"),
@@ -145,12 +145,44 @@ fn a_subject_that_only_the_app_can_read_is_no_way_around_its_limit() {
         form("username=decoy-1&username[]=alice&password=guess-1"),
         form("nothing we can read").header("content-encoding", "gzip"),
         form("{\"username\":\"alice\"}").header("content-type", "application/json"),
+        form("username=decoy-1&x=1;username=alice&password=guess-1"),
+        form("username=decoy-1&password=guess-1")
+            .header("content-type", "application/x-www-form-urlencoded; charset=utf-16"),
         form("username=alice").header("content-type", "text/plain"),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_known = at == 0 || at == 6;
         let world = World::new(rules().login_throttle());
         assert_eq!(tried_from_everywhere(&world, &login), 3);
         assert!(world.told().contains(&"rate.limited"));
+        // Whose subject is known is counted wherever it is tried from; otherwise nobody uses up another network's count.
+        let elsewhere = world.browser("elsewhere").at(ABROAD).asks(login);
+        assert_eq!(elsewhere.refused.is_some(), is_known);
     }
+}
+
+#[test]
+fn another_spelling_of_a_name_is_no_known_device_of_it() {
+    let world = World::new(rules().login_throttle());
+    let mallory = world.browser("mallory").at(ABROAD);
+    let guess = |n: usize| mallory.tries("alice", &format!("guess-number-{n}")).refused.is_none();
+    // In an app that tells `ALICE` from `alice` he may have an account of that name.
+    mallory.logs_in("ALICE").ok();
+    world.after(minutes(10));
+    let reached = (0..30).filter(|n| guess(*n)).count();
+    assert!(reached <= 3, "{reached}");
+}
+
+#[test]
+fn clients_that_look_like_a_known_device_share_a_count_in_the_end() {
+    let world = World::new(rules().login_throttle());
+    world.browser("alice").logs_in("alice").ok();
+    let from = |n: usize| world.browser("one of many").at(&format!("203.0.113.{}", n + 100));
+    let guess = |n: usize| from(n % 100).tries("alice", &format!("guess-number-{n}")).refused.is_none();
+    let reached = (0..200).filter(|n| guess(*n)).count();
+    assert!(reached <= 3 + 3, "{reached}");
 }
 
 #[test]

@@ -509,6 +509,7 @@ fn fifty_logins_on_many_threads_never_pass_the_limit() {
                         let Decision::Forward(admission) = guard.admit(client, &mut parts, None).await else { return };
                         let (mut answer, ()) = http::Response::new(()).into_parts();
                         answer.status = http::StatusCode::FOUND;
+                        answer.headers.insert("location", "/account".parse().unwrap());
                         guard.settle(admission, AnsweredBy::App, &mut answer).await;
                     });
                 });

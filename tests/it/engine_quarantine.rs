@@ -88,7 +88,7 @@ fn a_quarantined_client_is_given_a_place_to_log_in_and_its_login_lifts_it() {
     alice.visits("/account").is_stranger().sets_ours();
     assert!(world.told().contains(&"session.created"));
     let held = world.sessions().into_iter().find(|record| record.digest != old.digest).unwrap();
-    assert!(matches!(held.state, State::Held { from, .. } if from == old.digest));
+    assert!(matches!(&held.state, State::Held { from, .. } if **from == old.digest));
 
     // Her shop is a stranger's shop now, with a basket of its own.
     alice.visits("/cart").ok().sets_nothing_of_ours();
