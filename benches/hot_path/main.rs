@@ -134,6 +134,12 @@ fn count(op: Op, count: usize) {
     if matches!(op, Op::Offered | Op::Adopted) {
         stage.grow_old();
     }
+    // As in the course of a page: what the first requests of a session bring into being is there.
+    for _ in 0..2 {
+        for exchange in &mut stage.prepare(op, COUNTED) {
+            stage.run(exchange);
+        }
+    }
     let mut exchanges = stage.prepare(op, COUNTED);
     for exchange in exchanges.iter_mut().take(count) {
         stage.run(exchange);
