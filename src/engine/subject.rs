@@ -74,6 +74,8 @@ fn subject(text: &str) -> Named {
     match text.trim() {
         "" => Named::Nobody,
         long if long.len() > SUBJECT_BYTES_MAX => Named::Ambiguous,
+        // Where a name ends that holds a NUL or a line end, only the app knows.
+        odd if odd.contains(char::is_control) => Named::Ambiguous,
         text => Named::Subject(text.into()),
     }
 }
@@ -361,6 +363,9 @@ mod tests {
         check(None, "password=p", Named::Nobody);
         check(None, "username=&password=p", Named::Nobody);
         check(None, "username=alice&username=bob", Named::Ambiguous);
+        check(None, "username=alice%00junk", Named::Ambiguous);
+        check(None, "username=%00unclear", Named::Ambiguous);
+        check(None, "username=alice%0d%0abob", Named::Ambiguous);
         // What a lenient app would read as the same field.
         check(None, "username=alice&%20username=bob", Named::Ambiguous);
         check(None, "username=alice&Username=bob", Named::Ambiguous);
