@@ -10,15 +10,7 @@ use portcullis::session::record::{Record, State};
 use portcullis::verdict::Mode;
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{AppAnswer, Ask, Browser, Rules, World, hours, minutes, rules, seconds};
-
-fn logged_in(rules: Rules) -> (World, Browser) {
-    let world = World::new(rules);
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    world.told();
-    (world, alice)
-}
+use crate::support::world::{AppAnswer, Ask, Browser, Rules, World, hours, logged_in, minutes, rules, seconds};
 
 #[test]
 fn a_session_ends_when_it_is_not_used() {

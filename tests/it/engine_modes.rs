@@ -10,7 +10,7 @@ use portcullis::session::record::Record;
 use proptest::prelude::*;
 
 use crate::support::world::browser::{CURL, OURS};
-use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, MOBILE, Rules, World, minutes, rules, seconds};
+use crate::support::world::{ABROAD, AppAnswer, Ask, MOBILE, Rules, World, logged_in, minutes, rules, seconds};
 
 // ---- what is observed changes nothing ------------------------------------------------------------------------------
 
@@ -164,14 +164,6 @@ proptest! {
 }
 
 // ---- outage --------------------------------------------------------------------------------------------------------
-
-fn logged_in(rules: Rules) -> (World, Browser) {
-    let world = World::new(rules);
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    world.told();
-    (world, alice)
-}
 
 #[test]
 fn a_store_that_fails_denies() {

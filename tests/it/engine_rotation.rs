@@ -5,15 +5,11 @@ use portcullis::history::Points;
 use portcullis::secret::{KeyId, Keyring, MasterKey};
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{ABROAD, AppAnswer, Ask, Browser, Flight, MOBILE, World, minutes, rules, seconds};
+use crate::support::world::{self, ABROAD, AppAnswer, Ask, Browser, Flight, MOBILE, World, minutes, rules, seconds};
 
-/// Alice is logged in, and her head is as old as it gets without being offered a successor.
+/// Alice has just logged in, under the rules that everybody has.
 fn logged_in() -> (World, Browser) {
-    let world = World::new(rules());
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    world.told();
-    (world, alice)
+    world::logged_in(rules())
 }
 
 fn split(cookie: &str) -> (&str, &str) {
@@ -59,7 +55,7 @@ fn only_proper_answers_carry_a_successor() {
         let page = alice.sends(ask).lands_unseen();
         assert_eq!(page.ours().len(), usize::from(carries), "{answer:?}");
         if !carries {
-            let line = |page: &crate::support::world::browser::Page| page.header("cache-control").map(str::to_owned);
+            let line = |page: &world::browser::Page| page.header("cache-control").map(str::to_owned);
             let before = answer.headers.get("cache-control").map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(line(&page), before, "the answer is not touched");
         }
@@ -352,14 +348,7 @@ fn a_thief_active_beside_the_owner() {
 fn a_second_fork_ends_the_session() {
     let (world, alice) = logged_in();
     // Old tags are shown in turn, as two rolled-back jars would.
-    let mut old = Vec::new();
-    for _ in 0..4 {
-        old.push(alice.ours().unwrap());
-        world.after(minutes(2));
-        alice.visits("/account").sets_ours();
-        alice.visits("/account").is("alice");
-    }
-    world.after(minutes(2));
+    let old = alice.outgrows(4);
     world.told();
     let thief = world.browser("thief");
     let show = |tag: usize| thief.holds(OURS, &old[tag]).sends(Ask::fetch("/account")).lands_unseen();

@@ -7,15 +7,7 @@ use portcullis::rules::Use;
 use portcullis::verdict::Mode;
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{AppAnswer, Ask, Browser, Rules, World, minutes, rules};
-
-fn logged_in(rules: Rules) -> (World, Browser) {
-    let world = World::new(rules);
-    let alice = world.browser("alice");
-    alice.logs_in("alice").ok();
-    world.told();
-    (world, alice)
-}
+use crate::support::world::{AppAnswer, Ask, Rules, World, logged_in, minutes, rules};
 
 // ---- a laxer route -------------------------------------------------------------------------------------------------
 
@@ -24,14 +16,7 @@ fn a_stale_tag_is_neither_healed_nor_spent_on_a_laxer_route() {
     for mode in [Mode::Off, Mode::Observe] {
         let (world, alice) = logged_in(rules().route("/static/**", |route| route.mode = mode));
         // Two old cookies of hers, both stale by now.
-        let mut old = Vec::new();
-        for _ in 0..3 {
-            old.push(alice.ours().unwrap());
-            world.after(minutes(2));
-            alice.visits("/account").sets_ours();
-            alice.visits("/account").is("alice");
-        }
-        world.after(minutes(2));
+        let old = alice.outgrows(3);
         world.told();
         let thief = world.browser("thief");
         for cookie in &old {
@@ -163,14 +148,7 @@ fn many_writers_of_one_session_all_get_through() {
 #[test]
 fn a_fork_and_its_quarantine_are_one_write() {
     let (world, alice) = logged_in(rules());
-    let mut old = Vec::new();
-    for _ in 0..3 {
-        old.push(alice.ours().unwrap());
-        world.after(minutes(2));
-        alice.visits("/account").sets_ours();
-        alice.visits("/account").is("alice");
-    }
-    world.after(minutes(2));
+    let old = alice.outgrows(3);
     let thief = world.browser("thief");
     thief.holds(OURS, &old[0]).fetches("/account").ok();
     world.store().fails_after(1);

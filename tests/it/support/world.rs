@@ -58,6 +58,15 @@ pub(crate) const fn hours(count: u64) -> Duration {
     minutes(count * 60)
 }
 
+/// A world in which alice has just logged in, and what was told of it is read.
+pub(crate) fn logged_in(rules: Rules) -> (World, Browser) {
+    let world = World::new(rules);
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.told();
+    (world, alice)
+}
+
 type App = Box<dyn FnMut(&request::Parts) -> AppAnswer>;
 
 /// See the module. Clones are the same world.

@@ -12,7 +12,7 @@ use portcullis::engine::cut::Cut;
 use portcullis::engine::subject::{Extent, Peeked};
 use portcullis::engine::{Admission, AnsweredBy, Client, ClientStanding, Decision, RefusalKind};
 
-use super::{AppAnswer, Body, HOME, World, shop};
+use super::{AppAnswer, Body, HOME, World, minutes, shop};
 
 /// The name of our cookie.
 pub(crate) const OURS: &str = "__Host-portcullis";
@@ -211,6 +211,20 @@ impl Browser {
 
     pub(crate) fn fetches(&self, path: &str) -> Page {
         self.asks(Ask::fetch(path))
+    }
+
+    /// Moves on to a new tag so many times; gives the cookies that it had before, all of them stale by now.
+    pub(crate) fn outgrows(&self, times: usize) -> Vec<String> {
+        let outgrow = |_| {
+            let old = self.ours().unwrap();
+            self.world.after(minutes(2));
+            self.visits("/account").sets_ours();
+            self.visits("/account").ok();
+            old
+        };
+        let old = (0..times).map(outgrow).collect();
+        self.world.after(minutes(2));
+        old
     }
 
     /// Logs in with the right password.
