@@ -29,7 +29,7 @@ use crate::session::jar::SiteContext;
 use crate::session::tag::Standing;
 use crate::signal::Sensitivity;
 use crate::store::Store;
-use crate::verdict::{Mode, Text, Verdict};
+use crate::verdict::{Action, Mode, Text, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -91,10 +91,8 @@ impl Request<'_> {
     /// The permit for calling the app.
     fn into_admission(self, decided: Decided) -> Box<Admission> {
         let Decided { holder, offer, verdict, login, leftovers } = decided;
-        let logout = match self.policy.is_logout(&self.parts.method, &self.path.path) {
-            true => Logout::Asked,
-            false => Logout::No,
-        };
+        let asks_to_log_out = self.policy.is_logout(&self.parts.method, &self.path.path);
+        let logout = if asks_to_log_out { Logout::Asked } else { Logout::No };
         let host = self.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: self.parts.method.clone(),
@@ -242,8 +240,9 @@ impl<S: Store> Guard<S> {
             Some(_) => Box::pin(self.leftovers(request, scan, &holder)).await,
             None => Vec::new(),
         };
-        self.check_bound(request, scan, &holder);
-        Ok(Decided { holder, offer: plan.offer, verdict, login, leftovers })
+        let decided = Decided { holder, offer: plan.offer, verdict, login, leftovers };
+        self.check_bound(request, scan, &decided);
+        Ok(decided)
     }
 
     /// Refuses a path that an app could read in another way than we do, where that matters.
@@ -511,6 +510,17 @@ pub(super) struct Decided {
     pub(super) leftovers: Vec<Leftover>,
 }
 
+impl Decided {
+    /// Whether the client shows a session and is kept from it: then no other credential of its passes either.
+    pub(super) fn is_held_back(&self) -> bool {
+        match self.holder {
+            Holder::Quarantined(_) => true,
+            Holder::Nobody => self.verdict.action == Action::Quarantine,
+            Holder::Session(_) | Holder::Stranger => false,
+        }
+    }
+}
+
 #[cfg(test)]
 #[cfg(feature = "layer")]
 mod tests {
@@ -525,7 +535,6 @@ mod tests {
     use crate::session::record::{Record, State};
     use crate::session::tag::{Standing, Tag, Tags};
     use crate::store::memory::MemoryStore;
-    use crate::verdict::Action;
 
     fn known() -> Known {
         let (id, tag, now) = (SessionId::from_bytes([1; 32]), Tag::from_bytes([0; 16]), Timestamp::from_secs(1));

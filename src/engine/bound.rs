@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::admit::Request;
+use super::admit::{Decided, Request};
 use super::cookies::Taken;
 use super::{Guard, Holder};
 use crate::clock::Timestamp;
@@ -21,15 +21,15 @@ pub(super) const BOUND_COOKIES_MAX: usize = 8;
 
 impl<S: Store> Guard<S> {
     /// Bound cookies pass only beside the session they were set for.
-    pub(super) fn check_bound(&self, request: &Request<'_>, scan: &mut Scan<'_>, holder: &Holder) {
+    pub(super) fn check_bound(&self, request: &Request<'_>, scan: &mut Scan<'_>, decided: &Decided) {
         if request.policy.cookies.binds == crate::rules::Binds::Nothing {
             return;
         }
-        if matches!(holder, Holder::Quarantined(_)) {
+        if decided.is_held_back() {
             scan.withhold_bound();
             return;
         }
-        let record = match holder {
+        let record = match &decided.holder {
             Holder::Session(known) => Some(&*known.record),
             _ => None,
         };

@@ -72,10 +72,7 @@ impl<S: Store> Guard<S> {
         });
         let forged = self.forged_headers(request);
         let Holder::Session(known) = &decided.holder else {
-            let credentials = match decided.holder {
-                Holder::Quarantined(_) => Credentials::Withheld,
-                _ => Credentials::Kept,
-            };
+            let credentials = if decided.is_held_back() { Credentials::Withheld } else { Credentials::Kept };
             return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
         };
         let looked = self.look_into(&known.id, &known.record, request.now, |view| {

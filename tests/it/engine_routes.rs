@@ -71,11 +71,27 @@ fn part_of_a_page_logs_nobody_out_of_a_fresh_route() {
         assert_eq!(world.told(), ["stepup.required"]);
     }
     assert_eq!(world.session(), before);
+    // Nor does another credential help where the session does not.
+    let with_token = Ask::fetch("/admin/numbers").header("authorization", "Bearer a-stolen-token");
+    assert_eq!(alice.asks(with_token).is_stranger().header_at_app("authorization"), None);
     alice.visits("/account").is("alice");
     alice.visits("/admin/x").is_stranger().sets_ours();
     assert!(world.told().contains(&"session.quarantined"));
     alice.logs_in("alice").ok();
     alice.visits("/admin/x").is("alice");
+}
+
+#[test]
+fn a_bound_cookie_stays_behind_with_its_session_and_is_no_foreign_one() {
+    let (world, alice) = logged_in(fresh_admin().bind("csrf"));
+    world.answers(AppAnswer::ok().set_cookie("csrf=bound-to-alice; Path=/"));
+    alice.visits("/").ok();
+    world.answers(AppAnswer::ok());
+    world.after(minutes(16));
+    world.told();
+    assert_eq!(alice.fetches("/admin/numbers").app_cookies(), "");
+    assert_eq!(world.told(), ["stepup.required"], "it is where it belongs");
+    assert_eq!(alice.visits("/").app_cookies(), "csrf=bound-to-alice; sessionid=app-session-0001");
 }
 
 #[test]
