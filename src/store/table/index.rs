@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::wheel::{Wheel, bucket};
 use crate::clock::Timestamp;
-use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 use crate::session::subject::folded;
 
@@ -28,15 +27,15 @@ impl Class {
     }
 }
 
-/// Live sessions of one subject. Most have one; a shared account may have very many.
+/// Live sessions of one subject, by the short names of their digests. Most have one; a shared account may have very many.
 #[derive(Debug)]
 #[expect(
     clippy::box_collection,
     reason = "most subjects have one session, and a set in place would double their entry"
 )]
 enum Sessions {
-    One(SessionDigest),
-    Many(Box<HashSet<SessionDigest>>),
+    One(u64),
+    Many(Box<HashSet<u64>>),
 }
 
 /// What is known about all records together.
@@ -73,13 +72,16 @@ impl Index {
         }
     }
 
-    /// The live sessions of a subject.
-    pub(super) fn sessions(&self, subject: &str) -> Vec<SessionDigest> {
-        match self.subjects.get(&*folded(subject)) {
+    /// Short names of the live sessions of a subject, in order: what is done with them must not depend on the keys of a hash
+    /// table.
+    pub(super) fn sessions(&self, subject: &str) -> Vec<u64> {
+        let mut sessions = match self.subjects.get(&*folded(subject)) {
             None => Vec::new(),
             Some(Sessions::One(one)) => vec![*one],
             Some(Sessions::Many(all)) => all.iter().copied().collect(),
-        }
+        };
+        sessions.sort_unstable();
+        sessions
     }
 
     /// The same subject in the same spelling, as it is held already if it is: sessions of one subject share its name.
@@ -97,10 +99,10 @@ impl Index {
         let (was, is) = (before.and_then(live_subject), after.and_then(live_subject));
         if was != is {
             if let (Some(subject), Some(record)) = (was, before) {
-                self.leave(subject, &record.digest);
+                self.leave(subject, record.digest.spread());
             }
             if let (Some(subject), Some(record)) = (is, after) {
-                self.join(subject, record.digest);
+                self.join(subject, record.digest.spread());
             }
         }
         if let Some(after) = after {
@@ -129,32 +131,32 @@ impl Index {
         self.kept.clear();
     }
 
-    fn join(&mut self, subject: &Arc<str>, digest: SessionDigest) {
+    fn join(&mut self, subject: &Arc<str>, session: u64) {
         let name = folded(subject);
         match self.subjects.get_mut(&*name) {
             None => {
                 let name = if *name == **subject { Arc::clone(subject) } else { Arc::from(name) };
-                self.subjects.insert(name, Sessions::One(digest));
+                self.subjects.insert(name, Sessions::One(session));
             }
             Some(Sessions::Many(all)) => {
-                all.insert(digest);
+                all.insert(session);
             }
             Some(place @ Sessions::One(_)) => {
                 if let Sessions::One(other) = place {
-                    let both = HashSet::from_iter([*other, digest]);
+                    let both = HashSet::from_iter([*other, session]);
                     *place = Sessions::Many(Box::new(both));
                 }
             }
         }
     }
 
-    fn leave(&mut self, subject: &Arc<str>, digest: &SessionDigest) {
+    fn leave(&mut self, subject: &Arc<str>, session: u64) {
         let name = folded(subject);
         let is_last = match self.subjects.get_mut(&*name) {
             None => return,
-            Some(Sessions::One(one)) => one == digest,
+            Some(Sessions::One(one)) => *one == session,
             Some(Sessions::Many(all)) => {
-                all.remove(digest);
+                all.remove(&session);
                 all.is_empty()
             }
         };

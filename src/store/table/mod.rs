@@ -203,8 +203,8 @@ impl Table {
         except: Option<&SessionDigest>,
         ending: Ending,
     ) -> Vec<Arc<Record>> {
-        let others = self.index.sessions(subject).into_iter().filter(|digest| Some(digest) != except);
-        let ended: Vec<_> = others.filter_map(|digest| self.revoke(&digest, ending)).collect();
+        let live: Vec<_> = self.live_of(subject).filter(|record| Some(&record.digest) != except).collect();
+        let ended: Vec<_> = live.iter().filter_map(|record| self.revoke(&record.digest, ending)).collect();
         if ended.is_empty() {
             // Somebody may be ending the last of them just now; "none are left" is true when he is done.
             self.ground = self.ground.max(self.staged_ground());
@@ -259,15 +259,18 @@ impl Table {
         after: Option<SessionDigest>,
         max: usize,
     ) -> Page {
-        let mut digests = self.index.sessions(subject);
+        let mut names = self.index.sessions(subject);
         // A session that is ending counts as live until that is published.
         let ending = self.open.0.iter().chain(&self.writing.0).filter_map(|change| change.before.as_ref());
-        digests.extend(ending.filter(|record| is_of(record, subject)).map(|record| record.digest));
-        digests.retain(|digest| after.is_none_or(|after| *digest > after));
-        digests.sort_unstable();
-        digests.dedup();
-        let records = digests.iter().filter_map(|digest| self.shards.get(digest));
-        paged(records.filter(|record| matches(filter, record)).take(max + 1).collect(), max)
+        names.extend(ending.filter(|record| is_of(record, subject)).map(|record| record.digest.spread()));
+        // In the order of the digests, since a short name is how a digest begins.
+        names.sort_unstable();
+        names.dedup();
+        let records = names.iter().filter_map(|name| self.shards.find(*name, |_| true));
+        let wanted = |record: &Arc<Record>| {
+            after.is_none_or(|after| record.digest > after) && is_of(record, subject) && matches(filter, record)
+        };
+        paged(records.filter(wanted).take(max + 1).collect(), max)
     }
 
     /// As [`page`], with nothing changing meanwhile: a session that gets a new id can not slip past.
@@ -297,6 +300,12 @@ impl Table {
             return change.after.clone();
         }
         self.shards.find(spread, is)
+    }
+
+    /// The live sessions of a subject, as later decisions must see them.
+    fn live_of(&mut self, subject: &str) -> impl Iterator<Item = Arc<Record>> {
+        let names = self.index.sessions(subject);
+        names.into_iter().filter_map(|name| self.latest_named(name, |_| true))
     }
 
     fn staged_ground(&self) -> Ground {
@@ -368,9 +377,8 @@ impl Table {
             return Some(Vec::new());
         }
         // Only now the sessions themselves are looked at: some may leave, and some be over without having been removed.
-        let digests = self.index.sessions(subject);
-        let staying = digests.into_iter().filter(|digest| !leaving.contains(digest));
-        let mut live = staying.filter_map(|digest| self.latest(&digest)).filter(|record| record.removable_at > now);
+        let live: Vec<_> = self.live_of(subject).collect();
+        let mut live = live.into_iter().filter(|record| !leaving.contains(&record.digest) && record.removable_at > now);
         match limit.on_limit {
             OnLimit::Refuse => (live.take(max).count() < max).then(Vec::new),
             OnLimit::EvictOldest | OnLimit::Report => {
