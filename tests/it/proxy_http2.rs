@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin};
-use crate::support::running::{Recorder, Running, settings, until};
+use crate::support::running::{Recorder, Running, settings};
 use crate::support::wire::{PATIENCE, Wire};
 
 fn with_http2(origin: &Origin) -> Settings {
@@ -388,7 +388,7 @@ fn h11_a_body_whose_stream_is_reset_does_not_look_finished() {
     let mut wire = proxy.wire();
     let post = [0x83, 0x86, 0x84, 0x41, 0x01, b'a'];
     wire.send(PREFACE).send(frame(1, 4, 1, &post)).send(frame(0, 0, 1, b"hello"));
-    until("the request at the app", || origin.connections() == 1);
+    origin.wait_heads(1);
     wire.send(frame(3, 0, 1, &[0; 4]));
     assert!(!origin.wait(1).whole);
     wire.finish().rest();

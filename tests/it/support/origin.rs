@@ -71,6 +71,7 @@ struct Book {
     script: VecDeque<Act>,
     otherwise: Option<Act>,
     connections: usize,
+    heads: usize,
     closed: usize,
 }
 
@@ -150,6 +151,11 @@ impl Origin {
         self.desk.book.lock().unwrap().connections
     }
 
+    /// Waits until the heads of so many requests have come.
+    pub(crate) fn wait_heads(&self, count: usize) {
+        drop(self.until(|book| book.heads >= count, "heads"));
+    }
+
     /// Waits until so many connections have been closed by the other side or by us.
     pub(crate) fn wait_closed(&self, count: usize) {
         drop(self.until(|book| book.closed >= count, "closed connections"));
@@ -178,6 +184,8 @@ fn serve(mut stream: TcpStream, desk: &Desk) {
     while let Some(head) = read_head(&mut stream, &mut unread) {
         let act = {
             let mut book = desk.book.lock().unwrap();
+            book.heads += 1;
+            desk.changed.notify_all();
             book.script.pop_front().or_else(|| book.otherwise.clone()).unwrap()
         };
         let early = matches!(act, Act::ReplyEarly(_) | Act::Close | Act::Silence | Act::Echo(_));
