@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use portcullis::clock::{Clock, SystemClock};
@@ -12,11 +13,12 @@ use tokio::net::TcpListener;
 use super::{bare, support};
 
 /// As many as nginx has workers and haproxy threads.
-const THREADS: usize = 2;
+const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 pub(crate) fn serve(what: &str, app: &str) {
     let app: SocketAddr = app.parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS.get()).enable_all().build().unwrap();
     runtime.block_on(async {
         match what {
             "bare" => {
@@ -42,7 +44,8 @@ pub(crate) fn serve(what: &str, app: &str) {
 
 async fn proxy(app: SocketAddr, gate: impl Gate) {
     let upstream = Location::Tcp { host: app.ip().to_string(), port: app.port() };
-    let proxy = Proxy::bind(Settings::new("127.0.0.1:0".parse().unwrap(), upstream), gate).unwrap();
+    let settings = Settings { threads: THREADS, ..Settings::new("127.0.0.1:0".parse().unwrap(), upstream) };
+    let proxy = Proxy::bind(settings, gate).unwrap();
     say(proxy.local_addrs()[0]);
     proxy.run(input_ended()).await;
 }

@@ -175,6 +175,7 @@ impl Settings {
         });
         proxy::Settings {
             listen: listen.collect(),
+            threads: proxy::Settings::threads(),
             name: self.name.clone(),
             client: self.proxy_client(),
             upstream: self.proxy_upstream(),

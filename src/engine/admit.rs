@@ -18,11 +18,11 @@ use crate::enforce::{Offer, Plan, Serve};
 use crate::event::{self, ClientText};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
-use crate::facts::route::{CanonicalPath, canonical_path};
+use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
-use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, Use};
+use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
@@ -247,7 +247,11 @@ impl<S: Store> Guard<S> {
 
     /// Refuses a path that an app could read in another way than we do, where that matters.
     fn check_path(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let Some(trick) = request.path.hostile else { return Ok(()) };
+        request.path.hostile.map_or(Ok(()), |trick| self.check_trick(request, trick))
+    }
+
+    #[cold]
+    fn check_trick(&self, request: &Request<'_>, trick: PathTrick) -> Result<(), Refusal> {
         let policy = &request.policy;
         let method = &request.parts.method;
         let matters = match policy.path_check {
@@ -293,11 +297,15 @@ impl<S: Store> Guard<S> {
         counted: Result<(), limit::Refusal>,
         by_client: ByClient,
     ) -> Result<(), Refusal> {
-        let Err(limited) = counted else { return Ok(()) };
+        counted.or_else(|limited| self.over_limit(request, &limited, by_client))
+    }
+
+    #[cold]
+    fn over_limit(&self, request: &Request<'_>, limited: &limit::Refusal, by_client: ByClient) -> Result<(), Refusal> {
         let report_only = request.policy.enforcement == Enforcement::ReportOnly
             || (by_client == ByClient::Yes && request.client.standing == ClientStanding::LooksLikeProxy);
-        self.tell_limited(request, &limited, if report_only { Mode::Observe } else { Mode::Enforce });
-        if report_only { Ok(()) } else { Err(Refusal::throttled(&limited)) }
+        self.tell_limited(request, limited, if report_only { Mode::Observe } else { Mode::Enforce });
+        if report_only { Ok(()) } else { Err(Refusal::throttled(limited)) }
     }
 
     /// The one cookie of ours that the client showed, if it can be ours. Guessing is slowed down here.
@@ -377,6 +385,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// 401 for programs; for a person the login page, if the policy knows one.
+    #[cold]
     fn challenge(&self, request: &Request<'_>) -> Refusal {
         let login =
             request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
@@ -400,7 +409,19 @@ impl<S: Store> Guard<S> {
     ) -> Result<Option<Attempt>, Refusal> {
         let method = &request.parts.method;
         let found = request.policy.logins.iter().enumerate().find(|(_, l)| l.route.matches(method, &request.path.path));
-        let Some((at, login)) = found else { return Ok(None) };
+        found.map(|(at, login)| self.check_attempt(request, holder, body, at, login)).transpose()
+    }
+
+    /// As [`check_login`](Self::check_login). Most requests are none, and shall not have to walk around it.
+    #[cold]
+    fn check_attempt(
+        &self,
+        request: &Request<'_>,
+        holder: &Holder,
+        body: Option<Peeked<'_>>,
+        at: usize,
+        login: &Login,
+    ) -> Result<Attempt, Refusal> {
         let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
         if named == Named::Ambiguous {
             self.tell(request, None, event::LoginSubjectUnclear { fault: "only the app can tell whom it names" });
@@ -418,7 +439,7 @@ impl<S: Store> Guard<S> {
             self.limited(request, throttle.attempt_of_client(&counted, request.now), ByClient::Yes)?;
             self.limited(request, throttle.attempt_on_subject(&counted, request.now), ByClient::No)?;
         }
-        Ok(Some(attempt))
+        Ok(attempt)
     }
 
     /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
@@ -455,6 +476,13 @@ impl<S: Store> Guard<S> {
     }
 
     fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
+        if !scan.findings().is_empty() {
+            self.tell_found(request, scan);
+        }
+    }
+
+    #[cold]
+    fn tell_found(&self, request: &Request<'_>, scan: &Scan<'_>) {
         for finding in scan.findings().iter() {
             let fault = finding.as_str();
             match finding {

@@ -441,12 +441,14 @@ impl Refusal {
         Self { status, kind, headers: HeaderMap::new() }
     }
 
+    #[cold]
     fn throttled(limited: &limit::Refusal) -> Self {
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalKind::Throttled);
         limited.put_headers(&mut refusal.headers);
         refusal
     }
 
+    #[cold]
     fn outage() -> Self {
         let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalKind::Outage);
         refusal.headers.insert(http::header::RETRY_AFTER, HeaderValue::from(OUTAGE_RETRY.as_secs()));

@@ -21,11 +21,13 @@ use crate::verdict::{Action, Mode, Text};
 
 impl<S: Store> Guard<S> {
     /// Tells an event of the request half.
+    #[cold]
     pub(super) fn tell(&self, request: &Request<'_>, record: Option<&Record>, event: impl Into<Event>) {
         self.events.emit(request.now, self.scene(request, record), event.into());
     }
 
     /// Tells an event of the response half, about the session the request was admitted for.
+    #[cold]
     pub(super) fn tell_settled(&self, admission: &Admission, status: StatusCode, event: impl Into<Event>) {
         let record = match &admission.holder {
             Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
@@ -36,11 +38,13 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells an event of the response half about a certain session.
+    #[cold]
     pub(super) fn tell_about(&self, admission: &Admission, record: &Record, event: impl Into<Event>) {
         self.events.emit(self.clock.now(), self.settled_scene(admission, Some(record)), event.into());
     }
 
     /// Tells of a login that was recognised.
+    #[cold]
     pub(super) fn tell_login(&self, admission: &Admission, outcome: &Outcome, known: &Known) {
         if let Some(proven) = &outcome.login {
             self.tell_about(
@@ -52,6 +56,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells that a session goes on under another id.
+    #[cold]
     pub(super) fn tell_rotated(&self, admission: &Admission, outcome: &Outcome, old: &Record, new: &Known) {
         let why = match (&outcome.login, outcome.new_id) {
             (Some(proven), _) => proven.why,
@@ -64,6 +69,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells an event about a session that no request is involved in.
+    #[cold]
     pub(super) fn tell_alone(&self, record: &Record, now: Timestamp, event: impl Into<Event>) {
         let mut scene = Scene { policy: Some(self.policy.load().revision), ..Scene::default() };
         self.put_session(&mut scene, record);
@@ -72,9 +78,13 @@ impl<S: Store> Guard<S> {
 
     /// Tells what was decided about a session's request, if it was more than to serve it.
     pub(super) fn tell_verdict(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
-        if judged.verdict.action == Action::Allow || judged.before == Before::Quarantined {
-            return;
+        if judged.verdict.action != Action::Allow && judged.before != Before::Quarantined {
+            self.tell_judged(request, record, judged);
         }
+    }
+
+    #[cold]
+    fn tell_judged(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
         let scene = || self.scene(request, Some(record)).judged(&judged.verdict, judged.mode);
         let emit = |event: Event| self.events.emit(request.now, scene(), event);
         for mismatch in mismatches(judged) {
@@ -99,6 +109,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells that a limit was met.
+    #[cold]
     pub(super) fn tell_limited(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
         self.events.emit(
             request.now,
@@ -108,22 +119,26 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells that a network began too many sessions.
+    #[cold]
     pub(super) fn tell_session_limited(&self, admission: &Admission, refusal: &limit::Refusal, mode: Mode) {
         let scene = limited(self.settled_scene(admission, None), mode);
         self.events.emit(self.clock.now(), scene, rate_limited(refusal));
     }
 
     /// Tells that the store failed while a request was looked at.
+    #[cold]
     pub(super) fn tell_outage(&self, request: &Request<'_>, error: &StoreError) {
         self.tell(request, None, store_failed(error));
     }
 
     /// Tells that the store failed while an answer was settled.
+    #[cold]
     pub(super) fn tell_failed(&self, admission: &Admission, error: &StoreError) {
         self.events.emit(self.clock.now(), self.settled_scene(admission, None), store_failed(error));
     }
 
     /// Tells which cookies from before the guard were taken over.
+    #[cold]
     pub(super) fn tell_adopted(&self, admission: &Admission, record: &Record) {
         for leftover in &admission.leftovers {
             if let Leftover::Adopt { name, .. } = leftover {
@@ -134,6 +149,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Tells that a cookie of the app could not be put into its jar.
+    #[cold]
     pub(super) fn tell_jar(&self, admission: &Admission, why: &dyn std::error::Error) {
         let event = event::DependencyFailed { what: Dependency::Upstream, fault: Text::from(why.to_string()) };
         self.events.emit(self.clock.now(), self.settled_scene(admission, None), event);

@@ -7,8 +7,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    ACCEPT, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    RANGE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, RANGE, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use smallvec::SmallVec;
@@ -16,9 +16,6 @@ use smallvec::SmallVec;
 use super::seen::SeenHeaders;
 
 static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// The value of a header that stands there exactly once.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
@@ -356,7 +353,12 @@ pub enum ConnectionFault {
 /// # Errors
 /// When `Connection` lists what it must not; nothing is taken off then.
 pub fn hop_by_hop(headers: &mut HeaderMap) -> Result<(), ConnectionFault> {
-    let mut nominated: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    let mut gone: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let is_coded = gone.contains(&TRANSFER_ENCODING);
     for (at, word) in words(headers, &CONNECTION).enumerate() {
         if at == NOMINATED_MAX {
             return Err(ConnectionFault::TooMany);
@@ -368,21 +370,31 @@ pub fn hop_by_hop(headers: &mut HeaderMap) -> Result<(), ConnectionFault> {
         if is_protected(name.as_str()) {
             return Err(ConnectionFault::Protected(name));
         }
-        nominated.push(name);
+        gone.push(name);
     }
-    for name in &nominated {
+    for name in &gone {
         headers.remove(name);
     }
-    if headers.remove(TRANSFER_ENCODING).is_some() {
+    if is_coded {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [CONNECTION, TE, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
-        headers.remove(name);
-    }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
-        headers.remove(name);
-    }
     Ok(())
+}
+
+/// Whether a header of this (lower-case) name is for one hop, whatever `Connection` lists.
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
+    // By length first: most names differ in it.
+    match name.len() {
+        2 => name == "te",
+        7 => name == "upgrade",
+        10 => matches!(name, "connection" | "keep-alive"),
+        14 => name == "http2-settings",
+        16 => name == "proxy-connection",
+        17 => name == "transfer-encoding",
+        18 => name == "proxy-authenticate",
+        19 => name == "proxy-authorization",
+        _ => false,
+    }
 }
 
 /// Headers that reach the other end or end here, but are never taken off because somebody lists them. Sorted.
@@ -426,8 +438,7 @@ fn is_protected(name: &str) -> bool {
 /// Whether a header name is one that CGI, WSGI or PHP would fold into another's: `X_Real_IP` becomes the same variable as
 /// `X-Real-IP`. Only letters, digits and `-` are safe.
 pub fn is_alias(name: &HeaderName) -> bool {
-    // Without an early end, so that it runs over several bytes at a time.
-    !name.as_str().bytes().fold(true, |safe, byte| safe & (byte.is_ascii_alphanumeric() | (byte == b'-')))
+    name.as_str().bytes().any(|byte| !byte.is_ascii_lowercase() && byte != b'-' && !byte.is_ascii_digit())
 }
 
 /// The first header name that another program could take for a second one.

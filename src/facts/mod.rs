@@ -3,6 +3,7 @@
 pub mod client_ip;
 pub mod geo;
 pub mod headers;
+pub mod hop;
 mod pattern;
 pub mod readings;
 pub mod route;

@@ -142,6 +142,7 @@ impl Problem {
     }
 
     /// The answer. Headers may be added to it (`Retry-After`, `Set-Cookie`); `Proxy-Status` is added on its way out.
+    #[cold]
     pub fn answer(self, looks: Looks) -> Answer {
         let bodies = BODIES.iter().zip(Self::ALL).find(|(_, problem)| **problem == self).map(|(bodies, _)| bodies);
         let (json, html) = bodies.cloned().unwrap_or_default();

@@ -48,7 +48,7 @@ trait Whose: Send + Sync {
 
 impl<G: Gate> Whose for Session<G> {
     fn trailers(&self, trailers: &mut HeaderMap) {
-        self.shared.gate.trailers(Towards::App, trailers);
+        self.worker.gate.trailers(Towards::App, trailers);
     }
 
     fn fault(&self, fault: Fault) {
@@ -56,7 +56,7 @@ impl<G: Gate> Whose for Session<G> {
     }
 
     fn room(&self) -> (&Room, usize) {
-        (&self.shared.peeks, self.shared.live.load().settings.client.limits.peeked_bytes_max)
+        (&self.worker.peeks, self.worker.settings.load().client.limits.peeked_bytes_max)
     }
 }
 
@@ -404,7 +404,7 @@ impl<G: Gate> Tether<G> {
             && let Some(session) = session
             && let Self::Loose(tether) = std::mem::replace(self, Self::None)
         {
-            let cut = session.shared.gate.tether(tether);
+            let cut = session.worker.gate.tether(tether);
             if session.protocol == Protocol::Http1 {
                 session.pulse.set_cut(Some(cut.share()));
             }
@@ -452,7 +452,7 @@ impl<G: Gate> Body for ResponseBody<G> {
             if let Some(trailers) = frame.trailers_mut() {
                 trailers::clean(trailers);
                 if let Some(session) = &this.session {
-                    session.shared.gate.trailers(Towards::Client, trailers);
+                    session.worker.gate.trailers(Towards::Client, trailers);
                 }
             }
             frame

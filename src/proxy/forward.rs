@@ -8,8 +8,9 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::connection::Scheme;
-use crate::facts::client_ip::{self, Element, Node};
+use crate::facts::client_ip::{self, Element, Node, UntrustedForwarding};
 use crate::facts::headers::{self, Upgrade, UpgradeFault};
+use crate::facts::hop::HopHeaders;
 use crate::proxy::answer::METHODS;
 use crate::proxy::body::{Busy, RequestBody, ResponseBody};
 use crate::proxy::outlive::Outlive;
@@ -23,14 +24,14 @@ use crate::proxy::{
 
 /// Takes a request to the app and its answer back.
 pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<Incoming>) -> Response<ResponseBody<G>> {
-    let live = session.shared.live.load_full();
-    let gate = &session.shared.gate;
+    let live = session.worker.live.load_full();
+    let gate = &session.worker.gate;
     let busy = Busy::new(&session, &request);
     let (mut head, body) = request.into_parts();
     let mut body = RequestBody::new(body, &session, &live.settings.client);
     let looks = Looks::of(&head.headers);
 
-    let arrival = match receive(&session, &live, &mut head) {
+    let arrival = match receive(&session, &live, &mut head, looks) {
         Ok(arrival) => arrival,
         Err(refusal) => return refuse(&session, &live, &refusal, looks, busy),
     };
@@ -85,7 +86,7 @@ fn outlive<G: Gate>(
 
 /// Asks the app and settles its answer, or the want of one.
 async fn exchange<G: Gate>(session: &Session<G>, live: &Live, call: &mut Call<G::Admission>) -> Answered<G::Tether> {
-    let gate = &session.shared.gate;
+    let gate = &session.worker.gate;
     let exchanged = live.upstream.exchange(&mut call.request).await;
     let Some(admission) = call.admission.take() else {
         return Answered::Proxy(Problem::Internal.answer(call.looks));
@@ -177,21 +178,29 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 static CONTROL: HeaderName = HeaderName::from_static("portcullis-session");
 
 /// Checks the request and takes off whatever is not the app's to see. What is left is safe to judge and to forward.
-fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts) -> Result<Arrival, Refusal> {
+fn receive<G: Gate>(
+    session: &Session<G>,
+    live: &Live,
+    head: &mut request::Parts,
+    looks: Looks,
+) -> Result<Arrival, Refusal> {
     authority::settle(head)?;
     let connection = &session.connection;
     if authority::is_misdirected(connection, &head.headers) {
         return Err(Refusal::new(Problem::Misdirected, Fault::Misdirected));
     }
-    if live.identity.is_in(&head.headers) {
+    let found = HopHeaders::of(&head.headers);
+    if found.via && live.identity.is_in(&head.headers) {
         return Err(Refusal::new(Problem::Loop, Fault::Loop));
     }
-    expectation(&mut head.headers)?;
+    if found.expect {
+        expectation(&mut head.headers)?;
+    }
     max_forwards(head)?;
     if session.protocol == Protocol::Http2 {
         sizes(&live.settings.client.limits, head)?;
     }
-    let upgrade = headers::upgrade(&head.method, head.version, &head.headers);
+    let upgrade = if found.upgrade { headers::upgrade(&head.method, head.version, &head.headers) } else { Upgrade::No };
     match upgrade {
         Upgrade::Refused(UpgradeFault::Version) => {
             return Err(Refusal { answer: Refused::WebSocketVersion, fault: Some(Fault::Upgrade) });
@@ -206,14 +215,25 @@ fn receive<G: Gate>(session: &Session<G>, live: &Live, head: &mut request::Parts
         connection: connection.clone(),
         client: client_ip::of(connection, &head.headers, trusted),
         scheme: client_ip::stated_scheme(peer, &head.headers, trusted).unwrap_or_else(|| connection.scheme()),
-        untrusted_forwarding: client_ip::untrusted_forwarding(peer, &head.headers, trusted),
+        untrusted_forwarding: if found.forwarding {
+            client_ip::untrusted_forwarding(peer, &head.headers, trusted)
+        } else {
+            UntrustedForwarding::No
+        },
         upgrade,
-        wants_trailers: wants_trailers(&head.headers),
+        looks,
+        wants_trailers: found.te && wants_trailers(&head.headers),
     };
-    let nominated = || Refusal::new(Problem::BadRequest, Fault::Nominated);
-    headers::hop_by_hop(&mut head.headers).ok().ok_or_else(nominated)?;
-    strip(session, live, &mut head.headers)?;
-    join_cookies(&mut head.headers)?;
+    if found.hop_by_hop {
+        let nominated = || Refusal::new(Problem::BadRequest, Fault::Nominated);
+        headers::hop_by_hop(&mut head.headers).ok().ok_or_else(nominated)?;
+    }
+    if found.alias || found.ours || found.forwarding {
+        strip(session, live, &mut head.headers)?;
+    }
+    if found.repeats {
+        join_cookies(&mut head.headers)?;
+    }
     if upgrade == Upgrade::WebSocket {
         // Said again before the gate looks: the answer to a handshake is none to a page, whatever its status.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -365,7 +385,10 @@ fn accept(
         let agreed = key.is_some_and(|key| upgrade::is_agreed(headers, &key));
         return if agreed { Ok((head, stream)) } else { Err(Failure::Unasked) };
     }
-    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+    let found = HopHeaders::of(headers);
+    if found.hop_by_hop
+        && let Some(coding) = headers.get(header::TRANSFER_ENCODING)
+    {
         let sound = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
             && headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
             && !headers.contains_key(header::CONTENT_LENGTH);
@@ -373,7 +396,9 @@ fn accept(
             return Err(Failure::Nonsense("framing"));
         }
     }
-    headers::hop_by_hop(headers).ok().ok_or(Failure::Nonsense("connection"))?;
+    if found.hop_by_hop {
+        headers::hop_by_hop(headers).ok().ok_or(Failure::Nonsense("connection"))?;
+    }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
         let again = lengths.next().is_some();
@@ -398,6 +423,7 @@ fn undress(head: &mut response::Parts) {
     head.headers.remove(&CONTROL);
 }
 
+#[cold]
 fn refuse<G: Gate>(
     session: &Session<G>,
     live: &Live,
@@ -428,6 +454,7 @@ fn refuse<G: Gate>(
 }
 
 /// An answer of ours on its way out.
+#[cold]
 fn ours<G: Gate>(live: &Live, answer: Answer, busy: Busy) -> Response<ResponseBody<G>> {
     let (mut head, body) = answer.into_parts();
     if let Some(problem) = head.extensions.remove::<Problem>()

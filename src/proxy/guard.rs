@@ -80,7 +80,7 @@ impl<S: Store> Gate for Guarded<S> {
     type Tether = Cut;
 
     async fn admit(&self, arrival: &Arrival, request: &mut request::Parts, body: &mut RequestBody) -> Admitted<Permit> {
-        let looks = Looks::of(&request.headers);
+        let looks = arrival.looks;
         let standing = match arrival.untrusted_forwarding {
             UntrustedForwarding::Yes => {
                 self.0.advise_proxy(arrival.connection.peer_ip());

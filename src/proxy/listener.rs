@@ -10,8 +10,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::proxy::serve::{self, Entered};
 use crate::proxy::tls::Tls;
-use crate::proxy::{Gate, Http2, Listen, ProxyProtocol, Shared, StartError, serve};
+use crate::proxy::worker::Workers;
+use crate::proxy::{Gate, Http2, Listen, ProxyProtocol, StartError};
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -74,7 +76,7 @@ impl Listener {
     }
 
     /// Accepts until it is dropped; every connection gets a task of its own, so that a panic ends that one alone.
-    pub(super) async fn accept<G: Gate>(self, shared: Arc<Shared<G>>) {
+    pub(super) async fn accept<G: Gate>(self, workers: Workers<G>) {
         let port = Arc::new(self.port);
         let listener = match TcpListener::from_std(self.socket) {
             Ok(listener) => listener,
@@ -83,7 +85,7 @@ impl Listener {
                 return;
             }
         };
-        let accepting = each(|cx| listener.poll_accept(cx), |(stream, peer)| admit(stream, peer, &port, &shared));
+        let accepting = each(|cx| listener.poll_accept(cx), |(stream, peer)| admit(stream, peer, &port, &workers));
         match &port.tls {
             None => accepting.await,
             Some(tls) => {
@@ -126,16 +128,23 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, port: &Arc<Port>, shared: &Arc<Shared<G>>) {
-    if stream.set_nodelay(true).is_err() {
+fn admit<G: Gate>(stream: TcpStream, peer: SocketAddr, port: &Arc<Port>, workers: &Workers<G>) {
+    let Some(worker) = workers.least_busy() else { return };
+    // The thread that serves it has to listen for it.
+    let Ok(stream) = stream.set_nodelay(true).and_then(|()| stream.into_std()) else {
         // Only a connection that is gone already refuses this.
         return;
+    };
+    if !workers.drain.enter(workers.settings.load().client.limits.connections_max) {
+        return workers.refuse(peer, port.address);
     }
-    if shared.drain.enter(shared.live.load().settings.client.limits.connections_max) {
-        tokio::spawn(serve::serve(stream, peer, port.clone(), shared.clone()));
-    } else {
-        shared.refuse(peer, port.address);
-    }
+    let (entered, port) = (Entered::new(worker, peer, port), port.clone());
+    worker.spawn(async move {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => serve::serve(stream, peer, port, entered).await,
+            Err(error) => tracing::warn!(%error, "a connection was closed: the system has no more to give"),
+        }
+    });
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod trailers;
 mod upgrade;
 mod upstream;
 mod wire;
+mod worker;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transpo
 use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
 use crate::facts::headers::Upgrade;
 use crate::proxy::listener::Listener;
+use crate::proxy::worker::{Threads, Workers};
 
 /// What stands between the client and the app. [`Off`] is a bare proxy.
 ///
@@ -109,6 +111,8 @@ pub struct Arrival {
     pub untrusted_forwarding: UntrustedForwarding,
     /// Whether it asks for a WebSocket.
     pub upgrade: Upgrade,
+    /// In what form it wants an answer of ours.
+    pub looks: Looks,
     wants_trailers: bool,
 }
 
@@ -123,6 +127,7 @@ impl Arrival {
             scheme,
             untrusted_forwarding: UntrustedForwarding::No,
             upgrade: Upgrade::No,
+            looks: Looks::Json,
             wants_trailers: false,
         }
     }
@@ -209,6 +214,9 @@ pub enum StartError {
     /// The app would be the proxy itself.
     #[error("the upstream {0} is an address this proxy listens on: requests would go round in circles")]
     Loop(SocketAddr),
+    /// The system has no threads or descriptors to give.
+    #[error("the threads that serve connections can not be started")]
+    Threads(#[source] std::io::Error),
     /// Certificate or key can not be used.
     #[error("cannot use the certificate {cert}: {reason}")]
     Certificate {
@@ -236,7 +244,7 @@ pub enum StartError {
 /// Everything the connections of one proxy share.
 struct Shared<G> {
     gate: G,
-    live: ArcSwap<Live>,
+    settings: ArcSwap<Settings>,
     connections: AtomicU64,
     drain: drain::Drain,
     peeks: room::Room,
@@ -257,16 +265,17 @@ impl<G: Gate> Shared<G> {
     }
 }
 
-/// What a reload replaces as one.
+/// What a reload replaces as one, on each thread.
 struct Live {
-    settings: Settings,
+    settings: Arc<Settings>,
     upstream: Arc<upstream::Pool>,
     identity: forward::Identity,
 }
 
 /// A proxy that has its ports and is ready to run.
 pub struct Proxy<G> {
-    shared: Arc<Shared<G>>,
+    workers: Workers<G>,
+    threads: Threads,
     listeners: Vec<Listener>,
 }
 
@@ -277,26 +286,27 @@ impl<G> std::fmt::Debug for Proxy<G> {
 }
 
 impl<G: Gate> Proxy<G> {
-    /// Takes the ports and makes everything ready; nothing is accepted yet.
+    /// Takes the ports, starts the threads and makes everything ready; nothing is accepted yet.
     ///
     /// # Errors
     /// When a port is taken, the upstream is missing or is this proxy itself.
     pub fn bind(settings: Settings, gate: G) -> Result<Self, StartError> {
         let listeners = settings.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
-        let live = Live::new(settings)?;
+        let upstream = upstream::Upstream::new(&settings.upstream)?;
         for listener in &listeners {
-            live.upstream.refuse_loop(listener.local_addr())?;
+            upstream.refuse_loop(listener.local_addr())?;
         }
-        Ok(Self {
-            shared: Arc::new(Shared {
-                gate,
-                live: ArcSwap::from_pointee(live),
-                connections: AtomicU64::new(1),
-                drain: drain::Drain::default(),
-                peeks: room::Room::default(),
-            }),
-            listeners,
-        })
+        let settings = Arc::new(settings);
+        let lives = (0..settings.threads.get()).map(|_| Live::new(&settings, upstream.pool()));
+        let shared = Shared {
+            gate,
+            settings: ArcSwap::new(settings.clone()),
+            connections: AtomicU64::new(1),
+            drain: drain::Drain::default(),
+            peeks: room::Room::default(),
+        };
+        let (workers, threads) = Workers::start(shared, lives).map_err(StartError::Threads)?;
+        Ok(Self { workers, threads, listeners })
     }
 
     /// Where it listens, in the order of the settings: tells the port that was chosen for port 0.
@@ -306,26 +316,28 @@ impl<G: Gate> Proxy<G> {
 
     /// A handle by which the running proxy is told of new settings.
     pub fn handle(&self) -> Handle<G> {
-        Handle(self.shared.clone())
+        Handle(self.workers.clone())
     }
 
     /// Serves until `shutdown` is done, then drains: nothing is accepted any more, requests in hand are finished up to
-    /// the drain timeout, tunnels are closed. To stop at once, drop this future.
+    /// the drain timeout, tunnels are closed. To stop at once, drop this future. The runtime it is run on takes connections
+    /// from the ports; the threads of the proxy do the rest.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(listener.accept(self.shared.clone()));
+            accepting.spawn(listener.accept(self.workers.clone()));
         }
-        accepting.spawn(upstream::tend(self.shared.clone()));
+        accepting.spawn(upstream::tend(self.workers.clone()));
         shutdown.await;
         accepting.shutdown().await;
-        let span = self.shared.live.load().settings.client.timeouts.drain;
-        self.shared.drain.run(span).await;
+        let span = self.workers.settings.load().client.timeouts.drain;
+        self.workers.drain.run(span).await;
+        self.threads.end().await;
     }
 }
 
 /// Tells a running proxy of new settings.
-pub struct Handle<G>(Arc<Shared<G>>);
+pub struct Handle<G>(Workers<G>);
 
 impl<G> Clone for Handle<G> {
     fn clone(&self) -> Self {
@@ -341,20 +353,23 @@ impl<G> std::fmt::Debug for Handle<G> {
 
 impl<G: Gate> Handle<G> {
     /// Replaces the settings for new connections and new requests; what is under way ends under the old ones. Where to
-    /// listen is fixed for the life of the process and is not looked at.
+    /// listen and on how many threads is fixed for the life of the process and is not looked at.
     ///
     /// # Errors
     /// When the new upstream can not be used; everything is then as it was.
     pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
-        let before = self.0.live.load_full();
-        let upstream = if before.settings.upstream == settings.upstream {
-            // Its connections and what is known of its health are worth keeping.
-            before.upstream.clone()
-        } else {
-            Arc::new(upstream::Pool::new(&settings.upstream)?)
-        };
-        let identity = forward::Identity::new(&settings.name, &settings.upstream.host);
-        self.0.live.store(Arc::new(Live { settings, upstream, identity }));
+        let is_same = self.0.settings.load().upstream == settings.upstream;
+        let new = if is_same { None } else { Some(upstream::Upstream::new(&settings.upstream)?) };
+        let settings = Arc::new(settings);
+        for worker in self.0.iter() {
+            let pool = match &new {
+                Some(upstream) => upstream.pool(),
+                // Its connections and what is known of its health are worth keeping.
+                None => worker.live.load().upstream.clone(),
+            };
+            worker.live.store(Arc::new(Live::new(&settings, pool)));
+        }
+        self.0.settings.store(settings);
         Ok(())
     }
 
@@ -370,9 +385,8 @@ impl<G: Gate> Handle<G> {
 }
 
 impl Live {
-    fn new(settings: Settings) -> Result<Self, StartError> {
-        let upstream = Arc::new(upstream::Pool::new(&settings.upstream)?);
+    fn new(settings: &Arc<Settings>, upstream: Arc<upstream::Pool>) -> Self {
         let identity = forward::Identity::new(&settings.name, &settings.upstream.host);
-        Ok(Self { settings, upstream, identity })
+        Self { settings: settings.clone(), upstream, identity }
     }
 }

@@ -70,7 +70,7 @@ struct Held<G: Gate> {
 
 impl<G: Gate> Held<G> {
     fn new(session: &Arc<Session<G>>) -> Self {
-        session.shared.drain.hold();
+        session.worker.drain.hold();
         Self { session: session.clone(), place: Place::Connection }
     }
 }
@@ -80,6 +80,6 @@ impl<G: Gate> Drop for Held<G> {
         if self.place == Place::Alone && std::thread::panicking() {
             self.session.fault(Fault::Panic);
         }
-        self.session.shared.drain.release();
+        self.session.worker.drain.release();
     }
 }

@@ -26,11 +26,12 @@ use crate::proxy::forward::Worn;
 use crate::proxy::listener::Port;
 use crate::proxy::upgrade::Tunnel;
 use crate::proxy::wire::{self, Phase, Pulse, Wire};
-use crate::proxy::{Client, Fault, Gate, Http2, ProxyProtocol, Shared, forward, upgrade};
+use crate::proxy::worker::Worker;
+use crate::proxy::{Client, Fault, Gate, Http2, ProxyProtocol, forward, upgrade};
 
 /// What every request on one connection shares.
 pub(super) struct Session<G: Gate> {
-    pub(super) shared: Arc<Shared<G>>,
+    pub(super) worker: Arc<Worker<G>>,
     pub(super) connection: Arc<Connection>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) protocol: Protocol,
@@ -48,43 +49,59 @@ pub(super) enum Protocol {
 }
 
 /// A connection's place among those that may be open, given back also when its task panics.
-struct Entered<G: Gate> {
-    shared: Arc<Shared<G>>,
+pub(super) struct Entered<G: Gate> {
+    worker: Arc<Worker<G>>,
     connection: Arc<Connection>,
+}
+
+impl<G: Gate> Entered<G> {
+    /// A connection that was counted among all, on the thread that gets it.
+    pub(super) fn new(worker: &Arc<Worker<G>>, peer: SocketAddr, port: &Port) -> Self {
+        worker.enter();
+        let connection = Self::connection(worker, peer, port, connection::Transport::Plain, Proxied::No);
+        Self { worker: worker.clone(), connection }
+    }
+
+    fn connection(
+        worker: &Worker<G>,
+        peer: SocketAddr,
+        port: &Port,
+        told: connection::Transport,
+        proxied: Proxied,
+    ) -> Arc<Connection> {
+        Arc::new(Connection::new(worker.next_id(), Peer::Ip(peer), Some(port.address), told, proxied))
+    }
 }
 
 impl<G: Gate> Drop for Entered<G> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.gate.fault(&self.connection, Fault::Panic);
+            self.worker.gate.fault(&self.connection, Fault::Panic);
         }
-        self.shared.drain.leave();
+        self.worker.leave();
     }
 }
 
 /// Serves a connection that the listener took and counted.
-pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Arc<Port>, shared: Arc<Shared<G>>) {
-    let known = |transport, proxied| {
-        Arc::new(Connection::new(shared.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied))
-    };
-    let mut entered = Entered { shared: shared.clone(), connection: known(connection::Transport::Plain, Proxied::No) };
-    let client = shared.live.load().settings.client.clone();
+pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Arc<Port>, mut entered: Entered<G>) {
+    let worker = entered.worker.clone();
+    let client = worker.settings.load().client.clone();
     // Boxed, like every step that is soon over or rare: its room would else be kept for the life of the connection.
     let opened = Box::pin(tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client)));
     let (transport, told, proxied, protocol) = match opened.await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(fault)) => return fault.into_iter().for_each(|fault| shared.gate.fault(&entered.connection, fault)),
+        Ok(Err(fault)) => return fault.into_iter().for_each(|fault| worker.gate.fault(&entered.connection, fault)),
         Err(_) => {
             let late = if port.tls.is_some() { Fault::TlsHandshake } else { Fault::HeaderTimeout };
-            return shared.gate.fault(&entered.connection, late);
+            return worker.gate.fault(&entered.connection, late);
         }
     };
     if proxied != Proxied::No || told != connection::Transport::Plain {
-        entered.connection = known(told, proxied);
+        entered.connection = Entered::connection(&worker, peer, &port, told, proxied);
     }
     let connection = entered.connection.clone();
     let session = Arc::new(Session {
-        shared,
+        worker,
         connection,
         pulse: Arc::default(),
         protocol,
@@ -171,7 +188,7 @@ async fn preface(stream: &TcpStream) -> Result<Protocol, Option<Fault>> {
 
 impl<G: Gate> Session<G> {
     pub(super) fn fault(&self, fault: Fault) {
-        self.shared.gate.fault(&self.connection, fault);
+        self.worker.gate.fault(&self.connection, fault);
     }
 }
 
@@ -195,13 +212,13 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
         builder.serve_connection(TokioIo::new(wire), service_fn(move |request| answer(served.clone(), request)));
     let mut connection = OverHttp1(connection);
     let pulse = &session.pulse;
-    let end = drive(&mut connection, pulse, client, &session.shared.drain).await;
+    let end = drive(&mut connection, pulse, client, &session.worker.drain).await;
     let parts = connection.0.into_parts();
     let wire = parts.io.into_inner();
     let tunnel = session.tunnel.lock().take();
     if let (End::Finished, Some(tunnel)) = (end, tunnel) {
         let idle = client.timeouts.tunnel_idle;
-        let tunnel = upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.shared.drain);
+        let tunnel = upgrade::run(wire.into_transport(), parts.read_buf, *tunnel, idle, &session.worker.drain);
         return Box::pin(tunnel).await;
     }
     match end {
@@ -229,7 +246,7 @@ async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
         .max_local_error_reset_streams(100)
         .serve_connection(TokioIo::new(wire), service_fn(move |request| answer(served.clone(), request)));
     let mut connection = OverHttp2(pin!(connection));
-    let drain = &session.shared.drain;
+    let drain = &session.worker.drain;
     match drive(&mut connection, &session.pulse, client, drain).await {
         End::Finished => {}
         End::Quiet => wind_up(&mut connection, client).await,

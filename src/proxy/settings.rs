@@ -1,6 +1,7 @@
 //! What the data path is told: resolved values only, with the defaults that `portcullis run --upstream` uses.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::proxy::listener::Source;
 pub struct Settings {
     /// Where to listen.
     pub listen: Vec<Listen>,
+    /// Threads that serve connections: as many as there are cores for us, unless told.
+    pub threads: NonZeroUsize,
     /// Our name in `Via` and `Proxy-Status`: a token, different for each instance in a chain.
     pub name: String,
     /// The client side.
@@ -25,10 +28,16 @@ impl Settings {
     pub fn new(listen: SocketAddr, upstream: Location) -> Self {
         Self {
             listen: vec![Listen::plain(listen)],
+            threads: Self::threads(),
             name: "portcullis".to_owned(),
             client: Client::default(),
             upstream: Upstream::new(upstream),
         }
+    }
+
+    /// A thread for each core that we may use.
+    pub fn threads() -> NonZeroUsize {
+        std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
     }
 }
 

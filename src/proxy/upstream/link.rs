@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::Failure;
+use super::bell::Bell;
 use super::io::{Io, Transport};
 use crate::proxy::body::{Progress, RequestBody};
 use crate::proxy::timer::{Timer, after};
@@ -26,11 +27,11 @@ use crate::proxy::timer::{Timer, after};
 pub(super) struct Link {
     sender: http1::SendRequest<RequestBody>,
     connection: http1::Connection<TokioIo<Io>, RequestBody>,
+    bell: Bell,
     state: State,
     heard: Arc<AtomicBool>,
     timer: Timer,
-    /// When it was last put aside.
-    pub(super) since: Instant,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +62,22 @@ impl Link {
             .handshake(io)
             .await
             .map_err(Failure::Exchange)?;
-        Ok(Self { sender, connection, state: State::Open, heard, timer: Timer::default(), since: Instant::now() })
+        Ok(Self {
+            sender,
+            connection,
+            bell: Bell::new(),
+            state: State::Open,
+            heard,
+            timer: Timer::default(),
+            since: Instant::now(),
+        })
     }
 
     /// Lets the connection do what it can.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), hyper::Error> {
+    fn drive(&mut self, cx: &Context<'_>) -> Result<(), hyper::Error> {
+        self.bell.rings_for(cx.waker());
         if self.state == State::Open
-            && let Poll::Ready(ended) = self.connection.poll_without_shutdown(cx)
+            && let Poll::Ready(ended) = self.connection.poll_without_shutdown(&mut self.bell.context())
         {
             self.state = State::Ended;
             return ended;
@@ -77,7 +87,7 @@ impl Link {
 
     /// Looks whether it can carry a request now. An idle connection that the app closed, or on which it spoke unasked,
     /// is spent.
-    pub(super) fn check(&mut self, cx: &mut Context<'_>) -> Fitness {
+    pub(super) fn check(&mut self, cx: &Context<'_>) -> Fitness {
         if self.drive(cx).is_err() || self.state == State::Ended {
             Fitness::Spent
         } else if self.sender.is_ready() {
@@ -85,6 +95,17 @@ impl Link {
         } else {
             Fitness::Busy
         }
+    }
+
+    /// When it was last put aside.
+    pub(super) const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Nobody uses it from now on.
+    pub(super) fn put_aside(&mut self, now: Instant) {
+        self.bell.rests();
+        self.since = now;
     }
 
     /// Whether both messages have ended, as far as is known without looking at the socket again.
@@ -102,7 +123,8 @@ impl Link {
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         self.heard.store(false, Ordering::Relaxed);
         let progress = request.body().progress();
-        let sending = self.sender.send_request(request);
+        // The connection is polled before the answer is waited for.
+        let sending = self.bell.quietly(|| self.sender.send_request(request));
         self.answer(sending, progress, timeout)
     }
 
@@ -116,8 +138,9 @@ impl Link {
         let mut deadline = after(timeout);
         let mut sending = pin!(sending);
         let answer = poll_fn(|cx| {
+            self.bell.rings_for(cx.waker());
             let driven = match self.state {
-                State::Open => self.connection.poll_without_shutdown(cx),
+                State::Open => self.connection.poll_without_shutdown(&mut self.bell.context()),
                 State::Ended => Poll::Pending,
             };
             if driven.is_ready() {
@@ -165,7 +188,8 @@ impl Link {
         // Asking first tells the connection that more is wanted; then it reads, and what it read is there. It may have
         // read the last octets and the end of everything in one go: the octets come first.
         for turn in 0..3 {
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
+            let mut poll = || Pin::new(&mut *body).poll_frame(&mut quiet);
+            if let Poll::Ready(frame) = if turn < 2 { self.bell.quietly(poll) } else { poll() } {
                 *deadline = None;
                 return Poll::Ready(frame.map(|frame| frame.map_err(Failure::Exchange)));
             }

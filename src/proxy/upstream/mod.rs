@@ -4,13 +4,16 @@
 //! at most once, only if it has no body and repeating it is harmless, and only if a kept connection died before the app
 //! said a word.
 
+mod bell;
 mod dial;
 mod health;
 mod io;
 mod link;
+mod places;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,15 +26,16 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::dial::Dial;
 use self::health::Health;
 pub(super) use self::io::Io;
 use self::link::{Fitness, Link};
+use self::places::Places;
 use crate::proxy::body::{BodyError, RequestBody};
-use crate::proxy::{Balance, Gate, Location, Problem, Shared, StartError, settings};
+use crate::proxy::worker::Workers;
+use crate::proxy::{Balance, Gate, Location, Problem, StartError, settings};
 
 /// Why the app gave no answer, or half of one.
 #[derive(Debug, thiserror::Error)]
@@ -91,28 +95,47 @@ impl Failure {
 }
 
 /// Every app that requests may go to.
-pub(super) struct Pool {
+pub(super) struct Upstream {
     destinations: Vec<Arc<Destination>>,
+    balance: Balance,
+}
+
+/// One app, and how many requests are there.
+struct Destination {
+    location: Location,
+    dial: Dial,
+    settings: settings::Upstream,
+    places: Places,
+    health: Health,
+}
+
+/// The ways to every app that one thread has.
+pub(super) struct Pool {
+    ways: Vec<Arc<Way>>,
     balance: Balance,
     turn: AtomicUsize,
 }
 
-/// One app: its idle connections and its free places.
-struct Destination {
-    /// Tells it from the others.
+/// The way to one app: connections that are kept.
+struct Way {
+    destination: Arc<Destination>,
+    /// Tells it from the others of its pool.
     number: usize,
-    location: Location,
-    dial: Dial,
-    settings: settings::Upstream,
     /// The one used last is on top: the others grow old and are dropped.
     #[expect(clippy::vec_box, reason = "a link is large and changes hands often")]
     idle: Mutex<Vec<Box<Link>>>,
-    places: Semaphore,
-    health: Health,
+}
+
+impl Deref for Way {
+    type Target = Destination;
+
+    fn deref(&self) -> &Destination {
+        &self.destination
+    }
 }
 
 /// A place at an app, given back when dropped.
-pub(super) struct Place(Arc<Destination>);
+pub(super) struct Place(Arc<Way>);
 
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -122,28 +145,35 @@ impl std::fmt::Debug for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.places.add_permits(1);
+        self.0.places.give_back();
     }
 }
 
-impl Pool {
+impl Upstream {
     pub(super) fn new(settings: &settings::Upstream) -> Result<Self, StartError> {
         if settings.locations.is_empty() {
             return Err(StartError::NoUpstream);
         }
-        let destination = |(number, location): (usize, &Location)| {
+        let destination = |location: &Location| {
             Ok(Arc::new(Destination {
-                number,
                 location: location.clone(),
                 dial: Dial::new(location)?,
                 settings: settings.clone(),
-                idle: Mutex::new(Vec::new()),
-                places: Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)),
+                places: Places::new(settings.connections_max),
                 health: Health::default(),
             }))
         };
-        let destinations = settings.locations.iter().enumerate().map(destination).collect::<Result<_, StartError>>()?;
-        Ok(Self { destinations, balance: settings.balance, turn: AtomicUsize::new(0) })
+        let destinations = settings.locations.iter().map(destination).collect::<Result<_, StartError>>()?;
+        Ok(Self { destinations, balance: settings.balance })
+    }
+
+    /// The ways there, for one thread more.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        let way = |(number, destination): (usize, &Arc<Destination>)| {
+            Arc::new(Way { destination: destination.clone(), number, idle: Mutex::default() })
+        };
+        let ways = self.destinations.iter().enumerate().map(way).collect();
+        Arc::new(Pool { ways, balance: self.balance, turn: AtomicUsize::new(0) })
     }
 
     /// Refuses an upstream that is one of our own addresses.
@@ -156,22 +186,22 @@ impl Pool {
         });
         if is_own { Err(StartError::Loop(own)) } else { Ok(()) }
     }
+}
 
+impl Pool {
     /// The app to ask, or to ask next after `tried` could not be reached. The sick are asked only when all are.
-    fn choose(&self, tried: &[usize]) -> Option<&Arc<Destination>> {
-        if let [only] = self.destinations.as_slice() {
+    fn choose(&self, tried: &[usize]) -> Option<&Arc<Way>> {
+        if let [only] = self.ways.as_slice() {
             return if tried.is_empty() { Some(only) } else { None };
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let count = self.destinations.len();
+        let count = self.ways.len();
         let in_turn = (0..count)
-            .filter_map(|step| self.destinations.get(turn.wrapping_add(step) % count))
-            .filter(|destination| !tried.contains(&destination.number));
+            .filter_map(|step| self.ways.get(turn.wrapping_add(step) % count))
+            .filter(|way| !tried.contains(&way.number));
         match self.balance {
-            Balance::RoundRobin => in_turn.min_by_key(|destination| destination.health.rank()),
-            Balance::LeastBusy => in_turn.min_by_key(|destination| {
-                (destination.health.rank(), usize::MAX - destination.places.available_permits())
-            }),
+            Balance::RoundRobin => in_turn.min_by_key(|way| way.health.rank()),
+            Balance::LeastBusy => in_turn.min_by_key(|way| (way.health.rank(), way.places.taken())),
         }
     }
 
@@ -183,20 +213,18 @@ impl Pool {
     ) -> Result<(response::Parts, Stream), Failure> {
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = Failure::Full;
-        while let Some(destination) = self.choose(&tried) {
-            let place = destination.place().await?;
-            match destination.link().await {
-                Ok((link, origin)) => {
-                    return destination.exchange(request, link, origin, place).await;
-                }
+        while let Some(way) = self.choose(&tried) {
+            let place = way.place().await?;
+            match way.link().await {
+                Ok((link, origin)) => return way.exchange(request, link, origin, place).await,
                 // Nothing of the request has left us, so any request may be taken elsewhere.
                 Err(failure) if failure.is_before_contact() => {
-                    destination.health.fail();
+                    way.health.fail();
                     last = failure;
                 }
                 Err(failure) => return Err(failure),
             }
-            tried.push(destination.number);
+            tried.push(way.number);
         }
         Err(last)
     }
@@ -227,9 +255,9 @@ impl Again {
     }
 }
 
-impl Destination {
+impl Way {
     async fn exchange(
-        self: &Arc<Self>,
+        &self,
         request: &mut Option<Request<RequestBody>>,
         mut link: Box<Link>,
         origin: Origin,
@@ -256,19 +284,11 @@ impl Destination {
     }
 
     async fn place(self: &Arc<Self>) -> Result<Place, Failure> {
-        let permit = match self.places.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let free = Box::pin(tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()));
-                match free.await {
-                    Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) | Err(_) => return Err(Failure::Full),
-                }
-            }
-        };
-        // The place outlives this borrow of the semaphore; `Place` gives it back.
-        permit.forget();
-        Ok(Place(self.clone()))
+        if self.places.try_take() || Box::pin(self.places.take(self.settings.queue_timeout)).await {
+            Ok(Place(self.clone()))
+        } else {
+            Err(Failure::Full)
+        }
     }
 
     async fn link(&self) -> Result<(Box<Link>, Origin), Failure> {
@@ -292,25 +312,27 @@ impl Destination {
     }
 
     fn keep(&self, mut link: Box<Link>) {
-        link.since = Instant::now();
+        link.put_aside(Instant::now());
         self.idle.lock().push(link);
-    }
-
-    async fn open(&self) -> Result<Box<Link>, Failure> {
-        let transport = tokio::time::timeout(self.settings.connect_timeout, self.dial.connect());
-        let transport = transport.await.unwrap_or(Err(Failure::ConnectTimeout))?;
-        self.health.succeed();
-        Link::open(transport, self.settings.header_bytes_max).await.map(Box::new)
     }
 
     /// Closes what nobody has used for too long.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle.lock();
         // The oldest lie at the bottom.
-        let old = idle.partition_point(|link| now.duration_since(link.since) > self.settings.idle_timeout);
+        let old = idle.partition_point(|link| now.duration_since(link.since()) > self.settings.idle_timeout);
         let dropped: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drop(dropped);
+    }
+}
+
+impl Destination {
+    async fn open(&self) -> Result<Box<Link>, Failure> {
+        let transport = tokio::time::timeout(self.settings.connect_timeout, self.dial.connect());
+        let transport = transport.await.unwrap_or(Err(Failure::ConnectTimeout))?;
+        self.health.succeed();
+        Link::open(transport, self.settings.header_bytes_max).await.map(Box::new)
     }
 
     /// Asks the app whether it is well.
@@ -333,25 +355,24 @@ impl Destination {
 }
 
 /// Looks after the apps: closes old connections, asks whether they are well. Runs until it is dropped.
-pub(super) async fn tend<G: Gate>(shared: Arc<Shared<G>>) {
+pub(super) async fn tend<G: Gate>(workers: Workers<G>) {
     const SWEEP: Duration = Duration::from_secs(5);
     let mut swept = Instant::now();
     loop {
-        let live = shared.live.load_full();
-        let health = live.settings.upstream.health.clone();
+        let health = workers.settings.load().upstream.health.clone();
         let pause = health.as_ref().map_or(SWEEP, |health| health.every.min(SWEEP)).max(Duration::from_millis(10));
         tokio::time::sleep(pause).await;
+        let pools: Vec<Arc<Pool>> = workers.iter().map(|worker| worker.live.load().upstream.clone()).collect();
         let now = Instant::now();
-        for destination in &live.upstream.destinations {
-            if now.duration_since(swept) >= SWEEP {
-                destination.sweep(now);
-            }
-            if let Some(health) = &health {
-                destination.probe(&health.path).await;
-            }
-        }
         if now.duration_since(swept) >= SWEEP {
             swept = now;
+            pools.iter().flat_map(|pool| &pool.ways).for_each(|way| way.sweep(now));
+        }
+        if let (Some(health), Some(pool)) = (health, pools.first()) {
+            // The threads share what is known of an app.
+            for way in &pool.ways {
+                way.probe(&health.path).await;
+            }
         }
     }
 }

@@ -1,0 +1,115 @@
+//! Threads of a proxy: each connection stays on one, and none has more of them than another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use http::{request, response};
+use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Gate, RequestBody, Settled};
+
+use crate::support::origin::Origin;
+use crate::support::running::{Running, settings};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Notes on which threads the requests of each connection are, before and after the app is asked.
+#[derive(Clone, Default)]
+struct Watcher(Arc<Mutex<HashMap<String, Vec<ThreadId>>>>);
+
+impl Watcher {
+    fn note(&self, connection: &str) {
+        let mut all = self.0.lock().unwrap();
+        all.entry(connection.to_owned()).or_default().push(std::thread::current().id());
+    }
+
+    /// How many connections each thread had. Panics if one was on two.
+    fn shares(&self) -> Vec<usize> {
+        let mut shares: HashMap<ThreadId, usize> = HashMap::new();
+        for threads in self.0.lock().unwrap().values_mut() {
+            threads.dedup();
+            let [only] = threads.as_slice() else { panic!("a connection was on {threads:?}") };
+            *shares.entry(*only).or_default() += 1;
+        }
+        shares.into_values().collect()
+    }
+}
+
+impl Gate for Watcher {
+    type Admission = String;
+    type Tether = ();
+
+    async fn admit(&self, arrival: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<String> {
+        let connection = format!("{:?}", arrival.connection.peer());
+        self.note(&connection);
+        Admitted::Forward(connection)
+    }
+
+    async fn settle(&self, connection: String, _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+        self.note(&connection);
+        Settled::default()
+    }
+
+    fn tether(&self, (): ()) -> Cut {
+        Cut::never()
+    }
+}
+
+#[test]
+fn connections_are_shared_out_evenly_and_stay_where_they_are() {
+    const THREADS: usize = 4;
+    let origin = Origin::start();
+    let watcher = Watcher::default();
+    let mut settings = settings(&origin);
+    settings.threads = THREADS.try_into().unwrap();
+    let proxy = Running::start_with(settings, watcher.clone());
+    // All are open at the same time.
+    let mut wires: Vec<_> = (0..3 * THREADS).map(|_| proxy.wire()).collect();
+    for _ in 0..3 {
+        for wire in &mut wires {
+            assert_eq!(wire.send(GET).reply().text(), "hello");
+        }
+    }
+    assert_eq!(watcher.shares(), [3; THREADS]);
+    drop(wires);
+    // With the proxy its threads end, and everything that was on them.
+    proxy.join();
+    assert_eq!(Arc::strong_count(&watcher.0), 1);
+}
+
+#[test]
+fn a_thread_that_lost_its_connections_gets_the_next_ones() {
+    let origin = Origin::start();
+    let watcher = Watcher::default();
+    let mut settings = settings(&origin);
+    settings.threads = 2.try_into().unwrap();
+    let proxy = Running::start_with(settings, watcher.clone());
+    for _ in 0..6 {
+        // One after the other: all may be on the same thread, and none is left behind in its count.
+        assert_eq!(proxy.wire().send(GET).reply().text(), "hello");
+        proxy.wait_alone();
+    }
+    watcher.0.lock().unwrap().clear();
+    let mut wires: Vec<_> = (0..6).map(|_| proxy.wire()).collect();
+    for wire in &mut wires {
+        assert_eq!(wire.send(GET).reply().text(), "hello");
+    }
+    assert_eq!(watcher.shares(), [3, 3]);
+}
+
+#[test]
+fn dropping_a_running_proxy_ends_its_threads() {
+    let origin = Origin::start();
+    let watcher = Watcher::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let proxy = portcullis::proxy::Proxy::bind(settings(&origin), watcher.clone()).unwrap();
+    let address = proxy.local_addrs()[0];
+    let asked = std::thread::spawn(move || crate::support::wire::Wire::connect(address).send(GET).reply().status);
+    runtime.block_on(async {
+        tokio::select! {
+            () = proxy.run(std::future::pending()) => {}
+            status = tokio::task::spawn_blocking(|| asked.join().unwrap()) => assert_eq!(status.unwrap(), 200),
+        }
+    });
+    drop(runtime);
+    crate::support::running::until("the end of the threads", || Arc::strong_count(&watcher.0) == 1);
+}
