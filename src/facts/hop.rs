@@ -26,6 +26,8 @@ pub struct HopHeaders {
     pub alias: bool,
     /// `Portcullis-Session`, or another that is ours alone.
     pub ours: bool,
+    /// `Set-Cookie`.
+    pub sets_cookie: bool,
     /// Some name stands there more than once.
     pub repeats: bool,
 }
@@ -46,6 +48,7 @@ impl HopHeaders {
                 3 => found.via |= text == "via",
                 6 => found.expect |= text == "expect",
                 7 => found.upgrade |= text == "upgrade",
+                10 => found.sets_cookie |= text == "set-cookie",
                 _ => {}
             }
         }
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(found(&["via"]), HopHeaders { via: true, ..none });
         assert_eq!(found(&["expect"]), HopHeaders { expect: true, ..none });
         assert_eq!(found(&["x-forwarded-for"]), HopHeaders { forwarding: true, ..none });
+        assert_eq!(found(&["set-cookie"]), HopHeaders { sets_cookie: true, ..none });
         assert_eq!(found(&["x_a"]), HopHeaders { alias: true, ..none });
         assert_eq!(found(&["portcullis-session"]), HopHeaders { ours: true, ..none });
     }

@@ -1,6 +1,7 @@
 //! Bodies on their way through: never gathered, at most peeked at.
 
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::limit::ClientKey;
 use crate::proxy::pace::{Pace, TooSlow};
 use crate::proxy::room::{Full, Room};
 use crate::proxy::serve::{Protocol, Session};
@@ -34,6 +36,7 @@ pub struct RequestBody {
     pace: Option<Box<Pace>>,
     /// Absent where there is no body.
     whose: Option<Arc<dyn Whose>>,
+    client: ClientKey,
     /// What is held of the room for peeks.
     held: Option<Held>,
 }
@@ -63,12 +66,13 @@ impl<G: Gate> Whose for Session<G> {
 /// Room that is taken, given back when dropped.
 struct Held {
     whose: Arc<dyn Whose>,
+    client: ClientKey,
     octets: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.whose.room().0.give_back(self.octets);
+        self.whose.room().0.give_back(self.client, self.octets);
     }
 }
 
@@ -124,8 +128,14 @@ impl RequestBody {
             progress: None,
             pace: None,
             whose: None,
+            client: ClientKey::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             held: None,
         }
+    }
+
+    /// Who sent it, after trusted proxies: what is held of it counts for him.
+    pub(super) fn sent_by(&mut self, client: IpAddr) {
+        self.client = ClientKey::new(client);
     }
 
     /// Whether there is no body at all.
@@ -164,9 +174,9 @@ impl RequestBody {
     /// Takes room for so many octets in all.
     fn hold(&mut self, octets: usize) -> Result<(), PeekError> {
         let Some(whose) = &self.whose else { return Ok(()) };
-        let held = self.held.get_or_insert_with(|| Held { whose: whose.clone(), octets: 0 });
+        let held = self.held.get_or_insert_with(|| Held { whose: whose.clone(), client: self.client, octets: 0 });
         let (room, max) = whose.room();
-        match room.grow(held.octets, octets, max) {
+        match room.grow(held.client, held.octets, octets, max) {
             Ok(octets) => {
                 held.octets = octets;
                 Ok(())

@@ -19,7 +19,8 @@ use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
 use crate::proxy::{
-    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Limits, Live, Looks, Problem, authority, upgrade,
+    Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Limits, Live, Looks, Problem, Settled, authority,
+    upgrade,
 };
 
 /// Takes a request to the app and its answer back.
@@ -35,6 +36,7 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
         Ok(arrival) => arrival,
         Err(refusal) => return refuse(&session, &live, &refusal, looks, busy),
     };
+    body.sent_by(arrival.client.ip);
     let admission = match gate.admit(&arrival, &mut head, &mut body).await {
         Admitted::Forward(admission) => admission,
         Admitted::Answer(answer) => return ours(&live, answer, busy),
@@ -85,22 +87,35 @@ fn outlive<G: Gate>(
 }
 
 /// Asks the app and settles its answer, or the want of one.
-async fn exchange<G: Gate>(session: &Session<G>, live: &Live, call: &mut Call<G::Admission>) -> Answered<G::Tether> {
+async fn exchange<G: Gate>(
+    session: &Arc<Session<G>>,
+    live: &Live,
+    call: &mut Call<G::Admission>,
+) -> Answered<G::Tether> {
     let gate = &session.worker.gate;
     let exchanged = live.upstream.exchange(&mut call.request).await;
     let Some(admission) = call.admission.take() else {
         return Answered::Proxy(Problem::Internal.answer(call.looks));
     };
     match exchanged.and_then(|(head, stream)| accept(head, stream, call.key.take())) {
-        Ok((mut head, mut stream)) => {
+        Ok(Accepted { mut head, mut stream, found }) => {
             if is_event_stream(&head.headers) {
                 stream.be_patient(live.settings.client.timeouts.tunnel_idle);
             }
-            let settled = gate.settle(admission, AnsweredBy::App, &mut head).await;
+            let settled = if found.ours || found.sets_cookie {
+                // It may change the session: begun is finished, whether the client stays for it or not.
+                let settled = settle_for_good(session, admission, head).await;
+                head = settled.0;
+                settled.1
+            } else {
+                gate.settle(admission, AnsweredBy::App, &mut head).await
+            };
             if let Some(answer) = settled.instead {
                 return Answered::Proxy(answer);
             }
-            undress(&mut head);
+            if found.ours {
+                undress(&mut head);
+            }
             Answered::App { head, stream, tether: settled.tether }
         }
         Err(failure) => {
@@ -113,6 +128,19 @@ async fn exchange<G: Gate>(session: &Session<G>, live: &Live, call: &mut Call<G:
             Answered::Proxy(Response::from_parts(head, body))
         }
     }
+}
+
+/// Settles an answer even if the client goes away meanwhile.
+fn settle_for_good<G: Gate>(
+    session: &Arc<Session<G>>,
+    admission: G::Admission,
+    mut head: response::Parts,
+) -> impl Future<Output = (response::Parts, Settled<G::Tether>)> + Send {
+    let own = session.clone();
+    Outlive::new(session, async move {
+        let settled = own.worker.gate.settle(admission, AnsweredBy::App, &mut head).await;
+        (head, settled)
+    })
 }
 
 /// A request that goes no further, and why.
@@ -374,18 +402,21 @@ fn dress<G: Gate>(
     None
 }
 
+/// An answer of the app that is HTTP.
+struct Accepted {
+    head: response::Parts,
+    stream: Stream,
+    found: HopHeaders,
+}
+
 /// Checks the app's answer as strictly as a request. `key` is there if the app was asked to switch to WebSocket.
-fn accept(
-    mut head: response::Parts,
-    mut stream: Stream,
-    key: Option<HeaderValue>,
-) -> Result<(response::Parts, Stream), Failure> {
+fn accept(mut head: response::Parts, mut stream: Stream, key: Option<HeaderValue>) -> Result<Accepted, Failure> {
     let headers = &mut head.headers;
+    let found = HopHeaders::of(headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let agreed = key.is_some_and(|key| upgrade::is_agreed(headers, &key));
-        return if agreed { Ok((head, stream)) } else { Err(Failure::Unasked) };
+        return if agreed { Ok(Accepted { head, stream, found }) } else { Err(Failure::Unasked) };
     }
-    let found = HopHeaders::of(headers);
     if found.hop_by_hop
         && let Some(coding) = headers.get(header::TRANSFER_ENCODING)
     {
@@ -410,7 +441,7 @@ fn accept(
     }
     head.version = Version::HTTP_11;
     stream.release();
-    Ok((head, stream))
+    Ok(Accepted { head, stream, found })
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -13,7 +13,7 @@ use portcullis::proxy::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::support::origin::{Act, Origin, held};
+use crate::support::origin::{Act, Origin, held, raw};
 use crate::support::running::{Recorder, Running, settings};
 use crate::support::wire::PATIENCE;
 
@@ -242,6 +242,53 @@ impl Gate for Broken {
 }
 
 #[test]
+fn an_answer_that_may_change_the_session_is_settled_without_its_client() {
+    /// Takes its time to settle, and notes when it begins and when it is done.
+    struct Slow {
+        notes: Sender<&'static str>,
+        go_on: Arc<Notify>,
+    }
+    impl Gate for Slow {
+        type Admission = ();
+        type Tether = ();
+        async fn admit(&self, _: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+            Admitted::Forward(())
+        }
+        async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+            let told = self.go_on.notified();
+            self.notes.send("begun").unwrap();
+            told.await;
+            self.notes.send("done").unwrap();
+            Settled::default()
+        }
+        fn tether(&self, (): ()) -> Cut {
+            Cut::never()
+        }
+    }
+    let origin = Origin::start();
+    let (notes, read) = channel();
+    let go_on = Arc::new(Notify::new());
+    let proxy = Running::start_with(settings(&origin), Slow { notes, go_on: go_on.clone() });
+    let ask = |headers: &str| {
+        origin.next(raw(&format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")));
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "begun");
+        drop(wire);
+        proxy.wait_alone();
+        go_on.notify_waiters();
+    };
+    for headers in ["Set-Cookie: sessionid=2\r\n", "Portcullis-Session: login; subject=alice\r\n"] {
+        ask(headers);
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "done", "{headers}");
+    }
+    // One that can change nothing went with its client: what comes next is the end of the gate.
+    ask("");
+    proxy.join();
+    assert!(read.recv_timeout(PATIENCE).is_err());
+}
+
+#[test]
 fn h24_a_panic_after_the_client_has_gone_is_told_too() {
     let origin = Origin::start();
     let recorder = Recorder::default();
@@ -263,7 +310,7 @@ fn h24_a_panic_after_the_client_has_gone_is_told_too() {
 }
 
 #[test]
-fn h18_what_peeks_hold_is_limited_in_all_and_given_back() {
+fn h18_what_peeks_of_a_client_hold_is_limited_and_given_back() {
     /// Looks at the beginning of every body, and goes on when it is told to.
     struct Reader {
         seen: Sender<()>,
@@ -294,21 +341,31 @@ fn h18_what_peeks_hold_is_limited_in_all_and_given_back() {
     let (seen, read) = channel();
     let go_on = Arc::new(Notify::new());
     let mut settings = settings(&origin);
-    settings.client.limits.peeked_bytes_max = 5000;
+    // One client gets an eighth of it.
+    settings.client.limits.peeked_bytes_max = 8 * 5000;
+    settings.client.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
     let proxy = Running::start_with(settings, Reader { seen, go_on: go_on.clone() });
-    let post = |size: usize| {
+    let post = |client: &str, size: usize| {
         let mut wire = proxy.wire();
-        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{}", "x".repeat(size)));
+        wire.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\nContent-Length: {size}\r\n\r\n{}",
+            "x".repeat(size)
+        ));
         wire
     };
     for _ in 0..2 {
-        let mut first = post(6000);
-        read.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(post(6000).reply().status, 503);
-        let mut small = post(1000);
-        read.recv_timeout(PATIENCE).unwrap();
+        let mut passing = Vec::new();
+        let mut passes = |client, size| {
+            passing.push(post(client, size));
+            read.recv_timeout(PATIENCE).unwrap();
+        };
+        passes("192.0.2.1", 6000);
+        assert_eq!(post("192.0.2.1", 6000).reply().status, 503);
+        passes("192.0.2.1", 1000);
+        passes("2001:db8::1", 6000);
+        assert_eq!(post("2001:db8::2", 6000).reply().status, 503, "the same household");
         go_on.notify_waiters();
-        assert_eq!((first.reply().status, small.reply().status), (200, 200));
+        passing.iter_mut().for_each(|wire| assert_eq!(wire.reply().status, 200));
     }
 }
 
