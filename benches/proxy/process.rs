@@ -51,7 +51,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         // A killed nginx would leave its workers behind; asked to end, it takes them along.
-        drop(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status());
+        drop(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status());
         if wait(&mut self.child).is_none() {
             drop(self.child.kill());
             drop(self.child.wait());

@@ -9,16 +9,20 @@ use portcullis::clock::{Clock, SystemClock};
 use portcullis::proxy::{Gate, Guarded, Location, Off, Proxy, Settings};
 use portcullis::store::SESSIONS_MAX_DEFAULT;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 
 use super::{bare, support};
 
-/// As many as nginx has workers and haproxy threads.
+/// As many as nginx has workers and haproxy threads. Beside those that serve, the proxy has one that accepts.
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 pub(crate) fn serve(what: &str, app: &str) {
     let app: SocketAddr = app.parse().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS.get()).enable_all().build().unwrap();
+    let mut runtime = match what {
+        "bare" => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    let runtime = runtime.worker_threads(THREADS.get()).enable_all().build().unwrap();
     runtime.block_on(async {
         match what {
             "bare" => {

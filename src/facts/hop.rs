@@ -59,8 +59,11 @@ impl HopHeaders {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::facts::client_ip::{FORWARDING_HEADERS, strip_forwarding};
+    use crate::facts::headers::{first_alias, hop_by_hop};
 
     fn found(names: &[&str]) -> HopHeaders {
         let mut headers = HeaderMap::new();
@@ -86,5 +89,56 @@ mod tests {
         assert_eq!(found(&["set-cookie"]), HopHeaders { sets_cookie: true, ..none });
         assert_eq!(found(&["x_a"]), HopHeaders { alias: true, ..none });
         assert_eq!(found(&["portcullis-session"]), HopHeaders { ours: true, ..none });
+    }
+
+    proptest! {
+        /// What is done only when something was found would have done nothing otherwise.
+        #[test]
+        fn what_is_not_found_is_not_there(names in prop::collection::vec(name(), 0..8)) {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.append(name.parse::<HeaderName>().unwrap(), "x".parse().unwrap());
+            }
+            let found = HopHeaders::of(&headers);
+            let mut left = headers.clone();
+            prop_assert_eq!(found.hop_by_hop, hop_by_hop(&mut left).is_err() || left != headers);
+            let mut left = headers.clone();
+            prop_assert_eq!(found.forwarding, strip_forwarding(&mut left) > 0);
+            prop_assert_eq!(found.alias, first_alias(&headers).is_some());
+            prop_assert_eq!(found.te, headers.contains_key("te"));
+            prop_assert_eq!(found.via, headers.contains_key("via"));
+            prop_assert_eq!(found.expect, headers.contains_key("expect"));
+            prop_assert_eq!(found.upgrade, headers.contains_key("upgrade"));
+            prop_assert_eq!(found.sets_cookie, headers.contains_key("set-cookie"));
+            prop_assert_eq!(found.repeats, headers.keys().any(|name| headers.get_all(name).iter().count() > 1));
+        }
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        const KNOWN: &[&str] = &[
+            "te",
+            "via",
+            "host",
+            "expect",
+            "cookie",
+            "upgrade",
+            "set-cookie",
+            "connection",
+            "keep-alive",
+            "accept",
+            "http2-settings",
+            "proxy-connection",
+            "transfer-encoding",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "content-length",
+            "portcullis-session",
+            "portcullis_session",
+        ];
+        prop_oneof![
+            prop::sample::select(KNOWN).prop_map(str::to_owned),
+            prop::sample::select(FORWARDING_HEADERS).prop_map(str::to_owned),
+            "[a-z0-9_.-]{1,20}",
+        ]
     }
 }

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, request, response};
+use parking_lot::Mutex;
 
 pub use crate::engine::Lifetime;
 pub use crate::engine::cut::{Cut, Cutter};
@@ -118,7 +119,7 @@ pub struct Arrival {
 
 impl Arrival {
     /// A plain request over this connection, from its peer.
-    pub fn new(connection: Arc<Connection>) -> Self {
+    pub fn new(connection: Arc<Connection>, looks: Looks) -> Self {
         let client = ClientIp { ip: connection.peer_ip(), source: client_ip::Source::Peer, junk: None };
         let scheme = connection.scheme();
         Self {
@@ -127,7 +128,7 @@ impl Arrival {
             scheme,
             untrusted_forwarding: UntrustedForwarding::No,
             upgrade: Upgrade::No,
-            looks: Looks::Json,
+            looks,
             wants_trailers: false,
         }
     }
@@ -248,6 +249,8 @@ struct Shared<G> {
     connections: AtomicU64,
     drain: drain::Drain,
     peeks: room::Room,
+    /// Held while the settings of one thread after the other are replaced.
+    reloading: Mutex<()>,
 }
 
 impl<G> Shared<G> {
@@ -297,13 +300,14 @@ impl<G: Gate> Proxy<G> {
             upstream.refuse_loop(listener.local_addr())?;
         }
         let settings = Arc::new(settings);
-        let lives = (0..settings.threads.get()).map(|_| Live::new(&settings, upstream.pool()));
+        let lives = (0..settings.threads.get()).map(|number| Live::new(&settings, upstream.pool(number)));
         let shared = Shared {
             gate,
             settings: ArcSwap::new(settings.clone()),
             connections: AtomicU64::new(1),
             drain: drain::Drain::default(),
             peeks: room::Room::default(),
+            reloading: Mutex::new(()),
         };
         let (workers, threads) = Workers::start(shared, lives).map_err(StartError::Threads)?;
         Ok(Self { workers, threads, listeners })
@@ -358,12 +362,13 @@ impl<G: Gate> Handle<G> {
     /// # Errors
     /// When the new upstream can not be used; everything is then as it was.
     pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        let _alone = self.0.reloading.lock();
         let is_same = self.0.settings.load().upstream == settings.upstream;
         let new = if is_same { None } else { Some(upstream::Upstream::new(&settings.upstream)?) };
         let settings = Arc::new(settings);
-        for worker in self.0.iter() {
+        for (number, worker) in self.0.iter().enumerate() {
             let pool = match &new {
-                Some(upstream) => upstream.pool(),
+                Some(upstream) => upstream.pool(number),
                 // Its connections and what is known of its health are worth keeping.
                 None => worker.live.load().upstream.clone(),
             };

@@ -100,10 +100,14 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
         entered.connection = Entered::connection(&worker, peer, &port, told, proxied);
     }
     let connection = entered.connection.clone();
+    let pulse = match protocol {
+        Protocol::Http1 => Pulse::default(),
+        Protocol::Http2 => Pulse::of_streams(worker.load()),
+    };
     let session = Arc::new(Session {
         worker,
         connection,
-        pulse: Arc::default(),
+        pulse: Arc::new(pulse),
         protocol,
         worn: Mutex::default(),
         tunnel: Mutex::default(),

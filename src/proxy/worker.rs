@@ -22,8 +22,23 @@ pub(super) struct Worker<G> {
     shared: Arc<Shared<G>>,
     /// Its own, so that no two threads count references to it.
     pub(super) live: ArcSwap<Live>,
-    connections: AtomicUsize,
+    load: Arc<Load>,
     runtime: Handle,
+}
+
+/// What a thread has to do: its connections, and the streams of HTTP/2 that are under way on them. A connection of HTTP/1 has
+/// one request at most.
+#[derive(Debug, Default)]
+pub(super) struct Load(AtomicUsize);
+
+impl Load {
+    pub(super) fn more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn less(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<G> Deref for Worker<G> {
@@ -40,17 +55,24 @@ impl<G: Gate> Worker<G> {
         drop(self.runtime.spawn(task));
     }
 
+    pub(super) const fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
     /// It has one more connection.
     pub(super) fn enter(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.load.more();
     }
 
     /// It has one less, and so has the proxy.
     pub(super) fn leave(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load.less();
         self.shared.drain.leave();
     }
 }
+
+/// Names of apps that one thread looks up at once: the only thing that it has others do.
+const LOOKUPS_MAX: usize = 16;
 
 /// All of them.
 pub(super) struct Workers<G> {
@@ -81,7 +103,7 @@ impl<G: Gate> Workers<G> {
         for live in lives {
             let runtime = threads.start()?;
             let live = ArcSwap::from_pointee(live);
-            each.push(Arc::new(Worker { shared: shared.clone(), live, connections: AtomicUsize::new(0), runtime }));
+            each.push(Arc::new(Worker { shared: shared.clone(), live, load: Arc::default(), runtime }));
         }
         Ok((Self { shared, each: each.into() }, threads))
     }
@@ -90,9 +112,9 @@ impl<G: Gate> Workers<G> {
         self.each.iter()
     }
 
-    /// The one with the fewest connections.
+    /// The one that has the least to do.
     pub(super) fn least_busy(&self) -> Option<&Arc<Worker<G>>> {
-        self.each.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))
+        self.each.iter().min_by_key(|worker| worker.load.0.load(Ordering::Relaxed))
     }
 }
 
@@ -105,7 +127,7 @@ pub(super) struct Threads {
 
 impl Threads {
     fn start(&mut self) -> io::Result<Handle> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("worker {}", self.running.len()));

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::signal;
+
 /// How long a process may take to say what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,20 +69,13 @@ impl Process {
     /// Asks it to read its configuration again (SIGHUP).
     #[track_caller]
     pub(crate) fn hang_up(&self) {
-        self.signal("HUP");
-    }
-
-    #[track_caller]
-    fn signal(&self, name: &str) {
-        // A shell has `kill` built in everywhere; sending a signal from here would need unsafe code.
-        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
-        assert!(status.success(), "it was gone already");
+        signal::send(&self.child, "HUP");
     }
 
     /// Asks it to end, as an operator would (SIGTERM), and waits.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        self.signal("TERM");
+        signal::send(&self.child, "TERM");
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),

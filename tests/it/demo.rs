@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::support::signal;
 use crate::support::wire::Wire;
 
 fn demo(arguments: &[&str]) -> Command {
@@ -81,8 +82,7 @@ fn after_the_play_it_serves_both_until_it_is_told_to_end() {
         assert!(reply.header("set-cookie").unwrap().starts_with(cookie), "{reply:?}");
         wire.finish();
     }
-    let id = started.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    signal::send(&started.0, "TERM");
     let mut rest = String::new();
     started.0.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
     assert_eq!((started.0.wait().unwrap().code(), rest.as_str()), (Some(0), ""));

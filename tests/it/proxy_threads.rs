@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use http::{request, response};
 use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Gate, RequestBody, Settled};
 
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, held, ok};
 use crate::support::running::{Running, settings};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -112,4 +112,69 @@ fn dropping_a_running_proxy_ends_its_threads() {
     });
     drop(runtime);
     crate::support::running::until("the end of the threads", || Arc::strong_count(&watcher.0) == 1);
+}
+
+/// An app that serves one connection at a time would else wait for one that lies idle on another thread.
+#[test]
+fn threads_share_the_connections_to_an_app_where_they_are_few() {
+    let origin = Origin::start();
+    let mut settings = settings(&origin);
+    settings.threads = 2.try_into().unwrap();
+    settings.upstream.connections_max = 1;
+    let proxy = Running::start(settings);
+    let mut wires = [proxy.wire(), proxy.wire()];
+    for _ in 0..10 {
+        for wire in &mut wires {
+            assert_eq!(wire.send(GET).reply().text(), "hello");
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn streams_of_http2_count_for_their_thread() {
+    let origin = Origin::start();
+    let watcher = Watcher::default();
+    let mut settings = settings(&origin);
+    settings.threads = 2.try_into().unwrap();
+    settings.listen[0].http2 = portcullis::proxy::Http2::On;
+    let proxy = Running::start_with(settings, watcher.clone());
+    let (release, act) = held("HTTP/1.1 204 No Content\r\n\r\n");
+    origin.always(act);
+    // Five requests under way on one connection: the next three connections go to the other thread.
+    let get = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+    let mut busy = proxy.wire();
+    busy.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    for stream in [1, 3, 5, 7, 9] {
+        busy.send([0, 0, 6, 1, 5, 0, 0, 0, stream]).send(get);
+    }
+    origin.wait_heads(5);
+    let mut wires: Vec<_> = (0..3).map(|_| proxy.wire()).collect();
+    for wire in &mut wires {
+        wire.send(GET);
+    }
+    origin.wait_heads(8);
+    let mut shares = watcher.shares();
+    shares.sort_unstable();
+    assert_eq!(shares, [1, 3]);
+    drop(release);
+}
+
+#[test]
+fn every_thread_follows_a_reload() {
+    let (one, two) = (Origin::start(), Origin::start());
+    two.always(ok("two"));
+    let mut before = settings(&one);
+    before.threads = 2.try_into().unwrap();
+    let proxy = Running::start(before.clone());
+    let mut wires = [proxy.wire(), proxy.wire()];
+    for wire in &mut wires {
+        assert_eq!(wire.send(GET).reply().text(), "hello");
+    }
+    let mut after = before;
+    after.upstream = settings(&two).upstream;
+    proxy.reload(after).unwrap();
+    for wire in &mut wires {
+        assert_eq!(wire.send(GET).reply().text(), "two");
+    }
 }

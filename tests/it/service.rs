@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::origin::Origin;
+use crate::support::signal;
 use crate::support::wire::Wire;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,8 +27,7 @@ impl Drop for Started {
 
 impl Started {
     fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.0.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        signal::send(&self.0, name);
     }
 
     /// The address in its first event.

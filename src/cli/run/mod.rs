@@ -80,8 +80,10 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    // It accepts connections and looks after things; the threads of the proxy serve.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().build().map_err(RunError::system("the runtime can not start"))?;
+    let runtime =
+        runtime.worker_threads(2).enable_all().build().map_err(RunError::system("the runtime can not start"))?;
     let ended = runtime.block_on(serve(request, loaded));
     // Blocking work that is left (looking up a name) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

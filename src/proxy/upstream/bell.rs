@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 ///
 /// hyper's halves of a conversation wake each other when one hands something to the other. Here one task holds both and polls
 /// the second right after the first, so such a call would only have it polled once more for nothing: while the bell is
-/// [`quiet`](Bell::quietly) it does not ring. Whoever uses that must poll the connection before it waits, or some call from
-/// the system might be missed.
+/// [`quiet`](Bell::quietly) it does not ring. A call from the system that falls into that moment is not lost either: it leaves
+/// behind that the socket is ready, and the connection is polled before its user waits for it.
 #[derive(Debug)]
 pub(super) struct Bell {
     ringer: Arc<Ringer>,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::Counted;
 use crate::proxy::gather;
 
 #[derive(Debug)]
@@ -24,11 +25,13 @@ pub(super) enum Transport {
 pub(crate) struct Io {
     transport: Transport,
     heard: Arc<AtomicBool>,
+    /// Kept for its end.
+    _counted: Counted,
 }
 
 impl Io {
-    pub(super) const fn new(transport: Transport, heard: Arc<AtomicBool>) -> Self {
-        Self { transport, heard }
+    pub(super) const fn new(transport: Transport, counted: Counted, heard: Arc<AtomicBool>) -> Self {
+        Self { transport, heard, _counted: counted }
     }
 }
 

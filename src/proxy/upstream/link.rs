@@ -17,9 +17,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::Failure;
 use super::bell::Bell;
 use super::io::{Io, Transport};
+use super::{Counted, Failure};
 use crate::proxy::body::{Progress, RequestBody};
 use crate::proxy::timer::{Timer, after};
 
@@ -52,9 +52,9 @@ pub(super) enum Fitness {
 }
 
 impl Link {
-    pub(super) async fn open(transport: Transport, header_bytes_max: usize) -> Result<Self, Failure> {
+    pub(super) async fn open(transport: Transport, counted: Counted, header_bytes_max: usize) -> Result<Self, Failure> {
         let heard = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Io::new(transport, heard.clone()));
+        let io = TokioIo::new(Io::new(transport, counted, heard.clone()));
         let (sender, connection) = http1::Builder::new()
             .max_headers(256)
             .max_header_size(header_bytes_max)

@@ -9,14 +9,13 @@ mod dial;
 mod health;
 mod io;
 mod link;
-mod places;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,13 +25,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::dial::Dial;
 use self::health::Health;
 pub(super) use self::io::Io;
 use self::link::{Fitness, Link};
-use self::places::Places;
 use crate::proxy::body::{BodyError, RequestBody};
 use crate::proxy::worker::Workers;
 use crate::proxy::{Balance, Gate, Location, Problem, StartError, settings};
@@ -100,13 +99,43 @@ pub(super) struct Upstream {
     balance: Balance,
 }
 
-/// One app, and how many requests are there.
+/// One app, how many requests are there, and how many connections go there.
 struct Destination {
     location: Location,
     dial: Dial,
     settings: settings::Upstream,
-    places: Places,
+    places: Semaphore,
+    links: AtomicUsize,
     health: Health,
+    /// Of all threads.
+    ways: Mutex<Vec<Weak<Way>>>,
+}
+
+/// One of the connections to an app, for as long as it is open or being opened.
+struct Counted(Arc<Destination>);
+
+impl Counted {
+    fn one_more(destination: &Arc<Destination>) -> Self {
+        destination.links.fetch_add(1, Ordering::Relaxed);
+        Self(destination.clone())
+    }
+
+    /// Whether there are more of them than there may be requests: then others lie idle.
+    fn is_one_too_many(&self) -> bool {
+        self.0.links.load(Ordering::Relaxed) > self.0.settings.connections_max
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.links.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counted")
+    }
 }
 
 /// The ways to every app that one thread has.
@@ -145,7 +174,7 @@ impl std::fmt::Debug for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.places.give_back();
+        self.0.places.add_permits(1);
     }
 }
 
@@ -159,21 +188,25 @@ impl Upstream {
                 location: location.clone(),
                 dial: Dial::new(location)?,
                 settings: settings.clone(),
-                places: Places::new(settings.connections_max),
+                places: Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)),
+                links: AtomicUsize::new(0),
                 health: Health::default(),
+                ways: Mutex::default(),
             }))
         };
         let destinations = settings.locations.iter().map(destination).collect::<Result<_, StartError>>()?;
         Ok(Self { destinations, balance: settings.balance })
     }
 
-    /// The ways there, for one thread more.
-    pub(super) fn pool(&self) -> Arc<Pool> {
+    /// The ways there, for one thread more. `turn` says which app is the first in turn.
+    pub(super) fn pool(&self, turn: usize) -> Arc<Pool> {
         let way = |(number, destination): (usize, &Arc<Destination>)| {
-            Arc::new(Way { destination: destination.clone(), number, idle: Mutex::default() })
+            let way = Arc::new(Way { destination: destination.clone(), number, idle: Mutex::default() });
+            destination.ways.lock().push(Arc::downgrade(&way));
+            way
         };
         let ways = self.destinations.iter().enumerate().map(way).collect();
-        Arc::new(Pool { ways, balance: self.balance, turn: AtomicUsize::new(0) })
+        Arc::new(Pool { ways, balance: self.balance, turn: AtomicUsize::new(turn) })
     }
 
     /// Refuses an upstream that is one of our own addresses.
@@ -201,7 +234,9 @@ impl Pool {
             .filter(|way| !tried.contains(&way.number));
         match self.balance {
             Balance::RoundRobin => in_turn.min_by_key(|way| way.health.rank()),
-            Balance::LeastBusy => in_turn.min_by_key(|way| (way.health.rank(), way.places.taken())),
+            Balance::LeastBusy => {
+                in_turn.min_by_key(|way| (way.health.rank(), usize::MAX - way.places.available_permits()))
+            }
         }
     }
 
@@ -278,24 +313,53 @@ impl Way {
     }
 
     async fn repeat(&self, again: Again, place: Place) -> Result<(response::Parts, Stream), Failure> {
-        let mut link = self.open().await?;
+        let mut link = self.open(Counted::one_more(&self.destination)).await?;
         let answer = link.send(*again.0, self.settings.response_timeout).await?;
         Ok(Stream::begin(answer, link, place))
     }
 
     async fn place(self: &Arc<Self>) -> Result<Place, Failure> {
-        if self.places.try_take() || Box::pin(self.places.take(self.settings.queue_timeout)).await {
-            Ok(Place(self.clone()))
-        } else {
-            Err(Failure::Full)
-        }
+        let permit = match self.places.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let free = Box::pin(tokio::time::timeout(self.settings.queue_timeout, self.places.acquire()));
+                match free.await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) | Err(_) => return Err(Failure::Full),
+                }
+            }
+        };
+        // The place outlives this borrow of the semaphore; `Place` gives it back.
+        permit.forget();
+        Ok(Place(self.clone()))
     }
 
     async fn link(&self) -> Result<(Box<Link>, Origin), Failure> {
-        match self.reuse().await {
-            Some(link) => Ok((link, Origin::Kept)),
-            None => Ok((Box::pin(self.open()).await?, Origin::Fresh)),
+        if let Some(link) = self.reuse().await {
+            return Ok((link, Origin::Kept));
         }
+        let counted = Counted::one_more(&self.destination);
+        if counted.is_one_too_many()
+            && let Some(link) = self.reuse_of_others().await
+        {
+            return Ok((link, Origin::Kept));
+        }
+        Ok((Box::pin(self.open(counted)).await?, Origin::Fresh))
+    }
+
+    /// A connection that another thread keeps. It works here as well, and not as fast: its socket is watched over there.
+    #[cold]
+    fn reuse_of_others(&self) -> Pin<Box<dyn Future<Output = Option<Box<Link>>> + Send + '_>> {
+        let ways: Vec<_> = self.ways.lock().iter().filter_map(Weak::upgrade).collect();
+        Box::pin(async move {
+            for way in ways {
+                let link = way.reuse().await;
+                if link.is_some() {
+                    return link;
+                }
+            }
+            None
+        })
     }
 
     /// A kept connection that is still good.
@@ -328,15 +392,15 @@ impl Way {
 }
 
 impl Destination {
-    async fn open(&self) -> Result<Box<Link>, Failure> {
+    async fn open(&self, counted: Counted) -> Result<Box<Link>, Failure> {
         let transport = tokio::time::timeout(self.settings.connect_timeout, self.dial.connect());
         let transport = transport.await.unwrap_or(Err(Failure::ConnectTimeout))?;
         self.health.succeed();
-        Link::open(transport, self.settings.header_bytes_max).await.map(Box::new)
+        Link::open(transport, counted, self.settings.header_bytes_max).await.map(Box::new)
     }
 
     /// Asks the app whether it is well.
-    async fn probe(&self, path: &str) {
+    async fn probe(self: &Arc<Self>, path: &str) {
         let mut request = Request::new(RequestBody::empty());
         let host = self.dial.host_value();
         let (Ok(uri), Ok(host)) = (path.parse(), host.parse()) else { return };
@@ -344,7 +408,7 @@ impl Destination {
         request.headers_mut().insert(http::header::HOST, host);
         request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         let asked = async {
-            let mut link = self.open().await?;
+            let mut link = self.open(Counted::one_more(self)).await?;
             link.send(request, self.settings.response_timeout).await
         };
         match asked.await {
@@ -371,7 +435,7 @@ pub(super) async fn tend<G: Gate>(workers: Workers<G>) {
         if let (Some(health), Some(pool)) = (health, pools.first()) {
             // The threads share what is known of an app.
             for way in &pool.ways {
-                way.probe(&health.path).await;
+                way.destination.probe(&health.path).await;
             }
         }
     }

@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use self::frames::Frames;
 pub(super) use self::scan::digits;
 use self::scan::{Place, Scanner};
+use crate::proxy::worker::Load;
 use crate::proxy::{Cut, Fault, Limits, gather};
 
 /// What the client speaks over.
@@ -98,6 +99,8 @@ pub(super) struct Pulse {
     cuttable: AtomicBool,
     streams: Mutex<Vec<Weak<Uptake>>>,
     streaming: AtomicBool,
+    /// Where the streams of HTTP/2 count.
+    load: Option<Arc<Load>>,
 }
 
 /// How the client takes one stream of HTTP/2: hyper asks its body for more only when there is room in its window.
@@ -150,13 +153,24 @@ impl Pulse {
         self.heads.load(Relaxed)
     }
 
+    /// Of a connection of HTTP/2.
+    pub(super) fn of_streams(load: &Arc<Load>) -> Self {
+        Self { load: Some(load.clone()), ..Self::default() }
+    }
+
     /// A request that was not counted when its head came in: HTTP/2.
     pub(super) fn begin(&self) {
         self.heads.fetch_add(1, Relaxed);
+        if let Some(load) = &self.load {
+            load.more();
+        }
     }
 
     pub(super) fn end(&self) {
         self.answered.fetch_add(1, Relaxed);
+        if let Some(load) = &self.load {
+            load.less();
+        }
         if self.cuttable.load(Relaxed) {
             self.set_cut(None);
         }

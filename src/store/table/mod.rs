@@ -266,6 +266,9 @@ impl Table {
         // In the order of the digests, since a short name is how a digest begins.
         names.sort_unstable();
         names.dedup();
+        if let Some(after) = after {
+            names.retain(|name| *name >= after.spread());
+        }
         let records = names.iter().filter_map(|name| self.shards.find(*name, |_| true));
         let wanted = |record: &Arc<Record>| {
             after.is_none_or(|after| record.digest > after) && is_of(record, subject) && matches(filter, record)
@@ -305,7 +308,7 @@ impl Table {
     /// The live sessions of a subject, as later decisions must see them.
     fn live_of(&mut self, subject: &str) -> impl Iterator<Item = Arc<Record>> {
         let names = self.index.sessions(subject);
-        names.into_iter().filter_map(|name| self.latest_named(name, |_| true))
+        names.into_iter().filter_map(|name| self.latest_named(name, |_| true)).filter(|record| is_of(record, subject))
     }
 
     fn staged_ground(&self) -> Ground {

@@ -5,5 +5,6 @@ pub(crate) mod http;
 pub(crate) mod jar;
 pub(crate) mod origin;
 pub(crate) mod running;
+pub(crate) mod signal;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -1,6 +1,7 @@
 //! A proxy that really runs, on a port of its own.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use http::{request, response};
@@ -23,11 +24,12 @@ pub(crate) struct Running {
     connections: Box<dyn Fn() -> usize + Send>,
 }
 
-/// A proxy on a port of its own in front of this app, otherwise with the defaults.
+/// A proxy on a port of its own and on one thread, in front of this app, otherwise with the defaults.
 pub(crate) fn settings(origin: &Origin) -> Settings {
     let app = origin.address();
     let upstream = Location::Tcp { host: app.ip().to_string(), port: app.port() };
-    Settings::new("127.0.0.1:0".parse().unwrap(), upstream)
+    // One thread, so that a connection to the app is kept for everybody, on every machine.
+    Settings { threads: NonZeroUsize::MIN, ..Settings::new("127.0.0.1:0".parse().unwrap(), upstream) }
 }
 
 impl Running {
@@ -36,7 +38,7 @@ impl Running {
     }
 
     pub(crate) fn start_with(settings: Settings, gate: impl Gate) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::bind(settings, gate).unwrap();
         let address = proxy.local_addrs()[0];
         let handle = proxy.handle();
