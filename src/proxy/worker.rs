@@ -130,7 +130,7 @@ impl Threads {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name(format!("worker {}", self.running.len()));
+        let thread = std::thread::Builder::new().name(format!("portcullis-w{}", self.running.len()));
         self.running.push(thread.spawn(move || {
             // It is never told: the sender is dropped.
             drop(runtime.block_on(stopped));
