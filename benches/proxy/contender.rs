@@ -12,6 +12,9 @@ use super::process::{Process, until};
 /// Sessions that the load goes through in turn.
 const SESSIONS: usize = 1000;
 
+/// Octets of the app's answers.
+pub(crate) const APP_BODY_BYTES: usize = 80;
+
 /// What the app calls its own session.
 const APP_COOKIE_BYTES: usize = 200;
 
@@ -96,7 +99,7 @@ impl Contender {
         let cookies: Vec<String> = (0..SESSIONS)
             .map(|at| match self.kind {
                 Kind::On => log_in(self.address, at),
-                _ => format!("portcullis={at:0>43}.{at:0>22}"),
+                _ => foreign_cookie(at),
             })
             .collect();
         Load::new(scratch, self.address, &cookies)
@@ -104,7 +107,7 @@ impl Contender {
 }
 
 /// What the requests of the load carry too: with other ones the same cookie would look stolen.
-const BROWSER: [(&str, &str); 3] = [
+pub(crate) const BROWSER: [(&str, &str); 3] = [
     ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
     ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
     ("Accept-Language", "en-GB,en;q=0.5"),
@@ -115,8 +118,13 @@ fn app_sees(address: SocketAddr, cookie: &str) -> String {
     ask(address, "GET /whoami", &[BROWSER.as_slice(), &[("Cookie", cookie)]].concat(), "").1
 }
 
+/// A cookie of the same length for whoever has no sessions.
+pub(crate) fn foreign_cookie(at: usize) -> String {
+    format!("portcullis={at:0>43}.{at:0>22}")
+}
+
 /// Logs in through the guard; gives the guard's cookie.
-fn log_in(address: SocketAddr, at: usize) -> String {
+pub(crate) fn log_in(address: SocketAddr, at: usize) -> String {
     let headers = [BROWSER.as_slice(), &[("Content-Type", "application/x-www-form-urlencoded")]].concat();
     let (head, _) = ask(address, "POST /login", &headers, &format!("username=user{at}&password=x"));
     let cookie = head.lines().find_map(|line| {
@@ -130,7 +138,7 @@ fn log_in(address: SocketAddr, at: usize) -> String {
 /// The app: an nginx that answers 80 bytes.
 pub(crate) fn app(scratch: &Path) -> Contender {
     let value = "v".repeat(APP_COOKIE_BYTES);
-    let hello = format!("{:.<80}", "hello");
+    let hello = format!("{:.<APP_BODY_BYTES$}", "hello");
     let (process, address) = nginx(scratch, "app", 1, |port| {
         format!(
             "server {{

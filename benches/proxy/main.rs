@@ -3,12 +3,14 @@
 //! The figure that repeats on a shared machine is CPU time per request of the proxy's processes; requests per second and
 //! latency stand beside it. `benches/README.md` says how it is measured and what came out.
 //!
+//!     cargo bench --bench proxy -- instructions      of our own two, counted by valgrind: repeats exactly
 //!     cargo bench --bench proxy -- [--rounds 3] [--seconds 8] [--warmup 2] [--only nginx,off,on]
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
 
 mod bare;
 mod contender;
+mod instructions;
 mod load;
 mod process;
 mod report;
@@ -61,6 +63,9 @@ fn main() {
     if arguments.first().is_some_and(|first| first == "serve") {
         serve::serve(&arguments[1], &arguments[2]);
         return;
+    }
+    if arguments.iter().any(|argument| argument == "instructions") {
+        return instructions::print();
     }
     run(&Plan::parse(&arguments));
 }
