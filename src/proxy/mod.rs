@@ -216,7 +216,9 @@ pub enum StartError {
     #[error("the upstream {0} is an address this proxy listens on: requests would go round in circles")]
     Loop(SocketAddr),
     /// The system has no threads or descriptors to give.
-    #[error("the threads that serve connections can not be started")]
+    #[error(
+        "the threads that serve connections can not be started: is the limit of processes or of open files too low?"
+    )]
     Threads(#[source] std::io::Error),
     /// Certificate or key can not be used.
     #[error("cannot use the certificate {cert}: {reason}")]

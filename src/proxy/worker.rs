@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle};
@@ -73,6 +74,9 @@ impl<G: Gate> Worker<G> {
 
 /// Names of apps that one thread looks up at once: the only thing that it has others do.
 const LOOKUPS_MAX: usize = 16;
+
+/// How long the threads may take to end when nothing is left to be served.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// All of them.
 pub(super) struct Workers<G> {
@@ -141,7 +145,7 @@ impl Threads {
         Ok(handle)
     }
 
-    /// Ends them, and returns when the last thing they did is done.
+    /// Ends them, and returns when the last thing they did is done. One that is stuck is not waited for.
     pub(super) async fn end(self) {
         drop(self.stop);
         let join = || {
@@ -151,8 +155,8 @@ impl Threads {
                 }
             }
         };
-        if tokio::task::spawn_blocking(join).await.is_err() {
-            tracing::error!("the threads that serve connections could not be waited for");
+        if !matches!(tokio::time::timeout(END_MAX, tokio::task::spawn_blocking(join)).await, Ok(Ok(()))) {
+            tracing::error!("the threads that serve connections did not end");
         }
     }
 }
