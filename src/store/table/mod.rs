@@ -203,8 +203,10 @@ impl Table {
         except: Option<&SessionDigest>,
         ending: Ending,
     ) -> Vec<Arc<Record>> {
-        let live: Vec<_> = self.live_of(subject).filter(|record| Some(&record.digest) != except).collect();
-        let ended: Vec<_> = live.iter().filter_map(|record| self.revoke(&record.digest, ending)).collect();
+        let ended: Vec<_> = self.live_of(subject).filter(|record| Some(&record.digest) != except).collect();
+        for record in &ended {
+            self.end(record, ending.why, ending.now, ending.tombstone_until);
+        }
         if ended.is_empty() {
             // Somebody may be ending the last of them just now; "none are left" is true when he is done.
             self.ground = self.ground.max(self.staged_ground());
@@ -308,7 +310,10 @@ impl Table {
     /// The live sessions of a subject, as later decisions must see them.
     fn live_of(&mut self, subject: &str) -> impl Iterator<Item = Arc<Record>> {
         let names = self.index.sessions(subject);
-        names.into_iter().filter_map(|name| self.latest_named(name, |_| true)).filter(|record| is_of(record, subject))
+        names
+            .into_iter()
+            .filter_map(|name| self.latest_named(name, |_| true))
+            .filter(|record| !record.is_ended() && is_of(record, subject))
     }
 
     fn staged_ground(&self) -> Ground {
