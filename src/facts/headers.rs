@@ -355,9 +355,6 @@ pub enum ConnectionFault {
 pub fn hop_by_hop(headers: &mut HeaderMap) -> Result<(), ConnectionFault> {
     let mut gone: SmallVec<[HeaderName; 4]> =
         headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
     let is_coded = gone.contains(&TRANSFER_ENCODING);
     for (at, word) in words(headers, &CONNECTION).enumerate() {
         if at == NOMINATED_MAX {

@@ -417,17 +417,15 @@ fn accept(mut head: response::Parts, mut stream: Stream, key: Option<HeaderValue
         let agreed = key.is_some_and(|key| upgrade::is_agreed(headers, &key));
         return if agreed { Ok(Accepted { head, stream, found }) } else { Err(Failure::Unasked) };
     }
-    if found.hop_by_hop
-        && let Some(coding) = headers.get(header::TRANSFER_ENCODING)
-    {
-        let sound = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-            && headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
-            && !headers.contains_key(header::CONTENT_LENGTH);
-        if !sound {
-            return Err(Failure::Nonsense("framing"));
-        }
-    }
     if found.hop_by_hop {
+        if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+            let sound = coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
+                && !headers.contains_key(header::CONTENT_LENGTH);
+            if !sound {
+                return Err(Failure::Nonsense("framing"));
+            }
+        }
         headers::hop_by_hop(headers).ok().ok_or(Failure::Nonsense("connection"))?;
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
