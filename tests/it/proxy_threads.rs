@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 use http::{request, response};
-use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Gate, RequestBody, Settled};
+use portcullis::proxy::{Admitted, AnsweredBy, Arrival, Cut, Gate, RequestBody, Settings, Settled};
 
 use crate::support::origin::{Origin, held, ok};
 use crate::support::running::{Running, settings};
@@ -54,14 +54,16 @@ impl Gate for Watcher {
     }
 }
 
+fn on_threads(count: usize, origin: &Origin) -> Settings {
+    Settings { threads: count.try_into().unwrap(), ..settings(origin) }
+}
+
 #[test]
 fn connections_are_shared_out_evenly_and_stay_where_they_are() {
     const THREADS: usize = 4;
     let origin = Origin::start();
     let watcher = Watcher::default();
-    let mut settings = settings(&origin);
-    settings.threads = THREADS.try_into().unwrap();
-    let proxy = Running::start_with(settings, watcher.clone());
+    let proxy = Running::start_with(on_threads(THREADS, &origin), watcher.clone());
     // All are open at the same time.
     let mut wires: Vec<_> = (0..3 * THREADS).map(|_| proxy.wire()).collect();
     for _ in 0..3 {
@@ -80,9 +82,7 @@ fn connections_are_shared_out_evenly_and_stay_where_they_are() {
 fn a_thread_that_lost_its_connections_gets_the_next_ones() {
     let origin = Origin::start();
     let watcher = Watcher::default();
-    let mut settings = settings(&origin);
-    settings.threads = 2.try_into().unwrap();
-    let proxy = Running::start_with(settings, watcher.clone());
+    let proxy = Running::start_with(on_threads(2, &origin), watcher.clone());
     for _ in 0..6 {
         // One after the other: all may be on the same thread, and none is left behind in its count.
         assert_eq!(proxy.wire().send(GET).reply().text(), "hello");
@@ -118,8 +118,7 @@ fn dropping_a_running_proxy_ends_its_threads() {
 #[test]
 fn threads_share_the_connections_to_an_app_where_they_are_few() {
     let origin = Origin::start();
-    let mut settings = settings(&origin);
-    settings.threads = 2.try_into().unwrap();
+    let mut settings = on_threads(2, &origin);
     settings.upstream.connections_max = 1;
     let proxy = Running::start(settings);
     let mut wires = [proxy.wire(), proxy.wire()];
@@ -135,8 +134,7 @@ fn threads_share_the_connections_to_an_app_where_they_are_few() {
 fn streams_of_http2_count_for_their_thread() {
     let origin = Origin::start();
     let watcher = Watcher::default();
-    let mut settings = settings(&origin);
-    settings.threads = 2.try_into().unwrap();
+    let mut settings = on_threads(2, &origin);
     settings.listen[0].http2 = portcullis::proxy::Http2::On;
     let proxy = Running::start_with(settings, watcher.clone());
     let (release, act) = held("HTTP/1.1 204 No Content\r\n\r\n");
@@ -164,8 +162,7 @@ fn streams_of_http2_count_for_their_thread() {
 fn every_thread_follows_a_reload() {
     let (one, two) = (Origin::start(), Origin::start());
     two.always(ok("two"));
-    let mut before = settings(&one);
-    before.threads = 2.try_into().unwrap();
+    let before = on_threads(2, &one);
     let proxy = Running::start(before.clone());
     let mut wires = [proxy.wire(), proxy.wire()];
     for wire in &mut wires {
