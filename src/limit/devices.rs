@@ -1,8 +1,8 @@
 //! Devices from which a subject has logged in: what tells the user from somebody who only knows his name.
 //!
 //! A device is known by the address and the browser it logged in with, and less well by its network alone, for thirty days
-//! and within this process. Only a
-//! successful login adds one, so nobody can make the table grow or push others out of it by guessing.
+//! and within this process. Only a successful login adds one, so nobody can make the table grow or push others out of it by
+//! guessing.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;

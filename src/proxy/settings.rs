@@ -127,7 +127,7 @@ pub struct Limits {
     /// How long we wait for a body in all before its rate is judged.
     pub body_rate_grace: Duration,
     /// Octets of bodies that gates look at, all together: while a client takes its time they lie in memory. The first 2 KiB
-    /// of each, which hold the form of an honest login, are not counted.
+    /// of each, which hold the form of an honest login, are not counted. One client can have an eighth of it.
     pub peeked_bytes_max: usize,
     /// Requests at once on one HTTP/2 connection.
     pub http2_streams_max: u32,
