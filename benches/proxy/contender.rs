@@ -9,9 +9,6 @@ use std::time::Duration;
 use super::load::{Load, ask};
 use super::process::{Process, until};
 
-/// Sessions that the load goes through in turn.
-const SESSIONS: usize = 1000;
-
 /// Octets of the app's answers.
 pub(crate) const APP_BODY_BYTES: usize = 80;
 
@@ -95,8 +92,8 @@ impl Contender {
 
     /// The load for it. All are sent requests of the same length: each with a session cookie as the guard issues it, and
     /// to the guard with one that it issued a moment ago, so that no successor becomes due while it is measured.
-    pub(crate) fn load(&self, scratch: &Path) -> Load {
-        let cookies: Vec<String> = (0..SESSIONS)
+    pub(crate) fn load(&self, scratch: &Path, sessions: usize) -> Load {
+        let cookies: Vec<String> = (0..sessions)
             .map(|at| match self.kind {
                 Kind::On => log_in(self.address, at),
                 _ => foreign_cookie(at),

@@ -4,7 +4,7 @@
 //! latency stand beside it. `benches/README.md` says how it is measured and what came out.
 //!
 //!     cargo bench --bench proxy -- instructions      of our own two, counted by valgrind: repeats exactly
-//!     cargo bench --bench proxy -- [--rounds 3] [--seconds 8] [--warmup 2] [--only nginx,off,on]
+//!     cargo bench --bench proxy -- [--rounds 3] [--seconds 8] [--warmup 2] [--only nginx,off,on] [--sessions 1000]
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
 
@@ -33,11 +33,13 @@ struct Plan {
     seconds: u64,
     warmup: u64,
     only: Vec<Kind>,
+    /// Sessions that the load goes through in turn.
+    sessions: usize,
 }
 
 impl Plan {
     fn parse(arguments: &[String]) -> Self {
-        let mut plan = Self { rounds: 3, seconds: 8, warmup: 2, only: Kind::ALL.to_vec() };
+        let mut plan = Self { rounds: 3, seconds: 8, warmup: 2, only: Kind::ALL.to_vec(), sessions: 1000 };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -45,6 +47,7 @@ impl Plan {
                 "--rounds" => plan.rounds = value().parse().unwrap(),
                 "--seconds" => plan.seconds = value().parse().unwrap(),
                 "--warmup" => plan.warmup = value().parse().unwrap(),
+                "--sessions" => plan.sessions = value().parse().unwrap(),
                 "--only" => {
                     let names = value();
                     let wanted = |kind: &Kind| names.split(',').any(|name| name == kind.word());
@@ -88,7 +91,7 @@ fn run(plan: &Plan) {
     let begin = load_average();
     for round in 1..=plan.rounds {
         for contender in &contenders {
-            let load = contender.load(scratch.path());
+            let load = contender.load(scratch.path(), plan.sessions);
             load.run(Duration::from_secs(plan.warmup));
             let before = contender.cpu();
             let score = load.run(Duration::from_secs(plan.seconds));

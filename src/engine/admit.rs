@@ -206,7 +206,8 @@ impl<S: Store> Guard<S> {
         } else {
             Fetch::Ordinary
         };
-        let kind = RequestKind { navigation: headers::navigation(&parts.method, &parts.headers, &metadata), fetch };
+        let kind =
+            RequestKind { navigation: headers::navigation(&parts.method, &parts.headers, &seen, &metadata), fetch };
         let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
         let activity = headers::activity(&parts.method, &metadata);
         let clicked = seen.sec_fetch_user.single() == Some(b"?1");
@@ -446,7 +447,7 @@ impl<S: Store> Guard<S> {
     fn advise_transport(&self, request: &Request<'_>) {
         let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if request.client.scheme == Scheme::Http
-            && !super::cookies::is_loopback(host)
+            && !super::cookies::is_loopback(super::cookies::without_port(host))
             && self.advised_transport.is_due(request.now)
         {
             let fix = Text::of("serve https here, or list the proxy that does in [client] trusted_proxies");

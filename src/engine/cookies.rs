@@ -77,7 +77,8 @@ impl<S: Store> Guard<S> {
         };
         let looked = self.look_into(&known.id, &known.record, request.now, |view| {
             let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            scan.upstream(view.select(context_of(request, host), request.now))
+            let pairs: SmallVec<[CookiePair<'_>; 4]> = view.select(context_of(request, host), request.now).collect();
+            scan.upstream(pairs.iter().copied())
         });
         let cookie = looked.unwrap_or_else(|| {
             if !known.record.jar.is_empty() {
@@ -378,9 +379,9 @@ impl Taken {
 
 impl Asked {
     fn cookie_context(&self, policy: &crate::rules::Policy) -> CookieContext<'_> {
-        let host = self.host.to_str().unwrap_or_default();
+        let host = without_port(self.host.to_str().unwrap_or_default());
         CookieContext {
-            host: without_port(host),
+            host,
             path: self.uri.path(),
             channel: channel(policy, self.client.scheme, host),
             site: self.site,
@@ -389,8 +390,9 @@ impl Asked {
 }
 
 fn context_of<'r>(request: &'r Request<'_>, host: &'r str) -> CookieContext<'r> {
+    let host = without_port(host);
     CookieContext {
-        host: without_port(host),
+        host,
         path: request.parts.uri.path(),
         channel: channel(&request.policy, request.client.scheme, host),
         site: request.site,
@@ -409,19 +411,21 @@ pub(super) fn site_of(method: &Method, site: SiteRelation, navigation: Navigatio
     }
 }
 
-/// A request that shows our Secure cookie came over a secure channel, whatever we see of it.
+/// A request that shows our Secure cookie came over a secure channel, whatever we see of it. The host stands there without
+/// its port.
 fn channel(policy: &crate::rules::Policy, scheme: Scheme, host: &str) -> Channel {
     let ours_is_secure = policy.cookies.guard.transport() == GuardTransport::Secure;
     if ours_is_secure || scheme == Scheme::Https || is_loopback(host) { Channel::Secure } else { Channel::Plain }
 }
 
-/// Whether a `Host` names this machine.
+/// Whether a host, without its port, is this machine.
 pub(super) fn is_loopback(host: &str) -> bool {
-    matches!(without_port(host), "localhost" | "127.0.0.1" | "[::1]")
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
+/// What of a `Host` stands before its port.
+pub(super) fn without_port(host: &str) -> &str {
+    match memchr::memrchr(b':', host.as_bytes()) {
         Some(at) if !host.ends_with(']') => host.get(..at).unwrap_or(host),
         _ => host,
     }

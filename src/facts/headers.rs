@@ -10,12 +10,10 @@ use http::header::{
     ACCEPT, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, RANGE, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use smallvec::SmallVec;
 
 use super::seen::SeenHeaders;
-
-static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// The value of a header that stands there exactly once.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
@@ -26,9 +24,12 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
 
 /// The words of a comma-separated list over all lines of a header, without the empty ones.
 fn words<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    let split = |line: &'h HeaderValue| line.as_bytes().split(|byte| *byte == b',');
-    lines.flat_map(split).map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())
+    headers.get_all(name).into_iter().flat_map(|line| words_of(line.as_bytes()))
+}
+
+/// As [`words`], of one line.
+fn words_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())
 }
 
 /// Who caused a request, seen from the site it goes to (`Sec-Fetch-Site`).
@@ -158,19 +159,25 @@ pub enum Navigation {
 
 /// Whether the request is a navigation. Without Fetch Metadata, a GET that names `text/html` among what it accepts and
 /// does not come from a script library is taken for one.
-pub fn navigation(method: &Method, headers: &HeaderMap, fetch: &FetchMetadata) -> Navigation {
+pub fn navigation(method: &Method, headers: &HeaderMap, seen: &SeenHeaders<'_>, fetch: &FetchMetadata) -> Navigation {
     match (fetch.mode, fetch.dest) {
         (FetchMode::Navigate, FetchDest::Frame) => Navigation::Frame,
         // Safari of 2023 says the mode without the destination.
         (FetchMode::Navigate, FetchDest::Document | FetchDest::Unknown) => Navigation::Document,
         (FetchMode::Unknown, FetchDest::Unknown)
-            if method == Method::GET
-                && words(headers, &ACCEPT).any(|word| media_type(word).eq_ignore_ascii_case(b"text/html"))
-                && !headers.contains_key(&X_REQUESTED_WITH) =>
+            if method == Method::GET && !seen.x_requested_with.is_present() && names_html(headers, seen) =>
         {
             Navigation::Document
         }
         _ => Navigation::No,
+    }
+}
+
+fn names_html(headers: &HeaderMap, seen: &SeenHeaders<'_>) -> bool {
+    let is_html = |word| media_type(word).eq_ignore_ascii_case(b"text/html");
+    match seen.accept.single() {
+        Some(line) => words_of(line).any(is_html),
+        None => seen.accept.is_present() && words(headers, &ACCEPT).any(is_html),
     }
 }
 
@@ -455,6 +462,7 @@ pub fn strip_aliases(headers: &mut HeaderMap) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     /// Header lines written `name: value`.
@@ -483,11 +491,8 @@ mod tests {
     fn navigations_are_told_from_the_rest() {
         let check = |method: Method, lines: &[&str], expected| {
             let headers = headers(lines);
-            assert_eq!(
-                navigation(&method, &headers, &FetchMetadata::of(&SeenHeaders::of(&headers))),
-                expected,
-                "{method} {lines:?}"
-            );
+            let seen = SeenHeaders::of(&headers);
+            assert_eq!(navigation(&method, &headers, &seen, &FetchMetadata::of(&seen)), expected, "{method} {lines:?}");
         };
         let html = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         check(Method::GET, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], Navigation::Document);
@@ -501,6 +506,7 @@ mod tests {
         check(Method::GET, &["Accept: TEXT/HTML;q=0.5"], Navigation::Document);
         check(Method::POST, &[html], Navigation::No);
         check(Method::GET, &[html, "X-Requested-With: XMLHttpRequest"], Navigation::No);
+        check(Method::GET, &["Accept: */*", html], Navigation::Document);
         check(Method::GET, &["Accept: */*"], Navigation::No);
         check(Method::GET, &[], Navigation::No);
     }
@@ -708,7 +714,7 @@ mod tests {
                 prop_assert_eq!(activity(&Method::POST, &fetch), Activity::Active);
                 prop_assert_ne!(upgrade(&Method::GET, Version::HTTP_11, &map), Upgrade::WebSocket);
                 // Reaching the end is what is checked of these.
-                navigation(&Method::GET, &map, &fetch);
+                navigation(&Method::GET, &map, &SeenHeaders::of(&map), &fetch);
                 reply_form(&map);
                 let before = map.len();
                 prop_assert!(hop_by_hop(&mut map).is_err() || map.len() < before);

@@ -29,6 +29,10 @@ impl<'h> Field<'h> {
 /// The headers of one request that the guard judges by.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SeenHeaders<'h> {
+    /// `Accept`.
+    pub accept: Field<'h>,
+    /// `X-Requested-With`, by which script libraries name themselves.
+    pub x_requested_with: Field<'h>,
     /// `User-Agent`.
     pub user_agent: Field<'h>,
     /// `Accept-Language`.
@@ -75,6 +79,7 @@ impl<'h> SeenHeaders<'h> {
     /// By length first: most names differ in it, and those that do not are compared once or twice.
     fn field(&mut self, name: &str) -> Option<&mut Field<'h>> {
         match name.len() {
+            6 if name == "accept" => Some(&mut self.accept),
             5 if name == "range" => Some(&mut self.range),
             5 if name == "x-moz" => Some(&mut self.x_moz),
             7 if name == "upgrade" => Some(&mut self.upgrade),
@@ -90,7 +95,11 @@ impl<'h> SeenHeaders<'h> {
                 _ => None,
             },
             15 if name == "accept-language" => Some(&mut self.accept_language),
-            16 if name == "sec-ch-ua-mobile" => Some(&mut self.sec_ch_ua_mobile),
+            16 => match name {
+                "sec-ch-ua-mobile" => Some(&mut self.sec_ch_ua_mobile),
+                "x-requested-with" => Some(&mut self.x_requested_with),
+                _ => None,
+            },
             18 if name == "sec-ch-ua-platform" => Some(&mut self.sec_ch_ua_platform),
             _ => None,
         }
@@ -120,6 +129,8 @@ mod tests {
             "upgrade",
             "sec-fetch-user",
             "accept",
+            "x-requested-with",
+            "accept-encoding",
         ];
         for name in names {
             headers.append(name, name.parse().unwrap());
@@ -141,6 +152,8 @@ mod tests {
             seen.range,
             seen.upgrade,
             seen.sec_fetch_user,
+            seen.accept,
+            seen.x_requested_with,
         ];
         for (field, name) in found.into_iter().zip(names) {
             assert_eq!(field.first(), Some(name.as_bytes()));

@@ -73,9 +73,9 @@ fn check(host: &[u8]) -> Option<()> {
 
 /// The host before the port; `None` if what follows a colon is no port.
 fn without_port(host: &[u8]) -> Option<&[u8]> {
-    let bracket = host.iter().position(|octet| *octet == b']').unwrap_or(0);
+    let bracket = memchr::memchr(b']', host).unwrap_or(0);
     let (name, rest) = host.split_at_checked(bracket)?;
-    match rest.iter().position(|octet| *octet == b':') {
+    match memchr::memchr(b':', rest) {
         None => Some(host),
         Some(colon) => {
             let port = str::from_utf8(rest.get(colon + 1..)?).ok()?;

@@ -159,6 +159,12 @@ impl CookieNames {
 
     /// What a name is to the guard, exactly or as a lenient app would read it.
     pub(super) fn find(&self, name: &[u8]) -> Known {
+        // Ours is in nearly every request, so it is looked for first.
+        if let Some((guard, CookieRole::Guard)) = self.entries.first()
+            && guard.matches(name)
+        {
+            return Known::Exactly(CookieRole::Guard);
+        }
         match Spelling::of(name) {
             Spelling::Plain => self.find_plain(name),
             Spelling::Escaped => match self.role(name) {
