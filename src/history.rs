@@ -14,7 +14,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::facts::user_agent::{Family, Os};
+use crate::facts::user_agent::{Family, Os, UserAgent};
 use crate::fingerprint::drift::{Drift, Moved, OsDrift, drift, toggles};
 use crate::fingerprint::{BODY_LEN, Fingerprint, take};
 
@@ -95,7 +95,8 @@ impl Turn {
     }
 
     fn same_device(&self, other: &Self) -> bool {
-        self.family == other.family && (self.os == other.os || toggles(self.os, other.os))
+        let agent = |turn: &Self| UserAgent { family: turn.family, os: turn.os, ..UserAgent::default() };
+        agent(self).is_same_program(&agent(other)) && (self.os == other.os || toggles(self.os, other.os))
     }
 }
 

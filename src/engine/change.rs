@@ -10,17 +10,17 @@ use super::control::Scope;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
 use super::settle::Outcome;
-use super::{Admission, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
+use super::{Admission, ClientStanding, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
 use crate::clock::Timestamp;
 use crate::event::field::{AtLimit, Cause, Release, Revoker, Rotation};
 use crate::event::kinds as event;
 use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
-use crate::session::id::{Ref, SessionId};
+use crate::session::id::{Ref, SessionDigest, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{Commit, Created, Creation, Durability, OnLimit, Rotate, Store, StoreError, SubjectLimit};
+use crate::store::{Commit, Created, Creation, Durability, Filter, OnLimit, Rotate, Store, StoreError, SubjectLimit};
 use crate::verdict::Mode;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
@@ -84,11 +84,14 @@ impl<S: Store> Guard<S> {
             return Ok(Handed::Nothing);
         }
         let ending = self.ending(&admission.policy, EndReason::Logout, admission.now);
-        if let Some(record) = self.store.revoke(&known.digest, ending).await? {
-            self.streams.end(&known.digest);
-            if let Some(sign) = outcome.logout {
-                self.tell_about(admission, &record, event::SessionLogout { sign });
-            }
+        let Some(record) = self.store.revoke(&known.digest, ending).await? else {
+            // It is over already. If it goes on under another id, the client may hold that one's cookie by now.
+            let is_replaced = self.store.load(&known.digest).await?.is_some_and(|record| record.is_replaced());
+            return Ok(if is_replaced { Handed::Nothing } else { Handed::Cleared });
+        };
+        self.streams.end(&known.digest);
+        if let Some(sign) = outcome.logout {
+            self.tell_about(admission, &record, event::SessionLogout { sign });
         }
         Ok(Handed::Cleared)
     }
@@ -210,7 +213,11 @@ impl<S: Store> Guard<S> {
                     if let Some(refused) = self.after_limit(admission, &new, created, limit) {
                         return Ok(Handed::Refused(refused));
                     }
-                    self.streams.end(&old.digest);
+                    if outcome.login.is_none() && outcome.new_id == Some(Rotation::App) {
+                        self.streams.follow(&old.digest, new.digest, latest_end(&new, &admission.policy));
+                    } else {
+                        self.streams.end(&old.digest);
+                    }
                     if let Some(held) = held {
                         self.streams.end(&held.digest);
                         self.tell_about(admission, &held, event::SessionReleased { how: Release::Login });
@@ -295,12 +302,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Ends the session that a quarantined client was moved away from, after it logged in again as the same subject.
-    async fn replace_held(
-        &self,
-        admission: &Admission,
-        new: &Record,
-        from: &crate::session::id::SessionDigest,
-    ) -> Result<(), StoreError> {
+    async fn replace_held(&self, admission: &Admission, new: &Record, from: &SessionDigest) -> Result<(), StoreError> {
         let same = match self.store.load(from).await? {
             Some(held) => is_one(held.subject.as_deref(), new.subject.as_deref()),
             None => false,
@@ -402,7 +404,10 @@ impl<S: Store> Guard<S> {
             Scope::All => self.store.revoke(&known.digest, ending).await?,
         };
         let others = match &known.record.subject {
-            Some(subject) => self.store.revoke_subject(subject, Some(&known.digest), ending).await?,
+            Some(subject) => {
+                let present = self.present_digest(known, subject).await?;
+                self.store.revoke_subject(subject, Some(&present), ending).await?
+            }
             None => Vec::new(),
         };
         for record in own.iter().chain(&others) {
@@ -410,6 +415,17 @@ impl<S: Store> Guard<S> {
             self.tell_about(admission, record, event::SessionRevoked { by: Revoker::App });
         }
         Ok(if scope == Scope::All { Handed::Cleared } else { handed })
+    }
+
+    /// Under what the session is known now: another answer may have given it a new id while this one was made.
+    async fn present_digest(&self, known: &Known, subject: &Arc<str>) -> Result<SessionDigest, StoreError> {
+        if self.store.load(&known.digest).await?.is_some_and(|record| !record.is_ended()) {
+            return Ok(known.digest);
+        }
+        let filter =
+            Filter { subject: Some(subject.clone()), reference: Some(known.record.reference), with_ended: false };
+        let page = self.store.list(&filter, None, 1).await?;
+        Ok(page.records.first().map_or(known.digest, |record| record.digest))
     }
 
     /// A new record without anything in it.
@@ -446,7 +462,9 @@ impl<S: Store> Guard<S> {
         match self.limits.load().anonymous_session(admission.ask.client.ip, admission.now) {
             Ok(()) => true,
             Err(limited) => {
-                let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
+                // Behind a proxy that nobody declared all visitors share one prefix.
+                let report_only = admission.policy.enforcement == Enforcement::ReportOnly
+                    || admission.ask.client.standing == ClientStanding::LooksLikeProxy;
                 let mode = if report_only { Mode::Observe } else { Mode::Enforce };
                 self.tell_session_limited(admission, &limited, mode);
                 report_only

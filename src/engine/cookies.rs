@@ -1,12 +1,13 @@
 //! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
 
 use super::admit::{Decided, Request};
-use super::bound::BOUND_COOKIES_MAX;
+use super::bound::{BOUND_COOKIES_MAX, BoundSet};
+use super::cache;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
@@ -14,7 +15,7 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::{KeyId, Secret};
+use crate::secret::KeyId;
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
@@ -170,9 +171,8 @@ impl<S: Store> Guard<S> {
             }
         }
         // A cache that stays away from an answer for its Set-Cookie must stay away from it without.
-        let headers = &mut response.headers;
-        if !taken.ops.is_empty() && !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(EXPIRES) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+        if !taken.ops.is_empty() {
+            cache::keep_private(&mut response.headers);
         }
         self.compare(admission, &mut taken);
         taken
@@ -216,8 +216,7 @@ impl<S: Store> Guard<S> {
             }
             Some(CookieRole::Bind) => {
                 if taken.bound.len() < BOUND_COOKIES_MAX {
-                    let value = (!set.deletes(admission.now)).then(|| Secret::new(set.pair.value.to_vec()));
-                    taken.bound.push((set.pair.name.into(), value));
+                    taken.bound.push(BoundSet::of(&set, admission.now));
                 }
                 Some(cookie::harden(&line, cookies.hardening).unwrap_or(line))
             }
@@ -245,18 +244,25 @@ impl<S: Store> Guard<S> {
             logins.iter().filter_map(|login| login.success.sets_cookie.as_ref()).any(|pattern| pattern.matches(name))
         };
         let had_ticket = jar.holds(is_ticket);
+        // Of a login that shows elsewhere (in a bound cookie, in a control header) a message that is shown once is no part.
+        let is_part_of_login = |kind, since: Option<Timestamp>| {
+            let Holder::Session(known) = &admission.holder else { return true };
+            let came_later = known.record.authenticated_at.zip(since).is_some_and(|(at, since)| since > at);
+            !came_later || kind == CookieKind::Id && known.record.bound.is_empty()
+        };
         let mut deleted = false;
         let mut gone: SmallVec<[&[u8]; 4]> = SmallVec::new();
         for op in taken.ops.iter() {
+            let since = jar.since(op);
             match jar.apply(op) {
                 // Deleted and set again on one answer: another value all the same.
                 Ok(JarChange::Added(CookieKind::Id)) if gone.contains(&op.name()) => taken.replaced_id = true,
                 Ok(JarChange::Deleted(CookieKind::Id)) => {
-                    deleted = true;
+                    deleted |= is_part_of_login(CookieKind::Id, since);
                     gone.push(op.name());
                 }
                 Ok(JarChange::Replaced(CookieKind::Id)) => taken.replaced_id = true,
-                Ok(JarChange::Deleted(_)) => deleted = true,
+                Ok(JarChange::Deleted(kind)) => deleted |= is_part_of_login(kind, since),
                 Ok(JarChange::Added(_) | JarChange::Replaced(_)) => taken.sets_value = true,
                 Ok(JarChange::Unchanged | JarChange::ExpiryOnly | JarChange::Refreshed) => {}
                 Err(full) => self.tell_jar(admission, &full),
@@ -333,9 +339,6 @@ impl<S: Store> Guard<S> {
     }
 }
 
-/// Name and value of a bound cookie that an answer sets; no value if it deletes it.
-type BoundSet = (Box<[u8]>, Option<Secret<Vec<u8>>>);
-
 /// What an answer does to the app's cookies.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -354,7 +357,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Whether there is something that only a session can keep.
     pub(super) fn needs_session(&self) -> bool {
-        self.sets_value || self.adopts || self.bound.iter().any(|(_, value)| value.is_some())
+        self.sets_value || self.adopts || self.bound.iter().any(|set| set.value.is_some())
     }
 
     /// Whether cookies from before the guard were taken over with the request.

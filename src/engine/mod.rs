@@ -8,6 +8,7 @@ mod admit;
 mod adopt;
 mod assess;
 mod bound;
+mod cache;
 mod change;
 pub mod control;
 mod cookies;
@@ -72,6 +73,7 @@ pub struct Guard<S> {
     agents: UserAgentCache,
     devices: limit::KnownDevices,
     advised_proxy: operate::Advised,
+    advised_header: operate::Advised,
     advised_transport: operate::Advised,
     advised_cookies: operate::AdvisedNames,
     streams: streams::Streams,
@@ -215,7 +217,8 @@ impl Admission {
         // A stranger has no session that could be lost, and must not hold places at the app that he does not wait for.
         let has_session = matches!(self.holder, Holder::Session(_) | Holder::Quarantined(_));
         let may_change = !method.is_safe() && has_session;
-        if may_change || login.is_some() || *logout == Logout::Asked || !self.leftovers.is_empty() {
+        let adopts = self.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
+        if may_change || login.is_some() || *logout == Logout::Asked || adopts {
             Lifetime::UntilSettled
         } else {
             Lifetime::OfClient
@@ -344,6 +347,7 @@ impl<S: Store> Guard<S> {
             agents: UserAgentCache::new(key),
             devices: limit::KnownDevices::default(),
             advised_proxy: operate::Advised::default(),
+            advised_header: operate::Advised::default(),
             advised_transport: operate::Advised::default(),
             advised_cookies: operate::AdvisedNames::default(),
             streams: streams::Streams::default(),

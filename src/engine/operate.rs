@@ -10,6 +10,7 @@ use super::change::{due_end, is_enforced};
 use crate::clock::Timestamp;
 use crate::event::field::Revoker;
 use crate::event::{ClientView, Event, Scene, kinds as event};
+use crate::facts::client_ip::Junk;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Record, State};
 use crate::store::{Filter, PAGE_MAX, Page, Store, StoreError};
@@ -143,6 +144,20 @@ impl<S: Store> Guard<S> {
         if self.advised_proxy.is_due(self.clock.now()) {
             let fix = format!("add to [client]: trusted_proxies = [\"{peer}\"]");
             self.report(Some(peer), event::ConfigUntrustedProxy { fix: Text::from(fix) });
+        }
+    }
+
+    /// Advises to mend what a trusted proxy writes about its clients, once a minute: nobody is told apart behind it.
+    pub fn advise_proxy_header(&self, peer: IpAddr, junk: Junk) {
+        if self.advised_header.is_due(self.clock.now()) {
+            let fix = match junk {
+                Junk::XForwardedFor => "let this proxy write bare addresses into X-Forwarded-For, without a port",
+                Junk::Forwarded => "let this proxy write for=ADDRESS into Forwarded, without a hidden name",
+                Junk::Disagree => {
+                    "X-Forwarded-For and Forwarded name different clients: let this proxy write one of them"
+                }
+            };
+            self.report(Some(peer), event::ConfigProxyHeader { fix: Text::of(fix) });
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
+use super::cache;
 use super::change::{Handed, latest_end};
 use super::control::{self, Command};
 use super::cookies::Taken;
@@ -17,7 +18,6 @@ use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
 use crate::rules::{OnOutage, Success};
-use crate::session::cookie::parse_cookie_date;
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
 use crate::verdict::Action;
@@ -36,6 +36,9 @@ pub enum AnsweredBy {
 pub(super) struct Outcome {
     /// Somebody proved who he is.
     pub login: Option<Proven>,
+    /// An answer that looks like a successful login to a session that had one, and shows nothing of a new one: many apps
+    /// send whoever is logged in on from the form without a look at the password.
+    unproven: bool,
     /// Another reason for a new id.
     pub new_id: Option<Rotation>,
     /// The session ends.
@@ -135,11 +138,16 @@ impl<S: Store> Guard<S> {
                 proven.subject = proven.subject.take().or_else(|| admission.ask.named());
             }
             Some(_) => {}
-            None if self.login_succeeded(admission, response, taken) => {
+            None if !self.login_succeeded(admission, response, taken) => {}
+            None if !self.is_proven(admission, taken) => {
+                // Whose session it is does not change, and neither does what it is trusted for.
+                outcome.unproven = true;
+                outcome.new_id = outcome.new_id.or(Some(Rotation::App));
+            }
+            None => {
                 let subject = admission.ask.named();
                 outcome.login = Some(Proven { subject, sign: Sign::Route, why: Rotation::Login });
             }
-            None => {}
         }
         if outcome.logout.is_none() && outcome.login.is_none() {
             if admission.ask.logout == Logout::Asked
@@ -164,10 +172,22 @@ impl<S: Store> Guard<S> {
             .is_some_and(|login| login.success.holds(response, taken, admission.ask.uri.path()))
     }
 
+    /// Whether an answer that looks like a successful login is one: in a session without a login it is; in one that has
+    /// a login the app must have given the client something new.
+    fn is_proven(&self, admission: &Admission, taken: &Taken) -> bool {
+        let Holder::Session(known) = &admission.holder else { return true };
+        let names_ticket =
+            admission.ask.login(&admission.policy).is_some_and(|login| login.success.sets_cookie.is_some());
+        !known.record.is_authenticated()
+            || taken.replaced_id
+            || names_ticket
+            || self.sets_bound_ticket(&known.record, taken)
+    }
+
     /// Failed and successful attempts: for the limits, and for events.
     fn count_login(&self, admission: &Admission, by: AnsweredBy, status: StatusCode, outcome: &Outcome) {
         let Some(attempt) = &admission.ask.login else { return };
-        if by == AnsweredBy::Proxy {
+        if by == AnsweredBy::Proxy || outcome.unproven {
             return;
         }
         let limits = self.limits.load();
@@ -270,7 +290,7 @@ impl<S: Store> Guard<S> {
 
     /// A cookie that must reach the client: it goes on every answer, and no cache may keep that.
     fn put_mandatory(&self, admission: &Admission, response: &mut response::Parts, line: HeaderValue) {
-        if is_cacheable(&response.headers, admission.now) {
+        if cache::is_cacheable(&response.headers, admission.now) {
             self.tell_settled(admission, response.status, event::ResponseCacheable {});
         }
         append(&mut response.headers, line);
@@ -278,7 +298,7 @@ impl<S: Store> Guard<S> {
 
     /// Expires the client's copies of cookies that it should not have. That can wait for an answer that no cache keeps.
     fn expire_leftovers(&self, admission: &Admission, response: &mut response::Parts) {
-        if admission.leftovers.is_empty() || is_cacheable(&response.headers, admission.now) {
+        if admission.leftovers.is_empty() || cache::is_cacheable(&response.headers, admission.now) {
             return;
         }
         for leftover in &admission.leftovers {
@@ -292,13 +312,12 @@ impl<S: Store> Guard<S> {
 /// Puts a `Set-Cookie` of ours on an answer, which from then on no cache may keep (RFC 9111 does not say so by itself).
 fn append(headers: &mut HeaderMap, line: HeaderValue) {
     headers.append(SET_COOKIE, line);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.remove(EXPIRES);
+    cache::forbid(headers);
 }
 
 impl Outcome {
     const fn is_nothing(&self) -> bool {
-        let Self { login, new_id, logout, revoke, ends_at } = self;
+        let Self { login, unproven: _, new_id, logout, revoke, ends_at } = self;
         login.is_none() && new_id.is_none() && logout.is_none() && revoke.is_none() && ends_at.is_none()
     }
 
@@ -373,28 +392,7 @@ fn location_path<'l>(location: &'l str, asked: &str) -> Cow<'l, str> {
 fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
     !matches!(response.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED)
         && headers::delivery(&HeaderMap::new(), &response.headers) == Delivery::Inline
-        && !is_cacheable(&response.headers, now)
-}
-
-/// Whether the app said that caches may keep an answer: `public`, `immutable`, a positive age or a future `Expires`, and
-/// neither `no-store` nor `no-cache`.
-pub(super) fn is_cacheable(headers: &HeaderMap, now: Timestamp) -> bool {
-    let mut said = false;
-    let directives =
-        headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    for directive in directives {
-        let directive = directive.trim_ascii();
-        let is = |word: &[u8]| directive.eq_ignore_ascii_case(word);
-        let positive = |word: &[u8]| {
-            let age = directive.split_at_checked(word.len()).filter(|(name, _)| name.eq_ignore_ascii_case(word));
-            age.is_some_and(|(_, age)| age.iter().any(|digit| (b'1'..=b'9').contains(digit)))
-        };
-        if is(b"no-store") || directive.len() >= 8 && is_prefix(directive, b"no-cache") {
-            return false;
-        }
-        said |= is(b"public") || is(b"immutable") || positive(b"max-age=") || positive(b"s-maxage=");
-    }
-    said || headers.get(EXPIRES).and_then(|value| parse_cookie_date(value.as_bytes())).is_some_and(|until| until > now)
+        && !cache::is_cacheable(&response.headers, now)
 }
 
 /// Whether an answer may outlive its session: an upgrade, a stream without an end, a long body.
@@ -403,10 +401,6 @@ fn may_run_long(response: &response::Parts) -> bool {
     let length = response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let bodyless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !bodyless && length.is_none_or(|length| length > SHORT_BYTES_MAX)
-}
-
-fn is_prefix(directive: &[u8], word: &[u8]) -> bool {
-    directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 impl Admission {
@@ -435,31 +429,6 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_the_app_calls_cacheable_is() {
-        let check = |lines: &[(&'static str, &'static str)], expected: bool| {
-            let headers: HeaderMap = lines
-                .iter()
-                .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_static(value)))
-                .collect();
-            assert_eq!(is_cacheable(&headers, Timestamp::from_secs(1_000_000_000)), expected, "{lines:?}");
-        };
-        check(&[], false);
-        check(&[("cache-control", "public")], true);
-        check(&[("cache-control", "Max-Age=60")], true);
-        check(&[("cache-control", "s-maxage=10")], true);
-        check(&[("cache-control", "immutable")], true);
-        check(&[("cache-control", "max-age=0")], false);
-        check(&[("cache-control", "max-age=00")], false);
-        check(&[("cache-control", "private")], false);
-        check(&[("cache-control", "public, no-store")], false);
-        check(&[("cache-control", "no-cache=\"x\", max-age=5")], false);
-        check(&[("expires", "Wed, 21 Oct 2065 07:28:00 GMT")], true);
-        check(&[("expires", "Wed, 21 Oct 1995 07:28:00 GMT")], false);
-        check(&[("expires", "0")], false);
-        check(&[("cache-control", "no-cache"), ("expires", "Wed, 21 Oct 2065 07:28:00 GMT")], false);
-    }
 
     #[test]
     fn the_path_of_a_location_is_found_in_every_form() {

@@ -47,6 +47,14 @@ impl Streams {
         }
     }
 
+    /// The session goes on under another id with the same rights, and so do its streams.
+    pub fn follow(&self, old: &SessionDigest, new: SessionDigest, deadline: Timestamp) {
+        let mut sessions = self.0.lock();
+        if let Some(entry) = sessions.remove(old) {
+            sessions.insert(new, Entry { deadline, ..entry });
+        }
+    }
+
     /// Forgets streams that are over, and gives the sessions that still have some with their latest end.
     pub fn sweep(&self) -> Vec<(SessionDigest, Timestamp)> {
         let mut sessions = self.0.lock();
@@ -76,6 +84,18 @@ mod tests {
         assert_eq!(streams.sweep().len(), 1);
         drop(two);
         assert!(streams.sweep().is_empty());
+    }
+
+    #[test]
+    fn streams_follow_their_session_to_its_next_id() {
+        let streams = Streams::default();
+        let cut = streams.open(ONE, Timestamp::EPOCH);
+        streams.follow(&ONE, TWO, Timestamp::from_secs(5));
+        streams.end(&ONE);
+        assert!(!cut.is_done());
+        assert_eq!(streams.sweep(), [(TWO, Timestamp::from_secs(5))]);
+        streams.end(&TWO);
+        assert!(cut.is_done());
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub fn named(source: &SubjectSource, headers: &HeaderMap, query: Option<&str>, b
             }
         }
         SubjectSource::Form(field) => in_form(field, headers, query, body),
+        // An app that takes a value from wherever it finds one takes it from the query too.
+        SubjectSource::Json(pointer) if query.is_some_and(|query| is_in_query(&field_of(pointer), query)) => {
+            Named::Ambiguous
+        }
         SubjectSource::Json(pointer) => in_json(pointer, headers, body),
     }
 }
@@ -81,8 +85,10 @@ fn subject(text: &str) -> Named {
 }
 
 fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<Peeked<'_>>) -> Named {
-    let Some(body) = body.filter(|body| !body.bytes.is_empty()) else { return Named::Nobody };
-    let in_query = query.is_some_and(|query| pairs(query.as_bytes()).any(|(name, _)| resembles(&name, field)));
+    let in_query = query.is_some_and(|query| is_in_query(field, query));
+    let Some(body) = body.filter(|body| !body.bytes.is_empty()) else {
+        return if in_query { Named::Ambiguous } else { Named::Nobody };
+    };
     let found: Vec<Cow<'_, str>> = match body_kind(headers) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
             // Some apps also part the pairs at `;`.
@@ -111,6 +117,17 @@ fn in_form(field: &str, headers: &HeaderMap, query: Option<&str>, body: Option<P
         // Beyond the limit the field may stand once more.
         _ => Named::Ambiguous,
     }
+}
+
+fn is_in_query(field: &str, query: &str) -> bool {
+    pairs(query.as_bytes()).any(|(name, _)| resembles(&name, field))
+}
+
+/// How a form names what stands at a pointer: `user[email]` for `/user/email`.
+fn field_of(pointer: &str) -> String {
+    let mut steps = pointer.split('/').skip(1);
+    let first = steps.next().unwrap_or_default().to_owned();
+    steps.fold(first, |field, step| format!("{field}[{step}]"))
 }
 
 /// Whether a lenient app may take a name for the field's: PHP trims it, cuts it at a NUL and behind a bracket and folds dots
@@ -371,6 +388,9 @@ mod tests {
         check(None, "username=alice&Username=bob", Named::Ambiguous);
         check(None, "username=alice&username%00x=bob", Named::Ambiguous);
         check(None, "username=alice&username[]=bob", Named::Ambiguous);
+        check(Some("username=alice"), "", Named::Ambiguous);
+        check(Some("next=%2F"), "", Named::Nobody);
+        assert_eq!(named(&source, &form, Some("username=alice"), None), Named::Ambiguous);
         check(Some("USERNAME=bob"), "username=alice", Named::Ambiguous);
         check(None, "username=alice&username2=bob", alice());
         check(None, "username=alice&x=1;username=bob", Named::Ambiguous);
@@ -440,6 +460,11 @@ mod tests {
         let check = |body: &str, expected: Named| {
             assert_eq!(named(&source, &json, None, whole(body.as_bytes())), expected, "{body}");
         };
+        for (query, expected) in [("user[name]=bob", Named::Ambiguous), ("next=/user/name", alice())] {
+            let body = br#"{"user":{"name":"alice"}}"#;
+            assert_eq!(named(&source, &json, Some(query), whole(body)), expected, "{query}");
+        }
+        assert_eq!(named(&source, &json, Some("user%5Bname%5D=bob"), whole(b"")), Named::Ambiguous);
         check(r#"{"user":{"name":"alice"},"password":"p"}"#, alice());
         check(r#"{"user":{"name":42}}"#, Named::Subject("42".into()));
         check(r#"{"user":{"name":null}}"#, Named::Nobody);

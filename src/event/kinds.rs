@@ -627,6 +627,13 @@ events! {
     }
     Warn ["session_advice"] [] [] [348] (6002/99 0/0) ["configuration"]/["info"];
 
+    /// A trusted proxy names clients in a way that can not be read, so that it counts as the client of all its requests.
+    ConfigProxyHeader = "config.proxy_header" {
+        /// What to change.
+        fix: Text,
+    }
+    Warn ["session_advice"] [] [] [348] (6002/99 0/0) ["configuration"]/["info"];
+
     /// The app's session cookie may be read by scripts (no `HttpOnly`), and the guard hides it from them.
     ConfigScriptCookie = "config.script_cookie" {
         /// The cookie's name.

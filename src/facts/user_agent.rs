@@ -82,12 +82,14 @@ pub enum Family {
     Ruby,
     /// A Perl library.
     Perl,
+    /// Apple's media player, which plays what a page shows for whatever browser is open, with the browser's cookies.
+    AppleMedia,
     /// Anything else, told apart by 15 bits of the hash of its product name.
     Other(u16),
 }
 
 /// Families in the order of their stored numbers: append only.
-const FAMILIES: [(Family, &str); 24] = [
+const FAMILIES: [(Family, &str); 25] = [
     (Family::Absent, "absent"),
     (Family::Chrome, "chrome"),
     (Family::Edge, "edge"),
@@ -112,6 +114,7 @@ const FAMILIES: [(Family, &str); 24] = [
     (Family::Php, "php"),
     (Family::Ruby, "ruby"),
     (Family::Perl, "perl"),
+    (Family::AppleMedia, "apple media"),
 ];
 
 /// Set in the stored number of a family that has no number of its own.
@@ -260,6 +263,9 @@ impl UserAgent {
         }
         // 0 means "absent", so the one header in 2^64 that hashes to it becomes 1.
         let hash = stable_hash(raw).max(1);
+        if raw.starts_with(b"AppleCoreMedia/") {
+            return Self { hash, ..apple_media(raw) };
+        }
         if let Some(family) = tool(raw) {
             return Self { family, major: major_after(raw, b"/"), hash, ..Self::default() };
         }
@@ -267,6 +273,16 @@ impl UserAgent {
             Some(found) => Self { hash, ..from_woothee(raw, &found) },
             None => Self { family: other(raw), major: major_after(raw, b"/"), hash, ..Self::default() },
         }
+    }
+}
+
+impl UserAgent {
+    /// Whether both may be parts of one program: the media player of Apple's systems goes with any browser there.
+    pub fn is_same_program(&self, other: &Self) -> bool {
+        let goes_with = |player: &Self, browser: &Self| {
+            player.family == Family::AppleMedia && matches!(browser.os, Os::Ios | Os::MacOs)
+        };
+        self.family == other.family || goes_with(self, other) || goes_with(other, self)
     }
 }
 
@@ -308,6 +324,21 @@ fn tool(raw: &[u8]) -> Option<Family> {
     }
     let named = TOOLS.iter().find(|(prefix, _)| raw.starts_with(prefix)).map(|(_, family)| *family);
     named.or_else(|| memchr::memmem::find(raw, b"CFNetwork/").map(|_| Family::CfNetwork))
+}
+
+/// `AppleCoreMedia/1.0.0.21F79 (iPhone; U; CPU OS 17_5 like Mac OS X; en_us)`. Its version is that of the system's build.
+fn apple_media(raw: &[u8]) -> UserAgent {
+    let says = |word: &[u8]| memchr::memmem::find(raw, word).is_some();
+    let (os, device) = if says(b"iPad") {
+        (Os::Ios, DeviceClass::Tablet)
+    } else if says(b"iPhone") || says(b"iPod") {
+        (Os::Ios, DeviceClass::Mobile)
+    } else if says(b"Macintosh") {
+        (Os::MacOs, DeviceClass::Desktop)
+    } else {
+        (Os::Unknown, DeviceClass::Other)
+    };
+    UserAgent { family: Family::AppleMedia, os, device, ..UserAgent::default() }
 }
 
 /// The family of a product without a name of its own: `Shop/3.1 (build 7)` is `Shop`, whatever its version.
@@ -516,6 +547,9 @@ mod tests {
         check("python-requests/2.34.2", "python 2 unknown other");
         check("node", "node 0 unknown other");
         check("okhttp/4.12.0", "okhttp 4 unknown other");
+        check("AppleCoreMedia/1.0.0.21F79 (iPhone; U; CPU OS 17_5 like Mac OS X; en_us)", "apple media 0 ios mobile");
+        check("AppleCoreMedia/1.0.0.21F79 (iPad; U; CPU OS 17_5 like Mac OS X; en_us)", "apple media 0 ios tablet");
+        check("AppleCoreMedia/1.0.0.23F79 (Macintosh; U; Intel Mac OS X 14_5; en_us)", "apple media 0 macos desktop");
         check("Shop/3.1 (build 7)", "other 3 unknown other");
         check("Shop/99999999", "other 65535 unknown other");
     }

@@ -229,7 +229,7 @@ fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {
 
 fn device(bound: &Fingerprint, now: &Fingerprint, nearness: Nearness) -> DeviceDrift {
     let (from, to) = (&bound.agent, &now.agent);
-    let family = if from.family == to.family { Moved::No } else { Moved::Yes };
+    let family = if from.is_same_program(to) { Moved::No } else { Moved::Yes };
     let os = os(from, to, nearness);
     let version = if family == Moved::Yes { VersionDrift::Same } else { version(from, to) };
     let language = if bound.language == now.language {
@@ -267,14 +267,14 @@ fn os(from: &UserAgent, to: &UserAgent, nearness: Nearness) -> OsDrift {
         return OsDrift::Same;
     }
     let unknown = from.os == Os::Unknown || to.os == Os::Unknown;
-    if from.family != to.family {
+    if !from.is_same_program(to) {
         // Another program that names no system (curl) has moved once, not twice.
         return if unknown { OsDrift::Same } else { OsDrift::Changed };
     }
     let handheld = |agent: &UserAgent| matches!(agent.device, DeviceClass::Mobile | DeviceClass::Tablet);
     let flipped =
         (handheld(from) && to.device == DeviceClass::Desktop) || (handheld(to) && from.device == DeviceClass::Desktop);
-    let same_version = from.major == to.major;
+    let same_version = from.major == to.major || from.major == 0 || to.major == 0;
     if flipped && same_version && (nearness == Nearness::Near || toggles(from.os, to.os)) {
         OsDrift::DesktopToggle
     } else {
@@ -375,6 +375,13 @@ mod tests {
         // A program without a system has moved once; its version is not compared with another program's.
         check_device((WINDOWS, &[], HOME), ("curl/8.5.0", &[], HOME), DeviceDrift { family: Moved::Yes, ..NONE });
         check_device((WINDOWS, &[], HOME), ("", &[], HOME), DeviceDrift { family: Moved::Yes, ..NONE });
+        let player = "AppleCoreMedia/1.0.0.21F79 (iPhone; U; CPU OS 17_5 like Mac OS X; en_us)";
+        check_device((IPHONE, &[], HOME), (player, &[], HOME), NONE);
+        check_device((player, &[], HOME), (IPHONE, &[], HOME), NONE);
+        let tablet = "AppleCoreMedia/1.0.0.21F79 (iPad; U; CPU OS 17_5 like Mac OS X; en_us)";
+        check_device((MAC, &[], HOME), (tablet, &[], HOME), DeviceDrift { os: OsDrift::DesktopToggle, ..NONE });
+        let elsewhere = DeviceDrift { family: Moved::Yes, os: OsDrift::Changed, ..NONE };
+        check_device((WINDOWS, &[], HOME), (player, &[], HOME), elsewhere);
         let both = DeviceDrift { family: Moved::Yes, os: OsDrift::Changed, ..NONE };
         check_device((WINDOWS, &[], HOME), (MAC, &[], HOME), both);
     }

@@ -221,7 +221,9 @@ impl Fingerprint {
     #[must_use]
     pub fn after(self, older: &Self) -> Self {
         let kind = self.place.kind;
-        Self { hints: self.hints.or(older.hints), place: Place { kind, ..self.place.or(older.place) }, ..self }
+        // A player says less of the device than the browser that it plays for.
+        let agent = if self.agent.family == Family::AppleMedia { older.agent } else { self.agent };
+        Self { agent, hints: self.hints.or(older.hints), place: Place { kind, ..self.place.or(older.place) }, ..self }
     }
 }
 

@@ -41,8 +41,11 @@ impl<S: Store> GuardLayer<S> {
             UntrustedForwarding::No => ClientStanding::Own,
         };
         let scheme = client_ip::stated_scheme(peer, &parts.headers, trusted).unwrap_or_else(|| self.scheme_of(parts));
-        let ip = client_ip::resolve(peer, &parts.headers, trusted).ip;
-        Ok(Client { ip, scheme, standing })
+        let client = client_ip::resolve(peer, &parts.headers, trusted);
+        if let Some(junk) = client.junk {
+            self.guard.advise_proxy_header(peer, junk);
+        }
+        Ok(Client { ip: client.ip, scheme, standing })
     }
 
     fn scheme_of(&self, parts: &request::Parts) -> Scheme {

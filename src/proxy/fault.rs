@@ -30,6 +30,11 @@ pub enum Fault {
     EarlyData,
     /// More HTTP/2 control frames than any client needs.
     Http2Flood,
+    /// Frames that break the rules of HTTP/2: the connection ended.
+    Http2Protocol,
+    /// A request that the parser of HTTP/2 refused by itself: it was malformed, its headers came to more than twice what is
+    /// allowed, or there were too many at once.
+    Http2Refused,
     /// The TLS handshake failed or was not finished in time.
     TlsHandshake,
     /// The PROXY protocol header is missing, malformed, late or from a peer that may not send one.
@@ -79,6 +84,8 @@ impl Fault {
             Self::WriteTimeout => "write_timeout",
             Self::EarlyData => "early_data",
             Self::Http2Flood => "http2_flood",
+            Self::Http2Protocol => "http2_protocol",
+            Self::Http2Refused => "http2_refused",
             Self::TlsHandshake => "tls_handshake",
             Self::ProxyProtocol => "proxy_protocol",
             Self::Host => "host",

@@ -325,7 +325,9 @@ fn sizes(limits: &Limits, head: &request::Parts) -> Result<(), Refusal> {
     if target > limits.uri_bytes_max {
         return Err(Refusal::new(Problem::UriTooLong, Fault::UriTooLong));
     }
-    if head.headers.len() > limits.headers_max {
+    // As HTTP/2 counts them: 32 octets for each field besides its own (RFC 9113 section 6.5.2).
+    let octets: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if head.headers.len() > limits.headers_max || octets > limits.header_bytes_max {
         return Err(Refusal::new(Problem::HeadersTooLarge, Fault::HeadersTooLarge));
     }
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();

@@ -88,6 +88,9 @@ impl<S: Store> Gate for Guarded<S> {
             }
             UntrustedForwarding::No => ClientStanding::Own,
         };
+        if let Some(junk) = arrival.client.junk {
+            self.0.advise_proxy_header(arrival.connection.peer_ip(), junk);
+        }
         let client = Client { ip: arrival.client.ip, scheme: arrival.scheme, standing };
         let decision = match self.0.peek(request) {
             None => self.0.admit(client, request, None).await,

@@ -1,6 +1,7 @@
 //! One client connection from its first octet to its last.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -245,17 +246,26 @@ async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(1 << 20)
         .max_concurrent_streams(limits.http2_streams_max)
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        // More than we take, so that what is a little too much is counted and refused by us.
+        .max_header_list_size(u32::try_from(limits.header_bytes_max.saturating_mul(2)).unwrap_or(u32::MAX))
         .max_send_buf_size(64 << 10)
         .max_local_error_reset_streams(100)
-        .serve_connection(TokioIo::new(wire), service_fn(move |request| answer(served.clone(), request)));
-    let mut connection = OverHttp2(pin!(connection));
+        .serve_connection(
+            TokioIo::new(wire),
+            service_fn(move |request| {
+                served.pulse.hand();
+                answer(served.clone(), request)
+            }),
+        );
+    let report = |fault| session.fault(fault);
+    let connection = pin!(connection);
+    let mut connection = OverHttp2::new(connection, &session.pulse, &report);
     let drain = &session.worker.drain;
     match drive(&mut connection, &session.pulse, client, drain).await {
         End::Finished => {}
         End::Quiet => wind_up(&mut connection, client).await,
         // Without GOAWAY: hyper has no way to send one with a reason, and whether it is in the middle of a frame can not be
-        // known out here, so none can be written past it either. A flood that hyper sees first gets one from hyper.
+        // known out here, so none can be written past it either. A flood that the parser sees first gets one from it.
         End::Fault(fault) | End::Cut(fault) => session.fault(fault),
     }
 }
@@ -277,7 +287,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(log)
+        Pin::new(&mut self.0).poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                log(&error);
+            }
+        })
     }
 
     fn wind_down(&mut self) {
@@ -285,7 +299,30 @@ where
     }
 }
 
-struct OverHttp2<'a, C>(Pin<&'a mut C>);
+struct OverHttp2<'a, C> {
+    connection: Pin<&'a mut C>,
+    pulse: &'a Pulse,
+    report: &'a (dyn Fn(Fault) + Sync),
+    /// Requests that came and were never handed over, and are told.
+    refused: u32,
+    winding_down: bool,
+}
+
+impl<'a, C> OverHttp2<'a, C> {
+    fn new(connection: Pin<&'a mut C>, pulse: &'a Pulse, report: &'a (dyn Fn(Fault) + Sync)) -> Self {
+        Self { connection, pulse, report, refused: 0, winding_down: false }
+    }
+
+    /// Tells of requests among the first `opened` that the parser has kept to itself. It says nothing of them to anybody
+    /// else; a connection that is to end takes none at all.
+    fn notice_refused(&mut self, opened: u32) {
+        let known = self.pulse.intake().handed.saturating_add(self.refused);
+        if let Some(more) = opened.checked_sub(known).filter(|more| *more > 0 && !self.winding_down) {
+            self.refused += more;
+            (self.report)(Fault::Http2Refused);
+        }
+    }
+}
 
 impl<S, B> Conversation for OverHttp2<'_, http2::Connection<TokioIo<Wire>, S, TokioExecutor>>
 where
@@ -297,16 +334,48 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx).map(log)
+        let before = self.pulse.intake();
+        let polled = self.connection.as_mut().poll(cx);
+        let after = self.pulse.intake();
+        match polled {
+            // What came together with the end was perhaps not looked at any more.
+            Poll::Ready(Ok(())) => self.notice_refused(before.opened),
+            Poll::Ready(Err(error)) => {
+                log(&error);
+                match broken_rule(&error) {
+                    Some(fault) => (self.report)(fault),
+                    None => self.notice_refused(before.opened),
+                }
+            }
+            // Whoever asks for more has dealt with what was there before.
+            Poll::Pending if after.reads != before.reads => {
+                self.notice_refused(before.opened);
+                return Poll::Pending;
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
     }
 
     fn wind_down(&mut self) {
-        self.0.as_mut().graceful_shutdown();
+        self.winding_down = true;
+        self.connection.as_mut().graceful_shutdown();
     }
 }
 
-fn log(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client connection ended early");
+/// What the parser of HTTP/2 ended a connection for, if the client was to blame.
+fn broken_rule(error: &hyper::Error) -> Option<Fault> {
+    let error: &h2::Error = error.source()?.downcast_ref()?;
+    if !error.is_library() {
+        return None;
     }
+    match error.reason() {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Fault::Http2Flood),
+        Some(h2::Reason::NO_ERROR) => None,
+        _ => Some(Fault::Http2Protocol),
+    }
+}
+
+fn log(error: &hyper::Error) {
+    tracing::debug!(%error, "a client connection ended early");
 }

@@ -85,7 +85,11 @@ pub(super) async fn run(mut client: wire::Transport, early: Bytes, tunnel: Tunne
     let mut down = Pipe::new(&said);
     let mut timer = Timer::default();
     let mut deadline = after(idle);
-    let mut draining = pin!(drain.begun());
+    // Its ends may say farewell to each other; what is still open when the drain ends is closed.
+    let mut drained = pin!(async {
+        drain.begun().await;
+        tokio::time::sleep_until(drain.deadline()).await;
+    });
     poll_fn(|cx| {
         let before = up.moved + down.moved;
         let (upwards, downwards) = (up.poll(cx, &mut client, &mut io), down.poll(cx, &mut io, &mut client));
@@ -95,7 +99,7 @@ pub(super) async fn run(mut client: wire::Transport, early: Bytes, tunnel: Tunne
             }
             _ => {}
         }
-        if cut.poll_done(cx).is_ready() || draining.as_mut().poll(cx).is_ready() {
+        if cut.poll_done(cx).is_ready() || drained.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         if up.moved + down.moved != before {

@@ -122,6 +122,11 @@ impl Record {
         matches!(self.state, State::Ended { .. })
     }
 
+    /// Whether it goes on under another id.
+    pub const fn is_replaced(&self) -> bool {
+        matches!(self.state, State::Ended { why: EndReason::Replaced, .. })
+    }
+
     /// Whether somebody authenticated in it.
     pub const fn is_authenticated(&self) -> bool {
         self.authenticated_at.is_some()

@@ -278,6 +278,18 @@ fn a_stream_is_cut_when_its_session_is_quarantined_or_gets_another_id() {
 }
 
 #[test]
+fn a_stream_goes_on_when_the_app_renews_the_id_and_still_ends_with_its_session() {
+    let (world, alice) = streaming(rules());
+    let cut = alice.asks(Ask::fetch("/events")).cut.unwrap();
+    world.answers(AppAnswer::ok().control("rotate"));
+    alice.visits("/").ok().sets_ours();
+    assert!(!cut.is_done());
+    world.answers(AppAnswer::ok());
+    alice.logs_out().ok();
+    assert!(cut.is_done());
+}
+
+#[test]
 fn a_short_answer_needs_no_knife_and_a_strangers_has_none() {
     let (world, alice) = logged_in(rules());
     assert!(alice.visits("/account").cut.is_none());

@@ -412,6 +412,44 @@ fn a_replaced_value_of_a_bound_cookie_is_good_for_the_grace() {
 }
 
 #[test]
+fn of_several_values_of_a_bound_cookie_the_present_one_passes() {
+    let world = binding();
+    let alice = world.browser("alice");
+    alice.visits("/?first-value").ok();
+    alice.visits("/?second-value").ok();
+    let ours = format!("{OURS}={}", alice.ours().unwrap());
+    let seen = |csrf: &str| {
+        let cookies = format!("{csrf}; {ours}");
+        alice.asks(Ask::page("/").header("cookie", &cookies)).app_cookies().to_owned()
+    };
+    assert_eq!(seen("csrf=first-value"), "csrf=first-value");
+    assert_eq!(seen("csrf=first-value; csrf=second-value"), "csrf=second-value");
+    assert_eq!(seen("csrf=second-value; csrf=first-value"), "csrf=second-value");
+    assert_eq!(seen("csrf=second-value; csrf=second-value"), "csrf=second-value");
+    assert_eq!(seen("csrf=first-value; csrf=first-value"), "");
+}
+
+#[test]
+fn bound_cookies_of_one_name_and_two_paths_are_two() {
+    let world = binding();
+    world.app(|request| match request.uri.path() {
+        "/begin" => AppAnswer::ok()
+            .set_cookie("csrf=for-all; Path=/")
+            .set_cookie("csrf=for-the-admin; Path=/admin")
+            .set_cookie("csrf=; Path=/old; Max-Age=0"),
+        _ => AppAnswer::ok(),
+    });
+    let alice = world.browser("alice");
+    alice.visits("/begin").ok();
+    world.after(minutes(5));
+    let ours = format!("{OURS}={}", alice.ours().unwrap());
+    for sent in ["csrf=for-all", "csrf=for-the-admin", "csrf=for-the-admin; csrf=for-all"] {
+        let page = alice.asks(Ask::page("/admin").header("cookie", &format!("{sent}; {ours}")));
+        assert_eq!(page.app_cookies(), sent);
+    }
+}
+
+#[test]
 fn a_bound_cookie_that_is_set_to_the_same_value_again_is_not_written_again() {
     let world = binding();
     let alice = world.browser("alice");
@@ -551,6 +589,8 @@ fn an_answer_whose_shielded_cookie_was_taken_off_stays_private() {
     let sets = || AppAnswer::ok().set_cookie("sessionid=app-session-0001; Path=/; HttpOnly");
     check(sets(), Some("private"));
     check(sets().header("cache-control", "no-cache"), Some("no-cache"));
+    check(sets().header("cache-control", "public, max-age=60"), Some("private, max-age=60"));
+    check(AppAnswer::ok().header("cache-control", "public, max-age=60"), Some("public, max-age=60"));
     check(AppAnswer::ok(), None);
 }
 

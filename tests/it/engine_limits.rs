@@ -81,6 +81,17 @@ fn anonymous_sessions_are_limited_and_the_page_is_served() {
 }
 
 #[test]
+fn behind_a_proxy_that_nobody_declared_anonymous_sessions_are_only_reported() {
+    let world = World::new(rules().limits(|limits| limits.anonymous_sessions = rate("3/1m burst 3")));
+    for n in 0..6 {
+        let visitor = world.browser(&format!("visitor {n}")).behind_an_undeclared_proxy();
+        visitor.visits("/cart").ok().sets_ours();
+    }
+    assert_eq!(world.sessions().len(), 6);
+    assert_eq!(world.told().iter().filter(|told| **told == "rate.limited").count(), 3);
+}
+
+#[test]
 fn guessing_ids_is_slowed_down() {
     let world = World::new(rules().limits(|limits| limits.guesses = rate("5/1m burst 5")));
     let eve = world.browser("eve").at(ABROAD);

@@ -1,10 +1,13 @@
 //! Logins and logouts: every way to recognise them, what they do to the id, and how attempts are limited.
 
+use std::sync::Arc;
+
 use portcullis::engine::RefusalKind;
 use portcullis::event::{Event, Kind, Revoker, Rotation, Sign};
 use portcullis::facts::route::{CaseSensitivity, PathPattern, RoutePattern};
 use portcullis::rules::SubjectSource;
 use portcullis::session::cookie::{CookieKind, CookiePattern};
+use portcullis::session::record::Record;
 use portcullis::store::OnLimit;
 
 use crate::support::world::browser::OURS;
@@ -427,6 +430,76 @@ fn deleting_one_of_several_cookies_is_no_logout() {
     alice.visits("/forget").ok();
     assert_eq!(alice.visits("/").app_cookies(), "sessionid=the-session");
     assert_eq!(world.sessions().len(), 1);
+}
+
+#[test]
+fn a_message_that_is_shown_once_is_no_login_and_its_end_no_logout() {
+    let (world, alice) = told_by(rules().shield("flash", CookieKind::Id).bind("token"));
+    world.app(|request| match request.uri.path() {
+        "/login" => AppAnswer::redirect("/").set_cookie("token=of-alice; Path=/").control("login; subject=\"alice\""),
+        "/save" => AppAnswer::redirect("/").set_cookie("flash=saved; Path=/; HttpOnly"),
+        _ => AppAnswer::ok().set_cookie("flash=; Path=/; Max-Age=0").serving(Some("alice")),
+    });
+    alice.logs_in("alice").ok();
+    world.after(seconds(5));
+    alice.visits("/save").ok();
+    alice.visits("/").ok();
+    assert_eq!(world.sessions().len(), 1);
+    assert_eq!(alice.visits("/").header_at_app("portcullis-subject"), Some("alice"));
+}
+
+#[test]
+fn a_late_answer_under_a_replaced_id_takes_nothing_from_the_next_one() {
+    let (world, alice) = told_by(rules().shield("remember", CookieKind::Id));
+    world.app(|request| match request.uri.path() {
+        "/begin" => AppAnswer::ok().set_cookie("remember=no-longer-good; Path=/; HttpOnly"),
+        "/slow" => AppAnswer::ok().set_cookie("remember=; Path=/; Max-Age=0"),
+        "/others" => AppAnswer::ok().control("revoke; scope=others"),
+        "/login" => AppAnswer::redirect("/").set_cookie("sessionid=of-alice; Path=/; HttpOnly"),
+        _ => AppAnswer::ok(),
+    });
+    alice.visits("/begin").ok();
+    let slow = alice.sends(Ask::fetch("/slow")).is_answered();
+    alice.logs_in("alice").ok().sets_ours();
+    slow.lands().sets_nothing_of_ours();
+    assert_eq!(alice.visits("/").app_cookies(), "remember=no-longer-good; sessionid=of-alice");
+
+    let second = world.browser("alice at work").at(MOBILE);
+    second.logs_in("alice").ok();
+    let others = alice.sends(Ask::fetch("/others")).is_answered();
+    world.app(|_| AppAnswer::ok().control("rotate"));
+    alice.visits("/").ok().sets_ours();
+    others.lands();
+    assert_eq!(world.sessions().len(), 1, "hers alone");
+    assert_eq!(alice.visits("/").header_at_app("portcullis-subject"), Some("alice"));
+}
+
+#[test]
+fn who_is_logged_in_and_sent_on_from_the_form_has_proved_nothing() {
+    let (world, mallory) = shop();
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    mallory.logs_in("mallory").ok();
+    world.after(minutes(20));
+    let before = world.sessions();
+    world.told();
+    // As Devise and Laravel do: somebody is logged in, so the password is not looked at.
+    world.app(|_| AppAnswer::redirect("/"));
+    mallory.logs_in("alice").ok().sets_ours();
+    let mallorys = |sessions: Vec<Arc<Record>>| {
+        sessions.into_iter().find(|session| session.subject.as_deref() != Some("alice")).unwrap()
+    };
+    let (old, new) = (mallorys(before), mallorys(world.sessions()));
+    assert_eq!(new.subject.as_deref(), Some("mallory"));
+    assert_eq!(new.authenticated_at, old.authenticated_at);
+    assert_ne!(new.digest, old.digest, "a login form may have been filled in after all");
+    assert_eq!(world.told(), ["session.rotated"]);
+    assert_eq!(world.sessions().iter().filter(|session| session.subject.as_deref() == Some("alice")).count(), 1);
+    // An app that lets one user in over another gives him another session.
+    world.reopens_the_shop();
+    mallory.logs_in("bob").ok().sets_ours();
+    mallory.visits("/account").is("bob");
+    assert!(world.sessions().iter().any(|session| session.subject.as_deref() == Some("bob")));
 }
 
 #[test]

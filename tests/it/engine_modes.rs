@@ -327,13 +327,33 @@ fn a_mandatory_cookie_goes_out_on_every_answer_and_no_cache_keeps_it() {
         AppAnswer::ok()
             .set_cookie("sessionid=a-new-visitor; Path=/; HttpOnly")
             .header("cache-control", "public, max-age=600")
-            .header("expires", "Sat, 21 Nov 2026 11:46:12 GMT"),
+            .header("expires", "Sat, 21 Nov 2026 11:46:12 GMT")
+            .header("cdn-cache-control", "max-age=600")
+            .header("surrogate-control", "max-age=600")
+            .header("x-accel-expires", "600"),
     );
     let page = alice.asks(Ask::prefetch("/")).ok().sets_ours();
-    assert_eq!(page.header("expires"), None);
+    for name in ["expires", "cdn-cache-control", "surrogate-control", "x-accel-expires"] {
+        assert_eq!(page.header(name), None);
+    }
+    assert_eq!(page.header("cache-control"), Some("no-store"));
     assert_eq!(world.told(), ["session.created", "response.cacheable"]);
     world.answers(AppAnswer::status(304).control("logout"));
     alice.visits("/").clears_ours();
+}
+
+#[test]
+fn no_successor_goes_out_on_an_answer_that_one_kind_of_cache_may_keep() {
+    let world = World::new(rules());
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.after(minutes(3));
+    for (name, value) in [("cdn-cache-control", "max-age=600"), ("surrogate-control", "max-age=600")] {
+        world.answers(AppAnswer::ok().header(name, value));
+        assert_eq!(alice.visits("/").ok().sets_nothing_of_ours().header(name), Some(value));
+    }
+    world.answers(AppAnswer::ok());
+    alice.visits("/").ok().sets_ours();
 }
 
 #[test]

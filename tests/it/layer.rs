@@ -344,6 +344,22 @@ async fn the_clients_address_is_found_where_the_host_says_and_behind_trusted_pro
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_that_names_no_client_is_told_so_once_a_minute() {
+    let mut world = World::new();
+    let mut balancer = Client::new("10.1.1.1", ALICE_UA);
+    for _ in 0..3 {
+        let answer = world.send(&mut balancer, "/", &[("x-forwarded-for", "198.51.100.7:4711")]).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == Kind::ConfigProxyHeader).count(), 1);
+    world.clock.advance(Duration::from_secs(60));
+    for header in [("forwarded", "for=_hidden"), ("x-forwarded-for", "198.51.100.7")] {
+        world.send(&mut balancer, "/", &[header]).await;
+    }
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == Kind::ConfigProxyHeader).count(), 2);
+}
+
+#[tokio::test]
 async fn a_refusal_looks_as_the_host_wants_and_keeps_what_it_must_carry() {
     fn teapot(_: &Refusal, looks: Looks) -> Response<Bytes> {
         assert_eq!(looks, Looks::Html);

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::origin::{Act, Origin};
-use crate::support::running::{Recorder, Running, settings};
+use crate::support::running::{Recorder, Running, settings, until};
 use crate::support::wire::{PATIENCE, Wire};
 
 fn with_http2(origin: &Origin) -> Settings {
@@ -110,11 +110,14 @@ fn h15_limits_hold_for_http2_too() {
     assert_eq!(client.send(long).unwrap().status(), 414);
     let crumbs = (0..120).fold(get("http://a/"), |request, number| request.header("cookie", format!("c{number}=1")));
     assert_eq!(client.send(crumbs.body(Full::default()).unwrap()).unwrap().status(), 431);
-    let huge = get("http://a/").header("x", "y".repeat(40 << 10)).body(Full::default()).unwrap();
-    assert_eq!(client.send(huge).map_or(431, |reply| reply.status().as_u16()), 431);
-    recorder.wait(Fault::UriTooLong);
-    recorder.wait(Fault::HeadersTooLarge);
-    assert!(origin.seen().is_empty());
+    let huge = |size: usize| get("http://a/").header("x", "y".repeat(size)).body(Full::default()).unwrap();
+    assert_eq!(client.send(huge(40 << 10)).unwrap().status(), 431);
+    assert_eq!(recorder.all(), [Fault::UriTooLong, Fault::HeadersTooLarge, Fault::HeadersTooLarge],);
+    // This one the parser answers by itself.
+    assert_eq!(client.send(huge(80 << 10)).map_or(431, |reply| reply.status().as_u16()), 431);
+    assert_eq!(client.send(huge(1)).unwrap().status(), 200);
+    recorder.wait(Fault::Http2Refused);
+    assert_eq!(origin.seen().len(), 1);
 }
 
 #[test]
@@ -240,12 +243,69 @@ fn h17_rapid_reset_is_stopped_also_after_dispatch() {
     }
     wire.rest();
     assert!(origin.connections() < 500, "{} requests went through", origin.connections());
+    recorder.wait(Fault::Http2Flood);
+}
+
+#[test]
+fn h17_a_flood_of_continuation_frames_ends_the_connection() {
+    let origin = Origin::start();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut wire = proxy.wire();
+    wire.send(PREFACE).send(frame(1, 0, 1, HEADERS));
+    for _ in 0..2000 {
+        // A field that is not indexed: "x: y".
+        wire.send(frame(9, 0, 1, &[0, 1, b'x', 1, b'y']));
+    }
+    wire.rest();
+    recorder.wait(Fault::Http2Flood);
+    assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn h15_what_the_parser_of_http2_refuses_by_itself_is_told_too() {
+    let origin = Origin::start();
+    // Without a path; with a field that only HTTP/1 has; with its own field after the others.
+    let malformed: [&[u8]; 3] = [
+        &[0x82, 0x86, 0x41, 0x01, b'a'],
+        &[
+            0x82, 0x86, 0x84, 0x41, 0x01, b'a', 0, 10, b'c', b'o', b'n', b'n', b'e', b'c', b't', b'i', b'o', b'n', 1,
+            b'x',
+        ],
+        &[0x82, 0x86, 0x41, 0x01, b'a', 0, 1, b'x', 1, b'y', 0x84],
+    ];
+    for block in malformed {
+        let recorder = Recorder::default();
+        let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+        let mut wire = proxy.wire();
+        wire.send(PREFACE).send(frame(1, 5, 1, block));
+        // It is noticed when the parser asks for more.
+        let wire = std::sync::Mutex::new(wire);
+        until("a fault", || {
+            std::thread::sleep(Duration::from_millis(1));
+            wire.lock().unwrap().send(frame(6, 0, 0, &[0; 8]));
+            !recorder.all().is_empty()
+        });
+        let mut wire = wire.into_inner().unwrap();
+        wire.finish().rest();
+        assert!(matches!(recorder.all()[..], [Fault::Http2Refused | Fault::Http2Protocol]), "{block:?}");
+    }
+    // One that is all right is not told, however its head is split.
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
+    let mut wire = proxy.wire();
+    let (first, rest) = HEADERS.split_at(3);
+    wire.send(PREFACE).send(frame(1, 1, 1, first)).send(frame(9, 4, 1, rest));
+    wire.send(frame(1, 5, 3, HEADERS)).send(frame(6, 0, 0, &[0; 8]));
+    wire.finish().rest();
+    assert_eq!(recorder.all(), []);
 }
 
 #[test]
 fn h15_a_header_bomb_is_refused() {
     let origin = Origin::start();
-    let proxy = Running::start(with_http2(&origin));
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
     // One field of 3000 octets in the table (3000 = 127 + 57 + 22 * 128), named again and again.
     let mut bomb = HEADERS.to_vec();
     bomb.extend_from_slice(&[0x40, 0x01, b'x', 0x7f, 0xb9, 22]);
@@ -255,6 +315,7 @@ fn h15_a_header_bomb_is_refused() {
     wire.send(PREFACE).send(frame(1, 5, 1, &bomb));
     std::thread::sleep(Duration::from_millis(50));
     wire.finish().rest();
+    recorder.wait(Fault::Http2Flood);
     assert!(origin.seen().is_empty());
     assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
 }

@@ -28,7 +28,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// Follows the frames of one connection.
 #[derive(Debug)]
@@ -41,6 +43,20 @@ pub(super) struct Frames {
     skip: usize,
     header: [u8; 9],
     filled: usize,
+    /// The newest stream.
+    newest: u32,
+    head: Head,
+    /// Requests whose head came whole.
+    opened: u32,
+}
+
+/// How far the head of the newest stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    Whole,
+    Begun,
+    /// The rest of it is in the frame at hand.
+    Ending,
 }
 
 impl Frames {
@@ -53,7 +69,15 @@ impl Frames {
             skip: PREFACE,
             header: [0; 9],
             filled: 0,
+            newest: 0,
+            head: Head::Whole,
+            opened: 0,
         }
+    }
+
+    /// Requests whose head came whole, whatever is wrong with it.
+    pub(super) const fn opened(&self) -> u32 {
+        self.opened
     }
 
     /// Whether the last frame came only in part.
@@ -67,6 +91,10 @@ impl Frames {
             let skipped = self.skip.min(input.len());
             self.skip -= skipped;
             input = input.get(skipped..).unwrap_or_default();
+            if self.skip == 0 && self.head == Head::Ending {
+                self.head = Head::Whole;
+                self.opened = self.opened.wrapping_add(1);
+            }
             if input.is_empty() {
                 return Ok(());
             }
@@ -86,8 +114,9 @@ impl Frames {
     }
 
     fn frame(&mut self, written: u64) -> Result<(), Fault> {
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.follow(kind, flags, u32::from_be_bytes(stream) & 0x7fff_ffff);
         let weight = match kind {
             HEADERS => 0,
             DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
@@ -109,6 +138,21 @@ impl Frames {
         }
         (self.since, self.glitches) = (now, 0);
         Ok(())
+    }
+
+    /// Follows the head of a new stream, over as many frames as it comes in. Trailers come on an old one.
+    const fn follow(&mut self, kind: u8, flags: u8, stream: u32) {
+        let is_head = match kind {
+            HEADERS if stream > self.newest => {
+                self.newest = stream;
+                true
+            }
+            CONTINUATION => stream == self.newest && matches!(self.head, Head::Begun),
+            _ => false,
+        };
+        if is_head {
+            self.head = if flags & END_HEADERS == 0 { Head::Begun } else { Head::Ending };
+        }
     }
 }
 
@@ -151,6 +195,32 @@ mod tests {
         assert_eq!(flood(DATA, 0, 0, 0), Some(51), "empty DATA");
         assert_eq!(flood(RST_STREAM, 0, 4, 0), Some(11), "RST_STREAM");
         assert_eq!(flood(WINDOW_UPDATE, 0, 4, 0), Some(151), "WINDOW_UPDATE");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_counted_when_its_head_is_whole() {
+        fn on(stream: u8, kind: u8, flags: u8) -> Vec<u8> {
+            let mut octets = frame(kind, flags, 20);
+            octets[8] = stream;
+            octets
+        }
+        let mut frames = frames();
+        let mut check = |octets: &[u8], expected| {
+            let (most, last) = octets.split_at(octets.len() - 1);
+            let before = frames.opened();
+            frames.feed(most, 0).unwrap();
+            assert_eq!(frames.opened(), before, "not before its last octet");
+            frames.feed(last, 0).unwrap();
+            assert_eq!(frames.opened(), expected, "{octets:?}");
+        };
+        check(&on(1, HEADERS, END_HEADERS), 1);
+        check(&on(3, HEADERS, 0), 1);
+        check(&on(3, CONTINUATION, 0), 1);
+        check(&on(3, CONTINUATION, END_HEADERS), 2);
+        check(&on(3, CONTINUATION, END_HEADERS), 2);
+        check(&on(3, DATA, 0), 2);
+        check(&on(1, HEADERS, END_HEADERS | END_STREAM), 2);
+        check(&on(9, HEADERS, END_HEADERS | END_STREAM), 3);
     }
 
     #[tokio::test(start_paused = true)]

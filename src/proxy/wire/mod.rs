@@ -88,9 +88,14 @@ pub(super) struct Pulse {
     /// Octets read, octets written.
     pub(super) read: AtomicU64,
     pub(super) written: AtomicU64,
+    /// How often octets were asked for.
+    reads: AtomicU32,
     /// Requests begun, and ended with their answers.
     heads: AtomicU32,
     answered: AtomicU32,
+    /// Requests of HTTP/2 whose head came whole, and those that hyper handed over.
+    opened: AtomicU32,
+    handed: AtomicU32,
     fault: Mutex<Option<(Fault, Urgency)>>,
     faulty: AtomicBool,
     held: Mutex<Held>,
@@ -133,6 +138,14 @@ pub(super) enum Outcome {
     Refused,
 }
 
+/// What came in over HTTP/2 so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intake {
+    pub(super) reads: u32,
+    pub(super) opened: u32,
+    pub(super) handed: u32,
+}
+
 impl Pulse {
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -164,6 +177,16 @@ impl Pulse {
         if let Some(load) = &self.load {
             load.more();
         }
+    }
+
+    /// hyper has handed a request of HTTP/2 over.
+    pub(super) fn hand(&self) {
+        self.handed.fetch_add(1, Relaxed);
+    }
+
+    /// How often octets were asked for; requests of HTTP/2 that came, and that were handed over.
+    pub(super) fn intake(&self) -> Intake {
+        Intake { reads: self.reads.load(Relaxed), opened: self.opened.load(Relaxed), handed: self.handed.load(Relaxed) }
     }
 
     pub(super) fn end(&self) {
@@ -268,6 +291,7 @@ impl Wire {
                 let seen = frames.feed(octets, pulse.written.load(Relaxed));
                 let phase = if frames.is_partial() { Phase::Head } else { Phase::Between };
                 pulse.phase.store(phase as u8, Relaxed);
+                pulse.opened.store(frames.opened(), Relaxed);
                 seen.err().map(|fault| (fault, Urgency::Now, 0))
             }
             Reader::Stopped => None,
@@ -325,6 +349,9 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_may_read(cx));
+        if matches!(this.reader, Reader::Http2(_)) {
+            this.pulse.reads.fetch_add(1, Relaxed);
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.transport).poll_read(cx, buf);
         this.pulse.reading.store(read.is_pending(), Relaxed);

@@ -360,7 +360,8 @@ fn judge_value(value: &[u8], names: &CookieNames) -> Option<CookieFinding> {
 fn judge_hidden_pair(text: &[u8], names: &CookieNames) -> Option<CookieFinding> {
     let end = text.iter().position(|octet| matches!(octet, b'=' | b',' | b' ' | b'\t'))?;
     let (name, value) = text.split_at_checked(end)?;
-    let value = value.strip_prefix(b"=")?;
+    // They also take space before the `=`.
+    let value = trim_ows(value).strip_prefix(b"=")?;
     // Such a parser may take its space or quote for what stands before the name.
     let start = name.iter().position(|octet| is_token_byte(*octet))?;
     let name = name.get(start..)?;
@@ -547,6 +548,8 @@ mod tests {
             (b"n=1, m=\"open", OpenQuote),
             (b"n=1,sessionid=x", Smuggled),
             (b"n=1 sessionid=x", Smuggled),
+            (b"n=1 sessionid =x", Smuggled),
+            (b"n=1,sessionid \t= x", Smuggled),
             (b"n=\"1\",\tSessionId=x", Smuggled),
             (b"n=1, \"__Host-portcullis\"=x", Smuggled),
         ];

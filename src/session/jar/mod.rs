@@ -285,6 +285,11 @@ impl Jar {
         self.entries.iter().any(|entry| is_meant(&entry.name))
     }
 
+    /// Since when the cookie is there that a change is about.
+    pub fn since(&self, op: &JarOp) -> Option<Timestamp> {
+        self.entries.iter().find(|entry| entry.is_same_cookie(&op.cookie)).map(|entry| entry.created)
+    }
+
     /// Makes one change.
     ///
     /// # Errors
