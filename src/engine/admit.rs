@@ -237,9 +237,9 @@ impl<S: Store> Guard<S> {
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
         // What is rare is boxed, so that the usual request does not carry room for it.
-        let leftovers = match scan.shielded().next() {
-            Some(_) => Box::pin(self.leftovers(request, scan, &holder)).await,
-            None => Vec::new(),
+        let (holder, leftovers) = match scan.shielded().next() {
+            Some(_) => Box::pin(self.leftovers(request, scan, holder)).await,
+            None => (holder, Vec::new()),
         };
         let decided = Decided { holder, offer: plan.offer, verdict, login, leftovers };
         self.check_bound(request, scan, &decided);

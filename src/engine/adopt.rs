@@ -18,11 +18,16 @@ use crate::verdict::Text;
 const LEFTOVERS_MAX: usize = 8;
 
 impl<S: Store> Guard<S> {
-    /// What becomes of shielded cookies that the client itself sent.
-    pub(super) async fn leftovers(&self, request: &Request<'_>, scan: &Scan<'_>, holder: &Holder) -> Vec<Leftover> {
+    /// What becomes of shielded cookies that the client itself sent, and in whose name the app is called then.
+    pub(super) async fn leftovers(
+        &self,
+        request: &Request<'_>,
+        scan: &Scan<'_>,
+        mut holder: Holder,
+    ) -> (Holder, Vec<Leftover>) {
         let mut leftovers = Vec::new();
         let until = request.policy.session.adopt_until.filter(|until| request.now < *until);
-        let may_adopt = matches!((holder, scan.guard()), (Holder::Stranger, GuardSeen::Missing));
+        let may_adopt = matches!((&holder, scan.guard()), (Holder::Stranger, GuardSeen::Missing));
         for sent in scan.shielded().take(LEFTOVERS_MAX) {
             let name: Box<[u8]> = sent.pair.name.into();
             let cookie = Text::from(&*String::from_utf8_lossy(&name));
@@ -30,13 +35,22 @@ impl<S: Store> Guard<S> {
             if adopts.is_some() && !self.may_adopt(request) {
                 continue;
             }
-            let is_new = match adopts {
-                Some(_) => self.store.load(&self.marker(sent.pair.name, sent.pair.value)).await.map(|it| it.is_none()),
-                None => Ok(false),
+            let claimed = match adopts {
+                Some(_) => self.store.load(&self.marker(sent.pair.name, sent.pair.value)).await,
+                None => Ok(None),
             };
-            match is_new {
-                Ok(true) => leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) }),
-                Ok(false) => {
+            match claimed {
+                Ok(None) if adopts.is_some() => {
+                    leftovers.push(Leftover::Adopt { name, value: Secret::new(sent.pair.value.to_vec()) });
+                }
+                // Sent before the answer that brings our cookie: a session begun now would take that cookie's place.
+                Ok(Some(marker)) if request.now.since(marker.created_at) < request.policy.session.grace => {
+                    self.tell(request, None, event::CookieShielded { cookie });
+                    holder = Holder::Nobody;
+                    leftovers.clear();
+                    break;
+                }
+                Ok(_) => {
                     self.tell(request, None, event::CookieShielded { cookie });
                     leftovers.push(Leftover::Expire { name });
                 }
@@ -44,7 +58,7 @@ impl<S: Store> Guard<S> {
                 Err(error) => self.tell_outage(request, &error),
             }
         }
-        leftovers
+        (holder, leftovers)
     }
 
     /// Whether one more session may begin by taking over a cookie. Above the limit the cookie does not pass, and the

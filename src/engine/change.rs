@@ -12,7 +12,7 @@ use super::recognise::{Draft, edit};
 use super::settle::Outcome;
 use super::{Admission, ClientStanding, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
 use crate::clock::Timestamp;
-use crate::event::field::{AtLimit, Cause, Release, Revoker, Rotation};
+use crate::event::field::{AtLimit, Cause, Dependency, Release, Revoker, Rotation};
 use crate::event::kinds as event;
 use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
@@ -21,7 +21,7 @@ use crate::session::record::{EndReason, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
 use crate::store::{Commit, Created, Creation, Durability, Filter, OnLimit, Rotate, Store, StoreError, SubjectLimit};
-use crate::verdict::Mode;
+use crate::verdict::{Mode, Text};
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -479,6 +479,14 @@ impl<S: Store> Guard<S> {
         Some(if report_only { SubjectLimit { on_limit: OnLimit::Report, ..limit } } else { limit })
     }
 
+    /// Tells that the store is full and visitors' sessions make room, once a minute.
+    fn tell_crowded(&self, admission: &Admission) {
+        if self.advised_crowded.is_due(admission.now) {
+            let fault = Text::of("the store is full: visitors' sessions make room for new ones; raise sessions_max");
+            self.report(None, event::DependencyFailed { what: Dependency::Store, fault });
+        }
+    }
+
     /// Tells what the limit of a subject did. A refusal, if it refused.
     fn after_limit(
         &self,
@@ -487,6 +495,9 @@ impl<S: Store> Guard<S> {
         created: Created,
         limit: Option<SubjectLimit>,
     ) -> Option<Refusal> {
+        if let Created::Done { displaced: 1.., .. } = created {
+            self.tell_crowded(admission);
+        }
         let limit = limit?;
         let tell = |done| {
             let told = event::SessionConcurrentLimit { limit: limit.sessions.get(), done };
@@ -497,7 +508,7 @@ impl<S: Store> Guard<S> {
                 tell(AtLimit::Refuse);
                 Some(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::TooManySessions))
             }
-            Created::Done { evicted, live } => {
+            Created::Done { evicted, live, .. } => {
                 if limit.on_limit == OnLimit::Report && live > limit.sessions.get() {
                     tell(AtLimit::Report);
                 }

@@ -74,6 +74,7 @@ pub struct Guard<S> {
     devices: limit::KnownDevices,
     advised_proxy: operate::Advised,
     advised_header: operate::Advised,
+    advised_crowded: operate::Advised,
     advised_transport: operate::Advised,
     advised_cookies: operate::AdvisedNames,
     streams: streams::Streams,
@@ -214,11 +215,11 @@ impl Admission {
     /// it.
     pub fn lifetime(&self) -> Lifetime {
         let Asked { method, login, logout, .. } = &self.ask;
-        // A stranger has no session that could be lost, and must not hold places at the app that he does not wait for.
+        // A stranger has no session that could be lost, and must not hold places at the app that he does not wait for. A
+        // cookie from before the guard that he brings is not taken over then, and he can come with it again.
         let has_session = matches!(self.holder, Holder::Session(_) | Holder::Quarantined(_));
         let may_change = !method.is_safe() && has_session;
-        let adopts = self.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
-        if may_change || login.is_some() || *logout == Logout::Asked || adopts {
+        if may_change || login.is_some() || *logout == Logout::Asked {
             Lifetime::UntilSettled
         } else {
             Lifetime::OfClient
@@ -348,6 +349,7 @@ impl<S: Store> Guard<S> {
             devices: limit::KnownDevices::default(),
             advised_proxy: operate::Advised::default(),
             advised_header: operate::Advised::default(),
+            advised_crowded: operate::Advised::default(),
             advised_transport: operate::Advised::default(),
             advised_cookies: operate::AdvisedNames::default(),
             streams: streams::Streams::default(),

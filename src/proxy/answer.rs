@@ -92,7 +92,11 @@ problems! {
     ReplyBrokeOff 502 "connection_terminated" "bad-gateway" "Not available" "The application gave no usable answer.";
     /// The app did not accept the connection.
     Refused 502 "connection_refused" "bad-gateway" "Not available" "The application is not available.";
-    /// The app's certificate or TLS is not acceptable.
+    /// The app's name leads nowhere.
+    NotFound 502 "dns_error" "bad-gateway" "Not available" "The application is not available.";
+    /// The app's certificate is not acceptable.
+    BadCertificate 502 "tls_certificate_error" "bad-gateway" "Not available" "The application is not available.";
+    /// TLS with the app failed in another way.
     TlsFailed 502 "tls_protocol_error" "bad-gateway" "Not available" "The application is not available.";
     /// The app did not switch protocols as asked.
     UpgradeFailed 502 "http_upgrade_failed" "bad-gateway" "Not available" "The application gave no usable answer.";

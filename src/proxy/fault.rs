@@ -63,6 +63,18 @@ pub enum Fault {
     PeeksFull,
     /// The app's answer breaks HTTP: answered with 502.
     Response,
+    /// The app could not be found or reached.
+    AppUnreachable,
+    /// The app's certificate was not accepted.
+    AppCertificate,
+    /// TLS with the app failed in another way.
+    AppTls,
+    /// Every place at the app was taken for as long as a request may wait for one.
+    AppFull,
+    /// The app did not answer in time.
+    AppSilent,
+    /// The app closed the connection before it had answered.
+    AppBrokeOff,
     /// A bug of ours ended this connection.
     Panic,
 }
@@ -100,6 +112,12 @@ impl Fault {
             Self::ConnectionsFull => "connections_full",
             Self::PeeksFull => "peeks_full",
             Self::Response => "response",
+            Self::AppUnreachable => "app_unreachable",
+            Self::AppCertificate => "app_certificate",
+            Self::AppTls => "app_tls",
+            Self::AppFull => "app_full",
+            Self::AppSilent => "app_silent",
+            Self::AppBrokeOff => "app_broke_off",
             Self::Panic => "panic",
         }
     }

@@ -119,8 +119,8 @@ async fn exchange<G: Gate>(
             Answered::App { head, stream, tether: settled.tether }
         }
         Err(failure) => {
-            if failure.is_nonsense() {
-                session.fault(Fault::Response);
+            if let Some(fault) = failure.fault() {
+                session.fault(fault);
             }
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");
             let (mut head, body) = failure.problem().answer(call.looks).into_parts();

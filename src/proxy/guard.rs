@@ -165,7 +165,10 @@ fn event(fault: Fault) -> Event {
         | Fault::Nominated => kinds::HttpSmuggling { fault: word }.into(),
         Fault::HeaderName | Fault::ForgedHeader => kinds::HeaderSpoofed { header: ClientText::new(word) }.into(),
         Fault::Method => kinds::MethodBlocked { sent: ClientText::new(word) }.into(),
-        Fault::Response => kinds::DependencyFailed { what: Dependency::Upstream, fault: Text::of(word) }.into(),
+        Fault::Response | Fault::AppUnreachable | Fault::AppFull | Fault::AppSilent | Fault::AppBrokeOff => {
+            kinds::DependencyFailed { what: Dependency::Upstream, fault: Text::of(word) }.into()
+        }
+        Fault::AppCertificate | Fault::AppTls => kinds::UpstreamTlsFailed { fault: Text::of(word) }.into(),
         Fault::Panic => kinds::GuardPanic { place: Text::of("connection") }.into(),
         _ => kinds::HttpMalformed { fault: word }.into(),
     }

@@ -82,6 +82,8 @@ pub enum Created {
         evicted: Vec<Arc<Record>>,
         /// How many live sessions the subject has now, this one included; 0 without a subject.
         live: u32,
+        /// Live sessions, of nobody who authenticated, that a full store gave up for it.
+        displaced: u32,
     },
     /// The subject has as many as he may. Nothing was changed.
     Refused,

@@ -528,6 +528,28 @@ fn taking_over_is_limited_like_other_new_sessions_and_loses_no_cookie() {
 }
 
 #[test]
+fn a_request_under_way_while_its_cookie_is_taken_over_spoils_nothing() {
+    let world = World::new(rules().adopt_until(START.after(hours(24))));
+    world.app(|request| match request.headers.get("cookie") {
+        Some(_) => AppAnswer::ok(),
+        None => AppAnswer::ok().set_cookie("sessionid=for-a-stranger; Path=/; HttpOnly"),
+    });
+    let alice = world.browser("alice");
+    alice.holds("sessionid", "from-before");
+    let first = alice.sends(Ask::page("/")).lands_unseen().sets_ours();
+    let second = alice.visits("/frame");
+    assert_eq!((second.app_cookies(), second.set_cookies()), (String::new(), Vec::new()));
+    alice.keeps(&first);
+    assert_eq!(alice.visits("/").app_cookies(), "sessionid=from-before");
+    // Whoever comes with it later is a stranger, and his copy is expired.
+    world.after(minutes(1));
+    let eve = world.browser("eve");
+    eve.holds("sessionid", "from-before");
+    eve.visits("/").is_stranger();
+    assert_eq!(eve.cookie("sessionid"), None);
+}
+
+#[test]
 fn an_app_cookie_is_named_in_events_and_its_value_never() {
     let world = shop();
     let eve = world.browser("eve");

@@ -232,7 +232,7 @@ fn a_full_store_serves_visitors_without_a_session_and_throws_out_no_user() {
     for (name, browser) in &users {
         browser.logs_in(name).ok().sets_ours();
     }
-    world.told();
+    assert_eq!(world.told().iter().filter(|told| **told == "dependency.failed").count(), 1, "a visitor made room");
     world.browser("visitor").visits("/cart").ok().sets_nothing_of_ours();
     world.told_of(Kind::DependencyFailed);
     world.browser("dave").logs_in("dave").is_refused(503, RefusalKind::Outage);

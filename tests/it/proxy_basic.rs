@@ -1,9 +1,9 @@
 //! The plain way of a request: in over HTTP/1.1, out over HTTP/1.1, and back.
 
-use portcullis::proxy::Location;
+use portcullis::proxy::{Fault, Location};
 
 use crate::support::origin::{Act, Origin, ok};
-use crate::support::running::{Running, settings};
+use crate::support::running::{Recorder, Running, settings};
 
 #[test]
 fn a_request_reaches_the_app_and_its_answer_the_client() {
@@ -61,10 +61,16 @@ fn an_app_that_is_not_there_is_a_quiet_502() {
     // A port that was free a moment ago and that nobody listens on.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     settings.upstream.locations = vec![Location::Tcp { host: free.ip().to_string(), port: free.port() }];
-    let proxy = Running::start(settings);
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(settings.clone(), recorder.clone());
     let reply = proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
     assert_eq!(reply.status, 502);
     assert_eq!(reply.header("proxy-status"), Some("portcullis; error=connection_refused"));
+    assert_eq!(recorder.all(), [Fault::AppUnreachable]);
+    // A name that no resolver knows (RFC 6761).
+    settings.upstream.locations = vec![Location::Tcp { host: "app.invalid".to_owned(), port: free.port() }];
+    let lost = Running::start(settings).wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
+    assert_eq!((lost.status, lost.header("proxy-status")), (502, Some("portcullis; error=dns_error")));
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     assert!(!reply.text().contains("127.0.0.1"));
 }

@@ -114,10 +114,12 @@ fn h16_an_app_that_says_nothing_is_504() {
     origin.next(Act::Silence);
     let mut settings = settings(&origin);
     settings.upstream.response_timeout = SHORT;
-    let proxy = Running::start(settings);
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(settings, recorder.clone());
     let mut wire = proxy.wire();
     let reply = wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
     assert_eq!(reply.status, 504);
+    assert_eq!(recorder.all(), [Fault::AppSilent]);
     assert_eq!(reply.header("proxy-status"), Some("portcullis; error=http_response_timeout"));
     // The client's connection is still good, the app's is not used again.
     assert_eq!(wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
@@ -131,13 +133,15 @@ fn h16_a_full_app_is_503() {
     let mut settings = settings(&origin);
     settings.upstream.connections_max = 1;
     settings.upstream.queue_timeout = SHORT;
-    let proxy = Running::start(settings);
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(settings, recorder.clone());
     let mut first = proxy.wire();
     first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     origin.wait(1);
     let reply = proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("proxy-status"), Some("portcullis; error=connection_limit_reached"));
+    assert_eq!(recorder.all(), [Fault::AppFull]);
     // A client that goes away gives its place back.
     drop(first);
     origin.wait_closed(1);

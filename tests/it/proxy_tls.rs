@@ -166,9 +166,24 @@ fn an_app_behind_tls_is_reached_only_if_its_certificate_is_good() {
     assert_eq!(origin.wait(1).all("via"), ["1.1 outer", "1.1 portcullis"]);
     let stranger = Certificate::new();
     settings.upstream.locations = vec![location(&stranger)];
-    let proxy = Running::start(settings);
-    let reply = proxy.wire().send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").reply();
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(settings.clone(), recorder.clone());
+    let ask = |proxy: &Running| proxy.wire().send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").reply();
+    let reply = ask(&proxy);
+    assert_eq!((reply.status, reply.header("proxy-status")), (502, Some("outer; error=tls_certificate_error")));
+    assert_eq!(recorder.all(), [Fault::AppCertificate]);
+    // An app that speaks no TLS.
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    let answers = std::thread::spawn(move || {
+        let mut stream = plain.accept().unwrap().0;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    settings.upstream.locations =
+        vec![Location::Tls { host: "127.0.0.1".to_owned(), port, ca: Some(stranger.path("cert.pem")) }];
+    let reply = ask(&Running::start(settings));
     assert_eq!((reply.status, reply.header("proxy-status")), (502, Some("outer; error=tls_protocol_error")));
+    answers.join().unwrap();
 }
 
 fn with_proxy_protocol(origin: &Origin, trusted: &str) -> Settings {

@@ -113,6 +113,23 @@ fn several_apps_take_turns_and_a_dead_one_is_passed_over() {
 }
 
 #[test]
+fn a_full_app_is_passed_over_while_another_has_room() {
+    let (slow, quick) = (Origin::start(), Origin::start());
+    slow.always(Act::Silence);
+    quick.always(ok("quick"));
+    let mut settings = settings(&slow);
+    settings.upstream.locations = vec![location(&slow), location(&quick)];
+    settings.upstream.connections_max = 1;
+    let proxy = Running::start(settings);
+    let mut held = proxy.wire();
+    held.send(GET);
+    slow.wait_heads(1);
+    for _ in 0..4 {
+        assert_eq!(proxy.wire().send(GET).reply().text(), "quick");
+    }
+}
+
+#[test]
 fn an_app_that_says_it_is_ill_is_passed_over() {
     let (one, two) = (Origin::start(), Origin::start());
     one.always(raw("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\noh"));

@@ -1,10 +1,12 @@
 //! Reaching an app: TCP, TLS over TCP, or a unix socket.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use smallvec::SmallVec;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -56,7 +58,9 @@ impl Dial {
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect((host, port)).await.map_err(Failure::Connect)?;
+    let addresses: SmallVec<[SocketAddr; 4]> =
+        tokio::net::lookup_host((host, port)).await.map_err(Failure::Resolve)?.collect();
+    let stream = TcpStream::connect(&*addresses).await.map_err(Failure::Connect)?;
     stream.set_nodelay(true).map_err(Failure::Connect)?;
     Ok(stream)
 }

@@ -14,7 +14,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -34,11 +34,13 @@ pub(super) use self::io::Io;
 use self::link::{Fitness, Link};
 use crate::proxy::body::{BodyError, RequestBody};
 use crate::proxy::worker::Workers;
-use crate::proxy::{Balance, Gate, Location, Problem, StartError, settings};
+use crate::proxy::{Balance, Fault, Gate, Location, Problem, StartError, settings};
 
 /// Why the app gave no answer, or half of one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
+    #[error("the app's name could not be resolved")]
+    Resolve(#[source] std::io::Error),
     #[error("the app could not be reached")]
     Connect(#[source] std::io::Error),
     #[error("connecting to the app took too long")]
@@ -65,6 +67,7 @@ impl Failure {
     /// What the client is told.
     pub(super) fn problem(&self) -> Problem {
         match self {
+            Self::Resolve(_) => Problem::NotFound,
             Self::Connect(_) => Problem::Refused,
             Self::ConnectTimeout => Problem::ConnectTimeout,
             Self::Full => Problem::Full,
@@ -72,25 +75,38 @@ impl Failure {
             Self::Exchange(_) | Self::Ended => Problem::ReplyBrokeOff,
             Self::ResponseTimeout => Problem::ReplyTimeout,
             Self::RequestTimeout => Problem::RequestTimeout,
+            Self::Tls(error) if is_of_certificate(error) => Problem::BadCertificate,
             Self::Tls(_) => Problem::TlsFailed,
             Self::Nonsense(_) => Problem::BadReply,
             Self::Unasked => Problem::UpgradeFailed,
         }
     }
 
-    /// Whether the app broke HTTP.
-    pub(super) fn is_nonsense(&self) -> bool {
-        match self {
-            Self::Exchange(error) => error.is_parse(),
-            Self::Nonsense(_) | Self::Unasked => true,
-            _ => false,
-        }
+    /// What is told of it; nothing if the client is to blame.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        Some(match self {
+            Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout => Fault::AppUnreachable,
+            Self::Tls(error) if is_of_certificate(error) => Fault::AppCertificate,
+            Self::Tls(_) => Fault::AppTls,
+            Self::Full => Fault::AppFull,
+            Self::ResponseTimeout => Fault::AppSilent,
+            Self::Exchange(error) if !error.is_parse() => Fault::AppBrokeOff,
+            Self::Ended => Fault::AppBrokeOff,
+            Self::Exchange(_) | Self::Nonsense(_) | Self::Unasked => Fault::Response,
+            Self::RequestTimeout => return None,
+        })
     }
 
     /// Whether the app was not even reached, so that another may be asked.
     const fn is_before_contact(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Tls(_))
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout | Self::Tls(_))
     }
+}
+
+/// Whether TLS failed for the certificate that the app showed.
+fn is_of_certificate(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
 }
 
 /// Every app that requests may go to.
@@ -107,6 +123,7 @@ struct Destination {
     places: Semaphore,
     links: AtomicUsize,
     health: Health,
+    is_asked: AtomicBool,
     /// Of all threads.
     ways: Mutex<Vec<Weak<Way>>>,
 }
@@ -191,6 +208,7 @@ impl Upstream {
                 places: Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)),
                 links: AtomicUsize::new(0),
                 health: Health::default(),
+                is_asked: AtomicBool::new(false),
                 ways: Mutex::default(),
             }))
         };
@@ -233,7 +251,8 @@ impl Pool {
             .filter_map(|step| self.ways.get(turn.wrapping_add(step) % count))
             .filter(|way| !tried.contains(&way.number));
         match self.balance {
-            Balance::RoundRobin => in_turn.min_by_key(|way| way.health.rank()),
+            // A full one is passed over while another has room.
+            Balance::RoundRobin => in_turn.min_by_key(|way| (way.health.rank(), way.places.available_permits() == 0)),
             Balance::LeastBusy => {
                 in_turn.min_by_key(|way| (way.health.rank(), usize::MAX - way.places.available_permits()))
             }
@@ -422,6 +441,7 @@ impl Destination {
 pub(super) async fn tend<G: Gate>(workers: Workers<G>) {
     const SWEEP: Duration = Duration::from_secs(5);
     let mut swept = Instant::now();
+    let mut asked = swept;
     loop {
         let health = workers.settings.load().upstream.health.clone();
         let pause = health.as_ref().map_or(SWEEP, |health| health.every.min(SWEEP)).max(Duration::from_millis(10));
@@ -432,12 +452,34 @@ pub(super) async fn tend<G: Gate>(workers: Workers<G>) {
             swept = now;
             pools.iter().flat_map(|pool| &pool.ways).for_each(|way| way.sweep(now));
         }
-        if let (Some(health), Some(pool)) = (health, pools.first()) {
-            // The threads share what is known of an app.
+        if let (Some(health), Some(pool)) = (health, pools.first())
+            && now.duration_since(asked) >= health.every
+        {
+            asked = now;
+            // The threads share what is known of an app. One that does not answer keeps nobody from asking the others.
             for way in &pool.ways {
-                way.destination.probe(&health.path).await;
+                if let Some(asking) = Asking::begin(&way.destination) {
+                    let path = health.path.clone();
+                    tokio::spawn(async move { asking.0.probe(&path).await });
+                }
             }
         }
+    }
+}
+
+/// An app is being asked whether it is well: once at a time.
+struct Asking(Arc<Destination>);
+
+impl Asking {
+    fn begin(destination: &Arc<Destination>) -> Option<Self> {
+        let is_asked = destination.is_asked.swap(true, Ordering::AcqRel);
+        (!is_asked).then(|| Self(destination.clone()))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.is_asked.store(false, Ordering::Release);
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn a_limit_refuses<S: Store>(store: Arc<S>) -> Outcome {
         let answer = store.create(session(nth, "ann"), limit, NOW).await?;
         let expected = u32::try_from(nth).unwrap_or(0);
         must!(
-            matches!(&answer, Creation::Created(Created::Done { evicted, live }) if evicted.is_empty() && *live == expected),
+            matches!(&answer, Creation::Created(Created::Done { evicted, live, .. }) if evicted.is_empty() && *live == expected),
             "up to the limit sessions are created and counted: {answer:?}"
         );
     }
@@ -47,14 +47,14 @@ pub(super) async fn a_limit_evicts_the_one_used_least_recently<S: Store>(store: 
         create(&*store, used(nth, ago)).await?;
     }
     let answer = store.create(session(5, "ann"), limit(4, OnLimit::EvictOldest), NOW).await?;
-    let Creation::Created(Created::Done { evicted, live: 4 }) = &answer else {
+    let Creation::Created(Created::Done { evicted, live: 4, .. }) = &answer else {
         return Err(super::Fault::Answer(format!("the new one is created, and four are left: {answer:?}")));
     };
     must!(evicted.len() == 1 && evicted.iter().all(|record| **record == used(2, 50)), "the oldest ends: {evicted:?}");
     must!(ended(&*store, &digest(2)).await? == Some(EndReason::Evicted), "it says why it ended");
     create(&*store, anonymous(6)).await?;
     let answer = store.rotate(rotation(&anonymous(6), session(7, "ann"), limit(2, OnLimit::EvictOldest))).await?;
-    let Rotation::Created(Created::Done { evicted, live: 2 }) = &answer else {
+    let Rotation::Created(Created::Done { evicted, live: 2, .. }) = &answer else {
         return Err(super::Fault::Answer(format!("the new one is created, and two are left: {answer:?}")));
     };
     must!(evicted.len() == 3, "a limit that was lowered ends as many as it must: {evicted:?}");
@@ -68,7 +68,7 @@ pub(super) async fn a_limit_reports<S: Store>(store: Arc<S>) -> Outcome {
         let answer = store.create(session(nth, "ann"), limit(2, OnLimit::Report), NOW).await?;
         let expected = u32::try_from(nth).unwrap_or(0);
         must!(
-            matches!(&answer, Creation::Created(Created::Done { evicted, live }) if evicted.is_empty() && *live == expected),
+            matches!(&answer, Creation::Created(Created::Done { evicted, live, .. }) if evicted.is_empty() && *live == expected),
             "all are created, none ends, and the number is told: {answer:?}"
         );
     }

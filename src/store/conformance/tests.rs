@@ -102,7 +102,7 @@ impl Store for Broken {
         };
         let answer = self.inner.create(record.clone(), limit, now).await?;
         if self.how == How::CreatesOver && matches!(answer, Creation::Exists) {
-            return Ok(Creation::Created(Created::Done { evicted: Vec::new(), live: 1 }));
+            return Ok(Creation::Created(Created::Done { evicted: Vec::new(), live: 1, displaced: 0 }));
         }
         Ok(answer)
     }

@@ -126,10 +126,9 @@ pub(super) struct Disk {
 pub(super) fn file(directory: &Path, cache_bytes: usize) -> Result<(PathBuf, Open), OpenError> {
     let path = directory.join(FILE);
     make_directory(directory)
-        .and_then(|()| open_file(&path))
-        // What was made must also be found after the power went.
-        .and_then(|_| File::open(directory)?.sync_all())
-        .map_err(|error| OpenError::Io { path: directory.to_owned(), source: error.into() })?;
+        .map_err(DiskError::from)
+        .and_then(|()| make_file(directory, &path))
+        .map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
     let at = path.clone();
     let open = move || Ok(Builder::new().set_cache_size(cache_bytes).create_file(open_file(&at)?)?);
     Ok((path, Box::new(open)))
@@ -140,6 +139,37 @@ fn make_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
+}
+
+/// Makes the file if there is none. It gets its name when it is a database: a crash before leaves nothing that could not
+/// be opened again.
+fn make_file(directory: &Path, path: &Path) -> Result<(), DiskError> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    let unfinished = directory.join(format!("{FILE}.new"));
+    forget(&unfinished)?;
+    drop(Builder::new().create_file(open_file(&unfinished)?)?);
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        forget(path)?;
+    }
+    // Not over one that another program has made meanwhile. Where there are no links to files, there is a way without.
+    if let Err(error) = std::fs::hard_link(&unfinished, path)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        std::fs::rename(&unfinished, path)?;
+    }
+    forget(&unfinished)?;
+    // What was made must also be found after the power went.
+    Ok(File::open(directory)?.sync_all()?)
+}
+
+/// Removes a file of ours that holds nothing, if it is there.
+fn forget(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

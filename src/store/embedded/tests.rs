@@ -146,6 +146,21 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_first_start_that_was_killed_is_begun_again() {
+    let directory = TempDir::new().unwrap();
+    let (path, unfinished) = (directory.path().join("sessions.redb"), directory.path().join("sessions.redb.new"));
+    // As a crash leaves them: named, and empty; begun, and not yet a database.
+    for (file, octets) in [(&path, &b""[..]), (&unfinished, &[0; 5000])] {
+        std::fs::write(file, octets).unwrap();
+        let store = EmbeddedStore::open(directory.path(), Settings::default()).unwrap();
+        assert!(!unfinished.exists() && std::fs::metadata(&path).unwrap().len() > 0);
+        drop(store);
+        EmbeddedStore::open(directory.path(), Settings::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn what_is_no_store_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("sessions.redb");

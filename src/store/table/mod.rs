@@ -151,9 +151,9 @@ impl Table {
         self.end_evicted(&evicted, now);
         // With a tombstone made just now there is always something to throw out, so this fails only if nothing was
         // changed yet.
-        self.make_room(now)?;
+        let displaced = self.make_room(now)?;
         let live = self.insert(record);
-        Ok(Creation::Created(Created::Done { evicted, live }))
+        Ok(Creation::Created(Created::Done { evicted, live, displaced }))
     }
 
     /// Replaces a record, seen at once and not to be undone. The record must not be staged.
@@ -186,9 +186,9 @@ impl Table {
             self.end(&also, EndReason::Revoked, rotate.now, rotate.tombstone_until);
         }
         self.end_evicted(&evicted, rotate.now);
-        self.make_room(rotate.now)?;
+        let displaced = self.make_room(rotate.now)?;
         let live = self.insert(rotate.new);
-        Ok(Rotation::Created(Created::Done { evicted, live }))
+        Ok(Rotation::Created(Created::Done { evicted, live, displaced }))
     }
 
     pub(in crate::store) fn revoke(&mut self, digest: &SessionDigest, ending: Ending) -> Option<Arc<Record>> {
@@ -400,10 +400,10 @@ impl Table {
 
     /// Makes room for one more record: first what is over, then tombstones and anonymous sessions, the ones that would
     /// have been over first. Never a live session that somebody authenticated in: one who can log in often could end
-    /// everybody's sessions otherwise.
-    fn make_room(&mut self, now: Timestamp) -> Result<(), Full> {
+    /// everybody's sessions otherwise. Gives how many live sessions went.
+    fn make_room(&mut self, now: Timestamp) -> Result<u32, Full> {
         if self.index.count() < self.sessions_max {
-            return Ok(());
+            return Ok(0);
         }
         // When many are created in a full store, looking once a second for what is over is enough.
         let second = now.as_secs();
@@ -411,17 +411,22 @@ impl Table {
             self.looked_for_expired_at = Some(second);
             self.sweep(now, 64);
         }
-        if self.index.count() >= self.sessions_max && !self.evict_one() {
-            return Err(Full);
+        let mut displaced = 0;
+        // One more than needed, so that a store whose limit was lowered shrinks little by little.
+        for needed in [true, false] {
+            if self.index.count() < self.sessions_max {
+                break;
+            }
+            match self.evict_one() {
+                Some(record) => displaced += u32::from(!record.is_ended()),
+                None if needed => return Err(Full),
+                None => {}
+            }
         }
-        // One more, so that a store whose limit was lowered shrinks little by little.
-        if self.index.count() >= self.sessions_max {
-            self.evict_one();
-        }
-        Ok(())
+        Ok(displaced)
     }
 
-    fn evict_one(&mut self) -> bool {
+    fn evict_one(&mut self) -> Option<Arc<Record>> {
         while let Some((start, name)) = self.index.wheel(Class::Yielding).pop() {
             let Some(record) = self.latest_named(name, |_| true) else { continue };
             if Class::of(&record) != Class::Yielding {
@@ -432,10 +437,10 @@ impl Table {
                 self.index.schedule(&record, from);
                 continue;
             }
-            self.stage(Some(record), None);
-            return true;
+            self.stage(Some(record.clone()), None);
+            return Some(record);
         }
-        false
+        None
     }
 
     /// Takes names out of a due bucket: removes what is over, moves what is not. Names that belong in this very bucket
