@@ -54,6 +54,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The sections of `newer` that a running guard does not take over: it has opened what they name.
+    pub fn kept_until_restart(&self, newer: &Self) -> Vec<&'static str> {
+        let all = [
+            ("listen", self.listen == newer.listen),
+            ("store", self.store.kind == newer.store.kind),
+            ("events", self.events == newer.events),
+            ("admin", self.admin == newer.admin),
+            ("name", self.name == newer.name),
+        ];
+        all.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
+    }
+
     /// The limits of the whole guard, those of routes and logins included, in the order of
     /// [`routes`](Self::routes) and [`logins`](Self::logins).
     pub fn limit_settings(&self) -> LimitSettings {
@@ -136,7 +148,7 @@ pub enum OnOutage {
 }
 
 /// `[events]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Events {
     /// Events that can wait to be written.
     pub queue: usize,

@@ -634,6 +634,13 @@ events! {
     }
     Warn ["session_advice"] [] [] [348] (6002/99 0/0) ["configuration"]/["info"];
 
+    /// Settings have changed that count from the next start on.
+    ConfigNeedsRestart = "config.needs_restart" {
+        /// The sections, separated by spaces.
+        sections: Text,
+    }
+    Notice ["session_advice"] [] [] [] (6002/99 0/0) ["configuration"]/["info"];
+
     /// The app's session cookie may be read by scripts (no `HttpOnly`), and the guard hides it from them.
     ConfigScriptCookie = "config.script_cookie" {
         /// The cookie's name.

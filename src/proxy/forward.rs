@@ -1,5 +1,6 @@
 //! The way of one request, on one screen; the steps are below it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -43,7 +44,9 @@ pub(super) async fn handle<G: Gate>(session: Arc<Session<G>>, request: Request<I
     };
     let key = dress(&session, &live, &arrival, &mut head, &body);
     let lifetime = gate.lifetime(&admission);
-    let mut call = Call { request: Some(Request::from_parts(head, body)), admission: Some(admission), key, looks };
+    let client = arrival.client.ip;
+    let mut call =
+        Call { request: Some(Request::from_parts(head, body)), admission: Some(admission), key, looks, client };
     let answered = match lifetime {
         Lifetime::OfClient => exchange(&session, &live, &mut call).await,
         Lifetime::UntilSettled => outlive(&session, &live, call).await,
@@ -68,6 +71,7 @@ struct Call<A> {
     /// Of a WebSocket handshake.
     key: Option<HeaderValue>,
     looks: Looks,
+    client: IpAddr,
 }
 
 /// An answer that is settled.
@@ -83,7 +87,7 @@ fn outlive<G: Gate>(
     mut call: Call<G::Admission>,
 ) -> impl Future<Output = Answered<G::Tether>> + Send {
     let (own, live) = (session.clone(), live.clone());
-    Outlive::new(session, async move { exchange(&own, &live, &mut call).await })
+    Outlive::new(session, Some(call.client), async move { exchange(&own, &live, &mut call).await })
 }
 
 /// Asks the app and settles its answer, or the want of one.
@@ -137,7 +141,7 @@ fn settle_for_good<G: Gate>(
     mut head: response::Parts,
 ) -> impl Future<Output = (response::Parts, Settled<G::Tether>)> + Send {
     let own = session.clone();
-    Outlive::new(session, async move {
+    Outlive::new(session, None, async move {
         let settled = own.worker.gate.settle(admission, AnsweredBy::App, &mut head).await;
         (head, settled)
     })
@@ -499,12 +503,12 @@ fn ours<G: Gate>(live: &Live, answer: Answer, busy: Busy) -> Response<ResponseBo
 /// Values that are the same for nearly every request of a connection.
 #[derive(Default)]
 pub(super) struct Worn {
-    address: Option<(std::net::IpAddr, HeaderValue)>,
-    forwarded: Option<(std::net::IpAddr, Scheme, HeaderValue, HeaderValue)>,
+    address: Option<(IpAddr, HeaderValue)>,
+    forwarded: Option<(IpAddr, Scheme, HeaderValue, HeaderValue)>,
 }
 
 impl<G: Gate> Session<G> {
-    fn address_value(&self, ip: std::net::IpAddr) -> HeaderValue {
+    fn address_value(&self, ip: IpAddr) -> HeaderValue {
         let mut worn = self.worn.lock();
         match &worn.address {
             Some((before, value)) if *before == ip => value.clone(),

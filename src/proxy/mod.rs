@@ -251,8 +251,11 @@ struct Shared<G> {
     connections: AtomicU64,
     drain: drain::Drain,
     peeks: room::Room,
+    /// Requests that go on though their clients have gone.
+    left: room::Left,
     /// Held while the settings of one thread after the other are replaced.
-    reloading: Mutex<()>,
+    /// One reload at a time. The certificates of authorities that the connections to the app rest on.
+    reloading: Mutex<Vec<Vec<u8>>>,
 }
 
 impl<G> Shared<G> {
@@ -297,6 +300,7 @@ impl<G: Gate> Proxy<G> {
     /// When a port is taken, the upstream is missing or is this proxy itself.
     pub fn bind(settings: Settings, gate: G) -> Result<Self, StartError> {
         let listeners = settings.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let authorities = settings.upstream.authorities();
         let upstream = upstream::Upstream::new(&settings.upstream)?;
         for listener in &listeners {
             upstream.refuse_loop(listener.local_addr())?;
@@ -309,7 +313,8 @@ impl<G: Gate> Proxy<G> {
             connections: AtomicU64::new(1),
             drain: drain::Drain::default(),
             peeks: room::Room::default(),
-            reloading: Mutex::new(()),
+            left: room::Left::default(),
+            reloading: Mutex::new(authorities),
         };
         let (workers, threads) = Workers::start(shared, lives).map_err(StartError::Threads)?;
         Ok(Self { workers, threads, listeners })
@@ -364,8 +369,9 @@ impl<G: Gate> Handle<G> {
     /// # Errors
     /// When the new upstream can not be used; everything is then as it was.
     pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
-        let _alone = self.0.reloading.lock();
-        let is_same = self.0.settings.load().upstream == settings.upstream;
+        let mut authorities = self.0.reloading.lock();
+        let present = settings.upstream.authorities();
+        let is_same = self.0.settings.load().upstream == settings.upstream && *authorities == present;
         let new = if is_same { None } else { Some(upstream::Upstream::new(&settings.upstream)?) };
         let settings = Arc::new(settings);
         for (number, worker) in self.0.iter().enumerate() {
@@ -377,6 +383,7 @@ impl<G: Gate> Handle<G> {
             worker.live.store(Arc::new(Live::new(&settings, pool)));
         }
         self.0.settings.store(settings);
+        *authorities = present;
         Ok(())
     }
 

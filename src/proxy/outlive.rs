@@ -2,13 +2,17 @@
 //!
 //! As long as the client is there, the request is part of its connection like any other. Only when that is dropped, what is
 //! left of the request gets a task of its own: so one that its client waits for costs a box, and neither a task nor a
-//! channel. How long it may go on is limited by the times of the upstream side.
+//! channel. How long it may go on is limited by the times of the upstream side, and how many of one client by an eighth of
+//! the places at the app: a client that begins and leaves again and again does not take them all.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::limit::ClientKey;
+use crate::proxy::room::Full;
 use crate::proxy::serve::Session;
 use crate::proxy::{Fault, Gate};
 
@@ -21,8 +25,10 @@ pub(super) struct Outlive<G: Gate, F: Future + Send + 'static> {
 }
 
 impl<G: Gate, F: Future + Send + 'static> Outlive<G, F> {
-    pub(super) fn new(session: &Arc<Session<G>>, future: F) -> Self {
-        Self { rest: Some(Box::pin(future)), held: Some(Held::new(session)) }
+    /// For a client, or for nobody if it holds no place at the app any more.
+    pub(super) fn new(session: &Arc<Session<G>>, client: Option<IpAddr>, future: F) -> Self {
+        let client = client.map(ClientKey::new);
+        Self { rest: Some(Box::pin(future)), held: Some(Held::new(session, client)) }
     }
 }
 
@@ -42,12 +48,12 @@ impl<G: Gate, F: Future + Send + 'static> Future for Outlive<G, F> {
 impl<G: Gate, F: Future + Send + 'static> Drop for Outlive<G, F> {
     fn drop(&mut self) {
         // Without a runtime the process is at its end, and nothing can go on.
-        if let (Some(rest), Some(held)) = (self.rest.take(), self.held.take())
+        if let (Some(rest), Some(mut held)) = (self.rest.take(), self.held.take())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && held.leave_alone().is_ok()
         {
             runtime.spawn(async move {
-                let mut held = held;
-                held.place = Place::Alone;
+                let _held = held;
                 drop(rest.await);
             });
         }
@@ -65,20 +71,36 @@ enum Place {
 /// What the drain waits for.
 struct Held<G: Gate> {
     session: Arc<Session<G>>,
+    client: Option<ClientKey>,
     place: Place,
 }
 
 impl<G: Gate> Held<G> {
-    fn new(session: &Arc<Session<G>>) -> Self {
+    fn new(session: &Arc<Session<G>>, client: Option<ClientKey>) -> Self {
         session.worker.drain.hold();
-        Self { session: session.clone(), place: Place::Connection }
+        Self { session: session.clone(), client, place: Place::Connection }
+    }
+
+    /// Its client has gone.
+    fn leave_alone(&mut self) -> Result<(), Full> {
+        let worker = &self.session.worker;
+        if let Some(client) = self.client {
+            worker.left.one_more(client, worker.settings.load().upstream.connections_max)?;
+        }
+        self.place = Place::Alone;
+        Ok(())
     }
 }
 
 impl<G: Gate> Drop for Held<G> {
     fn drop(&mut self) {
-        if self.place == Place::Alone && std::thread::panicking() {
-            self.session.fault(Fault::Panic);
+        if self.place == Place::Alone {
+            if std::thread::panicking() {
+                self.session.fault(Fault::Panic);
+            }
+            if let Some(client) = self.client {
+                self.session.worker.left.one_less(client);
+            }
         }
         self.session.worker.drain.release();
     }

@@ -34,6 +34,36 @@ impl Default for Room {
     }
 }
 
+/// What clients have begun and left alone, counted for each.
+#[derive(Debug)]
+pub(super) struct Left {
+    of_clients: [AtomicUsize; COUNTS],
+    key: RandomState,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { of_clients: std::array::from_fn(|_| AtomicUsize::new(0)), key: RandomState::new() }
+    }
+}
+
+impl Left {
+    /// One more of a client, unless it has left a part of `max` already.
+    pub(super) fn one_more(&self, client: ClientKey, max: usize) -> Result<(), Full> {
+        add(count_of(&self.of_clients, &self.key, client), 1, (max / PART).max(1))
+    }
+
+    pub(super) fn one_less(&self, client: ClientKey) {
+        take(count_of(&self.of_clients, &self.key, client), 1);
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "the remainder is less than the number of counts")]
+fn count_of<'c>(counts: &'c [AtomicUsize; COUNTS], key: &RandomState, client: ClientKey) -> &'c AtomicUsize {
+    let hash = usize::try_from(key.hash_one(client) % COUNTS as u64).unwrap_or(0);
+    &counts[hash]
+}
+
 /// There is no room.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -57,10 +87,8 @@ impl Room {
         take(self.of_client(client), taken);
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the remainder is less than the number of counts")]
     fn of_client(&self, client: ClientKey) -> &AtomicUsize {
-        let hash = usize::try_from(self.key.hash_one(client) % COUNTS as u64).unwrap_or(0);
-        &self.of_clients[hash]
+        count_of(&self.of_clients, &self.key, client)
     }
 }
 

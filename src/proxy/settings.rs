@@ -229,6 +229,15 @@ impl Upstream {
             health: None,
         }
     }
+
+    /// The files of authorities that the connections to the app rest on, as they are now.
+    pub(super) fn authorities(&self) -> Vec<Vec<u8>> {
+        let files = self.locations.iter().filter_map(|location| match location {
+            Location::Tls { ca, .. } => ca.as_ref(),
+            Location::Tcp { .. } | Location::Unix(_) => None,
+        });
+        files.map(|file| std::fs::read(file).unwrap_or_default()).collect()
+    }
 }
 
 /// Where an app listens.

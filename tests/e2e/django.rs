@@ -107,7 +107,7 @@ fn a_retired_cookie_is_noticed() {
     for _ in 0..4 {
         assert_eq!(user(app, &mut alice).as_deref(), Some(ALICE));
     }
-    user_if_any(app, &mut old);
+    assert_eq!(user_if_any(app, &mut old), None, "from another client it is worth nothing");
     // Events are written a moment after the answer, so this one is waited for.
     guard.event("session.tag_stale");
 }
@@ -165,9 +165,14 @@ fn sessions_survive_a_crash_of_the_guard_and_ended_ones_stay_ended() {
     let mut gone = signed_in(app, guard.address, Client::firefox());
     let mut ended = gone.stolen_by(Client::firefox());
     sign_out(app, &mut gone);
+    let mut revoked = Browser::new(Client::firefox(), guard.address);
+    sign_in(app, &mut revoked, "bob");
+    guard.revokes_sessions_of("bob");
     guard.crash_and_restart();
-    alice.now_at(guard.address);
-    ended.now_at(guard.address);
+    for browser in [&mut alice, &mut ended, &mut revoked] {
+        browser.now_at(guard.address);
+    }
+    assert_eq!(user_if_any(app, &mut revoked), None);
     assert_eq!(user(app, &mut alice).as_deref(), Some(ALICE));
     assert_eq!(user_if_any(app, &mut ended), None);
     assert!(guard.stop().success(), "an orderly end is exit code 0");

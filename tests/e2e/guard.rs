@@ -58,6 +58,16 @@ impl Guard {
         self.process.terminate()
     }
 
+    /// Ends all sessions of a subject, as an operator does.
+    #[track_caller]
+    pub(super) fn revokes_sessions_of(&self, subject: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["sessions", "revoke", "--subject", subject, "--yes"]).current_dir(self.folder.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 session ended"), "{said} {output:?}");
+    }
+
     /// Waits for an event of this name.
     #[track_caller]
     pub(super) fn event(&mut self, name: &str) -> Value {

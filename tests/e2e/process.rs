@@ -72,10 +72,16 @@ impl Process {
         signal::send(&self.child, "HUP");
     }
 
+    /// Asks it to end, as an operator would (SIGTERM).
+    #[track_caller]
+    pub(crate) fn ask_to_end(&self) {
+        signal::send(&self.child, "TERM");
+    }
+
     /// Asks it to end, as an operator would (SIGTERM), and waits.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        signal::send(&self.child, "TERM");
+        self.ask_to_end();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::e2e::process::Process;
-use crate::support::origin::{Origin, held};
+use crate::support::origin::{Act, Origin, held};
 use crate::support::running::until;
 use crate::support::wire::Wire;
 
@@ -113,6 +113,58 @@ fn a_hangup_reloads_without_losing_a_request_and_a_faulty_file_changes_nothing()
     assert_eq!(kept.send(GET).reply().status, 200);
     drop((kept, in_flight));
     assert!(program.process.terminate().success());
+}
+
+#[test]
+fn settings_that_count_from_the_next_start_are_named_when_they_change() {
+    let origin = Origin::start();
+    let mut program = Program::start(&origin, "", None);
+    program.reconfigure(&configuration(&origin, "[events.privacy]\nip = \"truncate\"\n"));
+    let told = event(&mut program.process, "config.needs_restart");
+    assert_eq!(told["sections"], "events");
+    event(&mut program.process, "policy.reloaded");
+}
+
+#[test]
+fn the_program_ends_with_the_code_that_scripts_wait_for() {
+    let origin = Origin::start();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], config: &str| {
+        fs::write(folder.path().join("portcullis.toml"), config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    let good = configuration(&origin, "");
+    assert_eq!(run(&["check"], &good).0, 0);
+    assert_eq!(run(&["version"], &good).0, 0);
+    assert_eq!(run(&["run", "--no-such-thing"], &good).0, 2);
+    assert_eq!(run(&[], &good).0, 2);
+    let (code, said) = run(&["run"], &configuration(&origin, "[session]\nidel = \"5m\"\n"));
+    assert_eq!(code, 64, "{said}");
+    let (code, said) = run(&["check"], &configuration(&origin, "[clint]\n"));
+    assert!(code == 64 && said.contains("client"), "{code} {said}");
+    // A second instance.
+    let port = origin.address().port();
+    let (code, said) = run(&["run"], &good.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1));
+    assert!(code == 1 && said.contains("listens there"), "{code} {said}");
+}
+
+#[test]
+fn h24_a_second_signal_ends_it_at_once() {
+    let origin = Origin::start();
+    origin.next(Act::Silence);
+    let mut program = Program::start(&origin, "", None);
+    let mut waiting = program.wire();
+    waiting.send(GET);
+    origin.wait_heads(1);
+    program.process.ask_to_end();
+    // The drain waits for the request, half a minute; nobody is let in meanwhile.
+    until("a closed port", || std::net::TcpStream::connect(program.address).is_err());
+    let status = program.process.terminate();
+    assert!(!status.success(), "what was in hand was lost");
+    waiting.expect_closed();
 }
 
 #[test]

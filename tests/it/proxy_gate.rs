@@ -242,6 +242,43 @@ impl Gate for Broken {
 }
 
 #[test]
+fn h17_a_client_that_leaves_its_requests_alone_holds_an_eighth_of_the_places_at_the_app() {
+    struct Patient;
+    impl Gate for Patient {
+        type Admission = ();
+        type Tether = ();
+        async fn admit(&self, _: &Arrival, _: &mut request::Parts, _: &mut RequestBody) -> Admitted<()> {
+            Admitted::Forward(())
+        }
+        async fn settle(&self, (): (), _: AnsweredBy, _: &mut response::Parts) -> Settled<()> {
+            Settled::default()
+        }
+        fn lifetime(&self, (): &()) -> Lifetime {
+            Lifetime::UntilSettled
+        }
+        fn tether(&self, (): ()) -> Cut {
+            Cut::never()
+        }
+    }
+    let origin = Origin::start();
+    origin.always(Act::Silence);
+    let mut settings = settings(&origin);
+    settings.upstream.connections_max = 16;
+    let proxy = Running::start_with(settings, Patient);
+    for left in 1..=6 {
+        let mut wire = proxy.wire();
+        wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        origin.wait_heads(left);
+        drop(wire);
+        // The first two go on; each one more ends with its client.
+        origin.wait_closed(left.saturating_sub(2));
+    }
+    // Whoever waits for his answer is no such client.
+    origin.always(crate::support::origin::ok("hello"));
+    assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
+}
+
+#[test]
 fn an_answer_that_may_change_the_session_is_settled_without_its_client() {
     /// Takes its time to settle, and notes when it begins and when it is done.
     struct Slow {

@@ -18,7 +18,7 @@ use portcullis::proxy::{
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::origin::{Act, Origin};
+use crate::support::origin::{Act, Origin, held};
 use crate::support::running::{Recorder, Running, settings, until};
 use crate::support::wire::{PATIENCE, Wire};
 
@@ -318,6 +318,29 @@ fn h15_a_header_bomb_is_refused() {
     recorder.wait(Fault::Http2Flood);
     assert!(origin.seen().is_empty());
     assert_eq!(proxy.wire().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply().status, 200);
+}
+
+#[test]
+fn h24_a_drain_says_goaway_and_finishes_what_is_in_hand() {
+    let origin = Origin::start();
+    let (release, act) = held("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    origin.next(act);
+    let mut proxy = Running::start(with_http2(&origin));
+    let mut wire = proxy.wire();
+    wire.send(PREFACE).send(frame(1, 5, 1, HEADERS));
+    origin.wait_heads(1);
+    proxy.stop();
+    let mut said = Vec::new();
+    let mut hears = |octets: &[u8]| {
+        while !said.ends_with(octets) {
+            said.extend(wire.exactly(1, Instant::now() + PATIENCE));
+        }
+    };
+    hears(&[0, 0, 8, 7, 0, 0, 0, 0, 0]);
+    drop(release);
+    hears(b"late");
+    drop(wire);
+    proxy.join();
 }
 
 #[test]

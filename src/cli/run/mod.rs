@@ -103,14 +103,14 @@ fn diagnostics() {
 
 async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
     let signals = Signals::listen()?;
-    let watched = loaded.watched.clone();
+    let started = (loaded.settings.clone(), loaded.watched.clone());
     let Running { guard, proxy, writer, reopen, events, admin, standing } = Running::start(loaded).await?;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
-    let started = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
-    guard.report(None, started);
+    let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
+    guard.report(None, told);
     signals::tell_ready();
     let reloader =
-        reload::Reloader::new(request, watched, guard.clone(), proxy.handle(), reopen, events.clone(), standing);
+        reload::Reloader::new(request, started, guard.clone(), proxy.handle(), reopen, events.clone(), standing);
     let tending = tokio::spawn(tend(guard.clone()));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();

@@ -10,7 +10,7 @@ use portcullis::engine::Guard;
 use portcullis::event::kinds;
 use portcullis::event::queue::EventSender;
 use portcullis::event::sink::ReopenHandle;
-use portcullis::limit::Limits;
+use portcullis::limit::{LimitSettings, Limits};
 use portcullis::proxy::{Guarded, Handle};
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
@@ -27,22 +27,24 @@ pub(super) struct Reloader {
     reopen: Vec<ReopenHandle>,
     events: EventSender,
     standing: PolicyStanding,
+    /// What the guard was started with.
+    started: config::Settings,
     /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
-    limits: Option<portcullis::limit::LimitSettings>,
+    limits: LimitSettings,
 }
 
 impl Reloader {
     pub(super) fn new(
         request: config::Request,
-        watched: Vec<PathBuf>,
+        (started, watched): (config::Settings, Vec<PathBuf>),
         guard: Arc<Guard<AnyStore>>,
         proxy: Handle<Guarded<AnyStore>>,
         reopen: Vec<ReopenHandle>,
         events: EventSender,
         standing: PolicyStanding,
     ) -> Self {
-        let limits = config::load(&request, start::now()).ok().map(|loaded| loaded.settings.limit_settings());
-        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, standing, limits }
+        let limits = started.limit_settings();
+        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, standing, started, limits }
     }
 
     /// Follows signals and files until it is dropped.
@@ -101,13 +103,19 @@ impl Reloader {
         let places = start::places(settings)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;
         let limits = settings.limit_settings();
-        if self.limits.as_ref() != Some(&limits) {
+        if self.limits != limits {
             self.guard.replace_limits(Limits::new(&limits));
-            self.limits = Some(limits);
+            self.limits = limits;
         }
         self.guard.replace_keys(keys);
         self.guard.replace_places(places);
         self.guard.replace_policy(policy);
+        let kept = self.started.kept_until_restart(settings);
+        if !kept.is_empty() {
+            let sections = kept.join(" ");
+            tracing::warn!(sections, "these settings have changed and count from the next start on");
+            self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
+        }
         self.watcher.restart(loaded.watched);
         Ok(revision)
     }

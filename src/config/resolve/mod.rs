@@ -171,6 +171,7 @@ pub(super) fn watched(settings: &Settings) -> Vec<PathBuf> {
     tls.flat_map(|tls| [tls.cert.clone(), tls.key.clone()])
         .chain(settings.geo_databases.iter().cloned())
         .chain([settings.keys_file.clone()])
+        .chain(settings.upstream.ca.clone())
         .collect()
 }
 
