@@ -34,8 +34,7 @@ lint:
 	$(CARGO) clippy $(PROFILE) --all-targets $(DENY)
 	$(CARGO) clippy $(PROFILE) --lib --no-default-features --features layer $(DENY)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
-	else echo "lint: cargo-deny is not installed; licences and advisories were not checked (cargo install cargo-deny)"; fi
+	@tests/dependencies
 
 # By name: without one, cargo would link every unit test with the slowest optimisation too.
 bench:
