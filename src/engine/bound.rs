@@ -134,13 +134,13 @@ pub(super) struct BoundSet {
 impl BoundSet {
     pub(super) fn of(set: &SetCookie<'_>, now: Timestamp) -> Self {
         let mut key = set.pair.name.to_vec();
-        let domain = set.domain.filter(|domain| !domain.is_empty());
-        let path = set.path.filter(|path| *path != b"/");
-        for (word, part) in [(&b";domain="[..], domain), (b";path=", path)] {
-            if let Some(part) = part {
-                key.extend_from_slice(word);
-                key.extend(part.to_ascii_lowercase());
-            }
+        if let Some(domain) = set.domain.filter(|domain| !domain.is_empty()) {
+            key.extend_from_slice(b";domain=");
+            key.extend(domain.to_ascii_lowercase());
+        }
+        if let Some(path) = set.path.filter(|path| *path != b"/") {
+            key.extend_from_slice(b";path=");
+            key.extend_from_slice(path);
         }
         let value = (!set.deletes(now)).then(|| Secret::new(set.pair.value.to_vec()));
         Self { key: key.into(), value, is_ticket: set.http_only }

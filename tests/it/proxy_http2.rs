@@ -297,7 +297,12 @@ fn h15_what_the_parser_of_http2_refuses_by_itself_is_told_too() {
     let (first, rest) = HEADERS.split_at(3);
     wire.send(PREFACE).send(frame(1, 1, 1, first)).send(frame(9, 4, 1, rest));
     wire.send(frame(1, 5, 3, HEADERS)).send(frame(6, 0, 0, &[0; 8]));
-    wire.finish().rest();
+    origin.wait_heads(2);
+    // Nor one that the client takes back in the same breath.
+    wire.send([frame(1, 5, 5, HEADERS), frame(3, 0, 5, &[0, 0, 0, 8])].concat());
+    wire.send(frame(1, 5, 7, HEADERS));
+    origin.wait_heads(3);
+    wire.send(frame(6, 0, 0, &[0; 8])).finish().rest();
     assert_eq!(recorder.all(), []);
 }
 
