@@ -83,11 +83,15 @@ impl<S: Store> Guard<S> {
             };
             let digest = bound_digest(&keys, &record.reference, name_of(key), value.expose());
             let same = known.and_then(|at| all.get(at)).is_some_and(|cookie| cookie.present() == Some(&digest));
-            if same || known.is_none() && all.len() >= BOUND_COOKIES_MAX {
+            if same {
                 continue;
             }
             let all = changed.get_or_insert_with(|| record.bound.to_vec());
             let at = known.unwrap_or_else(|| {
+                if all.len() >= BOUND_COOKIES_MAX {
+                    // One that has no value any more, or the one that came first.
+                    all.remove(all.iter().position(|cookie| cookie.present().is_none()).unwrap_or(0));
+                }
                 all.push(BoundCookie { name: String::from_utf8_lossy(key).into(), values: Vec::new() });
                 all.len() - 1
             });

@@ -12,7 +12,7 @@ use super::recognise::{Draft, edit};
 use super::settle::Outcome;
 use super::{Admission, ClientStanding, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
 use crate::clock::Timestamp;
-use crate::event::field::{AtLimit, Cause, Dependency, Release, Revoker, Rotation};
+use crate::event::field::{AtLimit, Cause, Dependency, Release, Revoker, Rotation, Sign};
 use crate::event::kinds as event;
 use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
@@ -73,6 +73,16 @@ pub(super) enum Handed {
     Refused(Refusal),
 }
 
+/// How a session stands that is to be logged out and is not there under its id any more.
+enum Over {
+    /// It has ended.
+    Ended,
+    /// It goes on under another id, and is meant to.
+    GoesOn,
+    /// It goes on under this id, and is to end.
+    ToEnd(SessionDigest),
+}
+
 impl<S: Store> Guard<S> {
     /// Logs the session out: it ends, in whatever state it is meanwhile.
     pub(super) async fn log_out(&self, admission: &Admission, outcome: &Outcome) -> Result<Handed, StoreError> {
@@ -84,12 +94,18 @@ impl<S: Store> Guard<S> {
             return Ok(Handed::Nothing);
         }
         let ending = self.ending(&admission.policy, EndReason::Logout, admission.now);
-        let Some(record) = self.store.revoke(&known.digest, ending).await? else {
-            // It is over already. If it goes on under another id, the client may hold that one's cookie by now.
-            let is_replaced = self.store.load(&known.digest).await?.is_some_and(|record| record.is_replaced());
-            return Ok(if is_replaced { Handed::Nothing } else { Handed::Cleared });
+        let record = match self.store.revoke(&known.digest, ending).await? {
+            Some(record) => record,
+            None => match self.over_already(known, outcome).await? {
+                Over::Ended => return Ok(Handed::Cleared),
+                Over::GoesOn => return Ok(Handed::Nothing),
+                Over::ToEnd(digest) => match self.store.revoke(&digest, ending).await? {
+                    Some(record) => record,
+                    None => return Ok(Handed::Cleared),
+                },
+            },
         };
-        self.streams.end(&known.digest);
+        self.streams.end(&record.digest);
         if let Some(sign) = outcome.logout {
             self.tell_about(admission, &record, event::SessionLogout { sign });
         }
@@ -399,15 +415,13 @@ impl<S: Store> Guard<S> {
             return Ok(handed);
         };
         let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
+        let present = self.present(known).await?.map_or(known.digest, |record| record.digest);
         let own = match scope {
             Scope::Others => None,
-            Scope::All => self.store.revoke(&known.digest, ending).await?,
+            Scope::All => self.store.revoke(&present, ending).await?,
         };
         let others = match &known.record.subject {
-            Some(subject) => {
-                let present = self.present_digest(known, subject).await?;
-                self.store.revoke_subject(subject, Some(&present), ending).await?
-            }
+            Some(subject) => self.store.revoke_subject(subject, Some(&present), ending).await?,
             None => Vec::new(),
         };
         for record in own.iter().chain(&others) {
@@ -417,15 +431,32 @@ impl<S: Store> Guard<S> {
         Ok(if scope == Scope::All { Handed::Cleared } else { handed })
     }
 
-    /// Under what the session is known now: another answer may have given it a new id while this one was made.
-    async fn present_digest(&self, known: &Known, subject: &Arc<str>) -> Result<SessionDigest, StoreError> {
-        if self.store.load(&known.digest).await?.is_some_and(|record| !record.is_ended()) {
-            return Ok(known.digest);
+    /// The session as it is now: another answer may have given it a new id while this one was made. None if it is over.
+    async fn present(&self, known: &Known) -> Result<Option<Arc<Record>>, StoreError> {
+        match self.store.load(&known.digest).await? {
+            Some(record) if !record.is_ended() => return Ok(Some(record)),
+            Some(record) if record.is_replaced() => {}
+            _ => return Ok(None),
         }
-        let filter =
-            Filter { subject: Some(subject.clone()), reference: Some(known.record.reference), with_ended: false };
+        let reference = Some(known.record.reference);
+        let filter = Filter { subject: known.record.subject.clone(), reference, with_ended: false };
         let page = self.store.list(&filter, None, 1).await?;
-        Ok(page.records.first().map_or(known.digest, |record| record.digest))
+        Ok(page.records.into_iter().next())
+    }
+
+    /// What a logout means that comes when its session has ended or has got a new id.
+    async fn over_already(&self, known: &Known, outcome: &Outcome) -> Result<Over, StoreError> {
+        if !self.store.load(&known.digest).await?.is_some_and(|record| record.is_replaced()) {
+            return Ok(Over::Ended);
+        }
+        // The client may hold the next cookie by now. It loses that only if somebody asked for it, and nobody has logged in
+        // since.
+        if outcome.logout == Some(Sign::Cookie) {
+            return Ok(Over::GoesOn);
+        }
+        let present = self.present(known).await?;
+        let same = present.filter(|now| now.authenticated_at == known.record.authenticated_at);
+        Ok(same.map_or(Over::GoesOn, |now| Over::ToEnd(now.digest)))
     }
 
     /// A new record without anything in it.

@@ -258,12 +258,15 @@ impl<S: Store> Guard<S> {
                 // Deleted and set again on one answer: another value all the same.
                 Ok(JarChange::Added(CookieKind::Id)) if gone.contains(&op.name()) => taken.replaced_id = true,
                 Ok(JarChange::Deleted(CookieKind::Id)) => {
-                    deleted |= is_part_of_login(CookieKind::Id, since);
+                    deleted |= is_ticket(op.name()) || is_part_of_login(CookieKind::Id, since);
                     gone.push(op.name());
                 }
                 Ok(JarChange::Replaced(CookieKind::Id)) => taken.replaced_id = true,
-                Ok(JarChange::Deleted(kind)) => deleted |= is_part_of_login(kind, since),
-                Ok(JarChange::Added(_) | JarChange::Replaced(_)) => taken.sets_value = true,
+                Ok(JarChange::Deleted(kind)) => deleted |= is_ticket(op.name()) || is_part_of_login(kind, since),
+                Ok(change @ (JarChange::Added(_) | JarChange::Replaced(_))) => {
+                    taken.sets_value = true;
+                    taken.adds_id |= change == JarChange::Added(CookieKind::Id);
+                }
                 Ok(JarChange::Unchanged | JarChange::ExpiryOnly | JarChange::Refreshed) => {}
                 Err(full) => self.tell_jar(admission, &full),
             }
@@ -348,6 +351,8 @@ pub(super) struct Taken {
     pub replaced_id: bool,
     /// The last shielded cookie was deleted, or the last of those that a login sets.
     pub emptied: bool,
+    /// A shielded cookie of kind `id` is there that was not.
+    pub adds_id: bool,
     /// A shielded cookie was set.
     sets_value: bool,
     /// Cookies from before the guard were taken over with the request.

@@ -180,6 +180,7 @@ impl<S: Store> Guard<S> {
             admission.ask.login(&admission.policy).is_some_and(|login| login.success.sets_cookie.is_some());
         !known.record.is_authenticated()
             || taken.replaced_id
+            || taken.adds_id
             || names_ticket
             || self.sets_bound_ticket(&known.record, taken)
     }

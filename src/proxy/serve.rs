@@ -314,10 +314,9 @@ impl<'a, C> OverHttp2<'a, C> {
     }
 
     /// Tells of requests among the first `opened` that the parser has kept to itself. It says nothing of them to anybody
-    /// else; one that the client took back at once is not handed over either, and a connection that is to end takes none.
+    /// else; a connection that is to end takes none at all.
     fn notice_refused(&mut self, opened: u32) {
-        let intake = self.pulse.intake();
-        let known = intake.handed.saturating_add(intake.reset).saturating_add(self.refused);
+        let known = self.pulse.intake().handed.saturating_add(self.refused);
         if let Some(more) = opened.checked_sub(known).filter(|more| *more > 0 && !self.winding_down) {
             self.refused += more;
             (self.report)(Fault::Http2Refused);

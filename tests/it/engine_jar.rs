@@ -430,6 +430,22 @@ fn of_several_values_of_a_bound_cookie_the_present_one_passes() {
 }
 
 #[test]
+fn the_newest_bound_cookies_pass_however_many_there_were() {
+    let world = binding();
+    world.app(|request| match request.uri.path().strip_prefix("/item/") {
+        Some(item) => AppAnswer::ok().set_cookie(&format!("csrf=of-item-{item}; Path=/item/{item}")),
+        None => AppAnswer::ok(),
+    });
+    let alice = world.browser("alice");
+    for item in 10..40 {
+        alice.visits(&format!("/item/{item}")).ok();
+        let cookies = format!("csrf=of-item-{item}; {OURS}={}", alice.ours().unwrap());
+        let page = alice.asks(Ask::page("/").header("cookie", &cookies));
+        assert_eq!(page.app_cookies(), format!("csrf=of-item-{item}"));
+    }
+}
+
+#[test]
 fn bound_cookies_of_one_name_and_two_paths_are_two() {
     let world = binding();
     world.app(|request| match request.uri.path() {

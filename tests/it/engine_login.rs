@@ -475,6 +475,37 @@ fn a_late_answer_under_a_replaced_id_takes_nothing_from_the_next_one() {
 }
 
 #[test]
+fn who_asks_for_the_end_gets_it_though_the_id_was_renewed_meanwhile() {
+    for command in ["logout", "revoke; scope=all"] {
+        let (world, alice) = shop();
+        alice.logs_in("alice").ok();
+        world.browser("alice at work").at(MOBILE).logs_in("alice").ok();
+        world.app(move |_| AppAnswer::ok().control(command));
+        let end = alice.sends(Ask::fetch("/end")).is_answered();
+        world.app(|_| AppAnswer::ok().control("rotate"));
+        alice.visits("/").ok().sets_ours();
+        end.lands().clears_ours();
+        let left = if command == "logout" { 1 } else { 0 };
+        assert_eq!(world.sessions().len(), left, "{command}");
+    }
+}
+
+#[test]
+fn another_ticket_in_a_session_that_lost_its_own_is_a_login() {
+    let (world, alice) = told_by(rules().shield("auth", CookieKind::Id));
+    world.app(|request| match (request.method.as_str(), request.uri.path()) {
+        ("POST", "/login") => AppAnswer::redirect("/").set_cookie("auth=of-somebody; Path=/; HttpOnly"),
+        (_, "/expire") => AppAnswer::ok().set_cookie("auth=; Path=/; Max-Age=0"),
+        _ => AppAnswer::ok().set_cookie("sessionid=of-the-browser; Path=/; HttpOnly"),
+    });
+    alice.visits("/").ok();
+    alice.logs_in("alice").ok();
+    alice.visits("/expire").ok();
+    alice.logs_in("bob").ok().sets_ours();
+    assert_eq!(world.session().subject.as_deref(), Some("bob"));
+}
+
+#[test]
 fn who_is_logged_in_and_sent_on_from_the_form_has_proved_nothing() {
     let (world, mallory) = shop();
     let alice = world.browser("alice");
@@ -664,6 +695,11 @@ fn deleting_the_ticket_of_a_login_is_a_logout_whatever_else_is_kept() {
     assert!(world.told().contains(&"session.authenticated"));
     world.answers(deletes("wordpress_test_cookie"));
     alice.visits("/").ok().sets_nothing_of_ours();
+    // A change of the password: the ticket goes and comes in one answer.
+    world.after(minutes(1));
+    world.answers(sets(deletes("wordpress_logged_in_12ab"), "wordpress_logged_in_12ab"));
+    alice.visits("/wp-admin/profile.php").ok();
+    assert_eq!(world.sessions().len(), 1);
     world.answers(deletes("wordpress_logged_in_12ab"));
     alice.visits("/wp-login.php?action=logout").clears_ours();
     assert!(world.told().contains(&"session.logout"));

@@ -473,7 +473,8 @@ fn h18_a_slow_body_of_one_stream_is_408_and_gives_its_place_back() {
 #[test]
 fn h11_a_body_whose_stream_is_reset_does_not_look_finished() {
     let origin = Origin::start();
-    let proxy = Running::start(with_http2(&origin));
+    let recorder = Recorder::default();
+    let proxy = Running::start_with(with_http2(&origin), recorder.clone());
     let mut wire = proxy.wire();
     let post = [0x83, 0x86, 0x84, 0x41, 0x01, b'a'];
     wire.send(PREFACE).send(frame(1, 4, 1, &post)).send(frame(0, 0, 1, b"hello"));
@@ -481,6 +482,7 @@ fn h11_a_body_whose_stream_is_reset_does_not_look_finished() {
     wire.send(frame(3, 0, 1, &[0; 4]));
     assert!(!origin.wait(1).whole);
     wire.finish().rest();
+    assert_eq!(recorder.all(), [], "the app is not to blame");
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl Failure {
             Self::Tls(_) => Fault::AppTls,
             Self::Full => Fault::AppFull,
             Self::ResponseTimeout => Fault::AppSilent,
+            // The body of the request broke off.
+            Self::Exchange(error) if error.is_user() => return None,
             Self::Exchange(error) if !error.is_parse() => Fault::AppBrokeOff,
             Self::Ended => Fault::AppBrokeOff,
             Self::Exchange(_) | Self::Nonsense(_) | Self::Unasked => Fault::Response,
@@ -444,7 +446,8 @@ pub(super) async fn tend<G: Gate>(workers: Workers<G>) {
     let mut asked = swept;
     loop {
         let health = workers.settings.load().upstream.health.clone();
-        let pause = health.as_ref().map_or(SWEEP, |health| health.every.min(SWEEP)).max(Duration::from_millis(10));
+        let due = health.as_ref().map_or(SWEEP, |health| health.every.saturating_sub(asked.elapsed()));
+        let pause = due.min(SWEEP).max(Duration::from_millis(10));
         tokio::time::sleep(pause).await;
         let pools: Vec<Arc<Pool>> = workers.iter().map(|worker| worker.live.load().upstream.clone()).collect();
         let now = Instant::now();

@@ -46,9 +46,8 @@ pub(super) struct Frames {
     /// The newest stream.
     newest: u32,
     head: Head,
-    /// Requests whose head came whole, and streams that the client took back.
+    /// Requests whose head came whole.
     opened: u32,
-    reset: u32,
 }
 
 /// How far the head of the newest stream has come.
@@ -73,18 +72,12 @@ impl Frames {
             newest: 0,
             head: Head::Whole,
             opened: 0,
-            reset: 0,
         }
     }
 
     /// Requests whose head came whole, whatever is wrong with it.
     pub(super) const fn opened(&self) -> u32 {
         self.opened
-    }
-
-    /// Streams that the client took back.
-    pub(super) const fn reset(&self) -> u32 {
-        self.reset
     }
 
     /// Whether the last frame came only in part.
@@ -127,10 +120,7 @@ impl Frames {
         let weight = match kind {
             HEADERS => 0,
             DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
-            RST_STREAM => {
-                self.reset = self.reset.wrapping_add(1);
-                RESET_WEIGHT
-            }
+            RST_STREAM => RESET_WEIGHT,
             WINDOW_UPDATE => {
                 self.updates += 1;
                 u32::from(self.updates > written / OCTETS_PER_UPDATE + 100)

@@ -93,9 +93,8 @@ pub(super) struct Pulse {
     /// Requests begun, and ended with their answers.
     heads: AtomicU32,
     answered: AtomicU32,
-    /// Requests of HTTP/2 whose head came whole, those that the client took back, and those that hyper handed over.
+    /// Requests of HTTP/2 whose head came whole, and those that hyper handed over.
     opened: AtomicU32,
-    reset: AtomicU32,
     handed: AtomicU32,
     fault: Mutex<Option<(Fault, Urgency)>>,
     faulty: AtomicBool,
@@ -144,7 +143,6 @@ pub(super) enum Outcome {
 pub(super) struct Intake {
     pub(super) reads: u32,
     pub(super) opened: u32,
-    pub(super) reset: u32,
     pub(super) handed: u32,
 }
 
@@ -186,14 +184,9 @@ impl Pulse {
         self.handed.fetch_add(1, Relaxed);
     }
 
-    /// How often octets were asked for; requests of HTTP/2 that came, were taken back, and were handed over.
+    /// How often octets were asked for; requests of HTTP/2 that came, and that were handed over.
     pub(super) fn intake(&self) -> Intake {
-        Intake {
-            reads: self.reads.load(Relaxed),
-            opened: self.opened.load(Relaxed),
-            reset: self.reset.load(Relaxed),
-            handed: self.handed.load(Relaxed),
-        }
+        Intake { reads: self.reads.load(Relaxed), opened: self.opened.load(Relaxed), handed: self.handed.load(Relaxed) }
     }
 
     pub(super) fn end(&self) {
@@ -299,7 +292,6 @@ impl Wire {
                 let phase = if frames.is_partial() { Phase::Head } else { Phase::Between };
                 pulse.phase.store(phase as u8, Relaxed);
                 pulse.opened.store(frames.opened(), Relaxed);
-                pulse.reset.store(frames.reset(), Relaxed);
                 seen.err().map(|fault| (fault, Urgency::Now, 0))
             }
             Reader::Stopped => None,

@@ -360,10 +360,12 @@ fn judge_value(value: &[u8], names: &CookieNames) -> Option<CookieFinding> {
 fn judge_hidden_pair(text: &[u8], names: &CookieNames) -> Option<CookieFinding> {
     let end = text.iter().position(|octet| matches!(octet, b'=' | b',' | b' ' | b'\t'))?;
     let (name, value) = text.split_at_checked(end)?;
-    // They also take space before the `=`.
-    let value = trim_ows(value).strip_prefix(b"=")?;
-    // Such a parser may take its space or quote for what stands before the name.
+    // Such a parser may take its space or quote for what stands before the name. Looked for first: of a run of spaces each
+    // ends here, and only behind a name the run after it is walked over.
     let start = name.iter().position(|octet| is_token_byte(*octet))?;
+    // They also take space before the `=`.
+    let space = value.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
+    let value = value.get(space..)?.strip_prefix(b"=")?;
     let name = name.get(start..)?;
     match names.find(name) {
         Known::Exactly(_) | Known::Variant(_) => Some(CookieFinding::Smuggled),
