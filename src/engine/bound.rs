@@ -16,6 +16,8 @@ use crate::verdict::Text;
 
 /// How many values of a bound cookie are remembered.
 const BOUND_VALUES_MAX: usize = 8;
+/// How many of them are looked at in one request: each is compared with every value that a session remembers of its name.
+const BOUND_PAIRS_MAX: usize = 2 * BOUND_COOKIES_MAX;
 /// How many bound cookies a session remembers.
 pub(super) const BOUND_COOKIES_MAX: usize = 8;
 
@@ -36,8 +38,11 @@ impl<S: Store> Guard<S> {
         let keys = self.keys.load();
         let foreign: SmallVec<[_; 4]> = scan
             .bound()
-            .filter(|bound| !record.is_some_and(|record| is_bound(&keys, request, record, bound.pair)))
-            .map(|bound| (bound.index, Text::from(&*String::from_utf8_lossy(bound.pair.name))))
+            .enumerate()
+            .filter(|(at, bound)| {
+                *at >= BOUND_PAIRS_MAX || !record.is_some_and(|record| is_bound(&keys, request, record, bound.pair))
+            })
+            .map(|(_, bound)| (bound.index, Text::from(&*String::from_utf8_lossy(bound.pair.name))))
             .collect();
         for (index, cookie) in foreign {
             scan.withhold(index);
@@ -86,11 +91,17 @@ impl<S: Store> Guard<S> {
             if same {
                 continue;
             }
+            let makes_room = match known {
+                None if all.len() >= BOUND_COOKIES_MAX => match room_for(all, key) {
+                    None => continue,
+                    room => room,
+                },
+                _ => None,
+            };
             let all = changed.get_or_insert_with(|| record.bound.to_vec());
             let at = known.unwrap_or_else(|| {
-                if all.len() >= BOUND_COOKIES_MAX {
-                    // One that has no value any more, or the one that came first.
-                    all.remove(all.iter().position(|cookie| cookie.present().is_none()).unwrap_or(0));
+                if let Some(old) = makes_room {
+                    all.remove(old);
                 }
                 all.push(BoundCookie { name: String::from_utf8_lossy(key).into(), values: Vec::new() });
                 all.len() - 1
@@ -101,6 +112,13 @@ impl<S: Store> Guard<S> {
         }
         changed.map(Vec::into_boxed_slice)
     }
+}
+
+/// Which of too many gives way to a new one: one without a value, or the first of the same name. Those of other names, the
+/// ticket of a login perhaps, do not.
+fn room_for(all: &[BoundCookie], key: &[u8]) -> Option<usize> {
+    let unused = all.iter().position(|cookie| cookie.present().is_none());
+    unused.or_else(|| all.iter().position(|cookie| name_of(cookie.name.as_bytes()) == name_of(key)))
 }
 
 /// Of several values of one bound cookie the app sees those that are present: which of them it would take is not known.

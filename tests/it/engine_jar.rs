@@ -430,19 +430,24 @@ fn of_several_values_of_a_bound_cookie_the_present_one_passes() {
 }
 
 #[test]
-fn the_newest_bound_cookies_pass_however_many_there_were() {
-    let world = binding();
+fn the_newest_bound_cookies_pass_however_many_there_were_and_drive_out_no_other() {
+    let world = World::new(rules().bind("csrf").bind("token"));
     world.app(|request| match request.uri.path().strip_prefix("/item/") {
         Some(item) => AppAnswer::ok().set_cookie(&format!("csrf=of-item-{item}; Path=/item/{item}")),
-        None => AppAnswer::ok(),
+        None => AppAnswer::ok().set_cookie("token=of-the-login; Path=/"),
     });
     let alice = world.browser("alice");
+    alice.visits("/").ok();
     for item in 10..40 {
         alice.visits(&format!("/item/{item}")).ok();
-        let cookies = format!("csrf=of-item-{item}; {OURS}={}", alice.ours().unwrap());
-        let page = alice.asks(Ask::page("/").header("cookie", &cookies));
-        assert_eq!(page.app_cookies(), format!("csrf=of-item-{item}"));
+        let cookies = format!("token=of-the-login; csrf=of-item-{item}");
+        let all = format!("{cookies}; {OURS}={}", alice.ours().unwrap());
+        assert_eq!(alice.asks(Ask::page("/").header("cookie", &all)).app_cookies(), cookies);
     }
+    // A flood of them is not compared to its end.
+    let ours = alice.ours().unwrap();
+    let flood = format!("{}{OURS}={ours}", "csrf=of-item-39x; ".repeat(100) + "token=of-the-login; ");
+    assert_eq!(alice.asks(Ask::page("/").header("cookie", &flood)).app_cookies(), "");
 }
 
 #[test]
