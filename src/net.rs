@@ -187,6 +187,11 @@ impl PrefixSet {
         }
     }
 
+    /// The ranges in a spelling of their own: sets of the same addresses read the same.
+    pub fn spelled(&self) -> String {
+        format!("{:?} {:?}", self.v4, self.v6)
+    }
+
     /// Whether it holds no network at all.
     pub const fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()

@@ -264,6 +264,8 @@ pub struct Verdict {
     pub reasons: Reasons,
     /// The sum of weights after decay.
     pub risk: f32,
+    /// The rule that decided, if one did.
+    pub rule: Option<Text>,
 }
 
 impl Verdict {
@@ -297,6 +299,9 @@ impl Verdict {
     /// Both verdicts in one: the stronger action, the reasons of both, the higher risk.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
+        if other.action > self.action || self.rule.is_none() {
+            self.rule = other.rule;
+        }
         self.action = self.action.max(other.action);
         self.risk = self.risk.max(other.risk);
         for reason in other.reasons {

@@ -86,7 +86,7 @@ mod tests {
         let (exit, out) =
             checked("[session]\nidle = \"2h\"\ngrace = 1\nabsolut = \"1h\"\n[upstream]\nurl = \"x://y\"\n", &[]);
         assert_eq!(exit, Exit::BadConfiguration);
-        assert!(out.contains("DIR/portcullis.toml:2:8: warning: session.idle"), "{out}");
+        assert!(out.contains("warning: session.idle: 2h") && out.contains("--> DIR/portcullis.toml:2:8"), "{out}");
         assert!(out.contains("did you mean `absolute`?"), "{out}");
         assert!(out.ends_with("DIR/portcullis.toml: 3 errors and 1 warning\n"), "{out}");
     }

@@ -1,10 +1,9 @@
 //! From settings to the parts that run: the policy, the proxy's settings, the sinks. Pure: nothing is opened here.
 
 use super::{
-    Activity, Balance, Enforcement, Http2, Location, OnOutage, Pack, ProxyProtocol, Route, Sensitivity, Settings,
-    SubjectSource, UnderscoreHeaders,
+    Activity, Balance, Enforcement, Http2, Location, OnOutage, Pack, ProxyProtocol, Route, Rulebook, Sensitivity,
+    Settings, SubjectSource, UnderscoreHeaders,
 };
-use crate::facts::route::{CaseSensitivity, RoutePattern};
 use crate::history::{HalfLife, Points};
 use crate::proxy;
 use crate::rules::{self, CookiePolicy, PathCheck, Policy, SessionPolicy};
@@ -29,16 +28,16 @@ const TOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 const TOMBSTONES: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 impl Settings {
-    /// The policy of these settings.
+    /// The policy of these settings with these rules.
     ///
     /// # Errors
     /// When the names of cookies do not go together, which `check` has told before.
-    pub fn policy(&self, revision: u64) -> Result<Policy, AssembleError> {
+    pub fn policy(&self, revision: u64, rules: &Rulebook) -> Result<Policy, AssembleError> {
         let session = &self.session;
         let names = CookieNames::try_new(&session.cookie.name, session.shield.clone(), session.bind.clone())?;
         Ok(Policy {
             revision,
-            mode: self.mode(),
+            mode: self.rules.mode,
             enforcement: match self.enforcement {
                 Enforcement::Full => rules::Enforcement::Full,
                 Enforcement::ReportOnly => rules::Enforcement::ReportOnly,
@@ -62,7 +61,8 @@ impl Settings {
             },
             logins: self.logins.iter().map(|login| self.login(login)).collect(),
             logouts: self.logouts.clone(),
-            routes: self.routes.iter().chain(self.everywhere_else().as_ref()).map(|route| self.route(route)).collect(),
+            routes: self.routes.iter().map(|route| Self::route(route, rules)).collect(),
+            rules: rules.of(&self.rules.packs),
             scoring: self.scoring(),
             on_outage: outage(self.store.on_outage),
             path_check: PathCheck::Protected,
@@ -70,31 +70,15 @@ impl Settings {
         })
     }
 
-    /// The highest mode of any place: packs of a route may do more than those of `[rules]`.
-    fn mode(&self) -> Mode {
-        let packs = self.routes.iter().filter_map(|route| route.packs.as_deref()).chain([&*self.rules.packs]);
-        packs.map(pack_mode).max().unwrap_or(Mode::Off).min(self.rules.mode)
-    }
-
-    /// The packs of `[rules]` hold where no route says otherwise. What only a route can have, the lower threshold of the
-    /// strict pack or less than the highest mode, they get by a last route for all that the others leave.
-    fn everywhere_else(&self) -> Option<Route> {
-        let packs = &self.rules.packs;
-        if !packs.contains(&Pack::Strict1) && pack_mode(packs).min(self.rules.mode) == self.mode() {
-            return None;
+    /// The lists of packs that are in force somewhere, that of `[rules]` first.
+    pub fn pack_lists(&self) -> Vec<Vec<Pack>> {
+        let mut lists = vec![self.rules.packs.clone()];
+        for packs in self.routes.iter().filter_map(|route| route.packs.as_ref()) {
+            if !lists.contains(packs) {
+                lists.push(packs.clone());
+            }
         }
-        Some(Route {
-            pattern: RoutePattern::parse("/**", CaseSensitivity::default()).ok()?,
-            mode: None,
-            packs: None,
-            idle: None,
-            absolute: None,
-            fresh: None,
-            sensitivity: Sensitivity::Ordinary,
-            activity: Activity::Usual,
-            limit: None,
-            on_outage: None,
-        })
+        lists
     }
 
     fn scoring(&self) -> Scoring {
@@ -134,18 +118,19 @@ impl Settings {
         }
     }
 
-    fn route(&self, route: &Route) -> rules::Route {
-        let packs = route.packs.as_deref().unwrap_or(&self.rules.packs);
-        // The strict pack of this version is the baseline with the thresholds of sensitive routes.
-        let strict = packs.contains(&Pack::Strict1) || route.sensitivity == Sensitivity::Sensitive;
+    fn route(route: &Route, rules: &Rulebook) -> rules::Route {
         rules::Route {
             pattern: route.pattern.clone(),
             template: route.pattern.to_string().into(),
-            mode: route.mode.unwrap_or(Mode::Enforce).min(pack_mode(packs)),
+            mode: route.mode.unwrap_or(Mode::Enforce),
+            rules: route.packs.as_deref().map(|packs| rules.of(packs)),
             idle: route.idle,
             absolute: route.absolute,
             fresh: route.fresh,
-            sensitivity: if strict { crate::signal::Sensitivity::Sensitive } else { crate::signal::Sensitivity::Usual },
+            sensitivity: match route.sensitivity {
+                Sensitivity::Sensitive => crate::signal::Sensitivity::Sensitive,
+                Sensitivity::Ordinary => crate::signal::Sensitivity::Usual,
+            },
             limit: if route.limit.is_some() { rules::Limited::Yes } else { rules::Limited::No },
             on_outage: route.on_outage.map(outage),
             use_: match route.activity {
@@ -240,17 +225,6 @@ impl Settings {
             }
             Location::Unix(path) => proxy::Location::Unix(path.clone()),
         }
-    }
-}
-
-/// Without a pack nothing judges; with `observe@1` alone nothing acts.
-fn pack_mode(packs: &[Pack]) -> Mode {
-    if packs.is_empty() {
-        Mode::Off
-    } else if packs.iter().all(|pack| *pack == Pack::Observe1) {
-        Mode::Observe
-    } else {
-        Mode::Enforce
     }
 }
 

@@ -1,15 +1,15 @@
 //! The part of the configuration that touches files: reading them, and looking at those that the settings name.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Faults, Level};
-use super::raw::FILE_BYTES_MAX;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
-use super::{Preset, Settings};
+use super::rulebook::read_text;
+use super::{Preset, Rulebook, Settings};
 use crate::clock::Timestamp;
+use crate::rules::diagnostic::{Fault, Faults, Level};
 
 /// What is to be loaded.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Request {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
+    /// The rules.
+    pub rules: Rulebook,
     /// What is weak or odd.
     pub warnings: Vec<Fault>,
     /// The file that was read, if there was one.
@@ -52,20 +54,21 @@ pub fn load(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
     };
     let Resolved { settings, mut warnings } = resolve(&input, now)?;
     warnings.append(&mut look(&settings));
+    let rules = match Rulebook::load(&settings, now) {
+        Ok(rules) => rules,
+        Err(mut more) => {
+            warnings.append(&mut more.0);
+            return Err(Faults::sorted(warnings));
+        }
+    };
+    warnings.extend_from_slice(rules.warnings());
     let faults = Faults::sorted(warnings);
     if faults.is_fatal() {
         return Err(faults);
     }
-    let watched = file.iter().cloned().chain(watched(&settings)).collect();
-    Ok(Loaded { settings, warnings: faults.0, file, watched })
-}
-
-/// Reads a file of text, and no more of it than a configuration can have.
-fn read_text(path: &Path) -> io::Result<String> {
-    let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    let named = settings.rules.files.iter().chain(rules.files());
+    let watched = file.iter().cloned().chain(watched(&settings)).chain(named.cloned()).collect();
+    Ok(Loaded { settings, rules, warnings: faults.0, file, watched })
 }
 
 fn unreadable(path: &Path, why: &io::Error) -> Fault {
@@ -74,14 +77,14 @@ fn unreadable(path: &Path, why: &io::Error) -> Fault {
         _ => format!("{} can not be read: {why}", path.display()),
     };
     let help = (why.kind() == io::ErrorKind::NotFound).then(|| "`portcullis init` writes one".to_owned());
-    Fault { level: Level::Fault, spot: None, key: String::new(), message, help }
+    Fault::new(Level::Fault, "", message).with_help(help)
 }
 
 /// Looks at the files that the settings name.
 fn look(settings: &Settings) -> Vec<Fault> {
     let mut found = Vec::new();
     let mut note = |level, key: &str, message: String| {
-        found.push(Fault { level, spot: None, key: key.to_owned(), message, help: None });
+        found.push(Fault::new(level, key, message));
     };
     for (at, tls) in settings.listen.iter().enumerate().filter_map(|(at, listen)| Some((at, listen.tls.as_ref()?))) {
         for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
@@ -103,10 +106,6 @@ fn look(settings: &Settings) -> Vec<Fault> {
             note(Level::Warning, key, open_to_all(path));
         }
     }
-    if let Some(file) = settings.rules.files.iter().find_map(|pattern| first_match(pattern)) {
-        let message = format!("files with rules are not read by this version yet, and there is {}", file.display());
-        note(Level::Fault, "rules.files", message);
-    }
     found
 }
 
@@ -122,23 +121,10 @@ fn open_to_all(path: &Path) -> String {
     format!("others on this machine can read {0}; `chmod 600 {0}` stops that", path.display())
 }
 
-/// The first file that a path with `*` in its last part matches.
-fn first_match(pattern: &Path) -> Option<PathBuf> {
-    let name = pattern.file_name()?.to_str()?;
-    let Some((head, tail)) = name.split_once('*') else { return pattern.is_file().then(|| pattern.to_owned()) };
-    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.sort();
-    files.into_iter().find(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let long_enough = name.len() >= head.len() + tail.len();
-        path.is_file() && long_enough && name.starts_with(head) && name.ends_with(tail)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::FILE_BYTES_MAX;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
     const APP: &str = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n";
@@ -190,16 +176,27 @@ mod tests {
     }
 
     #[test]
-    fn rules_files_are_refused_only_if_there_are_any() {
+    fn rules_files_are_read_with_the_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let text = format!("{APP}[rules]\nfiles = [\"rules/*.toml\"]\n");
-        assert!(load_text(folder.path(), &text).is_ok());
+        let count = |loaded: &Loaded| loaded.rules.main().rules().len();
+        let packs = count(&load_text(folder.path(), &text).unwrap());
         fs::create_dir(folder.path().join("rules")).unwrap();
-        fs::write(folder.path().join("rules/README.md"), "").unwrap();
-        assert!(load_text(folder.path(), &text).is_ok());
-        fs::write(folder.path().join("rules/shop.toml"), "").unwrap();
+        for name in ["README.md", ".#shop.toml"] {
+            fs::write(folder.path().join("rules").join(name), "x").unwrap();
+        }
+        assert_eq!(count(&load_text(folder.path(), &text).unwrap()), packs);
+        let shop = folder.path().join("rules/shop.toml");
+        let rule = "version = 1\nname = \"shop\"\n[[rule]]\nid = \"tor\"\nwhen = 'client.is_tor'\nthen = \"observe\"\n";
+        fs::write(&shop, rule).unwrap();
+        let loaded = load_text(folder.path(), &text).unwrap();
+        assert_eq!(count(&loaded), packs + 1);
+        assert!(loaded.watched.contains(&folder.path().join("rules/*.toml")), "{:?}", loaded.watched);
+        fs::write(&shop, rule.replace("is_tor", "is_tot")).unwrap();
         let fault = load_text(folder.path(), &text).unwrap_err().to_string();
-        assert!(fault.contains("not read by this version yet") && fault.contains("shop.toml"), "{fault}");
+        assert!(fault.contains("there is no field `client.is_tot`") && fault.contains("shop.toml:5:9"), "{fault}");
+        let missing = load_text(folder.path(), &text.replace('*', "none")).unwrap_err().to_string();
+        assert!(missing.contains("none.toml can not be read"), "{missing}");
     }
 
     #[test]

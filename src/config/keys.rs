@@ -21,10 +21,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use super::fault::Faults;
-use super::raw::{Reader, page};
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError};
+use crate::rules::diagnostic::Faults;
+use crate::rules::page::{Reader, page};
 use crate::secret::{KeyId, Keyring, MasterKey};
 
 /// Keys that are kept: the current one and those before it.

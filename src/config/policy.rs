@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::settings::OnOutage;
 use crate::facts::route::{PathPattern, RoutePattern};
 use crate::limit::{LimitSettings, LoginLimit, Rate};
+use crate::rules::Pack;
 use crate::session::cookie::CookiePattern;
 use crate::verdict::Mode;
 
@@ -65,31 +66,6 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self { packs: vec![Pack::Baseline1], files: Vec::new(), mode: Mode::Enforce, risk: Risk::default() }
-    }
-}
-
-/// A pack of rules that comes with the program. A pack of a name and version never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Pack {
-    /// `baseline@1`: what is right for nearly every app.
-    Baseline1,
-    /// `strict@1`: for places where a false alarm is cheaper than a theft.
-    Strict1,
-    /// `observe@1`: reports, never acts.
-    Observe1,
-}
-
-impl Pack {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Baseline1, Self::Strict1, Self::Observe1];
-
-    /// Name and version.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Baseline1 => "baseline@1",
-            Self::Strict1 => "strict@1",
-            Self::Observe1 => "observe@1",
-        }
     }
 }
 

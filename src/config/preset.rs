@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::fault::nearest;
+use crate::rules::diagnostic::nearest;
 
 /// A framework that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

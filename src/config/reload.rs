@@ -36,7 +36,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// A watcher that takes the files as they are now for known.
+    /// A watcher that takes the files (a name may have a `*`) as they are now for known.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let mut watcher = Self { paths, seen: BTreeMap::new(), settled: Settled::default() };
         watcher.settled = Settled { known: watcher.print(), candidate: None };
@@ -56,7 +56,8 @@ impl Watcher {
 
     fn print(&mut self) -> Print {
         let mut all = digest::Context::new(&digest::SHA256);
-        for path in &self.paths {
+        let named = self.paths.iter().flat_map(|path| super::rulebook::matches(path).unwrap_or_default());
+        for path in &named.collect::<Vec<_>>() {
             let seen = Seen::look(path, self.seen.get(path));
             all.update(path.as_os_str().as_encoded_bytes());
             all.update(&[0]);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::facts::Seen;
+use super::judge::Early;
 use super::recognise::{Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
@@ -22,7 +24,7 @@ use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
-use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, Use};
+use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Read, Route, RuleSet, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
@@ -45,12 +47,26 @@ pub(super) struct Request<'r> {
     activity: Activity,
     /// Whether the browser says that a person asked for it.
     clicked: bool,
+    /// What rules found out before the store is asked.
+    pub early: Early,
+    /// The city of the client, if a rule wants to know.
+    pub city: Option<Box<str>>,
 }
 
 impl Request<'_> {
     /// The settings of its route.
     pub(super) fn route(&self) -> Option<&Route> {
         self.policy.routes.get(self.route?)
+    }
+
+    /// The rules on its route.
+    pub(super) fn rules(&self) -> &RuleSet {
+        self.policy.rules_on(self.route())
+    }
+
+    /// Whether a person goes to a page.
+    pub(super) fn is_navigation(&self) -> bool {
+        self.kind.navigation != Navigation::No
     }
 
     /// The mode that governs verdicts on it.
@@ -66,7 +82,7 @@ impl Request<'_> {
     }
 
     /// Whether it goes to the form or the address of a login.
-    fn goes_to_login(&self) -> bool {
+    pub(super) fn goes_to_login(&self) -> bool {
         self.policy.logins.iter().any(|login| login.route.path().matches(&self.path.path))
     }
 
@@ -90,7 +106,7 @@ impl Request<'_> {
 
     /// The permit for calling the app.
     fn into_admission(self, decided: Decided) -> Box<Admission> {
-        let Decided { holder, offer, verdict, login, leftovers } = decided;
+        let Decided { holder, offer, verdict, seen, login, leftovers } = decided;
         let asks_to_log_out = self.policy.is_logout(&self.parts.method, &self.path.path);
         let logout = if asks_to_log_out { Logout::Asked } else { Logout::No };
         let host = self.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
@@ -106,7 +122,7 @@ impl Request<'_> {
             site: self.site,
         };
         let Self { policy, now, fingerprint, .. } = self;
-        Box::new(Admission { policy, now, ask, holder, offer, verdict, fingerprint, leftovers })
+        Box::new(Admission { policy, now, ask, holder, offer, verdict, fingerprint, seen, leftovers })
     }
 
     /// How much its route is worth to a thief.
@@ -166,12 +182,16 @@ impl<S: Store> Guard<S> {
         body: Option<Peeked<'_>>,
     ) -> Decision {
         let now = self.clock.now();
-        let request = self.look(policy, now, client, parts);
+        let mut request = self.look(policy, now, client, parts);
         if screening == Screening::Due
             && let Err(refusal) = self.check_first(&request)
         {
             return Decision::Answer(refusal);
         }
+        request.early = match self.early(&request) {
+            Ok(early) => early,
+            Err(refusal) => return Decision::Answer(refusal),
+        };
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
         let decided = match self.decide(&request, &mut scan, body).await {
             Ok(decided) => decided,
@@ -211,7 +231,12 @@ impl<S: Store> Guard<S> {
         let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
         let activity = headers::activity(&parts.method, &metadata);
         let clicked = seen.sec_fetch_user.single() == Some(b"?1");
-        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked }
+        let city = match policy.rules_on(route.and_then(|at| policy.routes.get(at))).reads().city {
+            Read::Yes => places.city(client.ip),
+            Read::No => None,
+        };
+        let early = Early::default();
+        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked, early, city }
     }
 
     /// What may refuse the request before anything of it is waited for.
@@ -233,7 +258,7 @@ impl<S: Store> Guard<S> {
             Some(presented) => self.recognise(request, presented).await,
             None => Found::Fresh,
         };
-        let (holder, plan, verdict) = self.act(request, found).await?;
+        let Acted { holder, plan, verdict, seen } = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
         // What is rare is boxed, so that the usual request does not carry room for it.
@@ -241,7 +266,7 @@ impl<S: Store> Guard<S> {
             Some(_) => Box::pin(self.leftovers(request, scan, holder)).await,
             None => (holder, Vec::new()),
         };
-        let decided = Decided { holder, offer: plan.offer, verdict, login, leftovers };
+        let decided = Decided { holder, offer: plan.offer, verdict, seen, login, leftovers };
         self.check_bound(request, scan, &decided);
         Ok(decided)
     }
@@ -258,13 +283,16 @@ impl<S: Store> Guard<S> {
         let matters = match policy.path_check {
             PathCheck::Everywhere => true,
             PathCheck::Protected => {
-                policy.protects(method, &request.path.path)
-                    || match readings(request.parts.uri.path(), trick) {
+                policy.protects(method, &request.path.path) || {
+                    let readings = readings(request.parts.uri.path(), trick);
+                    let by_route = match &readings {
                         Readings::These(all) => all.iter().any(|path| {
                             policy.protects(method, path) || policy.place_of(method, path) != request.route
                         }),
                         Readings::Any => policy.protects_anything() || !policy.routes.is_empty(),
-                    }
+                    };
+                    by_route || !Self::rules_read_paths_alike(request, &readings)
+                }
             }
         };
         if !matters {
@@ -330,54 +358,51 @@ impl<S: Store> Guard<S> {
     }
 
     /// From what was found to whose name the app is called in.
-    async fn act(&self, request: &Request<'_>, found: Found) -> Result<(Holder, Plan, Verdict), Refusal> {
-        let (known, judged) = match found {
-            Found::Known(known, judged) => (known, judged),
-            Found::Fresh | Found::Ended => return Ok((Holder::Stranger, Plan::stranger(), Verdict::default())),
+    async fn act(&self, request: &Request<'_>, found: Found) -> Result<Acted, Refusal> {
+        match found {
+            Found::Known(known, judged) => self.obey(request, known, judged).await,
+            Found::Fresh | Found::Ended => self.obey_stranger(request),
             Found::Unknown => {
                 self.count_guess(request)?;
-                return Ok((Holder::Stranger, Plan::stranger(), Verdict::default()));
+                self.obey_stranger(request)
             }
-            Found::Replaced => return Ok((Holder::Nobody, Plan::stranger(), Verdict::default())),
+            Found::Replaced => Ok(Acted::nobody()),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
-                return match request.policy.outage_on(request.route()) {
+                match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => Ok((Holder::Nobody, Plan::stranger(), Verdict::default())),
-                };
+                    OnOutage::Anonymous => Ok(Acted::nobody()),
+                }
             }
-        };
-        self.obey(request, known, judged).await
+        }
     }
 
     /// Does what was decided about a session's request.
-    async fn obey(
-        &self,
-        request: &Request<'_>,
-        known: Known,
-        judged: Judged,
-    ) -> Result<(Holder, Plan, Verdict), Refusal> {
+    async fn obey(&self, request: &Request<'_>, known: Known, judged: Judged) -> Result<Acted, Refusal> {
         let plan = judged.plan(known.standing);
         self.tell_verdict(request, &known.record, &judged);
+        let moves_everybody = judged.moves_everybody(known.standing);
+        let Judged { verdict, scope, cause, seen, .. } = judged;
+        let acted = |holder, verdict| Ok(Acted { holder, plan, verdict, seen });
         match plan.serve {
-            Serve::Session => Ok((Holder::Session(known), plan, judged.verdict)),
+            Serve::Session => acted(Holder::Session(known), verdict),
             // Nobody is moved: this one request goes without the session.
-            Serve::Quarantined if judged.scope == Scope::Request => Ok((Holder::Nobody, plan, judged.verdict)),
+            Serve::Quarantined if scope == Scope::Request => acted(Holder::Nobody, verdict),
             // One that moves this client alone needs no state: its requests are judged one by one.
             Serve::Quarantined => {
-                if judged.moves_everybody(known.standing) {
+                if moves_everybody {
                     self.streams.end(&known.digest);
                 }
-                Ok((Holder::Quarantined(known), plan, judged.verdict))
+                acted(Holder::Quarantined(known), verdict)
             }
             // Who is asked to log in must get there, and as nobody.
-            Serve::Challenged if request.goes_to_login() => Ok((Holder::Quarantined(known), plan, judged.verdict)),
+            Serve::Challenged if request.goes_to_login() => acted(Holder::Quarantined(known), verdict),
             Serve::Ended => {
-                Box::pin(self.end(request, &known, judged.cause)).await.map_err(|error| {
+                Box::pin(self.end(request, &known, cause)).await.map_err(|error| {
                     self.tell_outage(request, &error);
                     Refusal::outage()
                 })?;
-                Ok((Holder::Stranger, plan, judged.verdict))
+                acted(Holder::Stranger, verdict)
             }
             Serve::Throttled => Err(Refusal::throttled(&THROTTLED)),
             Serve::Challenged => Err(self.challenge(request)),
@@ -387,7 +412,7 @@ impl<S: Store> Guard<S> {
 
     /// 401 for programs; for a person the login page, if the policy knows one.
     #[cold]
-    fn challenge(&self, request: &Request<'_>) -> Refusal {
+    pub(super) fn challenge(&self, request: &Request<'_>) -> Refusal {
         let login =
             request.policy.logins.iter().map(|login| login.route.path().as_str()).find(|path| !path.contains('*'));
         if let (Navigation::Document, Some(Ok(location))) = (request.kind.navigation, login.map(HeaderValue::from_str))
@@ -502,7 +527,7 @@ impl<S: Store> Guard<S> {
 }
 
 /// What a verdict of `throttle` asks a client to wait.
-const THROTTLED: limit::Refusal =
+pub(super) const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
 
 fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
@@ -535,8 +560,24 @@ pub(super) struct Decided {
     pub(super) holder: Holder,
     offer: Offer,
     pub(super) verdict: Verdict,
+    seen: Option<Box<Seen>>,
     login: Option<Attempt>,
     pub(super) leftovers: Vec<Leftover>,
+}
+
+/// What came of a verdict.
+pub(super) struct Acted {
+    pub(super) holder: Holder,
+    pub(super) plan: Plan,
+    pub(super) verdict: Verdict,
+    pub(super) seen: Option<Box<Seen>>,
+}
+
+impl Acted {
+    /// The app is called in nobody's name.
+    fn nobody() -> Self {
+        Self { holder: Holder::Nobody, plan: Plan::stranger(), verdict: Verdict::default(), seen: None }
+    }
 }
 
 impl Decided {
@@ -544,8 +585,8 @@ impl Decided {
     pub(super) fn is_held_back(&self) -> bool {
         match self.holder {
             Holder::Quarantined(_) => true,
-            Holder::Nobody => self.verdict.action == Action::Quarantine,
-            Holder::Session(_) | Holder::Stranger => false,
+            Holder::Nobody | Holder::Stranger => self.verdict.action == Action::Quarantine,
+            Holder::Session(_) => false,
         }
     }
 }
@@ -603,10 +644,10 @@ mod tests {
         let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);
         let judged = Judged { verdict: Verdict { action, ..Verdict::default() }, ..Judged::calm(Mode::Enforce) };
         match guard.obey(&request, known(), judged).await {
-            Ok((Holder::Session(_), ..)) => "session".into(),
-            Ok((Holder::Quarantined(_), ..)) => "quarantined".into(),
-            Ok((Holder::Stranger, ..)) => "stranger".into(),
-            Ok((Holder::Nobody, ..)) => "nobody".into(),
+            Ok(Acted { holder: Holder::Session(_), .. }) => "session".into(),
+            Ok(Acted { holder: Holder::Quarantined(_), .. }) => "quarantined".into(),
+            Ok(Acted { holder: Holder::Stranger, .. }) => "stranger".into(),
+            Ok(Acted { holder: Holder::Nobody, .. }) => "nobody".into(),
             Err(refusal) => {
                 let header = |name| refusal.headers.get(name).map_or("", |value| value.to_str().unwrap());
                 let told = [LOCATION, WWW_AUTHENTICATE, http::header::RETRY_AFTER].map(header).concat();

@@ -6,13 +6,16 @@ use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
 use crate::enforce::Serve;
 use crate::event::field::Cause;
-use crate::history::{Change, Contexts, Holding};
-use crate::rules::Evidence;
+use crate::history::{Change, Contexts, Holding, Visit};
+use crate::rules::count::Counting;
 use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
 use crate::verdict::Mode;
+
+/// Below so much risk it is a rule that asks for something, and not the evidence.
+const QUIET_RISK: f32 = 1.0;
 
 impl<S: Store> Guard<S> {
     /// Judges the use of a session and writes into the draft what is to be remembered of it.
@@ -25,6 +28,7 @@ impl<S: Store> Guard<S> {
         stored: &Record,
         draft: &mut Draft,
         (standing, evidence): (Standing, TagEvidence),
+        counting: Counting,
     ) -> Judged {
         let mode = request.mode();
         if mode == Mode::Off {
@@ -40,28 +44,43 @@ impl<S: Store> Guard<S> {
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
-        let verdict = request.policy.judge(&Evidence {
-            signals: &assessment.signals,
-            risk: assessment.risk,
-            forks,
-            sensitivity: request.sensitivity(),
-        });
+        let session = (stored, &contexts, forks);
+        let (judgement, seen) = self.judge_session(request, session, &assessment, counting);
         let holding = match standing {
             Standing::Head | Standing::Successor | Standing::Sibling | Standing::Ahead => Holding::Head,
             Standing::Grace | Standing::Stale { .. } | Standing::Forged => Holding::Other,
         };
-        let visit = assessment.visit(&input, scoring, holding);
+        let visit = Visit {
+            now: request.now,
+            fingerprint: request.fingerprint,
+            holding,
+            context_points: judgement.context_points,
+            session_points: judgement.session_points,
+            half_life: scoring.half_life,
+        };
         let forked = evidence == TagEvidence::Fork;
         let elsewhere = assessment.signals.iter().any(|signal| {
             signal.kind == SignalKind::IdStale
                 && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
         });
-        let judged = Judged {
-            verdict,
+        let by_rule = judgement.verdict.rule.is_some() && judgement.verdict.risk < QUIET_RISK;
+        let mut judged = Judged {
+            verdict: judgement.verdict,
+            would: judgement.would,
+            seen,
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
-            cause: if forked { Cause::Fork } else { Cause::Risk },
+            cause: if forked {
+                Cause::Fork
+            } else if by_rule {
+                Cause::Rule
+            } else {
+                Cause::Risk
+            },
             ..Judged::calm(mode)
         };
+        if let Some(held) = self.held_of_session(request, session) {
+            judged.hold_to(&held);
+        }
         let judged = gate(request, stored, judged);
         if mode == Mode::Enforce && judged.plan(standing).serve == Serve::Session {
             let durability = match contexts.note(&visit) {

@@ -403,6 +403,17 @@ impl<S: Store> Guard<S> {
         Ok(())
     }
 
+    /// Ends a session by a rule on its answer, under whatever id it goes on by now.
+    pub(super) async fn end_present(&self, admission: &Admission, known: &Known) -> Result<(), StoreError> {
+        let digest = self.present(known).await?.map_or(known.digest, |record| record.digest);
+        let ending = self.ending(&admission.policy, EndReason::Terminated, admission.now);
+        if let Some(record) = self.store.revoke(&digest, ending).await? {
+            self.streams.end(&digest);
+            self.tell_about(admission, &record, event::SessionTerminated { why: Cause::Rule });
+        }
+        Ok(())
+    }
+
     /// Ends sessions of the subject, as the app asked: others, or this one too.
     pub(super) async fn revoke_others(
         &self,

@@ -375,6 +375,11 @@ impl Taken {
         self.ops.is_empty() && self.bound.is_empty()
     }
 
+    /// Whether any cookie was set, into the jar or on the answer.
+    pub(super) fn sets_any(&self, headers: &HeaderMap) -> bool {
+        self.ops.iter().any(|op| !op.deletes()) || headers.contains_key(SET_COOKIE)
+    }
+
     /// Whether a cookie of that name was set, into the jar or on the answer.
     pub(super) fn sets(&self, pattern: &CookiePattern, headers: &HeaderMap) -> bool {
         self.ops.iter().any(|op| !op.deletes() && pattern.matches(op.name()))

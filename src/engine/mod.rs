@@ -13,6 +13,9 @@ mod change;
 pub mod control;
 mod cookies;
 pub mod cut;
+mod facts;
+mod judge;
+mod observe;
 pub mod open_jars;
 mod operate;
 mod recognise;
@@ -38,6 +41,7 @@ use crate::facts::headers::Navigation;
 use crate::facts::user_agent::UserAgentCache;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
+use crate::rules::count::{Holds, Rates, Windows};
 use crate::rules::{Login, Policy, Route};
 use crate::secret::Keyring;
 use crate::session::id::{SessionDigest, SessionId};
@@ -45,10 +49,11 @@ use crate::session::jar::SiteContext;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
 use crate::store::Store;
-use crate::verdict::Verdict;
+use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
 use cut::Cut;
+pub use observe::{Looked, Observer};
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
 use subject::Named;
@@ -72,6 +77,11 @@ pub struct Guard<S> {
     entropy: Arc<dyn Entropy>,
     agents: UserAgentCache,
     devices: limit::KnownDevices,
+    /// Who looks on at what rules see.
+    observer: Option<Arc<dyn Observer>>,
+    windows: Windows,
+    holds: Holds,
+    rates: Rates,
     advised_proxy: operate::Advised,
     advised_header: operate::Advised,
     advised_crowded: operate::Advised,
@@ -102,29 +112,45 @@ pub struct Setup<S> {
     pub entropy: Arc<dyn Entropy>,
 }
 
+type Lookup<T> = dyn Fn(IpAddr) -> T + Send + Sync;
+
 /// Looks up where an address is.
 #[derive(Clone, Default)]
-pub struct Places(Option<Arc<dyn Fn(IpAddr) -> Place + Send + Sync>>);
+pub struct Places {
+    find: Option<Arc<Lookup<Place>>>,
+    city: Option<Arc<Lookup<Option<Box<str>>>>>,
+}
 
 impl Places {
     /// Nothing is known of any address.
     pub const fn unknown() -> Self {
-        Self(None)
+        Self { find: None, city: None }
     }
 
     /// Asks `lookup`.
     pub fn new(lookup: impl Fn(IpAddr) -> Place + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(lookup)))
+        Self { find: Some(Arc::new(lookup)), city: None }
+    }
+
+    /// The same, with cities from `lookup`. They are asked for only if a rule reads `client.city`.
+    #[must_use]
+    pub fn with_cities(mut self, lookup: impl Fn(IpAddr) -> Option<Box<str>> + Send + Sync + 'static) -> Self {
+        self.city = Some(Arc::new(lookup));
+        self
     }
 
     fn find(&self, ip: IpAddr) -> Place {
-        self.0.as_ref().map_or_else(Place::default, |lookup| lookup(ip))
+        self.find.as_ref().map_or_else(Place::default, |lookup| lookup(ip))
+    }
+
+    fn city(&self, ip: IpAddr) -> Option<Box<str>> {
+        self.city.as_ref().and_then(|lookup| lookup(ip))
     }
 }
 
 impl std::fmt::Debug for Places {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Places(database)" } else { "Places(unknown)" })
+        f.write_str(if self.find.is_some() { "Places(database)" } else { "Places(unknown)" })
     }
 }
 
@@ -196,6 +222,8 @@ pub struct Admission {
     offer: Offer,
     verdict: Verdict,
     fingerprint: Fingerprint,
+    /// What rules on the answer want to know of the request.
+    seen: Option<Box<facts::Seen>>,
     /// Shielded cookies from before the guard that the client showed: what becomes of them.
     leftovers: Vec<Leftover>,
 }
@@ -211,6 +239,12 @@ pub enum Lifetime {
 }
 
 impl Admission {
+    /// What is done with the request.
+    pub fn action(&self) -> Action {
+        let mode = self.policy.mode_on(self.ask.route(&self.policy));
+        if mode == Mode::Enforce { self.verdict.action } else { Action::Allow }
+    }
+
     /// How long the exchange is to go on. Known before the answer, so a `GET` that logs out counts only if the policy names
     /// it.
     pub fn lifetime(&self) -> Lifetime {
@@ -347,6 +381,10 @@ impl<S: Store> Guard<S> {
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
             devices: limit::KnownDevices::default(),
+            observer: None,
+            windows: Windows::default(),
+            holds: Holds::default(),
+            rates: Rates::default(),
             advised_proxy: operate::Advised::default(),
             advised_header: operate::Advised::default(),
             advised_crowded: operate::Advised::default(),
@@ -355,6 +393,14 @@ impl<S: Store> Guard<S> {
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
         }
+    }
+
+    /// The same guard with somebody who looks on at what rules see: for recordings, coverage and explanations. Every request
+    /// is judged at full length then.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// How many bytes of a request's body the guard wants to see before it is sent on: those of a login whose subject

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
+use super::facts::Seen;
 use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Plan, Serve};
@@ -11,6 +12,7 @@ use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
 use crate::history::SEEN_EVERY;
 use crate::rules::Enforcement;
+use crate::rules::count::Counting;
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
@@ -47,6 +49,10 @@ pub(super) struct Judged {
     pub cause: Cause,
     /// Whether it is obeyed.
     pub mode: Mode,
+    /// What the verdict would be if rules that are only observed were obeyed too.
+    pub would: Option<Box<Verdict>>,
+    /// What rules on the answer want to know of the request.
+    pub seen: Option<Box<Seen>>,
 }
 
 /// Whom a quarantine moves.
@@ -104,7 +110,9 @@ impl<S: Store> Guard<S> {
             let standing = request.seen_on(standing);
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
-            let judged = self.assess(request, &stored, &mut draft, (standing, evidence));
+            // A request that is looked at again, because others wrote first, is counted once.
+            let counting = if attempt == 0 { Counting::Count } else { Counting::Look };
+            let judged = self.assess(request, &stored, &mut draft, (standing, evidence), counting);
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {
@@ -299,7 +307,15 @@ pub(super) fn gate(request: &Request<'_>, record: &Record, judged: Judged) -> Ju
 impl Judged {
     /// Nothing speaks against the request.
     pub(super) fn calm(mode: Mode) -> Self {
-        Self { verdict: Verdict::default(), scope: Scope::Client, before: Before::Free, cause: Cause::Risk, mode }
+        Self {
+            verdict: Verdict::default(),
+            scope: Scope::Client,
+            before: Before::Free,
+            cause: Cause::Risk,
+            mode,
+            would: None,
+            seen: None,
+        }
     }
 
     /// What is done about it.

@@ -17,7 +17,7 @@ use crate::history::Contexts;
 use crate::limit;
 use crate::session::record::Record;
 use crate::store::{Store, StoreError};
-use crate::verdict::{Action, Mode, Text};
+use crate::verdict::{Action, Mode, Text, Verdict};
 
 impl<S: Store> Guard<S> {
     /// Tells an event of the request half.
@@ -81,6 +81,47 @@ impl<S: Store> Guard<S> {
         if judged.verdict.action != Action::Allow && judged.before != Before::Quarantined {
             self.tell_judged(request, record, judged);
         }
+        self.tell_would(request, Some(record), judged);
+    }
+
+    /// Tells what rules that are only observed would have changed.
+    pub(super) fn tell_would(&self, request: &Request<'_>, record: Option<&Record>, judged: &Judged) {
+        if let Some(would) = &judged.would
+            && judged.mode == Mode::Enforce
+            && would.action != Action::Allow
+        {
+            self.tell_ruled(request, record, would, Mode::Observe);
+        }
+    }
+
+    /// Tells what rules asked for.
+    #[cold]
+    pub(super) fn tell_ruled(&self, request: &Request<'_>, record: Option<&Record>, verdict: &Verdict, mode: Mode) {
+        let scene = self.scene(request, record).judged(verdict, mode);
+        let event: Event = match verdict.action {
+            Action::Deny => event::AuthzDenied {}.into(),
+            Action::Challenge => event::StepupRequired { why: Cause::Rule }.into(),
+            _ => event::RuleMatched {}.into(),
+        };
+        self.events.emit(request.now, scene, event);
+    }
+
+    /// Tells what a rule asked for on an answer.
+    #[cold]
+    pub(super) fn tell_settled_verdict(
+        &self,
+        admission: &Admission,
+        status: StatusCode,
+        verdict: &Verdict,
+        mode: Mode,
+        event: impl Into<Event>,
+    ) {
+        let record = match &admission.holder {
+            Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
+            Holder::Stranger | Holder::Nobody => None,
+        };
+        let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
+        self.events.emit(self.clock.now(), scene.judged(verdict, mode), event.into());
     }
 
     #[cold]
@@ -90,7 +131,9 @@ impl<S: Store> Guard<S> {
         for mismatch in mismatches(judged) {
             emit(mismatch);
         }
-        if judged.verdict.action >= Action::Quarantine && judged.cause != Cause::Freshness {
+        // What a rule of an operator asks for, whoever the client is, is no theft.
+        let by_evidence = !matches!(judged.cause, Cause::Freshness | Cause::Rule);
+        if judged.verdict.action >= Action::Quarantine && by_evidence {
             emit(event::SessionHijackSuspected {}.into());
         }
         match judged.verdict.action {
@@ -103,6 +146,9 @@ impl<S: Store> Guard<S> {
             Action::Deny => emit(event::AuthzDenied {}.into()),
             Action::Terminate if judged.mode != Mode::Enforce => {
                 emit(event::SessionTerminated { why: judged.cause }.into());
+            }
+            Action::Observe | Action::Throttle | Action::Rotate if judged.verdict.rule.is_some() => {
+                emit(event::RuleMatched {}.into());
             }
             _ => {}
         }

@@ -10,6 +10,7 @@ use super::change::{Handed, latest_end};
 use super::control::{self, Command};
 use super::cookies::Taken;
 use super::cut::Cut;
+use super::judge::OnAnswer;
 use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
 use crate::clock::Timestamp;
 use crate::enforce::Offer;
@@ -85,11 +86,33 @@ impl<S: Store> Guard<S> {
         let taken = self.take_cookies(&admission, response);
         let outcome = self.outcome(&admission, by, response, &commands, &taken);
         self.count_login(&admission, by, response.status, &outcome);
+        if admission.seen.is_some() && by == AnsweredBy::App {
+            match self.judge_answer(&admission, response, &outcome, taken.sets_any(&response.headers)) {
+                OnAnswer::Pass => {}
+                OnAnswer::Rotate => admission.offer = Offer::AtOnce,
+                OnAnswer::Throttle => {
+                    return Settled { cut: None, instead: Some(Refusal::throttled(&super::admit::THROTTLED)) };
+                }
+                OnAnswer::Terminate => return Box::pin(self.end_on_answer(&admission, response)).await,
+            }
+        }
         // Nearly every answer changes nothing.
         if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
             return self.hand_nothing(&admission, response).await;
         }
         Box::pin(self.settle_change(admission, response, outcome, taken)).await
+    }
+
+    /// Ends the session of an answer, as a rule asks. What the app set with it belongs to nobody.
+    async fn end_on_answer(&self, admission: &Admission, response: &mut response::Parts) -> Settled {
+        if let Holder::Session(known) | Holder::Quarantined(known) = &admission.holder {
+            if let Err(error) = self.end_present(admission, known).await {
+                self.tell_failed(admission, &error);
+                return Settled { cut: None, instead: Some(Refusal::outage()) };
+            }
+            self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
+        }
+        Settled::default()
     }
 
     /// The way of an answer that changes its session, or begins or ends one.

@@ -76,6 +76,7 @@ pub const VOCABULARY_EXTENSIONS: &[&str] = &[
     "session_quarantined",
     "session_released",
     "session_reputation_hit",
+    "session_rule_matched",
     "session_site_trend",
     "session_stepup_required",
     "session_tag_stale",
@@ -490,6 +491,10 @@ events! {
     /// A rule refused the request.
     AuthzDenied = "authz.denied" {}
     Critical ["authz_fail"] ["ACE3"] [] [862, 863] (4002/0 2/26) ["intrusion_detection"]/["denied"];
+
+    /// A rule matched and asked for something.
+    RuleMatched = "rule.matched" {}
+    Warn ["session_rule_matched"] [] [] [] (2004/1 0/0) ["intrusion_detection"]/["info"];
 
     /// The subject has to prove itself again before this request.
     StepupRequired = "stepup.required" {

@@ -108,6 +108,7 @@ impl Scene {
     pub fn judged(mut self, verdict: &Verdict, mode: Mode) -> Self {
         self.mode = mode;
         self.reasons.clone_from(&verdict.reasons);
+        self.rule.clone_from(&verdict.rule);
         self.risk = Some(verdict.risk);
         if mode == Mode::Enforce {
             self.action = verdict.action;

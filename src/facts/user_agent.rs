@@ -121,6 +121,11 @@ const FAMILIES: [(Family, &str); 25] = [
 const OTHER: u16 = 0x8000;
 
 impl Family {
+    /// The names of all families that are known, and the one of all others.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FAMILIES.iter().map(|(_, name)| *name).chain(["other"])
+    }
+
     /// The name that rules and events use.
     pub fn name(self) -> &'static str {
         FAMILIES.iter().find(|(family, _)| *family == self).map_or("other", |(_, name)| name)
@@ -169,7 +174,8 @@ pub enum Os {
 }
 
 impl Os {
-    const ALL: [Self; 9] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::Unknown,
         Self::Windows,
         Self::MacOs,
@@ -220,7 +226,8 @@ pub enum DeviceClass {
 }
 
 impl DeviceClass {
-    const ALL: [Self; 5] = [Self::Other, Self::Desktop, Self::Mobile, Self::Tablet, Self::Bot];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Other, Self::Desktop, Self::Mobile, Self::Tablet, Self::Bot];
 
     /// The name that rules and events use.
     pub const fn name(self) -> &'static str {

@@ -38,6 +38,18 @@ impl Language {
         Self { primary, list: u16::from_be_bytes([high, low]).max(1) }
     }
 
+    /// Its first word in small letters, at most three; empty for `*` and for none.
+    pub fn letters(self, into: &mut [u8; 3]) -> &str {
+        let letters = [10, 5, 0].into_iter().map(|shift| (self.primary >> shift) & 0x1f).filter(|letter| *letter != 0);
+        let mut count = 0;
+        for (place, letter) in into.iter_mut().zip(letters) {
+            let [_, letter] = letter.to_be_bytes();
+            *place = letter | 0x60;
+            count += 1;
+        }
+        into.get(..count).and_then(|letters| std::str::from_utf8(letters).ok()).unwrap_or_default()
+    }
+
     /// Whether no `Accept-Language` was sent.
     pub const fn is_absent(self) -> bool {
         self.list == 0

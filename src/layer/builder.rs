@@ -9,7 +9,7 @@ use crate::entropy::{Entropy, EntropyError, OsEntropy};
 use crate::event::queue::EventSender;
 use crate::limit::{LimitSettings, Limits};
 use crate::net::PrefixSet;
-use crate::rules::{Binds, CookiePolicy, Enforcement, OnOutage, PathCheck, Policy, SessionPolicy};
+use crate::rules::{Binds, CookiePolicy, Enforcement, OnOutage, Pack, PathCheck, Policy, SessionPolicy};
 use crate::secret::Keyring;
 use crate::session::cookie::{
     CookieKind, CookieNames, CookiePattern, GuardCookie, GuardCookieError, GuardCookieSettings, Hardening,
@@ -199,6 +199,7 @@ impl<S: Store> GuardBuilder<S> {
             logins: Vec::new(),
             logouts: Vec::new(),
             routes: Vec::new(),
+            rules: crate::rules::load::packs(&[Pack::Baseline1]),
             scoring: Scoring::default(),
             on_outage: OnOutage::Deny,
             path_check: PathCheck::Protected,

@@ -3,19 +3,50 @@
 //! A policy is immutable and swapped as a whole: a request sees one policy from its first header to the end of its
 //! answer. Rules files are compiled into it; thresholds, routes and logins come from the configuration.
 
+mod check;
+mod compile;
+pub mod count;
+pub mod diagnostic;
+mod explain;
+mod expression;
+mod file;
+mod judge;
+mod lex;
+pub mod load;
+pub mod pack;
+#[cfg_attr(
+    not(feature = "config"),
+    expect(dead_code, reason = "the configuration has more kinds of values than rules have")
+)]
+pub(crate) mod page;
+mod parse;
+mod review;
+pub mod scheme;
+mod set;
+mod value;
+
+pub use compile::Unknown;
+pub use explain::{Compared, Explained, Recorded};
+pub use file::PER;
+pub use judge::{Evidence, Judgement, judge};
+pub use pack::Pack;
+pub use set::{Matched, Read, Reads, Rule, RuleSet, Scenery};
+pub use value::{Facts, HostFacts, OwnedValue, SHORT_BYTES_MAX, Short, Value};
+
+pub use page::FILE_BYTES_MAX;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
 
 use crate::facts::route::{PathPattern, RoutePattern};
-use crate::history::Points;
 use crate::net::PrefixSet;
 use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
 use crate::session::expiry::Deadlines;
-use crate::signal::{Level, Scoring, Sensitivity, Signal, SignalKind};
+use crate::signal::{Scoring, Sensitivity};
 use crate::store::SubjectLimit;
-use crate::verdict::{Action, Mode, Reason, Text, Verdict};
+use crate::verdict::Mode;
 
 /// Everything that decides about requests.
 #[derive(Clone, Debug)]
@@ -36,6 +67,8 @@ pub struct Policy {
     pub logouts: Vec<RoutePattern>,
     /// Settings by route; the first that matches counts.
     pub routes: Vec<Route>,
+    /// The rules, where no route has others.
+    pub rules: Arc<RuleSet>,
     /// Points of each kind of evidence, how they fade, and from how many on something is done.
     pub scoring: Scoring,
     /// What a failing store means, where no route says otherwise.
@@ -148,6 +181,8 @@ pub struct Route {
     pub template: Arc<str>,
     /// Its mode, below the ceiling.
     pub mode: Mode,
+    /// The rules here, if they are others.
+    pub rules: Option<Arc<RuleSet>>,
     /// A shorter idle timeout.
     pub idle: Option<Duration>,
     /// A shorter absolute timeout.
@@ -239,9 +274,13 @@ impl Policy {
 
     /// The mode that governs verdicts on a route.
     pub fn mode_on(&self, route: Option<&Route>) -> Mode {
-        let route = route.map_or(Mode::Enforce, |route| route.mode);
         let all = if self.enforcement == Enforcement::ReportOnly { Mode::Observe } else { Mode::Enforce };
-        self.mode.min(route).min(all)
+        self.mode.min(route.map_or(Mode::Enforce, |route| route.mode)).min(self.rules_on(route).mode()).min(all)
+    }
+
+    /// The rules on a route.
+    pub fn rules_on<'p>(&'p self, route: Option<&'p Route>) -> &'p RuleSet {
+        route.and_then(|route| route.rules.as_deref()).unwrap_or(&self.rules)
     }
 
     /// The deadlines on a route.
@@ -258,47 +297,6 @@ impl Policy {
     pub fn outage_on(&self, route: Option<&Route>) -> OnOutage {
         route.and_then(|route| route.on_outage).unwrap_or(self.on_outage)
     }
-
-    /// What the evidence asks for.
-    ///
-    /// `risk` is the score after decay, this request's points included. Evidence from the network alone never ends a
-    /// session: addresses change for honest reasons every day.
-    pub fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
-        let level = self.scoring.thresholds.level(evidence.risk, evidence.sensitivity);
-        if evidence.signals.is_empty() && level == Level::Calm {
-            return Verdict::default();
-        }
-        let by_points = match level {
-            Level::Terminate if only_network(evidence.signals) => Action::Quarantine,
-            Level::Terminate => Action::Terminate,
-            Level::Quarantine => Action::Quarantine,
-            Level::Rotate => Action::Rotate,
-            Level::Observe => Action::Observe,
-            Level::Calm => Action::Allow,
-        };
-        let forked = evidence.signals.iter().any(|signal| signal.kind == SignalKind::IdFork);
-        let by_fork = match (forked, evidence.forks) {
-            (false, _) => Action::Allow,
-            (true, 0 | 1) => Action::Quarantine,
-            (true, _) => Action::Terminate,
-        };
-        let mut verdict = Verdict { action: by_points.max(by_fork), ..Verdict::default() };
-        verdict.risk = as_number(evidence.risk);
-        for signal in evidence.signals {
-            let reason = Reason::new(Text::of(signal.kind.name()), as_number(signal.points));
-            verdict.add(reason.changed(signal.before.clone(), signal.after.clone()));
-        }
-        verdict
-    }
-}
-
-fn only_network(signals: &[Signal]) -> bool {
-    signals.iter().all(|signal| signal.kind.name().starts_with("network."))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "points end at 500.00, far below where a float is no longer exact")]
-fn as_number(points: Points) -> f32 {
-    points.as_hundredths() as f32 / 100.0
 }
 
 impl Route {
@@ -312,15 +310,5 @@ impl Route {
     }
 }
 
-/// What [`Policy::judge`] looks at.
-#[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
-    /// Signals that this request raised.
-    pub signals: &'a [Signal],
-    /// Points after decay, these signals included.
-    pub risk: Points,
-    /// Forks of the session so far, this one included.
-    pub forks: u8,
-    /// Of the route.
-    pub sensitivity: Sensitivity,
-}
+#[cfg(test)]
+pub(crate) mod tests;

@@ -37,11 +37,11 @@ pub enum Scope {
 }
 
 macro_rules! signal_kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal, $scope:ident;)+) => {
+    ($(#[doc = $doc:literal] $kind:ident = $name:literal, $scope:ident;)+) => {
         /// What was seen. The names are stable: rules, events and metrics use them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum SignalKind {
-            $($(#[$doc])* $kind,)+
+            $(#[doc = $doc] $kind,)+
         }
 
         impl SignalKind {
@@ -52,6 +52,13 @@ macro_rules! signal_kinds {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
+                }
+            }
+
+            /// What was seen, in a few words.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $doc.trim().trim_end_matches('.'),)+
                 }
             }
 

@@ -388,7 +388,7 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
     for (name, value) in values {
         assert_eq!(told.get(name), Some(&value.to_string().as_str()), "{name}");
     }
-    let policy = defaults().policy(1).unwrap();
+    let policy = defaults().policy(1, &config::Rulebook::packs_of(&defaults())).unwrap();
     assert_eq!(told.get("last use written"), Some(&policy.session.touch_every.as_secs().to_string().as_str()));
     assert_eq!(told.get("tombstones"), Some(&hours(policy.session.tombstones).to_string().as_str()));
 }

@@ -15,6 +15,7 @@ mod engine_modes;
 mod engine_quarantine;
 mod engine_rotation;
 mod engine_routes;
+mod engine_rules;
 mod layer;
 mod model_rotation;
 mod presets;

@@ -13,7 +13,8 @@ use portcullis::rules::Policy;
 fn policy(preset: Preset) -> Policy {
     let overrides = Overrides { upstream: Some("unix:/x".parse().unwrap()), ..Overrides::default() };
     let input = Input { file: None, preset: Some(preset), overrides: Some(&overrides) };
-    resolve(&input, Timestamp::from_secs(1_795_257_972)).unwrap().settings.policy(1).unwrap()
+    let settings = resolve(&input, Timestamp::from_secs(1_795_257_972)).unwrap().settings;
+    settings.policy(1, &portcullis::config::Rulebook::packs_of(&settings)).unwrap()
 }
 
 /// What the guard takes a request for.

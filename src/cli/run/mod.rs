@@ -68,6 +68,14 @@ pub(crate) enum RunError {
 }
 
 impl RunError {
+    /// The first of what is wrong, in one line.
+    fn headline(&self) -> String {
+        match self {
+            Self::Config(faults) => faults.headline(),
+            other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        }
+    }
+
     pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::System { what, source }
     }

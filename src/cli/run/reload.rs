@@ -85,10 +85,8 @@ impl Reloader {
             }
             Err(error) => {
                 self.standing.refused();
-                let fault = error.to_string();
-                tracing::error!("the configuration was not reloaded, the one before stays in force: {fault}");
-                let first = fault.lines().next().unwrap_or_default();
-                self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(first) });
+                tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
+                self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(error.headline()) });
             }
         }
     }
@@ -98,7 +96,7 @@ impl Reloader {
         let settings = &loaded.settings;
         let revision = self.guard.policy().revision.saturating_add(1);
         // Everything that can fail comes before anything that is changed.
-        let policy = settings.policy(revision)?;
+        let policy = settings.policy(revision, &loaded.rules)?;
         let keys = start::keyring(settings, start::now())?;
         let places = start::places(settings)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;

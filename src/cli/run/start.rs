@@ -56,7 +56,7 @@ impl Running {
             .map_err(RunError::system("the event writer can not start"))?;
         let guard = Arc::new(Guard::new(Setup {
             store: store(&settings)?,
-            policy: settings.policy(1)?,
+            policy: settings.policy(1, &loaded.rules)?,
             keys,
             places: places(&settings)?,
             limits: Limits::new(&settings.limit_settings()),

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::wire;
-use crate::config::raw::{Reader, Value, set};
 use crate::config::{Admin, AdminAddress, EventSink, Events, SinkFormat, SinkTarget};
 use crate::event::Severity;
 use crate::event::encode::{IpPrivacy, Privacy, SubjectPrivacy};
 use crate::event::queue::{PLACES_DEFAULT, PLACES_MIN, RepeatSettings};
+use crate::rules::page::{Reader, Value, set};
 
 /// What `format` and `type` may be in a later version.
 const LATER_FORMATS: [&str; 4] = ["ecs", "ocsf", "cef", "syslog"];

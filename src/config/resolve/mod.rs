@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Faults, Level, Spot};
-use super::raw::{Notes, Reader, page};
 use super::{Admin, AdminAddress, Client, Enforcement, Limits, Listen, Location, Preset, Rules, Settings, Upstream};
 use crate::clock::Timestamp;
+use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
+use crate::rules::page::{Notes, Reader, page};
 use crate::verdict::Mode;
 
 pub use upstream::LocationError;
@@ -131,14 +131,14 @@ fn apply(reader: &Reader<'_>, settings: &mut Settings) {
             let fits = plain && (1..=64).contains(&text.len());
             fits.then(|| text.to_owned()).ok_or("expected 1 to 64 letters, digits, `-`, `.` or `_`")
         });
-        super::raw::set(&mut settings.name, read);
+        crate::rules::page::set(&mut settings.name, read);
     }
     wire::listen(reader, &mut settings.listen);
     reader.table("client", |reader| wire::client(reader, &mut settings.client));
     reader.table("upstream", |reader| upstream::read(reader, &mut settings.upstream));
     reader.table("session", |reader| session::read(reader, &mut settings.session));
     reader.table("store", |reader| session::store(reader, &mut settings.store));
-    reader.table("keys", |reader| super::raw::set(&mut settings.keys_file, reader.path("file")));
+    reader.table("keys", |reader| crate::rules::page::set(&mut settings.keys_file, reader.path("file")));
     routes::logins(reader, &mut settings.logins);
     routes::logouts(reader, &mut settings.logouts);
     routes::routes(reader, &mut settings.routes);

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::config::raw::{Reader, set};
 use crate::config::{Limits, Pack, Risk, Rules};
+use crate::rules::page::{Reader, set};
 use crate::verdict::Mode;
 
 /// The words of `mode`.

@@ -6,10 +6,10 @@ use http::HeaderName;
 
 use super::policy::{MODES, packs};
 use super::session::ON_OUTAGE;
-use crate::config::raw::{Reader, Value, set};
 use crate::config::{Activity, Login, Route, Sensitivity, SubjectSource, Success};
 use crate::facts::route::{CaseSensitivity, PathPattern, RoutePattern};
 use crate::limit::{DELAY_MAX, KnownDevice, LoginLimit, Spelled};
+use crate::rules::page::{Reader, Value, set};
 use crate::session::cookie::CookiePattern;
 
 pub(super) fn logins(reader: &Reader<'_>, logins: &mut Vec<Login>) {

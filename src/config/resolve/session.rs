@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::raw::{Reader, Value, set};
 use crate::config::{OnOutage, Preset, Session, Store, StoreKind};
+use crate::rules::page::{Reader, Value, set};
 use crate::session::cookie::{
     Add, CookieKind, CookiePattern, GuardCookie, GuardCookieSettings, GuardSameSite, GuardTransport, Hardening,
     Persist, SameSite, ShieldName,
@@ -35,7 +35,7 @@ pub(super) fn defaults() -> Session {
 fn known_cookies() -> Vec<ShieldName> {
     let mut known: Vec<ShieldName> = Vec::new();
     for preset in Preset::ALL {
-        crate::config::raw::page(preset.as_str(), preset.text(), Path::new(""), |reader| {
+        crate::rules::page::page(preset.as_str(), preset.text(), Path::new(""), |reader| {
             let read = reader.table("session", |reader| reader.value("shield").and_then(|value| shield(&value)));
             for name in read.flatten().unwrap_or_default() {
                 if !known.iter().any(|other| other.pattern == name.pattern) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    Activity, Balance, Http2, OnOutage, Pack, ProxyProtocol, Sensitivity, SinkFormat, SinkTarget, StoreKind,
+    Activity, Balance, Http2, OnOutage, Pack, ProxyProtocol, Rulebook, Sensitivity, SinkFormat, SinkTarget, StoreKind,
     SubjectSource, UnderscoreHeaders,
 };
 use crate::event::Severity;
@@ -349,30 +349,34 @@ fn without_a_file_only_the_upstream_is_needed() {
 /// `[rules]`.
 #[test]
 fn packs_hold_everywhere_but_where_a_route_names_others() {
-    use crate::signal::Sensitivity::{Sensitive, Usual};
-    let check = |text: &str, path: &str, mode: Mode, expected: crate::signal::Sensitivity| {
-        let policy = app(text).unwrap().settings.policy(1).unwrap();
+    #[derive(Debug, PartialEq)]
+    enum Strict {
+        Yes,
+        No,
+    }
+    use Strict::{No, Yes};
+    let check = |text: &str, path: &str, mode: Mode, expected: Strict| {
+        let settings = app(text).unwrap().settings;
+        let policy = settings.policy(1, &Rulebook::packs_of(&settings)).unwrap();
         let route = policy.route(&http::Method::GET, path);
         assert_eq!(policy.mode_on(route), mode, "{text} {path}");
-        assert_eq!(route.map_or(Usual, |route| route.sensitivity), expected, "{text} {path}");
+        let strict = policy.rules_on(route).rules().iter().any(|rule| rule.name.as_str() == "strict/little-risk");
+        assert_eq!(if strict { Yes } else { No }, expected, "{text} {path}");
     };
-    check("", "/x", Mode::Enforce, Usual);
+    check("", "/x", Mode::Enforce, No);
     let strict = "[rules]\npacks = [\"baseline@1\", \"strict@1\"]\n[[route]]\npath = \"/soft/**\"\npacks = [\"baseline@1\"]\n\
                   [[route]]\npath = \"/idle\"\nidle = \"5m\"\n";
-    check(strict, "/x", Mode::Enforce, Sensitive);
-    check(strict, "/", Mode::Enforce, Sensitive);
-    check(strict, "/idle", Mode::Enforce, Sensitive);
-    check(strict, "/soft/x", Mode::Enforce, Usual);
+    check(strict, "/x", Mode::Enforce, Yes);
+    check(strict, "/", Mode::Enforce, Yes);
+    check(strict, "/idle", Mode::Enforce, Yes);
+    check(strict, "/soft/x", Mode::Enforce, No);
     let watched = "[rules]\npacks = [\"observe@1\"]\n[[route]]\npath = \"/admin/**\"\npacks = [\"strict@1\"]\n";
-    check(watched, "/x", Mode::Observe, Usual);
-    check(watched, "/admin", Mode::Enforce, Sensitive);
-    check("[rules]\npacks = [\"observe@1\"]\n", "/x", Mode::Observe, Usual);
-    check("[rules]\npacks = []\n", "/x", Mode::Off, Usual);
+    check(watched, "/x", Mode::Observe, No);
+    check(watched, "/admin", Mode::Enforce, Yes);
+    check("[rules]\npacks = [\"observe@1\"]\n", "/x", Mode::Observe, No);
+    check("[rules]\npacks = []\n", "/x", Mode::Off, No);
     let ceiling = watched.replace("[rules]\n", "[rules]\nmode = \"observe\"\n");
-    check(&ceiling, "/admin", Mode::Observe, Sensitive);
-    // Limits are found by the place of their route, so the one that was added has none and comes last.
-    let settings = app(strict).unwrap().settings;
-    assert_eq!((settings.limit_settings().routes.len(), settings.policy(1).unwrap().routes.len()), (2, 3));
+    check(&ceiling, "/admin", Mode::Observe, Yes);
 }
 
 #[test]
@@ -449,17 +453,9 @@ fn the_name_of_our_cookie_goes_with_its_attributes() {
     check("cookie = \"__Host-sid\"", "__Host-sid");
 }
 
-/// Mistakes and everything that is said about each, in blocks: a file, `--`, what is told, `====`.
-const MISTAKES: &str = include_str!("../../../tests/data/config/mistakes.txt");
-
 #[test]
 fn every_mistake_is_told_with_its_place_and_what_was_expected() {
-    let blocks: Vec<&str> = MISTAKES.split("\n====\n").map(str::trim).filter(|block| !block.is_empty()).collect();
-    assert!(blocks.len() >= 60, "{}", blocks.len());
-    for block in blocks {
-        let (text, expected) = block.split_once("\n--\n").unwrap();
-        assert_eq!(told(text), expected, "\n{text}");
-    }
+    crate::rules::tests::golden("config/mistakes.txt", 60, told);
 }
 
 fn told(text: &str) -> String {
@@ -473,7 +469,7 @@ fn told(text: &str) -> String {
 fn a_fault_in_a_preset_would_name_the_preset() {
     let mut settings = defaults(Path::new(""));
     let notes = read("preset x", "[session]\nidle = 1", Path::new(""), &mut settings);
-    assert!(notes.faults[0].to_string().starts_with("preset x:2:8: error"), "{}", notes.faults[0]);
+    assert!(notes.faults[0].headline().starts_with("preset x:2:8: error"), "{}", notes.faults[0]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use crate::config::raw::{Reader, set};
 use crate::config::{Balance, Health, Location, Upstream};
+use crate::rules::page::{Reader, set};
 
 pub(super) fn read(reader: &Reader<'_>, upstream: &mut Upstream) {
     if let Some(value) = reader.value("url") {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::Spots;
 use crate::clock::Timestamp;
-use crate::config::fault::{Fault, Level};
 use crate::config::{
     AdminAddress, Listen, Login, OnOutage, Pack, Route, Settings, SinkTarget, StoreKind, SubjectSource,
 };
 use crate::limit::Spelled;
+use crate::rules::diagnostic::{Fault, Level};
 use crate::session::cookie::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardSameSite, GuardTransport, Persist, SameSite,
 };
@@ -56,7 +56,7 @@ impl Review<'_> {
     fn note(&mut self, level: Level, key: &str, message: String, help: Option<&str>) {
         let spot = self.spots.get(key).cloned();
         let help = help.map(str::to_owned);
-        self.found.push(Fault { level, spot, key: key.to_owned(), message, help });
+        self.found.push(Fault::new(level, key, message).at(spot).with_help(help));
     }
 
     fn warn(&mut self, key: &str, message: impl Into<String>) {
@@ -283,7 +283,7 @@ impl Review<'_> {
             );
         }
         if rules.mode != Mode::Off && rules.packs.is_empty() {
-            self.warn("rules.packs", "without a pack no evidence is weighed where no route names one");
+            self.warn("rules.packs", "without a pack only your own rules weigh evidence where no route names one");
         } else if rules.mode == Mode::Enforce && rules.packs.iter().all(|pack| *pack == Pack::Observe1) {
             self.warn(
                 "rules.packs",

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::config::raw::{Reader, Value, set};
 use crate::config::{Client, Http2, Listen, ProxyProtocol, TlsFiles, UnderscoreHeaders};
 use crate::net::IpPrefix;
+use crate::rules::page::{Reader, Value, set};
 
 pub(super) fn listen(reader: &Reader<'_>, listen: &mut Vec<Listen>) {
     let read = reader.tables("listen", |reader| {

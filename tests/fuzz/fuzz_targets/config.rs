@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
             resolved.warnings.iter().for_each(|fault| points_at_the_text(fault, text));
             let settings = resolved.settings;
             assert!(!settings.listen.is_empty() && !settings.upstream.locations.is_empty());
-            let policy = settings.policy(1).unwrap();
+            let policy = settings.policy(1, &portcullis::config::Rulebook::packs_of(&settings)).unwrap();
             drop((policy, settings.limit_settings(), settings.proxy(Vec::new())));
         }
         Err(faults) => {

@@ -11,6 +11,7 @@ use portcullis::connection::Scheme;
 use portcullis::engine::cut::Cut;
 use portcullis::engine::subject::{Extent, Peeked};
 use portcullis::engine::{Admission, AnsweredBy, Client, ClientStanding, Decision, RefusalKind};
+use portcullis::rules::HostFacts;
 
 use super::{AppAnswer, Body, HOME, World, minutes, shop};
 
@@ -40,6 +41,8 @@ pub(crate) struct Ask {
     headers: Vec<(String, String)>,
     body: Option<String>,
     scheme: Scheme,
+    /// What the program around the guard knows of it.
+    pub(crate) facts: Option<HostFacts>,
 }
 
 impl Ask {
@@ -110,7 +113,7 @@ impl Ask {
 
     fn get(path: &str, headers: &[(&str, &str)]) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { method: Method::GET, path: path.into(), headers, body: None, scheme: Scheme::Https }
+        Self { method: Method::GET, path: path.into(), headers, body: None, scheme: Scheme::Https, facts: None }
     }
 
     pub(crate) fn method(mut self, method: Method) -> Self {
@@ -299,6 +302,9 @@ impl Browser {
         }
         let body = ask.body.unwrap_or_default();
         parts.extensions.insert(Body(body.clone()));
+        if let Some(facts) = ask.facts {
+            parts.extensions.insert(facts);
+        }
         (Client { ip: self.ip.get(), scheme: ask.scheme, standing: self.standing.get() }, parts, body)
     }
 }

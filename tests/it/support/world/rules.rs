@@ -1,6 +1,7 @@
 //! The rules of a world: a policy with the product's defaults, and what a story changes about it.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -8,9 +9,10 @@ use portcullis::clock::Timestamp;
 use portcullis::facts::route::{CaseSensitivity, PathPattern, RoutePattern};
 use portcullis::limit::{LimitSettings, LoginLimit, Rate};
 use portcullis::net::PrefixSet;
+use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::{
-    Binds, CookiePolicy, Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, SessionPolicy, SubjectSource,
-    Success, Use,
+    Binds, CookiePolicy, Enforcement, Limited, Login, OnOutage, Pack, PathCheck, Policy, Route, SessionPolicy,
+    SubjectSource, Success, Use,
 };
 use portcullis::session::cookie::{
     CookieKind, CookieNames, CookiePattern, GuardCookie, GuardCookieSettings, Hardening, Persist, ShieldName,
@@ -67,6 +69,7 @@ pub(crate) fn rules() -> Rules {
         }],
         logouts: vec![pattern("POST /logout")],
         routes: Vec::new(),
+        rules: portcullis::rules::load::packs(&[Pack::Baseline1]),
         scoring: Scoring::default(),
         on_outage: OnOutage::Deny,
         path_check: PathCheck::Protected,
@@ -98,6 +101,16 @@ impl Rules {
     /// Changes what there is no word for.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         change(&mut self.policy);
+        self
+    }
+
+    /// The rules of these packs and of a rules file.
+    pub(crate) fn file(mut self, packs: &[Pack], text: &str) -> Self {
+        let files = [RulesText { path: "shop.toml".into(), text: text.to_owned() }];
+        let open = |_: &Path| Err(std::io::Error::other("no files here"));
+        let input = Input { packs: &[packs.to_vec()], files: &files, open: &open, now: super::START };
+        let compiled = compile(&input).unwrap_or_else(|faults| panic!("{faults}"));
+        self.policy.rules = compiled.sets[0].clone();
         self
     }
 
@@ -152,6 +165,7 @@ impl Rules {
             pattern: pattern(template),
             template: template.into(),
             mode: Mode::Enforce,
+            rules: None,
             idle: None,
             absolute: None,
             fresh: None,

@@ -4,7 +4,8 @@
 //! noted with its place, and the keys that nobody asked for are unknown. The parser goes on after a fault of syntax too,
 //! so one look at a file tells all that is wrong with it.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Level, Spot, nearest};
+use super::diagnostic::{Fault, Level, Spot, nearest};
 use crate::clock::Timestamp;
 use crate::limit::{Rate, parse_duration};
 
@@ -25,37 +26,65 @@ const ENTRIES_MAX: usize = 1000;
 /// Longest file that is read: far more than anyone writes, little enough to read at once.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// One file while it is read.
-pub(super) struct Page<'t> {
+/// The text of a file, kept for as long as something may have to be said about a place in it.
+#[derive(Debug)]
+pub(crate) struct Source {
     file: Arc<str>,
-    text: &'t str,
-    base: &'t Path,
+    text: String,
     /// Where each line begins.
     lines: Vec<usize>,
+}
+
+impl Source {
+    pub(crate) fn new(file: &str, text: impl Into<String>) -> Arc<Self> {
+        let text = text.into();
+        let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
+        Arc::new(Self { file: file.into(), text, lines })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The place of some bytes.
+    pub(crate) fn spot(&self, span: Range<usize>) -> Spot {
+        let line = self.lines.partition_point(|start| *start <= span.start);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let whole = self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let text = self.text.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
+        // The line end is no column: what begins in it, an unclosed string say, is told behind the last character.
+        let column = self.text.get(start..span.start).map_or(0, |before| before.chars().count());
+        let column = column.min(whole.chars().count());
+        Spot { file: self.file.clone(), line, column: column + 1, text: text.to_owned(), source_line: whole.to_owned() }
+    }
+}
+
+/// One file while it is read.
+pub(crate) struct Page<'t> {
+    source: &'t Arc<Source>,
+    base: &'t Path,
     faults: RefCell<Vec<Fault>>,
     missing: RefCell<Vec<Fault>>,
     spots: RefCell<BTreeMap<String, Spot>>,
 }
 
 /// What was found besides the values.
-pub(super) struct Notes {
-    pub(super) faults: Vec<Fault>,
+pub(crate) struct Notes {
+    pub(crate) faults: Vec<Fault>,
     /// Where each key that was read stands.
-    pub(super) spots: BTreeMap<String, Spot>,
+    pub(crate) spots: BTreeMap<String, Spot>,
 }
 
 /// Reads `text` with `read`, which asks for everything it knows. Paths in it are relative to `base`.
-pub(super) fn page(file: &str, text: &str, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Notes {
-    let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
-    let page = Page {
-        file: file.into(),
-        text,
-        base,
-        lines,
-        faults: RefCell::default(),
-        missing: RefCell::default(),
-        spots: RefCell::default(),
-    };
+pub(crate) fn page(file: &str, text: &str, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Notes {
+    page_of(&Source::new(file, text), base, read)
+}
+
+/// As [`page`], for a text that is kept.
+pub(crate) fn page_of(source: &Arc<Source>, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Notes {
+    let text = source.text();
+    let page =
+        Page { source, base, faults: RefCell::default(), missing: RefCell::default(), spots: RefCell::default() };
     if text.len() > FILE_BYTES_MAX {
         page.note(Level::Fault, "", "the file is larger than 1 MiB".to_owned(), None, None);
     } else {
@@ -68,19 +97,12 @@ pub(super) fn page(file: &str, text: &str, base: &Path, read: impl FnOnce(&Reade
 
 impl Page<'_> {
     fn spot(&self, span: Range<usize>) -> Spot {
-        let line = self.lines.partition_point(|start| *start <= span.start);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let whole = self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let text = self.text.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
-        // The line end is no column: what begins in it, an unclosed string say, is told behind the last character.
-        let column = self.text.get(start..span.start).map_or(0, |before| before.chars().count());
-        let column = column.min(whole.chars().count());
-        Spot { file: self.file.clone(), line, column: column + 1, text: text.to_owned(), source_line: whole.to_owned() }
+        self.source.spot(span)
     }
 
     fn note(&self, level: Level, key: &str, message: String, help: Option<String>, span: Option<Range<usize>>) {
         let spot = span.map(|span| self.spot(span));
-        self.faults.borrow_mut().push(Fault { level, spot, key: key.to_owned(), message, help });
+        self.faults.borrow_mut().push(Fault::new(level, key, message).at(spot).with_help(help));
     }
 
     /// Notes the faults of syntax. What the reader found on the same lines only follows from them, and so does all that
@@ -95,8 +117,7 @@ impl Page<'_> {
             if !spoilt.contains(&spot.line) {
                 spoilt.push(spot.line);
                 let message = error.message().trim().replace('\n', ", ");
-                let key = String::new();
-                faults.push(Fault { level: Level::Fault, spot: Some(spot), key, message, help: None });
+                faults.push(Fault::new(Level::Fault, "", message).at(Some(spot)));
             }
         }
         let mut found = self.faults.borrow_mut();
@@ -109,18 +130,32 @@ impl Page<'_> {
 }
 
 /// Reads one table.
-pub(super) struct Reader<'p> {
+pub(crate) struct Reader<'p> {
     page: &'p Page<'p>,
     table: &'p DeTable<'p>,
     path: String,
     asked: RefCell<Vec<&'static str>>,
+    /// Whether its keys are for the user to choose.
+    all_known: Cell<bool>,
+}
+
+/// An entry of a table whose keys are for the user to choose.
+pub(crate) struct Entry<'p> {
+    /// Its key.
+    pub(crate) name: &'p str,
+    /// Where the key stands.
+    pub(crate) name_span: Range<usize>,
+    /// Its value.
+    pub(crate) value: Value<'p>,
 }
 
 impl<'p> Reader<'p> {
     fn over<T>(page: &'p Page<'p>, table: &'p DeTable<'p>, path: String, read: impl FnOnce(&Self) -> T) -> T {
-        let reader = Self { page, table, path, asked: RefCell::default() };
+        let reader = Self { page, table, path, asked: RefCell::default(), all_known: Cell::new(false) };
         let out = read(&reader);
-        reader.note_unknown();
+        if !reader.all_known.get() {
+            reader.note_unknown();
+        }
         out
     }
 
@@ -145,8 +180,47 @@ impl<'p> Reader<'p> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// All that stands in a table whose keys are for the user to choose.
+    pub(crate) fn entries(&self) -> Vec<Entry<'p>> {
+        self.all_known.set(true);
+        let each = |(name, value): (&'p Spanned<Cow<'p, str>>, &'p Spanned<DeValue<'p>>)| {
+            let name_text: &'p str = name.get_ref();
+            let key = self.dotted(name_text);
+            let spot = self.page.spot(value.span());
+            self.page.spots.borrow_mut().insert(key.clone(), spot);
+            let value = Value { page: self.page, value: value.get_ref(), span: value.span(), key };
+            Entry { name: name_text, name_span: name.span(), value }
+        };
+        let mut entries: Vec<_> = self.table.iter().take(ENTRIES_MAX).map(each).collect();
+        if self.table.len() > ENTRIES_MAX {
+            self.fault(&format!("at most {ENTRIES_MAX} entries are read"));
+        }
+        entries.sort_by_key(|entry| entry.name_span.start);
+        entries
+    }
+
+    /// Notes that the table as a whole is wrong, at its head.
+    pub(crate) fn fault(&self, message: &str) {
+        self.page.note(Level::Fault, &self.path, message.to_owned(), None, self.head());
+    }
+
+    fn head(&self) -> Option<Range<usize>> {
+        let first = self.table.iter().map(|(name, value)| name.span().start.min(value.span().start)).min();
+        first.map(|start| start..start)
+    }
+
+    /// The text that the table stands in, for what is to be said later.
+    pub(crate) const fn source(&self) -> &'p Arc<Source> {
+        self.page.source
+    }
+
+    /// The folder that paths are relative to.
+    pub(crate) const fn base(&self) -> &'p Path {
+        self.page.base
+    }
+
     /// The value of a key, if it is there.
-    pub(super) fn value(&self, key: &'static str) -> Option<Value<'p>> {
+    pub(crate) fn value(&self, key: &'static str) -> Option<Value<'p>> {
         self.asked.borrow_mut().push(key);
         let value = self.table.get(key)?;
         let value = Value { page: self.page, value: value.get_ref(), span: value.span(), key: self.dotted(key) };
@@ -156,26 +230,24 @@ impl<'p> Reader<'p> {
     }
 
     /// Says that a key is missing, at the head of its table. Silent in a file that has faults of syntax: it may be there.
-    pub(super) fn missing(&self, key: &'static str, expected: &str) {
-        let first = self.table.iter().map(|(name, value)| name.span().start.min(value.span().start)).min();
-        let spot = first.map(|start| self.page.spot(start..start));
-        let (key, message) = (self.path.clone(), format!("`{key}` is missing"));
-        let help = Some(expected.to_owned());
-        self.page.missing.borrow_mut().push(Fault { level: Level::Fault, spot, key, message, help });
+    pub(crate) fn missing(&self, key: &'static str, expected: &str) {
+        let spot = self.head().map(|head| self.page.spot(head));
+        let fault = Fault::new(Level::Fault, self.path.clone(), format!("`{key}` is missing"));
+        self.page.missing.borrow_mut().push(fault.at(spot).with_help(Some(expected.to_owned())));
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+    pub(crate) fn flag(&self, key: &'static str) -> Option<bool> {
         self.value(key)?.flag()
     }
 
     /// A duration such as `"30m"`.
-    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+    pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         self.value(key)?.duration()
     }
 
     /// A duration that is not zero.
-    pub(super) fn some_time(&self, key: &'static str) -> Option<Duration> {
+    pub(crate) fn some_time(&self, key: &'static str) -> Option<Duration> {
         let value = self.value(key)?;
         let duration = value.duration()?;
         if duration.is_zero() {
@@ -186,37 +258,37 @@ impl<'p> Reader<'p> {
     }
 
     /// A size such as `"64KiB"`.
-    pub(super) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
+    pub(crate) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
         self.value(key)?.size(range)
     }
 
     /// A whole number.
-    pub(super) fn whole<N: TryFrom<u64>>(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<N> {
+    pub(crate) fn whole<N: TryFrom<u64>>(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<N> {
         self.value(key)?.whole(range)
     }
 
     /// A rate such as `"10/1m burst 3"`; `"off"` is `Some(None)`.
-    pub(super) fn rate(&self, key: &'static str) -> Option<Option<Rate>> {
+    pub(crate) fn rate(&self, key: &'static str) -> Option<Option<Rate>> {
         self.value(key)?.parsed("a limit such as \"10/1m burst 3\"", Rate::parse)
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         self.value(key)?.word(words)
     }
 
     /// A path, relative to the file.
-    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.value(key)?.path()
     }
 
     /// A table.
-    pub(super) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
+    pub(crate) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
         self.value(key)?.table(read)
     }
 
     /// A list of tables, `[[key]]`.
-    pub(super) fn tables<T>(
+    pub(crate) fn tables<T>(
         &self,
         key: &'static str,
         mut read: impl FnMut(&Reader<'_>) -> Option<T>,
@@ -226,7 +298,7 @@ impl<'p> Reader<'p> {
 }
 
 /// A value and where it stands.
-pub(super) struct Value<'p> {
+pub(crate) struct Value<'p> {
     page: &'p Page<'p>,
     value: &'p DeValue<'p>,
     span: Range<usize>,
@@ -235,11 +307,26 @@ pub(super) struct Value<'p> {
 
 impl<'p> Value<'p> {
     /// Notes that it is wrong.
-    pub(super) fn fault(&self, message: &str, help: Option<String>) {
+    pub(crate) fn fault(&self, message: &str, help: Option<String>) {
         self.page.note(Level::Fault, &self.key, message.to_owned(), help, Some(self.span.clone()));
     }
 
-    fn wrong_type(&self, expected: &str) {
+    /// Where it stands, with its quotes.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Whether it is a list.
+    pub(crate) const fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    /// Whether it is a string.
+    pub(crate) const fn is_text(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
+    pub(crate) fn wrong_type(&self, expected: &str) {
         let found = match self.value {
             DeValue::String(_) => "a string".to_owned(),
             DeValue::Integer(number) => format!("the number {}", number.as_str()),
@@ -253,7 +340,7 @@ impl<'p> Value<'p> {
     }
 
     /// Its text.
-    pub(super) fn text(&self, expected: &str) -> Option<&'p str> {
+    pub(crate) fn text(&self, expected: &str) -> Option<&'p str> {
         let text = self.value.as_str();
         if text.is_none() {
             self.wrong_type(expected);
@@ -262,7 +349,7 @@ impl<'p> Value<'p> {
     }
 
     /// Its text, read by `parse`.
-    pub(super) fn parsed<T, E: Display>(&self, expected: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(crate) fn parsed<T, E: Display>(&self, expected: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         match parse(self.text(expected)?) {
             Ok(value) => Some(value),
             Err(why) => {
@@ -272,7 +359,7 @@ impl<'p> Value<'p> {
         }
     }
 
-    pub(super) fn flag(&self) -> Option<bool> {
+    pub(crate) fn flag(&self) -> Option<bool> {
         let flag = self.value.as_bool();
         if flag.is_none() {
             self.wrong_type("true or false");
@@ -280,11 +367,11 @@ impl<'p> Value<'p> {
         flag
     }
 
-    pub(super) fn duration(&self) -> Option<Duration> {
+    pub(crate) fn duration(&self) -> Option<Duration> {
         self.parsed("a duration in quotes with a unit, such as \"30m\"", parse_duration)
     }
 
-    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<usize> {
+    pub(crate) fn size(&self, range: RangeInclusive<u64>) -> Option<usize> {
         let size = self.parsed("a size in quotes with a unit, such as \"64KiB\"", parse_size)?;
         let fits = usize::try_from(size).ok().filter(|_| range.contains(&size));
         if fits.is_none() {
@@ -294,7 +381,7 @@ impl<'p> Value<'p> {
         fits
     }
 
-    pub(super) fn whole<N: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<N> {
+    pub(crate) fn whole<N: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<N> {
         let Some(number) = self.value.as_integer() else {
             self.wrong_type("a whole number");
             return None;
@@ -307,7 +394,7 @@ impl<'p> Value<'p> {
         fits
     }
 
-    pub(super) fn real(&self, range: RangeInclusive<f64>) -> Option<f64> {
+    pub(crate) fn real(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let text = match self.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
             DeValue::Float(number) => number.as_str(),
@@ -323,7 +410,7 @@ impl<'p> Value<'p> {
         number
     }
 
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let text = self.text(&format!("one of {all}"))?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -334,7 +421,7 @@ impl<'p> Value<'p> {
         found
     }
 
-    pub(super) fn path(&self) -> Option<PathBuf> {
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         let text = self.text("a path")?;
         if text.is_empty() || text.contains('\0') {
             self.fault("expected a path", None);
@@ -344,12 +431,12 @@ impl<'p> Value<'p> {
     }
 
     /// The folder that paths are relative to.
-    pub(super) const fn base(&self) -> &'p Path {
+    pub(crate) const fn base(&self) -> &'p Path {
         self.page.base
     }
 
     /// A date, `2027-01-01` (its first moment in UTC), or a time with an offset.
-    pub(super) fn date(&self) -> Option<Timestamp> {
+    pub(crate) fn date(&self) -> Option<Timestamp> {
         let expected = "a date without quotes, such as 2027-01-01";
         let Some(date) = self.value.as_datetime() else {
             self.wrong_type(expected);
@@ -374,7 +461,7 @@ impl<'p> Value<'p> {
     }
 
     /// A list, each entry read by `read`. An entry that is wrong is left out; the fault is noted.
-    pub(super) fn list<T>(&self, expected: &str, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
+    pub(crate) fn list<T>(&self, expected: &str, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
         let Some(array) = self.value.as_array() else {
             self.wrong_type(expected);
             return None;
@@ -392,7 +479,7 @@ impl<'p> Value<'p> {
     }
 
     /// One text or a list of them, each read by `parse`.
-    pub(super) fn one_or_more<T, E: Display>(
+    pub(crate) fn one_or_more<T, E: Display>(
         &self,
         expected: &str,
         mut parse: impl FnMut(&str) -> Result<T, E>,
@@ -404,7 +491,7 @@ impl<'p> Value<'p> {
     }
 
     /// A table. An inline one is as good.
-    pub(super) fn table<T>(&self, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
+    pub(crate) fn table<T>(&self, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
         match self.value {
             DeValue::Table(table) => Some(Reader::over(self.page, table, self.key.clone(), read)),
             _ => {
@@ -415,12 +502,12 @@ impl<'p> Value<'p> {
     }
 
     /// Whether it is a whole number.
-    pub(super) const fn is_number(&self) -> bool {
+    pub(crate) const fn is_number(&self) -> bool {
         matches!(self.value, DeValue::Integer(_))
     }
 
     /// Whether it is a table.
-    pub(super) const fn is_table(&self) -> bool {
+    pub(crate) const fn is_table(&self) -> bool {
         matches!(self.value, DeValue::Table(_))
     }
 }
@@ -428,7 +515,7 @@ impl<'p> Value<'p> {
 /// Why a text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a whole number and a unit (B, KiB, MiB, GiB, kB, MB or GB), such as \"64KiB\"")]
-pub(super) struct SizeError;
+pub(crate) struct SizeError;
 
 /// Reads a size: a whole number and a unit, `"64KiB"`.
 fn parse_size(text: &str) -> Result<u64, SizeError> {
@@ -462,7 +549,7 @@ impl Display for SizeSpelled {
 }
 
 /// Puts a value into its place, if there is one.
-pub(super) fn set<T>(place: &mut T, value: Option<T>) {
+pub(crate) fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
@@ -474,7 +561,7 @@ mod tests {
 
     fn faults(text: &str, read: impl FnOnce(&Reader<'_>)) -> Vec<String> {
         let notes = page("x.toml", text, Path::new("/etc"), read);
-        notes.faults.iter().map(|fault| fault.to_string().lines().next().unwrap_or_default().to_owned()).collect()
+        notes.faults.iter().map(Fault::headline).collect()
     }
 
     #[test]

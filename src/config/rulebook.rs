@@ -1,0 +1,141 @@
+//! The rules of a configuration: its packs and its files, compiled together.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Settings;
+use crate::clock::Timestamp;
+use crate::rules::diagnostic::{Fault, Faults, Level};
+use crate::rules::load::{self, Compiled, Input, RulesText};
+use crate::rules::{FILE_BYTES_MAX, Pack, RuleSet};
+
+/// Files that one pattern of `[rules] files` may match.
+const FILES_MAX: usize = 1000;
+
+/// The rules of a configuration.
+#[derive(Clone, Debug)]
+pub struct Rulebook {
+    lists: Vec<Vec<Pack>>,
+    compiled: Compiled,
+    files: Vec<PathBuf>,
+}
+
+impl Rulebook {
+    /// Reads and compiles the rules that the settings name.
+    ///
+    /// # Errors
+    /// When a file can not be read or anything in one is wrong: all faults at once.
+    pub fn load(settings: &Settings, now: Timestamp) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let mut files = Vec::new();
+        for pattern in &settings.rules.files {
+            match matches(pattern) {
+                Ok(found) => files.extend(found),
+                Err(why) => {
+                    let message = format!("{} can not be read: {why}", pattern.display());
+                    faults.push(Fault::new(Level::Fault, "rules.files", message));
+                }
+            }
+        }
+        files.sort();
+        files.dedup();
+        let mut texts = Vec::new();
+        for path in &files {
+            match read_text(path) {
+                Ok(text) => texts.push(RulesText { path: path.clone(), text }),
+                Err(why) => {
+                    let message = format!("{} can not be read: {why}", path.display());
+                    faults.push(Fault::new(Level::Fault, "rules.files", message));
+                }
+            }
+        }
+        let lists = settings.pack_lists();
+        let open = |path: &Path| read_text(path);
+        match load::compile(&Input { packs: &lists, files: &texts, open: &open, now }) {
+            Ok(compiled) if faults.is_empty() => Ok(Self { lists, compiled, files }),
+            Ok(_) => Err(Faults(faults)),
+            Err(mut more) => {
+                faults.append(&mut more.0);
+                Err(Faults(faults))
+            }
+        }
+    }
+
+    /// The packs that the settings name, without files.
+    pub fn packs_of(settings: &Settings) -> Self {
+        let lists = settings.pack_lists();
+        let sets = lists.iter().map(|packs| load::packs(packs)).collect();
+        let compiled = Compiled { sets, warnings: Vec::new(), files: Vec::new(), expires: None };
+        Self { lists, compiled, files: Vec::new() }
+    }
+
+    /// The rules that are in force with these packs; with those of `[rules]` if no place names them.
+    pub fn of(&self, packs: &[Pack]) -> Arc<RuleSet> {
+        let at = self.lists.iter().position(|list| list == packs).unwrap_or(0);
+        self.compiled.sets.get(at).cloned().unwrap_or_default()
+    }
+
+    /// The rules of `[rules]`.
+    pub fn main(&self) -> Arc<RuleSet> {
+        self.compiled.sets.first().cloned().unwrap_or_default()
+    }
+
+    /// Each set with its packs.
+    pub fn sets(&self) -> impl Iterator<Item = (&[Pack], &Arc<RuleSet>)> {
+        self.lists.iter().map(Vec::as_slice).zip(&self.compiled.sets)
+    }
+
+    /// What is weak or odd about them.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.compiled.warnings
+    }
+
+    /// When something of them expires next: they are to be loaded again then.
+    pub const fn expires(&self) -> Option<Timestamp> {
+        self.compiled.expires
+    }
+
+    /// The files they were read from.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().chain(&self.compiled.files)
+    }
+}
+
+/// Reads a file of text, and no more of it than a configuration can have.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The files that a path with `*` in its last part matches, sorted. A path without one is itself, whether it is there or not.
+/// A folder that is not there has no files.
+pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(why) => return Err(why),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let long_enough = name.len() >= head.len() + tail.len();
+        // What editors leave beside a file begins with a dot.
+        let fits = long_enough && name.starts_with(head) && name.ends_with(tail) && !name.starts_with('.');
+        if fits && path.is_file() {
+            if files.len() >= FILES_MAX {
+                return Err(io::Error::other(format!("more than {FILES_MAX} files match")));
+            }
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

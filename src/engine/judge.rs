@@ -1,0 +1,378 @@
+//! Rules at work: what of a request they match, what is asked for by them, and what they remember.
+
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
+
+use http::{StatusCode, response};
+
+use super::admit::{Acted, Request};
+use super::facts::{AnswerFacts, Counts, LoginSeen, RequestFacts, Seen};
+use super::recognise::Judged;
+use super::settle::Outcome;
+use super::subject::Named;
+use super::{Admission, Guard, Holder, Looked, Refusal, RefusalKind};
+use crate::enforce::Plan;
+use crate::event::kinds as event;
+use crate::facts::readings::Readings;
+use crate::history::{Contexts, Points};
+use crate::rules::count::{Counting, HOLD_SALT, Held, Key};
+use crate::rules::scheme::{Field, Phase};
+use crate::rules::{Evidence, Facts, Judgement, Matched, PER, Read, Rule, RuleSet, Scenery, Value, judge};
+use crate::session::record::Record;
+use crate::signal::{Assessment, Level, Signal};
+use crate::store::Store;
+use crate::verdict::{Action, Mode, Reason, Verdict};
+
+/// What rules found out before the store is asked.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    /// Rules that read nothing but the request.
+    pub(super) matched: Matched,
+    /// A verdict on an earlier answer that holds for this client.
+    pub(super) held: Option<Arc<Held>>,
+    counts: Option<Counts>,
+}
+
+/// What a response-phase rule asks for on this answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum OnAnswer {
+    /// Nothing.
+    #[default]
+    Pass,
+    /// A successor at once.
+    Rotate,
+    /// 429 instead.
+    Throttle,
+    /// The session ends.
+    Terminate,
+}
+
+/// A session as rules see it: its record, its past, its forks with this request's.
+pub(super) type SessionSeen<'a> = (&'a Record, &'a Contexts, u8);
+
+impl<S: Store> Guard<S> {
+    /// Runs the rules that read nothing but the request, before the store is asked. Those that refuse it do so here.
+    pub(super) fn early(&self, request: &Request<'_>) -> Result<Early, Refusal> {
+        let set = request.rules();
+        let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && set.reads().rates == Read::No;
+        if (is_idle && self.observer.is_none()) || request.mode() == Mode::Off {
+            return Ok(Early::default());
+        }
+        self.early_slowly(request, set)
+    }
+
+    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Early, Refusal> {
+        let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request));
+        let facts = RequestFacts { counts, ..RequestFacts::early(request) };
+        let mut matched = Matched::new();
+        set.run(Phase::Client, Scenery::Quiet, &facts, (&self.windows, Counting::Count), &mut matched);
+        let held = self.held_for(&facts, Phase::Client).filter(|_| request.mode() == Mode::Enforce);
+        let refusing =
+            |rule: &&Rule| rule.mode == Mode::Enforce && matches!(rule.then, Some(Action::Deny | Action::Throttle));
+        let by_rule = matched.iter().filter_map(|at| set.rule(*at)).filter(refusing).max_by_key(|rule| rule.then);
+        if request.mode() == Mode::Enforce {
+            let by_held = held.as_ref().filter(|held| matches!(held.action, Action::Deny | Action::Throttle));
+            let found = match (by_rule, by_held) {
+                (Some(rule), _) => rule.then.map(|then| (then, rule.name.clone())),
+                (None, Some(held)) => Some((held.action, held.rule.clone())),
+                (None, None) => None,
+            };
+            if let Some((action, rule)) = found {
+                let verdict = Verdict { rule: Some(rule.clone()), ..Verdict::because(action, Reason::new(rule, 0.0)) };
+                self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, &verdict);
+                self.tell_ruled(request, None, &verdict, Mode::Enforce);
+                return Err(refusal(action));
+            }
+        }
+        Ok(Early { matched, held, counts })
+    }
+
+    /// Counts a request for its client and network.
+    fn count_client(&self, request: &Request<'_>) -> Counts {
+        let facts = RequestFacts::early(request);
+        let count = |field| Key::of(RATE_SALT, field, &facts).map(|key| self.rates.count(key, request.now));
+        Counts {
+            client: count(Field::ClientIp).unwrap_or_default(),
+            prefix: count(Field::ClientPrefix).unwrap_or_default(),
+            ..Counts::default()
+        }
+    }
+
+    /// Counts it for its session and subject too.
+    fn count_session(&self, request: &Request<'_>, record: &Record) -> Option<Counts> {
+        let counts = request.early.counts?;
+        let text = |field, text: &str| Key::new(RATE_SALT, field, &Value::Text(text));
+        let count = |key: Option<Key>| key.map(|key| self.rates.count(key, request.now)).unwrap_or_default();
+        Some(Counts {
+            session: count(text(Field::SessionRef, &record.reference.to_string())),
+            subject: count(record.subject.as_deref().and_then(|subject| text(Field::SessionSubject, subject))),
+            ..counts
+        })
+    }
+
+    /// A verdict on an earlier answer that holds by a field of this phase.
+    fn held_for(&self, facts: &RequestFacts<'_>, phase: Phase) -> Option<Arc<Held>> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let fields = PER.iter().filter(|field| field.phase() == phase);
+        let found = fields.filter_map(|field| self.holds.find(Key::of(HOLD_SALT, *field, facts)?, facts.now()));
+        found.max_by_key(|held| held.action)
+    }
+
+    /// Judges a request without a session.
+    fn judge_stranger(&self, request: &Request<'_>) -> Judged {
+        let mode = request.mode();
+        let set = request.rules();
+        let Early { matched, held, .. } = &request.early;
+        let is_idle = matched.is_empty() && held.is_none() && !set.may_match_quietly() && set.captures().is_empty();
+        if mode == Mode::Off || (is_idle && self.observer.is_none()) {
+            return Judged::calm(mode);
+        }
+        let facts = RequestFacts { counts: request.early.counts, ..RequestFacts::early(request) };
+        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &[]), Counting::Count);
+        let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
+        if let Some(held) = held {
+            judged.hold_to(held);
+        }
+        judged
+    }
+
+    /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
+    /// withholds what other credentials it shows.
+    pub(super) fn obey_stranger(&self, request: &Request<'_>) -> Result<Acted, Refusal> {
+        let judged = self.judge_stranger(request);
+        if judged.verdict.action != Action::Allow {
+            self.tell_ruled(request, None, &judged.verdict, judged.mode);
+        }
+        self.tell_would(request, None, &judged);
+        let Judged { verdict, mode, seen, .. } = judged;
+        let acted = |verdict| Acted { holder: Holder::Stranger, plan: Plan::stranger(), verdict, seen };
+        if mode != Mode::Enforce {
+            return Ok(acted(Verdict::default()));
+        }
+        match verdict.action {
+            Action::Throttle => Err(refusal(Action::Throttle)),
+            Action::Challenge if !request.goes_to_login() || !request.parts.method.is_safe() => {
+                Err(self.challenge(request))
+            }
+            Action::Deny => Err(refusal(Action::Deny)),
+            Action::Quarantine => Ok(acted(verdict)),
+            _ => Ok(acted(Verdict::default())),
+        }
+    }
+
+    /// Judges the use of a session. Nearly every request matches nothing, which costs a few comparisons.
+    pub(super) fn judge_session(
+        &self,
+        request: &Request<'_>,
+        session: SessionSeen<'_>,
+        assessment: &Assessment,
+        counting: Counting,
+    ) -> (Judgement, Option<Box<Seen>>) {
+        let set = request.rules();
+        let scoring = &request.policy.scoring;
+        let is_calm = assessment.signals.is_empty()
+            && request.early.matched.is_empty()
+            && !set.may_match_quietly()
+            && set.captures().is_empty()
+            && self.observer.is_none()
+            && scoring.thresholds.level(assessment.before, request.sensitivity()) == Level::Calm;
+        if is_calm {
+            return (Judgement::default(), None);
+        }
+        let counts = self.count_session(request, session.0);
+        let facts = RequestFacts {
+            request,
+            session: Some(session),
+            signals: &assessment.signals,
+            risk: None,
+            counts,
+            reference: OnceCell::new(),
+        };
+        self.judge_facts(request, facts, (assessment.before, &assessment.signals), counting)
+    }
+
+    fn judge_facts<'a>(
+        &self,
+        request: &'a Request<'a>,
+        mut facts: RequestFacts<'a>,
+        (before, signals): (Points, &'a [Signal]),
+        counting: Counting,
+    ) -> (Judgement, Option<Box<Seen>>) {
+        let set = request.rules();
+        let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
+        let mut matched = request.early.matched.clone();
+        set.run(Phase::Session, scenery, &facts, (&self.windows, counting), &mut matched);
+        let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity() };
+        // Asked once for the rules that are obeyed, and perhaps once more for those that are observed.
+        let by_risk = Cell::new(counting);
+        let judgement = judge(&evidence, &request.policy.scoring, |risk| {
+            let mut risky = Matched::new();
+            if set.runs_in(Phase::Risk) {
+                let facts = RequestFacts { risk: Some(risk), reference: OnceCell::new(), ..facts };
+                let counting = by_risk.replace(Counting::Look);
+                set.run(Phase::Risk, scenery, &facts, (&self.windows, counting), &mut risky);
+            }
+            risky
+        });
+        let risk = judgement.risk(before);
+        facts.risk = Some(risk);
+        if self.observer.is_some() {
+            set.run(Phase::Risk, scenery, &facts, (&self.windows, Counting::Look), &mut matched);
+            self.look_on(request, Phase::Risk, (&facts, before), &matched, &judgement.verdict);
+        }
+        let fields = if self.observer.is_some() { Field::all().collect() } else { set.captures().to_vec() };
+        if fields.is_empty() {
+            return (judgement, None);
+        }
+        (judgement, Some(Box::new(Seen::of(&fields, &facts))))
+    }
+
+    fn look_on(
+        &self,
+        request: &Request<'_>,
+        phase: Phase,
+        (facts, before): (&RequestFacts<'_>, Points),
+        matched: &[u16],
+        verdict: &Verdict,
+    ) {
+        if let Some(observer) = &self.observer {
+            let (set, mode) = (request.rules(), request.mode());
+            observer.looked(&Looked { phase, set, facts, matched, before, verdict, mode });
+        }
+    }
+
+    /// A verdict on an earlier answer that holds for the session: by its client, or by itself.
+    pub(super) fn held_of_session(&self, request: &Request<'_>, session: SessionSeen<'_>) -> Option<Arc<Held>> {
+        let record = session.0;
+        // Who is asked to log in and has done so is asked no more.
+        let is_owed = |held: &Arc<Held>, since: crate::clock::Timestamp| {
+            held.action != Action::Challenge || record.authenticated_at.is_none_or(|at| at <= since)
+        };
+        let by_client = request.early.held.clone().filter(|held| is_owed(held, crate::clock::Timestamp::EPOCH));
+        if self.holds.is_empty() || request.mode() != Mode::Enforce {
+            return by_client;
+        }
+        let facts = RequestFacts { session: Some(session), ..RequestFacts::early(request) };
+        let by_session = self.held_for(&facts, Phase::Session).filter(|held| is_owed(held, held.since));
+        by_client.into_iter().chain(by_session).max_by_key(|held| held.action)
+    }
+
+    /// Runs the rules that look at the answer. What they ask for beyond it holds for requests to come.
+    pub(super) fn judge_answer(
+        &self,
+        admission: &Admission,
+        response: &response::Parts,
+        outcome: &Outcome,
+        sets_cookie: bool,
+    ) -> OnAnswer {
+        let Some(request) = &admission.seen else { return OnAnswer::Pass };
+        let route = admission.ask.route(&admission.policy);
+        let set = admission.policy.rules_on(route);
+        let subject = admission.ask.login.as_ref().and_then(|login| match &login.named {
+            Named::Subject(subject) => Some(&**subject),
+            Named::Nobody | Named::Ambiguous => None,
+        });
+        let facts = AnswerFacts {
+            now: admission.now,
+            request,
+            status: response.status.as_u16(),
+            headers: &response.headers,
+            sets_cookie,
+            login: admission.ask.login.is_some().then(|| LoginSeen { subject, succeeded: outcome.login.is_some() }),
+        };
+        let mut matched = Matched::new();
+        set.run(Phase::Response, Scenery::Quiet, &facts, (&self.windows, Counting::Count), &mut matched);
+        let mode = admission.policy.mode_on(route);
+        if let Some(observer) = &self.observer {
+            let (phase, matched, verdict) = (Phase::Response, &*matched, &Verdict::default());
+            observer.looked(&Looked { phase, set, facts: &facts, matched, before: Points::ZERO, verdict, mode });
+        }
+        let mut on_answer = OnAnswer::Pass;
+        for rule in matched.iter().filter_map(|at| set.rule(*at)) {
+            let Some(action) = rule.then else { continue };
+            let mode = mode.min(rule.mode);
+            self.tell_answered(admission, response.status, action, rule, mode);
+            if mode == Mode::Enforce {
+                on_answer = on_answer.max_of(self.obey_on_answer(admission, &facts, rule, action));
+            }
+        }
+        on_answer
+    }
+
+    fn obey_on_answer(&self, admission: &Admission, facts: &AnswerFacts<'_>, rule: &Rule, action: Action) -> OnAnswer {
+        match action {
+            Action::Rotate => return OnAnswer::Rotate,
+            Action::Throttle => return OnAnswer::Throttle,
+            Action::Terminate => return OnAnswer::Terminate,
+            Action::Quarantine | Action::Challenge | Action::Deny => {}
+            Action::Allow | Action::Observe => return OnAnswer::Pass,
+        }
+        let now = admission.now;
+        let (per, within) = rule.holds();
+        let by_session = match &admission.holder {
+            Holder::Session(known) => Some(known.record.reference.to_string()),
+            _ => None,
+        };
+        let key = match (per, by_session) {
+            (Some(per), _) => Key::of(HOLD_SALT, per, facts),
+            (None, Some(reference)) => Key::new(HOLD_SALT, Field::SessionRef, &Value::Text(&reference)),
+            (None, None) => {
+                let ip = Value::Ip(crate::net::canonical(admission.ask.client.ip));
+                Key::new(HOLD_SALT, Field::ClientIp, &ip)
+            }
+        };
+        if let Some(key) = key {
+            self.holds.hold(key, Held { action, rule: rule.name.clone(), since: now, until: now.after(within) }, now);
+        }
+        OnAnswer::Pass
+    }
+
+    /// Tells what a rule asks for on an answer.
+    #[cold]
+    fn tell_answered(&self, admission: &Admission, status: StatusCode, action: Action, rule: &Rule, mode: Mode) {
+        let verdict =
+            Verdict { rule: Some(rule.name.clone()), ..Verdict::because(action, Reason::new(rule.name.clone(), 0.0)) };
+        self.tell_settled_verdict(admission, status, &verdict, mode, event::RuleMatched {});
+    }
+
+    /// Whether two readings of a path are two things to any rule here.
+    pub(super) fn rules_read_paths_alike(request: &Request<'_>, readings: &Readings) -> bool {
+        let set = request.rules();
+        if set.reads().path == Read::No || request.mode() == Mode::Off {
+            return true;
+        }
+        match readings {
+            Readings::These(all) => set.reads_alike(&request.path.path, all.iter().map(|path| &**path)),
+            Readings::Any => false,
+        }
+    }
+}
+
+/// The salt of rates: they belong to no rule.
+const RATE_SALT: u64 = 0x5241_5445;
+
+impl OnAnswer {
+    const fn max_of(self, other: Self) -> Self {
+        if other as u8 > self as u8 { other } else { self }
+    }
+}
+
+impl Judged {
+    /// Makes the verdict what an earlier one asks for, if that is stronger.
+    pub(super) fn hold_to(&mut self, held: &Held) {
+        if self.mode == Mode::Enforce && held.action > self.verdict.action {
+            self.verdict.action = held.action;
+            self.verdict.rule = Some(held.rule.clone());
+            self.verdict.add(Reason::new(held.rule.clone(), 0.0));
+        }
+    }
+}
+
+fn refusal(action: Action) -> Refusal {
+    match action {
+        Action::Throttle => Refusal::throttled(&super::admit::THROTTLED),
+        _ => Refusal::new(StatusCode::FORBIDDEN, RefusalKind::Denied),
+    }
+}

@@ -1,0 +1,387 @@
+//! From the tree of a condition to one with fields and types. Whatever is wrong is told: a typo must never become `false`.
+
+mod operand;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::diagnostic::{Fault, Level, Spot, nearest};
+use super::expression::Expression;
+use super::lex::{Compare, Problem, Span};
+use super::parse::{Expr, Kind, Parsed, parse};
+use super::scheme::{Case, Field, HostFact, Type};
+use super::value::Test;
+pub(crate) use operand::range;
+use operand::{Tested, fits, noun, operators};
+
+/// Tests of one condition, those of the names in it included: its cost.
+pub(crate) const LEAVES_MAX: usize = 256;
+
+/// A condition with fields and types.
+#[derive(Clone, Debug)]
+pub(crate) enum Cond {
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
+    Leaf(Arc<Leaf>),
+    Const(bool),
+}
+
+/// A test on a field, and where it stands.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    pub(crate) field: Field,
+    pub(crate) case: Case,
+    pub(crate) test: Test,
+    pub(crate) origin: Arc<Expression>,
+    pub(crate) span: Span,
+}
+
+impl Leaf {
+    /// As the user wrote it.
+    pub(crate) fn text(&self) -> &str {
+        self.origin.text.get(self.span.clone()).unwrap_or_default()
+    }
+}
+
+impl Cond {
+    /// Visits every test, in the order of the text.
+    pub(crate) fn leaves<'c>(&'c self, visit: &mut dyn FnMut(&'c Arc<Leaf>)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.leaves(visit)),
+            Self::Not(inner) => inner.leaves(visit),
+            Self::Leaf(leaf) => visit(leaf),
+            Self::Const(_) => {}
+        }
+    }
+
+    fn count(&self) -> usize {
+        let mut count = 0;
+        self.leaves(&mut |_| count += 1);
+        count
+    }
+}
+
+/// A `[set]`.
+#[derive(Debug, Default)]
+pub(crate) struct Set {
+    pub(crate) entries: Vec<(Literal, Spot)>,
+    pub(crate) spot: Option<Spot>,
+    pub(crate) used: std::cell::Cell<bool>,
+}
+
+/// A value in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Literal {
+    Text(String),
+    Int(i64),
+}
+
+/// A name of `[let]`.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) expression: Arc<Expression>,
+    pub(crate) spot: Spot,
+    pub(crate) used: std::cell::Cell<bool>,
+}
+
+/// Everything that conditions of one file may name.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) host: Vec<HostFact>,
+    pub(crate) sets: BTreeMap<String, Set>,
+    pub(crate) lets: BTreeMap<String, Named>,
+}
+
+/// Checks conditions of one file. Names of `[let]` are checked once, whether they are used or not.
+pub(crate) struct Checker<'s> {
+    scope: &'s Scope,
+    faults: Vec<Fault>,
+    named: BTreeMap<&'s str, Resolved>,
+}
+
+#[derive(Clone)]
+enum Resolved {
+    /// It is being read: who asks for it now asks in a circle.
+    Open,
+    /// It is wrong, which has been told.
+    Wrong,
+    Cond(Cond),
+}
+
+impl<'s> Checker<'s> {
+    pub(crate) const fn new(scope: &'s Scope) -> Self {
+        Self { scope, faults: Vec::new(), named: BTreeMap::new() }
+    }
+
+    /// Everything that was found.
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+
+    /// Checks all names of `[let]`.
+    pub(crate) fn check_names(&mut self) {
+        for name in self.scope.lets.keys() {
+            self.resolve(name);
+        }
+    }
+
+    /// Checks a condition. `None` if anything is wrong with it.
+    pub(crate) fn condition(&mut self, expression: &Arc<Expression>) -> Option<Cond> {
+        let Parsed { expr, respelled } = match parse(&expression.text) {
+            Ok(parsed) => parsed,
+            Err(problem) => {
+                self.faults.push(expression.fault(Level::Fault, problem));
+                return None;
+            }
+        };
+        for (span, here) in respelled.into_iter().filter(|(_, here)| here != "not_in") {
+            let problem = Problem::new(span, "this is how other languages spell it").label("understood");
+            self.faults.push(
+                expression.fault(Level::Warning, problem.help("`portcullis fmt` writes it as it is here").fix(here)),
+            );
+        }
+        let cond = self.bool(expression, &expr)?;
+        if cond.count() > LEAVES_MAX {
+            let problem = Problem::new(
+                expr.span,
+                format!("a condition has at most {LEAVES_MAX} comparisons, names of [let] included"),
+            );
+            self.faults.push(
+                expression.fault(Level::Fault, problem.label("too many").help("sets compare with many values at once")),
+            );
+            return None;
+        }
+        Some(cond)
+    }
+
+    fn resolve(&mut self, name: &str) -> Option<Cond> {
+        let (name, named) = self.scope.lets.get_key_value(name)?;
+        match self.named.get(name.as_str()) {
+            Some(Resolved::Cond(cond)) => return Some(cond.clone()),
+            Some(Resolved::Wrong) => return None,
+            Some(Resolved::Open) => {
+                let fault = Fault::new(Level::Fault, format!("let.{name}"), "this name is explained by itself");
+                let help = Some("names of [let] may use each other, but not in a circle".to_owned());
+                self.faults.push(fault.at(Some(named.spot.clone())).with_help(help));
+                return None;
+            }
+            None => {}
+        }
+        self.named.insert(name, Resolved::Open);
+        let cond = self.condition(&named.expression);
+        self.named.insert(name, cond.clone().map_or(Resolved::Wrong, Resolved::Cond));
+        cond
+    }
+
+    fn tell(&mut self, origin: &Expression, problem: Problem) {
+        self.faults.push(origin.fault(Level::Fault, problem));
+    }
+
+    fn bool(&mut self, origin: &Arc<Expression>, expr: &Expr) -> Option<Cond> {
+        match &expr.kind {
+            Kind::And(parts) => self.each(origin, parts).map(Cond::All),
+            Kind::Or(parts) => self.each(origin, parts).map(Cond::Any),
+            Kind::Not(inner) => self.bool(origin, inner).map(|inner| Cond::Not(Box::new(inner))),
+            Kind::Bool(yes) => Some(Cond::Const(*yes)),
+            Kind::Name(name) => self.name(origin, name, &expr.span),
+            Kind::Known(name, span) => {
+                let field = self.field(origin, name, span)?;
+                Some(leaf(origin, field, Test::Known, &expr.span))
+            }
+            Kind::Compare(left, op, at, right) => self.compare(origin, (left, *op, at, right), &expr.span),
+            Kind::Set(_) | Kind::List(_) | Kind::Int(_) | Kind::Duration(_) | Kind::Text(_) => {
+                let found = noun(&expr.kind);
+                let problem = Problem::new(expr.span.clone(), format!("expected a condition, found {found}"));
+                self.tell(origin, problem.label("neither true nor false").help("compare a field with it"));
+                None
+            }
+        }
+    }
+
+    /// Checks all of them, so that everything wrong is told at once.
+    fn each(&mut self, origin: &Arc<Expression>, parts: &[Expr]) -> Option<Vec<Cond>> {
+        let parts: Vec<Option<Cond>> = parts.iter().map(|part| self.bool(origin, part)).collect();
+        parts.into_iter().collect()
+    }
+
+    /// A name that stands for a condition: a field that is a bool, or one of `[let]`.
+    fn name(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<Cond> {
+        if !name.contains('.')
+            && let Some(named) = self.scope.lets.get(name)
+        {
+            named.used.set(true);
+            return self.resolve(name);
+        }
+        let field = self.field(origin, name, span)?;
+        let kind = field.kind(&self.scope.host);
+        if kind == Type::Bool {
+            return Some(leaf(origin, field, Test::Is, span));
+        }
+        let example = match kind {
+            Type::Int => "> 0",
+            Type::Duration => "> 5m",
+            Type::Ip => "in [\"10.0.0.0/8\"]",
+            Type::Texts => "contains \"de\"",
+            Type::Text | Type::Bool => "== \"...\"",
+        };
+        let problem = Problem::new(span.clone(), format!("expected a condition, found {kind}"));
+        self.tell(origin, problem.label(format!("`{name}` is {kind}")).help(format!("compare it: `{name} {example}`")));
+        None
+    }
+
+    fn field(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<Field> {
+        if let Some(field) = Field::parse(name, &self.scope.host) {
+            return Some(field);
+        }
+        let mut problem = Problem::new(span.clone(), format!("there is no field `{name}`")).label("not a field");
+        if let Some(spelling) = self.near(name) {
+            problem = problem.help("a name near to it").fix(spelling);
+        } else if let Some(group) = self.group_of(name) {
+            problem = problem.help(group);
+        } else {
+            problem = problem.help("`portcullis fields` lists all fields");
+        }
+        self.tell(origin, problem);
+        None
+    }
+
+    fn near(&self, name: &str) -> Option<String> {
+        let host = &self.scope.host;
+        let fields = Field::all().map(|field| field.name(host));
+        let facts = host.iter().map(|fact| format!("facts.{}", fact.name));
+        let all: Vec<String> = fields.chain(facts).chain(self.scope.lets.keys().cloned()).collect();
+        // A name with its group left out, or with another one.
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let same_last = |one: &&String| one.rsplit('.').next() == Some(last);
+        let near = nearest(name, all.iter().map(String::as_str)).map(ToOwned::to_owned);
+        near.or_else(|| all.iter().find(same_last).cloned())
+    }
+
+    /// What there is in the group of a field.
+    fn group_of(&self, name: &str) -> Option<String> {
+        let (group, _) = name.split_once('.')?;
+        let host = &self.scope.host;
+        let facts = (0..host.len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
+        let inside: Vec<String> = Field::all()
+            .chain(facts)
+            .filter_map(|field| field.name(host).strip_prefix(group)?.strip_prefix('.').map(ToOwned::to_owned))
+            .collect();
+        match (inside.is_empty(), group) {
+            (false, _) => Some(format!("in `{group}` there are: {}", inside.join(", "))),
+            (true, "facts") => Some("a host's facts are declared in [facts]".to_owned()),
+            (true, _) => None,
+        }
+    }
+
+    fn compare(
+        &mut self,
+        origin: &Arc<Expression>,
+        (left, op, at, right): (&Expr, Compare, &Span, &Expr),
+        span: &Span,
+    ) -> Option<Cond> {
+        // `"x" == field` reads the same the other way round.
+        let (left, op, right) = match (&left.kind, &right.kind, turned(op)) {
+            (Kind::Name(_), ..) => (left, op, right),
+            (_, Kind::Name(name), Some(turned)) if self.is_field(name) => (right, turned, left),
+            (Kind::Text(_), Kind::Name(name), None) if op == Compare::In && self.is_list(name) => {
+                (right, Compare::Contains, left)
+            }
+            _ => return self.not_a_field(origin, left),
+        };
+        let Kind::Name(name) = &left.kind else { return self.not_a_field(origin, left) };
+        if self.scope.lets.contains_key(name) {
+            let problem =
+                Problem::new(at.clone(), format!("`{name}` is a condition of [let], and compared with nothing"));
+            self.tell(origin, problem.label("not needed").help(format!("write `{name}` or `!{name}`")));
+            return None;
+        }
+        let field = self.field(origin, name, &left.span)?;
+        let kind = field.kind(&self.scope.host);
+        if !fits(kind, op) {
+            let problem = Problem::new(at.clone(), format!("`{}` does not go with {kind}", op.as_str()));
+            let label = format!("`{name}` is {kind}");
+            self.tell(origin, problem.label(label).help(format!("{kind} is compared with {}", operators(kind))));
+            return None;
+        }
+        if let Kind::Name(other) = &right.kind {
+            return self.two_fields(origin, (field, kind, op), (other, &right.span), span);
+        }
+        let negated = matches!(op, Compare::Ne | Compare::NotIn) && !matches!(kind, Type::Int | Type::Duration)
+            || op == Compare::NotIn;
+        let test = self.test(origin, field, kind, op, right)?;
+        let test = match test {
+            Tested::Test(test) => leaf(origin, field, test, span),
+            Tested::Opposite => Cond::Not(Box::new(leaf(origin, field, Test::Is, span))),
+        };
+        Some(if negated { Cond::Not(Box::new(test)) } else { test })
+    }
+
+    fn is_field(&self, name: &str) -> bool {
+        Field::parse(name, &self.scope.host).is_some()
+    }
+
+    fn is_list(&self, name: &str) -> bool {
+        Field::parse(name, &self.scope.host).is_some_and(|field| field.kind(&self.scope.host) == Type::Texts)
+    }
+
+    fn not_a_field(&mut self, origin: &Arc<Expression>, expr: &Expr) -> Option<Cond> {
+        let problem =
+            Problem::new(expr.span.clone(), format!("expected a field on the left, found {}", noun(&expr.kind)));
+        self.tell(origin, problem.label("not a field").help("a comparison is `field operator value`"));
+        None
+    }
+
+    fn two_fields(
+        &mut self,
+        origin: &Arc<Expression>,
+        (field, kind, op): (Field, Type, Compare),
+        (other, at): (&str, &Span),
+        span: &Span,
+    ) -> Option<Cond> {
+        let mut problem = None;
+        if !self.is_field(other) && !other.contains('.') && !self.scope.lets.contains_key(other) {
+            problem = Some(
+                Problem::new(at.clone(), format!("`{other}` is neither a field nor a value"))
+                    .label("a text stands in quotes")
+                    .fix(format!("\"{other}\"")),
+            );
+        }
+        if let Some(problem) = problem {
+            self.tell(origin, problem);
+            return None;
+        }
+        let second = self.field(origin, other, at)?;
+        let theirs = second.kind(&self.scope.host);
+        let is_order = matches!(op, Compare::Eq | Compare::Ne)
+            || (matches!(kind, Type::Int | Type::Duration)
+                && matches!(op, Compare::Lt | Compare::Le | Compare::Gt | Compare::Ge));
+        if theirs != kind || !is_order || kind == Type::Texts {
+            let what = if theirs == kind {
+                "two fields are compared with `==` or `!=`, numbers and durations with `<` too"
+            } else {
+                "both sides must be of one type"
+            };
+            let problem = Problem::new(at.clone(), format!("{theirs} does not go with {kind} here"));
+            self.tell(origin, problem.label(format!("`{other}` is {theirs}")).help(what));
+            return None;
+        }
+        Some(leaf(origin, field, Test::Field(op, second), span))
+    }
+}
+
+fn leaf(origin: &Arc<Expression>, field: Field, test: Test, span: &Span) -> Cond {
+    Cond::Leaf(Arc::new(Leaf { field, case: field.case(), test, origin: origin.clone(), span: span.clone() }))
+}
+
+/// The operator with its sides exchanged.
+const fn turned(op: Compare) -> Option<Compare> {
+    match op {
+        Compare::Eq | Compare::Ne => Some(op),
+        Compare::Lt => Some(Compare::Gt),
+        Compare::Le => Some(Compare::Ge),
+        Compare::Gt => Some(Compare::Lt),
+        Compare::Ge => Some(Compare::Le),
+        _ => None,
+    }
+}

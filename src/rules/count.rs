@@ -1,0 +1,343 @@
+//! What rules remember between requests: how often each of them matched lately, whom a verdict on an answer holds for, how
+//! many requests came in the last minute. All of it is bounded, and none of it is a secret: keys are kept as hashes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use siphasher::sip::SipHasher13;
+
+use super::scheme::Field;
+use super::value::{Facts, Value};
+use crate::clock::Timestamp;
+use crate::verdict::{Action, Text};
+
+/// Times that all windows of `count` keep together: 8 bytes each, and about as much for their keys.
+pub const TIMES_MAX: usize = 1_000_000;
+
+/// Verdicts on answers that hold at one time.
+pub const HOLDS_MAX: usize = 100_000;
+
+/// Keys of each kind that requests are counted for.
+pub const RATES_MAX: usize = 262_144;
+
+const SHARDS: usize = 16;
+
+/// Who is counted: a rule and what it counts by, as a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// The key of what a field is now; none if that is not known.
+    pub fn of<F: Facts + ?Sized>(salt: u64, per: Field, facts: &F) -> Option<Self> {
+        Self::new(salt, per, &facts.value(per))
+    }
+
+    /// The key of a value of a field.
+    pub fn new(salt: u64, per: Field, value: &Value<'_>) -> Option<Self> {
+        let mut hash = SipHasher13::new_with_keys(salt, 0);
+        std::hash::Hash::hash(&per, &mut hash);
+        match value {
+            Value::Unknown => return None,
+            Value::Bool(yes) => hash.write_u8(u8::from(*yes)),
+            Value::Int(number) => hash.write_i64(*number),
+            Value::Millis(millis) => hash.write_u64(*millis),
+            Value::Text(_) | Value::Short(_) => hash.write(value.as_text().unwrap_or_default().as_bytes()),
+            Value::Texts(list) => hash.write(list.as_bytes()),
+            Value::Ip(ip) => std::hash::Hash::hash(ip, &mut hash),
+        }
+        Some(Self(hash.finish()))
+    }
+
+    fn shard(self) -> usize {
+        usize::try_from(self.0 >> 60).unwrap_or(0) % SHARDS
+    }
+}
+
+/// Whether a match is one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It is.
+    Count,
+    /// It was counted before: the same request is looked at again.
+    Look,
+}
+
+/// How often rules matched lately. Windows are exact: a key keeps the last `over` + 1 times.
+#[derive(Debug)]
+pub struct Windows {
+    shards: Box<[Mutex<Times>]>,
+    times_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    of: BTreeMap<Key, Ring>,
+    kept: usize,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    times: VecDeque<Timestamp>,
+    /// When the last of them leaves its window.
+    until: Timestamp,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::new(TIMES_MAX)
+    }
+}
+
+impl Windows {
+    /// Windows that keep so many times together at most.
+    pub fn new(times_max: usize) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), times_max: times_max.div_ceil(SHARDS) }
+    }
+
+    /// Counts one more, and tells whether there are more than `over` within the window, this one included.
+    pub fn count(&self, key: Key, over: u32, within: Duration, now: Timestamp) -> bool {
+        self.ask(key, over, within, now, Counting::Count)
+    }
+
+    /// As [`count`](Self::count), for a request that may have been counted before.
+    pub fn ask(&self, key: Key, over: u32, within: Duration, now: Timestamp, counting: Counting) -> bool {
+        let Some(shard) = self.shards.get(key.shard()) else { return false };
+        let mut shard = shard.lock();
+        let Times { of, kept } = &mut *shard;
+        if *kept >= self.times_max {
+            make_room(of, kept, now, self.times_max / 2);
+        }
+        let ring = of.entry(key).or_default();
+        let before = ring.times.len();
+        let past = |time: &Timestamp| now.since(*time) >= within;
+        while ring.times.front().is_some_and(past) {
+            ring.times.pop_front();
+        }
+        let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
+        if counting == Counting::Count {
+            while ring.times.len() >= most {
+                ring.times.pop_front();
+            }
+            ring.times.push_back(now);
+            ring.until = now.after(within);
+        }
+        *kept = kept.saturating_add(ring.times.len()).saturating_sub(before);
+        ring.times.len() >= most
+    }
+
+    /// How many times are kept now.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().kept).sum()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// First those whose window is over; if that does not do, those that matched least lately: a spray of keys has one time each,
+/// and who is about to be caught has more.
+fn make_room(of: &mut BTreeMap<Key, Ring>, kept: &mut usize, now: Timestamp, most: usize) {
+    of.retain(|_, ring| ring.until > now);
+    *kept = of.values().map(|ring| ring.times.len()).sum();
+    let mut fewest = 1;
+    while *kept > most && !of.is_empty() {
+        of.retain(|_, ring| ring.times.len() > fewest);
+        *kept = of.values().map(|ring| ring.times.len()).sum();
+        fewest = fewest.saturating_mul(2);
+    }
+}
+
+/// A verdict on an answer that holds for requests to come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// What is done to them.
+    pub action: Action,
+    /// The rule that asked for it.
+    pub rule: Text,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// How long.
+    pub until: Timestamp,
+}
+
+/// Verdicts on answers that hold for requests to come.
+#[derive(Debug, Default)]
+pub struct Holds {
+    of: RwLock<BTreeMap<Key, Arc<Held>>>,
+    count: AtomicUsize,
+}
+
+impl Holds {
+    /// Whether there is none at all, which is nearly always so.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Holds a verdict. One that is there already stays if it is stronger.
+    pub fn hold(&self, key: Key, held: Held, now: Timestamp) {
+        let mut of = self.of.write();
+        if of.len() >= HOLDS_MAX {
+            of.retain(|_, held| held.until > now);
+        }
+        let fits = of.len() < HOLDS_MAX || of.contains_key(&key);
+        let is_new = of.get(&key).is_none_or(|old| old.until <= now || old.action <= held.action);
+        if fits && is_new {
+            of.insert(key, Arc::new(held));
+        }
+        self.count.store(of.len(), Ordering::Relaxed);
+    }
+
+    /// The verdict that holds for what a field is now.
+    pub fn find(&self, key: Key, now: Timestamp) -> Option<Arc<Held>> {
+        let found = self.of.read().get(&key).cloned()?;
+        if found.until > now {
+            return Some(found);
+        }
+        let mut of = self.of.write();
+        of.remove(&key);
+        self.count.store(of.len(), Ordering::Relaxed);
+        None
+    }
+}
+
+/// The key that holds of all rules are kept under.
+pub const HOLD_SALT: u64 = 0x484f_4c44;
+
+/// Requests of the last minute by key, to the second or so: a full minute and the one before it, weighted.
+#[derive(Debug)]
+pub struct Rates {
+    shards: Box<[Mutex<BTreeMap<Key, Minute>>]>,
+    keys_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Minute {
+    number: u64,
+    count: u32,
+    before: u32,
+    total: u64,
+}
+
+/// What was counted for a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// In the last minute, this one included.
+    pub lately: u32,
+    /// Since the key is known.
+    pub total: u64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self::new(RATES_MAX)
+    }
+}
+
+impl Rates {
+    /// Rates of so many keys at most.
+    pub fn new(keys_max: usize) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), keys_max: keys_max.div_ceil(SHARDS) }
+    }
+
+    /// Counts one more.
+    pub fn count(&self, key: Key, now: Timestamp) -> Counted {
+        const MINUTE: u64 = 60_000;
+        let Some(shard) = self.shards.get(key.shard()) else { return Counted::default() };
+        let mut shard = shard.lock();
+        let number = now.as_millis() / MINUTE;
+        if shard.len() >= self.keys_max && !shard.contains_key(&key) {
+            shard.retain(|_, minute| minute.number.saturating_add(1) >= number);
+            if shard.len() >= self.keys_max {
+                shard.retain(|_, minute| minute.count > 1);
+            }
+            if shard.len() >= self.keys_max {
+                shard.clear();
+            }
+        }
+        let minute = shard.entry(key).or_default();
+        if minute.number != number {
+            minute.before = if minute.number.saturating_add(1) == number { minute.count } else { 0 };
+            (minute.number, minute.count) = (number, 0);
+        }
+        minute.count = minute.count.saturating_add(1);
+        minute.total = minute.total.saturating_add(1);
+        let left = MINUTE - now.as_millis() % MINUTE;
+        let before = u64::from(minute.before).saturating_mul(left) / MINUTE;
+        let lately = minute.count.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        Counted { lately, total: minute.total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: i64) -> Key {
+        Key::new(1, Field::ClientAsn, &Value::Int(number)).unwrap()
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(1_000_020 + secs)
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_window_is_exact() {
+        let windows = Windows::default();
+        let seen = [0, 10, 20, 59, 60, 69, 200].map(|secs| windows.count(key(1), 3, MINUTE, at(secs)));
+        // At 60 the first is just out; at 69 the one of 10 is still in.
+        assert_eq!(seen, [false, false, false, true, true, true, false]);
+        assert!(!windows.count(key(2), 3, MINUTE, at(200)));
+        assert!(windows.count(key(3), 0, MINUTE, at(200)), "over 0: every match counts");
+    }
+
+    #[test]
+    fn a_spray_of_keys_neither_grows_nor_saves_who_is_counted() {
+        let windows = Windows::new(16_000);
+        for number in 0..4 {
+            assert!(!windows.count(key(-1), 4, MINUTE * 60, at(number)));
+        }
+        for number in 0..200_000 {
+            windows.count(key(number), 4, MINUTE * 60, at(10));
+            assert!(number % 1000 != 0 || windows.len() <= 16_016, "{}", windows.len());
+        }
+        assert!(windows.count(key(-1), 4, MINUTE * 60, at(11)));
+    }
+
+    #[test]
+    fn a_verdict_holds_until_its_time_and_the_stronger_one_stays() {
+        let holds = Holds::default();
+        let held = |action, secs| Held { action, rule: Text::of("a/b"), since: at(0), until: at(secs) };
+        assert!(holds.is_empty());
+        holds.hold(key(1), held(Action::Deny, 60), at(0));
+        holds.hold(key(1), held(Action::Challenge, 90), at(10));
+        assert_eq!(holds.find(key(1), at(59)).unwrap().action, Action::Deny);
+        assert!(holds.find(key(2), at(59)).is_none());
+        assert!(holds.find(key(1), at(60)).is_none());
+        assert!(holds.is_empty());
+        for number in 0..i64::try_from(HOLDS_MAX).unwrap() + 10 {
+            holds.hold(key(number), held(Action::Deny, 60), at(0));
+        }
+        assert!(holds.find(key(5), at(1)).is_some());
+        assert!(holds.find(key(i64::try_from(HOLDS_MAX).unwrap() + 5), at(1)).is_none());
+    }
+
+    #[test]
+    fn requests_of_the_last_minute_are_counted_and_keys_are_bounded() {
+        let rates = Rates::new(1600);
+        let seen: Vec<u32> = (0..10).map(|secs| rates.count(key(1), at(secs)).lately).collect();
+        assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+        assert_eq!(rates.count(key(1), at(90)), Counted { lately: 6, total: 11 });
+        for number in 0..100_000 {
+            rates.count(key(number), at(100));
+        }
+        assert!(rates.shards.iter().map(|shard| shard.lock().len()).sum::<usize>() <= 1600);
+    }
+}

@@ -1,0 +1,469 @@
+//! A rules file as it is read: names, sets, rules and tunes, conditions not yet looked at.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::check::{Literal, Named, Scope, Set};
+use super::compile::Unknown;
+use super::diagnostic::{Also, Fault, Level, Spot};
+use super::expression::Expression;
+use super::pack::Pack;
+use super::page::{Entry, Reader, Source, Value, page_of};
+use super::scheme::{Field, HostFact, Type};
+use crate::clock::Timestamp;
+use crate::history::Points;
+use crate::signal::SignalKind;
+use crate::verdict::{Action, Mode};
+
+/// Rules that one guard can have: each costs time in every request.
+pub(crate) const RULES_MAX: usize = 5000;
+
+/// Entries of one set.
+const SET_MAX: usize = 100_000;
+
+/// Longest window of `count`.
+const WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Highest `over` of `count`: each key remembers one time more.
+pub(crate) const OVER_MAX: u32 = 1000;
+
+/// How long a verdict on an answer holds, if nothing else is said.
+pub(crate) const HOLD: Duration = Duration::from_secs(10 * 60);
+
+/// What a rules file says.
+#[derive(Debug)]
+pub(crate) struct RulesFile {
+    /// The first half of the names of its rules.
+    pub(crate) name: String,
+    pub(crate) name_spot: Option<Spot>,
+    /// Packs whose rules belong to it: only packs include packs.
+    pub(crate) include: Vec<Pack>,
+    /// Ceiling of the modes of its rules.
+    pub(crate) mode: Mode,
+    pub(crate) zone: Option<TimeZone>,
+    pub(crate) scope: Scope,
+    pub(crate) rules: Vec<RawRule>,
+    pub(crate) tunes: Vec<Tune>,
+    /// Files with sets that it names.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// What a rule gives in points.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Score {
+    #[default]
+    None,
+    /// As long as it matches.
+    Fixed(Points),
+    /// What a detector gives; it sticks to the client and fades.
+    Signal(SignalKind),
+}
+
+/// `count = { over, within, per }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) over: u32,
+    pub(crate) within: Duration,
+    pub(crate) per: Field,
+}
+
+/// A rule as it was typed.
+#[derive(Debug)]
+pub(crate) struct RawRule {
+    pub(crate) id: String,
+    pub(crate) spot: Option<Spot>,
+    pub(crate) about: String,
+    pub(crate) when: Option<Arc<Expression>>,
+    pub(crate) score: Score,
+    pub(crate) then: Option<Action>,
+    pub(crate) count: Option<Count>,
+    pub(crate) mode: Mode,
+    pub(crate) unknown: Unknown,
+    pub(crate) tags: Vec<String>,
+    /// Whom a verdict on an answer holds for, and how long.
+    pub(crate) per: Option<Field>,
+    pub(crate) within: Option<Duration>,
+    /// When it was put into `observe`.
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// A change of another file's rule.
+#[derive(Debug)]
+pub(crate) struct Tune {
+    pub(crate) rule: String,
+    pub(crate) spot: Spot,
+    pub(crate) unless: Option<Arc<Expression>>,
+    pub(crate) score: Option<Score>,
+    pub(crate) then: Option<Action>,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// Reads a file. `open` gives the text of files that it names.
+pub(crate) fn read(
+    source: &Arc<Source>,
+    base: &Path,
+    host: &mut Vec<HostFact>,
+    open: &dyn Fn(&Path) -> io::Result<String>,
+) -> (RulesFile, Vec<Fault>) {
+    let mut file = RulesFile {
+        name: String::new(),
+        name_spot: None,
+        include: Vec::new(),
+        mode: Mode::Enforce,
+        zone: None,
+        scope: Scope::default(),
+        rules: Vec::new(),
+        tunes: Vec::new(),
+        files: Vec::new(),
+    };
+    let notes = page_of(source, base, |reader| read_all(reader, &mut file, host, open));
+    let mut faults = notes.faults;
+    faults.extend(twice(&file.rules));
+    (file, faults)
+}
+
+fn read_all(
+    reader: &Reader<'_>,
+    file: &mut RulesFile,
+    host: &mut Vec<HostFact>,
+    open: &dyn Fn(&Path) -> io::Result<String>,
+) {
+    match reader.value("version") {
+        Some(version) if version.whole::<u64>(0..=u64::MAX).is_some_and(|version| version != 1) => {
+            version.fault("this program reads version 1 of rules files", None);
+        }
+        Some(_) => {}
+        None => reader.missing("version", "version = 1"),
+    }
+    match reader.value("name") {
+        Some(value) => {
+            file.name = value.parsed("a name such as \"shop\"", name).unwrap_or_default();
+            file.name_spot = Some(reader.source().spot(value.span()));
+        }
+        None => reader.missing("name", "such as name = \"shop\": the rules are told as shop/..."),
+    }
+    file.zone = reader.value("zone").and_then(|value| {
+        value.parsed("a time zone such as \"Europe/Berlin\"", |text| {
+            TimeZone::get(text)
+                .map_err(|_unknown| format!("there is no time zone \"{text}\"; names are those of the IANA database"))
+        })
+    });
+    if reader.base() == Path::new("")
+        && let Some(value) = reader.value("include")
+    {
+        let words = Pack::ALL.map(|pack| (pack.as_str(), pack));
+        file.include = value.list("a list of packs", |value| value.word(&words)).unwrap_or_default();
+    }
+    file.mode = reader.word("mode", &MODES).unwrap_or_default();
+    reader.table("facts", |reader| facts(reader, host));
+    file.scope.host.clone_from(host);
+    let mut files = Vec::new();
+    reader.table("set", |reader| {
+        for entry in reader.entries() {
+            if let Some(set) = is_name(&entry).then(|| set(reader, &entry, open, &mut files)).flatten() {
+                file.scope.sets.insert(entry.name.to_owned(), set);
+            }
+        }
+    });
+    file.files = files;
+    reader.table("let", |reader| {
+        for entry in reader.entries() {
+            if let Some(named) = is_name(&entry).then(|| named(reader, &entry)).flatten() {
+                file.scope.lets.insert(entry.name.to_owned(), named);
+            }
+        }
+    });
+    let RulesFile { name, scope, rules, tunes, .. } = file;
+    if let Some(read) = reader.tables("rule", |reader| rule(reader, name, &scope.host)) {
+        *rules = read;
+    }
+    if let Some(read) = reader.tables("tune", |reader| tune(reader, &scope.host)) {
+        *tunes = read;
+    }
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
+    let fits = plain && (1..=64).contains(&text.len());
+    fits.then(|| text.to_owned()).ok_or("expected 1 to 64 small letters, digits, `-` or `_`")
+}
+
+/// Whether the key can be used in a condition.
+fn is_name(entry: &Entry<'_>) -> bool {
+    const TAKEN: [&str; 16] = [
+        "and",
+        "or",
+        "not",
+        "in",
+        "not_in",
+        "starts_with",
+        "ends_with",
+        "contains",
+        "matches",
+        "known",
+        "true",
+        "false",
+        "risk",
+        "session",
+        "client",
+        "request",
+    ];
+    if let Err(why) = name(entry.name) {
+        entry.value.fault(&format!("the name `{}`: {why}", entry.name), None);
+        return false;
+    }
+    if TAKEN.contains(&entry.name) {
+        entry
+            .value
+            .fault(&format!("`{}` is a word of the language", entry.name), Some("choose another name".to_owned()));
+        return false;
+    }
+    true
+}
+
+/// What the host of the guard tells of a request. Files share what they declare.
+fn facts(reader: &Reader<'_>, host: &mut Vec<HostFact>) {
+    let words = [Type::Bool, Type::Int, Type::Duration, Type::Text, Type::Ip].map(|kind| (kind.word(), kind));
+    for entry in reader.entries().iter().filter(|entry| is_name(entry)) {
+        let Some(kind) = entry.value.word(&words) else { continue };
+        match host.iter().find(|known| &*known.name == entry.name) {
+            Some(known) if known.kind != kind => {
+                entry.value.fault(&format!("another file declares `{}` as {}", entry.name, known.kind), None);
+            }
+            Some(_) => {}
+            None => host.push(HostFact { name: entry.name.into(), kind }),
+        }
+    }
+}
+
+const SET: &str = "a list such as [\"198.51.100.0/24\"], or { file = \"office.txt\" }";
+
+fn set(
+    reader: &Reader<'_>,
+    entry: &Entry<'_>,
+    open: &dyn Fn(&Path) -> io::Result<String>,
+    files: &mut Vec<PathBuf>,
+) -> Option<Set> {
+    let spot = reader.source().spot(entry.name_span.clone());
+    if entry.value.is_table() {
+        let path = entry.value.table(|reader| {
+            if reader.value("file").is_none() {
+                reader.missing("file", "file = \"office.txt\": an entry a line, `#` begins a comment");
+            }
+            reader.path("file")
+        })??;
+        files.push(path.clone());
+        return match open(&path) {
+            Ok(text) => Some(Set { entries: lines(&path, &text), spot: Some(spot), ..Set::default() }),
+            Err(why) => {
+                entry.value.fault(&format!("{} can not be read: {why}", path.display()), None);
+                None
+            }
+        };
+    }
+    if !entry.value.is_list() {
+        entry.value.wrong_type(SET);
+        return None;
+    }
+    let source = reader.source();
+    let entries = entry.value.list(SET, |value| {
+        let spot = source.spot(value.span());
+        if value.is_number() {
+            return value.whole::<i64>(0..=i64::MAX.unsigned_abs()).map(|number| (Literal::Int(number), spot));
+        }
+        value.text("a string or a whole number").map(|text| (Literal::Text(text.to_owned()), spot))
+    })?;
+    Some(Set { entries, spot: Some(spot), ..Set::default() })
+}
+
+/// The entries of a file: one a line.
+fn lines(path: &Path, text: &str) -> Vec<(Literal, Spot)> {
+    let source = Source::new(&path.to_string_lossy(), text);
+    let mut at = 0;
+    let mut entries = Vec::new();
+    for line in text.split_inclusive('\n') {
+        let said = line.split('#').next().unwrap_or_default();
+        let start = at + (said.len() - said.trim_start().len());
+        let said = said.trim();
+        if !said.is_empty() && entries.len() < SET_MAX {
+            let literal = said.parse().map_or_else(|_| Literal::Text(said.to_owned()), Literal::Int);
+            entries.push((literal, source.spot(start..start + said.len())));
+        }
+        at += line.len();
+    }
+    entries
+}
+
+fn named(reader: &Reader<'_>, entry: &Entry<'_>) -> Option<Named> {
+    let text = entry.value.text("a condition in quotes")?;
+    let expression = Expression::new(reader.source(), text, entry.value.span(), format!("let.{}", entry.name));
+    Some(Named { expression, spot: reader.source().spot(entry.name_span.clone()), used: std::cell::Cell::new(false) })
+}
+
+fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
+    let (id, spot) = match reader.value("id") {
+        Some(value) => (value.parsed("a name such as \"geo-jump\"", name)?, Some(reader.source().spot(value.span()))),
+        None => {
+            reader.missing("id", "such as id = \"geo-jump\"");
+            return None;
+        }
+    };
+    let owner = format!("{file}/{id}");
+    let when = condition(reader, "when", &owner);
+    if when.is_none() {
+        reader.missing("when", "such as when = 'client.is_tor'");
+    }
+    let rule = RawRule {
+        about: reader.value("about").and_then(|value| value.text("a sentence")).unwrap_or_default().to_owned(),
+        when,
+        score: score(reader).unwrap_or_default(),
+        then: reader.word("then", &ACTIONS),
+        count: reader.value("count").and_then(|value| value.table(|reader| count(reader, host)).flatten()),
+        mode: reader.word("mode", &MODES).unwrap_or_default(),
+        unknown: reader.word("unknown", &[("silent", Unknown::Silent), ("fire", Unknown::Fire)]).unwrap_or_default(),
+        tags: tags(reader),
+        per: reader.value("per").and_then(|value| per(&value, host)),
+        within: window(reader, "within"),
+        since: reader.value("since").and_then(|value| value.date()),
+        spot,
+        id,
+    };
+    if rule.score == Score::None && rule.then.is_none() {
+        reader.missing("then", "then = \"observe\" (or rotate, quarantine, terminate ...), or score = 20");
+    }
+    Some(rule)
+}
+
+fn condition(reader: &Reader<'_>, key: &'static str, owner: &str) -> Option<Arc<Expression>> {
+    let value = reader.value(key)?;
+    let text = value.text("a condition in quotes, such as 'client.is_tor'")?;
+    Some(Expression::new(reader.source(), text, value.span(), owner))
+}
+
+/// The words of `then`, mildest first. `allow` is none: a rule takes nothing back.
+const ACTIONS: [(&str, Action); 7] = [
+    ("observe", Action::Observe),
+    ("throttle", Action::Throttle),
+    ("rotate", Action::Rotate),
+    ("quarantine", Action::Quarantine),
+    ("challenge", Action::Challenge),
+    ("terminate", Action::Terminate),
+    ("deny", Action::Deny),
+];
+
+/// The words of `mode`.
+const MODES: [(&str, Mode); 3] = [("off", Mode::Off), ("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+
+fn score(reader: &Reader<'_>) -> Option<Score> {
+    let value = reader.value("score")?;
+    if !value.is_text() {
+        return value.whole::<u16>(1..=500).map(|points| Score::Fixed(Points::whole(points)));
+    }
+    let kind = value.parsed("points from 1 to 500, or a signal such as \"signal.network.asn\"", |text| {
+        match Field::parse(text, &[]) {
+            Some(Field::Signal(kind)) => Ok(kind),
+            _ => Err(
+                "expected points from 1 to 500 without quotes, or the name of a signal such as \"signal.network.asn\"",
+            ),
+        }
+    });
+    kind.map(Score::Signal)
+}
+
+fn count(reader: &Reader<'_>, host: &[HostFact]) -> Option<Count> {
+    for (key, example) in [("over", "over = 5"), ("within", "within = \"10m\""), ("per", "per = \"client.prefix\"")] {
+        if reader.value(key).is_none() {
+            reader.missing(key, example);
+        }
+    }
+    let over = reader.whole("over", 0..=u64::from(OVER_MAX));
+    let within = window(reader, "within");
+    let per = reader.value("per").and_then(|value| per(&value, host));
+    Some(Count { over: over?, within: within?, per: per? })
+}
+
+fn window(reader: &Reader<'_>, key: &'static str) -> Option<Duration> {
+    let value = reader.value(key)?;
+    let window = value.duration()?;
+    if window.is_zero() || window > WINDOW_MAX {
+        value.fault("expected a duration up to \"24h\"", None);
+        return None;
+    }
+    Some(window)
+}
+
+/// What may be counted by.
+pub const PER: [Field; 11] = [
+    Field::ClientIp,
+    Field::ClientPrefix,
+    Field::ClientAsn,
+    Field::ClientCountry,
+    Field::ClientUaFamily,
+    Field::SessionRef,
+    Field::SessionSubject,
+    Field::LoginSubject,
+    Field::RequestRoute,
+    Field::RequestPath,
+    Field::RequestHost,
+];
+
+fn per(value: &Value<'_>, host: &[HostFact]) -> Option<Field> {
+    let plain = PER.iter().map(|field| (field.name(&[]), *field));
+    let facts =
+        (0..host.len()).filter_map(|at| u16::try_from(at).ok()).map(|at| (Field::Host(at).name(host), Field::Host(at)));
+    let all: Vec<(String, Field)> = plain.chain(facts).collect();
+    let words: Vec<(&str, Field)> = all.iter().map(|(name, field)| (name.as_str(), *field)).collect();
+    value.word(&words)
+}
+
+fn tags(reader: &Reader<'_>) -> Vec<String> {
+    let Some(value) = reader.value("tags") else { return Vec::new() };
+    value.list("a list of words", |value| value.text("a word").map(ToOwned::to_owned)).unwrap_or_default()
+}
+
+fn tune(reader: &Reader<'_>, _host: &[HostFact]) -> Option<Tune> {
+    let Some(value) = reader.value("rule") else {
+        reader.missing("rule", "such as rule = \"baseline/device-family\"");
+        return None;
+    };
+    let rule = value.text("the name of a rule, such as \"baseline/device-family\"")?.to_owned();
+    let spot = reader.source().spot(value.span());
+    let unless = condition(reader, "unless", &format!("tune of {rule}"));
+    let tune = Tune {
+        unless,
+        score: score(reader),
+        then: reader.word("then", &ACTIONS),
+        mode: reader.word("mode", &MODES),
+        expires: reader.value("expires").and_then(|value| value.date()),
+        rule,
+        spot,
+    };
+    if reader.value("why").and_then(|value| value.text("a sentence")).is_none() {
+        reader.missing("why", "why = \"...\": who reads this in a year should know");
+    }
+    if tune.unless.is_none() && tune.score.is_none() && tune.then.is_none() && tune.mode.is_none() {
+        reader.missing("unless", "unless = '...', or score, then, mode: what is to be otherwise");
+    }
+    Some(tune)
+}
+
+/// Rules of one name.
+fn twice(rules: &[RawRule]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let earlier = rules.iter().take(at).find(|earlier| earlier.id == rule.id);
+        if let Some(first) = earlier.and_then(|earlier| earlier.spot.clone()) {
+            let fault =
+                Fault::new(Level::Fault, "", format!("the rule `{}` is there twice", rule.id)).at(rule.spot.clone());
+            let also = vec![Also { spot: first, label: "first here".to_owned() }];
+            faults.push(Fault { label: "again here".to_owned(), also, ..fault });
+        }
+    }
+    faults
+}

@@ -1,0 +1,311 @@
+//! From the text of a condition to its tokens.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::limit::parse_duration;
+
+/// Bytes of the longest condition that is read.
+pub(crate) const CONDITION_BYTES_MAX: usize = 16 * 1024;
+
+/// Where something stands in a condition, in bytes.
+pub(crate) type Span = Range<usize>;
+
+/// Something wrong in a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) span: Span,
+    pub(crate) message: String,
+    /// A word or two under the marks.
+    pub(crate) label: String,
+    pub(crate) help: Option<String>,
+    /// What to write instead of what stands at the span.
+    pub(crate) fix: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), label: String::new(), help: None, fix: None }
+    }
+
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+}
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Compare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    In,
+    NotIn,
+    StartsWith,
+    EndsWith,
+    Contains,
+    Matches,
+}
+
+impl Compare {
+    const ALL: [Self; 12] = [
+        Self::Eq,
+        Self::Ne,
+        Self::Lt,
+        Self::Le,
+        Self::Gt,
+        Self::Ge,
+        Self::In,
+        Self::NotIn,
+        Self::StartsWith,
+        Self::EndsWith,
+        Self::Contains,
+        Self::Matches,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+            Self::In => "in",
+            Self::NotIn => "not_in",
+            Self::StartsWith => "starts_with",
+            Self::EndsWith => "ends_with",
+            Self::Contains => "contains",
+            Self::Matches => "matches",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|op| op.as_str() == word)
+    }
+
+    /// Which operator a method of other languages (`a.startsWith("x")`) stands for.
+    pub(crate) fn of_method(name: &str) -> Option<Self> {
+        match name {
+            "startsWith" | "startswith" | "starts_with" | "hasPrefix" => Some(Self::StartsWith),
+            "endsWith" | "endswith" | "ends_with" | "hasSuffix" => Some(Self::EndsWith),
+            "contains" | "includes" => Some(Self::Contains),
+            "matches" | "match" => Some(Self::Matches),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    Name(String),
+    Set(String),
+    Int(i64),
+    Span(Duration),
+    Text(String),
+    Bool(bool),
+    Compare(Compare),
+    And,
+    Or,
+    Not,
+    Known,
+    Open,
+    Close,
+    OpenList,
+    CloseList,
+    Comma,
+}
+
+/// The tokens of a condition with their places.
+pub(crate) fn lex(text: &str) -> Result<Vec<(Token, Span)>, Problem> {
+    if text.len() > CONDITION_BYTES_MAX {
+        let message = format!("a condition has at most {} KiB", CONDITION_BYTES_MAX / 1024);
+        return Err(Problem::new(0..1, message));
+    }
+    let mut lexer = Lexer { text, at: 0, tokens: Vec::new() };
+    while let Some(letter) = lexer.peek() {
+        if letter.is_whitespace() {
+            lexer.at += letter.len_utf8();
+        } else {
+            lexer.token(letter)?;
+        }
+    }
+    Ok(lexer.tokens)
+}
+
+struct Lexer<'t> {
+    text: &'t str,
+    at: usize,
+    tokens: Vec<(Token, Span)>,
+}
+
+impl<'t> Lexer<'t> {
+    fn rest(&self) -> &'t str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn push(&mut self, token: Token, len: usize) {
+        let span = self.at..self.at + len;
+        self.at = span.end;
+        self.tokens.push((token, span));
+    }
+
+    /// The length of what stands here and consists of such letters.
+    fn run(&self, of: impl Fn(char) -> bool) -> usize {
+        self.rest().find(|letter| !of(letter)).unwrap_or(self.rest().len())
+    }
+
+    fn token(&mut self, letter: char) -> Result<(), Problem> {
+        const SIGNS: [(&str, Token); 14] = [
+            ("&&", Token::And),
+            ("||", Token::Or),
+            ("==", Token::Compare(Compare::Eq)),
+            ("!=", Token::Compare(Compare::Ne)),
+            ("<=", Token::Compare(Compare::Le)),
+            (">=", Token::Compare(Compare::Ge)),
+            ("<", Token::Compare(Compare::Lt)),
+            (">", Token::Compare(Compare::Gt)),
+            ("!", Token::Not),
+            ("(", Token::Open),
+            (")", Token::Close),
+            ("[", Token::OpenList),
+            ("]", Token::CloseList),
+            (",", Token::Comma),
+        ];
+        if let Some((sign, token)) = SIGNS.iter().find(|(sign, _)| self.rest().starts_with(sign)) {
+            self.push(token.clone(), sign.len());
+            return Ok(());
+        }
+        match letter {
+            '"' | '\'' => self.text(letter),
+            '@' => self.set(),
+            '0'..='9' => self.number(),
+            _ if letter.is_ascii_alphabetic() || letter == '_' => {
+                self.word();
+                Ok(())
+            }
+            _ => Err(self.stray(letter)),
+        }
+    }
+
+    fn word(&mut self) {
+        let len = self.run(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
+        let word = self.rest().get(..len).unwrap_or_default().trim_end_matches('.');
+        let token = match word {
+            "and" => Token::And,
+            "or" => Token::Or,
+            "not" => Token::Not,
+            "true" => Token::Bool(true),
+            "false" => Token::Bool(false),
+            "known" => Token::Known,
+            word => Compare::of_word(word).map_or_else(|| Token::Name(word.to_owned()), Token::Compare),
+        };
+        self.push(token, word.len().max(1));
+    }
+
+    fn set(&mut self) -> Result<(), Problem> {
+        self.at += 1;
+        let len = self.run(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-');
+        let name = self.rest().get(..len).unwrap_or_default().to_owned();
+        self.at -= 1;
+        if name.is_empty() {
+            let problem =
+                Problem::new(self.at..self.at + 1, "the name of a set is missing").label("a name belongs here");
+            return Err(problem.help("a set of [set] is read as `@name`"));
+        }
+        self.push(Token::Set(name), len + 1);
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Problem> {
+        let len = self.run(|letter| letter.is_ascii_alphanumeric() || letter == '.' || letter == ':');
+        let word = self.rest().get(..len).unwrap_or_default();
+        let span = self.at..self.at + len;
+        if let Ok(number) = word.parse::<i64>() {
+            self.push(Token::Int(number), len);
+            return Ok(());
+        }
+        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Problem::new(span, "this number is too large").label("beyond 64 bits"));
+        }
+        if word.contains(['.', ':']) {
+            let problem = Problem::new(span, format!("`{word}` is neither an int nor a duration"));
+            return Err(problem
+                .label("not a value")
+                .help("an address or a network stands in quotes")
+                .fix(format!("\"{word}\"")));
+        }
+        match parse_duration(word) {
+            Ok(duration) => {
+                self.push(Token::Span(duration), len);
+                Ok(())
+            }
+            Err(why) => Err(Problem::new(span, format!("`{word}` is neither an int nor a duration"))
+                .label("not a value")
+                .help(why.to_string())),
+        }
+    }
+
+    fn text(&mut self, quote: char) -> Result<(), Problem> {
+        let start = self.at;
+        let mut text = String::new();
+        let mut letters = self.rest().char_indices().skip(1);
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                _ if letter == quote => {
+                    self.push(Token::Text(text), at + quote.len_utf8());
+                    return Ok(());
+                }
+                '\\' => match letters.next() {
+                    Some((_, 'n')) => text.push('\n'),
+                    Some((_, 't')) => text.push('\t'),
+                    Some((_, plain @ ('\\' | '"' | '\''))) => text.push(plain),
+                    // The pattern of `matches` has its own escapes, so what is not known here is kept.
+                    Some((_, other)) => text.extend(['\\', other]),
+                    None => break,
+                },
+                _ => text.push(letter),
+            }
+        }
+        let problem = Problem::new(start..start + 1, "this string does not end").label("it begins here");
+        Err(problem.help(format!("close it with {quote}")))
+    }
+
+    fn stray(&self, letter: char) -> Problem {
+        let span = self.at..self.at + letter.len_utf8();
+        let problem = |what: &str| Problem::new(span.clone(), what.to_owned());
+        match letter {
+            '=' => problem("a single `=` sets nothing here").label("compare with `==`").fix("=="),
+            '&' => problem("a single `&` is no operator").label("write `&&`").fix("&&"),
+            '|' => problem("a single `|` is no operator").label("write `||`").fix("||"),
+            '+' | '-' | '*' | '/' | '%' => problem("there is no arithmetic in conditions")
+                .label("not an operator")
+                .help("compare fields with fixed values; windows of time are `count = { over, within, per }`"),
+            '?' | ':' => problem("there is no `? :` in conditions").label("not an operator").help("write two rules"),
+            '{' | '}' | ';' => problem(&format!("`{letter}` has no meaning in a condition")).label("not expected"),
+            '~' => problem("there is no `~`").label("not an operator").help("a pattern is compared with `matches`"),
+            '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' | '`' => {
+                problem("a string stands in straight quotes").label("not a quote").fix("\"")
+            }
+            _ => problem(&format!("`{letter}` has no meaning in a condition")).label("not expected"),
+        }
+    }
+}

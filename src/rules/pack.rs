@@ -1,0 +1,43 @@
+//! Packs: rules that come with the program. A pack of a name and version never changes; a better one gets a new version.
+
+use std::sync::Arc;
+
+use super::page::Source;
+
+/// A pack of rules that comes with the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pack {
+    /// `baseline@1`: what is right for nearly every app.
+    Baseline1,
+    /// `strict@1`: for places where a false alarm is cheaper than a theft.
+    Strict1,
+    /// `observe@1`: reports, never acts.
+    Observe1,
+}
+
+impl Pack {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Baseline1, Self::Strict1, Self::Observe1];
+
+    /// Name and version.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline1 => "baseline@1",
+            Self::Strict1 => "strict@1",
+            Self::Observe1 => "observe@1",
+        }
+    }
+
+    /// Its rules file.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Baseline1 => include_str!("../../rules/baseline.toml"),
+            Self::Strict1 => include_str!("../../rules/strict.toml"),
+            Self::Observe1 => include_str!("../../rules/observe.toml"),
+        }
+    }
+
+    pub(crate) fn source(self) -> Arc<Source> {
+        Source::new(&format!("pack {}", self.as_str()), self.text())
+    }
+}

@@ -1,0 +1,374 @@
+//! A set of rules that runs: compiled, sorted by phase, with what each of them asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use smallvec::SmallVec;
+
+use super::check::Cond;
+use super::compile::{Entry, Program, Unknown};
+use super::count::{Counting, Key, Windows};
+use super::diagnostic::Spot;
+use super::file::{Count, HOLD, Score};
+use super::lex::Compare;
+use super::scheme::{Field, HostFact, Phase};
+use super::value::{Facts, Test};
+use crate::clock::Timestamp;
+use crate::verdict::{Action, Mode, Text};
+
+/// Rules that matched, by their place in the set. Most requests match none.
+pub type Matched = SmallVec<[u16; 8]>;
+
+/// A rule that runs.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// `shop/geo-jump`
+    pub name: Text,
+    /// What it is for.
+    pub about: Arc<str>,
+    /// What it asks for, besides points.
+    pub then: Option<Action>,
+    /// Its mode, below those of the route and of everything.
+    pub mode: Mode,
+    /// When it runs.
+    pub phase: Phase,
+    /// Words for whoever reads its events.
+    pub tags: Arc<[String]>,
+    /// Whether missing data fires it.
+    pub unknown: Unknown,
+    pub(crate) score: Score,
+    pub(crate) count: Option<Count>,
+    /// Whom a verdict on an answer holds for, and how long.
+    pub(crate) hold: Hold,
+    pub(crate) cond: Cond,
+    pub(crate) unless: Vec<Cond>,
+    pub(crate) zone: Option<TimeZone>,
+    pub(crate) spot: Option<Spot>,
+    /// When it was put into `observe`.
+    pub(crate) since: Option<Timestamp>,
+    /// Half of the hash that its counts are kept under: the same after a reload.
+    pub(crate) key: u64,
+}
+
+/// Whom a verdict on an answer holds for, and how long. `None`: the session, or the client if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) per: Option<Field>,
+    pub(crate) within: Duration,
+}
+
+impl Rule {
+    /// Whom a verdict on an answer holds for (`None`: the session, or the client if there is none), and how long.
+    pub const fn holds(&self) -> (Option<Field>, Duration) {
+        (self.hold.per, self.hold.within)
+    }
+
+    /// The points that it gives as it stands: `20`, `signal.network.asn`, or nothing.
+    pub fn points(&self) -> Option<String> {
+        match self.score {
+            Score::None => None,
+            Score::Fixed(points) => Some(points.to_string()),
+            Score::Signal(kind) => Some(Field::Signal(kind).name(&[])),
+        }
+    }
+
+    /// File and line.
+    pub fn place(&self) -> Option<String> {
+        self.spot.as_ref().map(|spot| format!("{}:{}", spot.file, spot.line))
+    }
+
+    /// Whether it can match only if a detector saw something.
+    fn needs_signal(&self) -> bool {
+        fn needs(cond: &Cond) -> bool {
+            match cond {
+                Cond::All(parts) => parts.iter().any(needs),
+                Cond::Any(parts) => !parts.is_empty() && parts.iter().all(needs),
+                Cond::Leaf(leaf) => {
+                    matches!(leaf.field, Field::Signal(_))
+                        && match leaf.test {
+                            Test::Int(Compare::Gt, than) => than >= 0,
+                            Test::Int(Compare::Ge | Compare::Eq, than) => than >= 1,
+                            _ => false,
+                        }
+                }
+                Cond::Not(_) | Cond::Const(_) => false,
+            }
+        }
+        needs(&self.cond)
+    }
+}
+
+/// What must be at hand for the fields that rules read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// `rate.*` or `session.requests`
+    pub rates: Read,
+    /// `request.path`
+    pub path: Read,
+    /// `client.city`
+    pub city: Read,
+}
+
+/// Whether something is read by any rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Read {
+    /// It is not.
+    #[default]
+    No,
+    /// It is.
+    Yes,
+}
+
+/// A set of rules that runs.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    program: Program,
+    steps: Vec<Steps>,
+    client: Box<[u16]>,
+    /// Rules with the session that may match without any signal.
+    session: Box<[u16]>,
+    /// Those that can not.
+    on_signal: Box<[u16]>,
+    risk: Box<[u16]>,
+    response: Box<[u16]>,
+    host: Arc<[HostFact]>,
+    mode: Option<Mode>,
+    reads: Reads,
+    /// What rules on answers read of the request.
+    captures: Box<[Field]>,
+}
+
+/// Where the conditions of a rule begin.
+#[derive(Clone, Debug)]
+struct Steps {
+    when: Entry,
+    unless: Box<[Entry]>,
+}
+
+/// Whether a detector saw something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenery {
+    /// No signal was raised.
+    Quiet,
+    /// Some were.
+    Signals,
+}
+
+impl RuleSet {
+    pub(crate) fn new(rules: Vec<Rule>, host: Arc<[HostFact]>) -> Self {
+        let mut program = Program::default();
+        let steps = rules.iter().map(|rule| Steps {
+            when: program.add(&rule.cond, rule.unknown, rule.zone.as_ref()),
+            unless: rule.unless.iter().map(|cond| program.add(cond, Unknown::Silent, rule.zone.as_ref())).collect(),
+        });
+        let steps = steps.collect();
+        let in_force = |rule: &&Rule| rule.mode > Mode::Off;
+        let places = |of: &dyn Fn(&Rule) -> bool| -> Box<[u16]> {
+            let all = rules.iter().zip(0..=u16::MAX);
+            all.filter(|(rule, _)| in_force(rule) && of(rule)).map(|(_, at)| at).collect()
+        };
+        let phase = |phase| move |rule: &Rule| rule.phase == phase;
+        Self {
+            client: places(&phase(Phase::Client)),
+            session: places(&|rule| rule.phase == Phase::Session && !rule.needs_signal()),
+            on_signal: places(&|rule| rule.phase == Phase::Session && rule.needs_signal()),
+            risk: places(&phase(Phase::Risk)),
+            response: places(&phase(Phase::Response)),
+            mode: rules.iter().map(|rule| rule.mode).max(),
+            reads: reads(&rules),
+            captures: captures(&rules),
+            program,
+            steps,
+            rules,
+            host,
+        }
+    }
+
+    /// The rules, in the order in which they were written.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule at a place.
+    pub fn rule(&self, at: u16) -> Option<&Rule> {
+        self.rules.get(usize::from(at))
+    }
+
+    /// The facts that a host declares.
+    pub fn host(&self) -> &[HostFact] {
+        &self.host
+    }
+
+    /// The highest mode of any rule: `off` if there are none.
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or(Mode::Off)
+    }
+
+    /// What must be at hand.
+    pub const fn reads(&self) -> Reads {
+        self.reads
+    }
+
+    /// What rules that look at the answer read of its request; empty if there are none.
+    pub fn captures(&self) -> &[Field] {
+        &self.captures
+    }
+
+    /// Whether all rules find the same in all readings of a path.
+    pub fn reads_alike<'p>(&self, path: &str, mut readings: impl Iterator<Item = &'p str>) -> bool {
+        readings.all(|other| self.program.reads_alike(path, other))
+    }
+
+    /// Whether any rule runs in a phase.
+    pub fn runs_in(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Client => !self.client.is_empty(),
+            Phase::Session => !self.session.is_empty() || !self.on_signal.is_empty(),
+            Phase::Risk => !self.risk.is_empty(),
+            Phase::Response => !self.response.is_empty(),
+        }
+    }
+
+    /// Whether any rule with the session can match a request that no detector saw anything odd about.
+    pub fn may_match_quietly(&self) -> bool {
+        !self.session.is_empty() || !self.risk.is_empty()
+    }
+
+    /// Whether a rule that reads `risk` is only observed.
+    pub(crate) fn observes_risk(&self) -> bool {
+        self.risk.iter().filter_map(|at| self.rule(*at)).any(|rule| rule.mode == Mode::Observe)
+    }
+
+    /// The rules of a phase, by their places.
+    pub fn of_phase(&self, phase: Phase) -> impl Iterator<Item = u16> {
+        let (first, second): (&[u16], &[u16]) = match phase {
+            Phase::Client => (&self.client, &[]),
+            Phase::Session => (&self.session, &self.on_signal),
+            Phase::Risk => (&self.risk, &[]),
+            Phase::Response => (&self.response, &[]),
+        };
+        first.iter().chain(second).copied()
+    }
+
+    /// Runs the rules of a phase. Allocates nothing as long as fewer than nine match.
+    pub fn run<F: Facts + ?Sized>(
+        &self,
+        phase: Phase,
+        scenery: Scenery,
+        facts: &F,
+        (windows, counting): (&Windows, Counting),
+        matched: &mut Matched,
+    ) {
+        let mut each = |places: &[u16]| {
+            for at in places {
+                if self.matches(*at, facts, windows, counting) {
+                    matched.push(*at);
+                }
+            }
+        };
+        match phase {
+            Phase::Client => each(&self.client),
+            Phase::Session => {
+                each(&self.session);
+                if scenery == Scenery::Signals {
+                    each(&self.on_signal);
+                }
+            }
+            Phase::Risk => each(&self.risk),
+            Phase::Response => each(&self.response),
+        }
+    }
+
+    fn matches<F: Facts + ?Sized>(&self, at: u16, facts: &F, windows: &Windows, counting: Counting) -> bool {
+        let Some(steps) = self.steps.get(usize::from(at)) else { return false };
+        self.program.fires(steps.when, facts)
+            && !steps.unless.iter().any(|tune| self.program.fires(*tune, facts))
+            && self.rule(at).is_some_and(|rule| rule.is_over(facts, windows, counting))
+    }
+}
+
+impl Rule {
+    /// Counts a match, and tells whether there were more than the rule allows. Without `count` every match is one.
+    fn is_over<F: Facts + ?Sized>(&self, facts: &F, windows: &Windows, counting: Counting) -> bool {
+        let Some(count) = &self.count else { return true };
+        // What is not known can not be counted by.
+        let Some(key) = Key::of(self.key, count.per, facts) else { return self.unknown == Unknown::Fire };
+        windows.ask(key, count.over, count.within, facts.now(), counting)
+    }
+}
+
+fn reads(rules: &[Rule]) -> Reads {
+    let mut reads = Reads::default();
+    for rule in rules.iter().filter(|rule| rule.mode > Mode::Off) {
+        let mut note = |field: Field| match field {
+            Field::RateClient
+            | Field::RatePrefix
+            | Field::RateSession
+            | Field::RateSubject
+            | Field::SessionRequests => {
+                reads.rates = Read::Yes;
+            }
+            Field::RequestPath => reads.path = Read::Yes,
+            Field::ClientCity => reads.city = Read::Yes,
+            _ => {}
+        };
+        for cond in std::iter::once(&rule.cond).chain(&rule.unless) {
+            cond.leaves(&mut |leaf| {
+                note(leaf.field);
+                if let Test::Field(_, other) = leaf.test {
+                    note(other);
+                }
+            });
+        }
+        rule.count.iter().for_each(|count| note(count.per));
+    }
+    reads
+}
+
+/// A rule on answers has something kept for it in any case, so that one that reads the answer alone runs too.
+fn captures(rules: &[Rule]) -> Box<[Field]> {
+    let mut fields = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.mode > Mode::Off && rule.phase == Phase::Response) {
+        fields.push(Field::RequestMethod);
+        let mut note = |field: Field| {
+            if field.phase() < Phase::Response {
+                fields.push(field);
+            }
+        };
+        for cond in std::iter::once(&rule.cond).chain(&rule.unless) {
+            cond.leaves(&mut |leaf| {
+                note(leaf.field);
+                if let Test::Field(_, other) = leaf.test {
+                    note(other);
+                }
+            });
+        }
+        rule.count.map(|count| count.per).into_iter().chain(rule.hold.per).for_each(note);
+    }
+    fields.sort_unstable();
+    fields.dedup();
+    fields.into()
+}
+
+/// The latest phase of what a rule reads.
+pub(crate) fn phase(conds: &[&Cond], per: Option<Field>) -> Phase {
+    let mut phase = per.map(Field::phase).unwrap_or_default();
+    for cond in conds {
+        cond.leaves(&mut |leaf| {
+            phase = phase.max(leaf.field.phase());
+            if let Test::Field(_, other) = leaf.test {
+                phase = phase.max(other.phase());
+            }
+        });
+    }
+    phase
+}
+
+impl Hold {
+    pub(crate) fn new(per: Option<Field>, within: Option<Duration>, count: Option<&Count>) -> Self {
+        let within = within.or(count.map(|count| count.within)).unwrap_or(HOLD);
+        Self { per: per.or(count.map(|count| count.per)), within }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a field is for one request, and the tests that conditions make on it.
+
+use std::net::IpAddr;
+
+use regex::Regex;
+
+use super::lex::Compare;
+use super::scheme::{Case, Field};
+use crate::clock::Timestamp;
+use crate::net::PrefixSet;
+
+/// What a field is for one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Nobody knows.
+    Unknown,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A span of time, in milliseconds.
+    Millis(u64),
+    /// A text.
+    Text(&'a str),
+    /// A text of at most 15 bytes that stands nowhere else.
+    Short(Short),
+    /// A list of texts, as `Accept-Language` writes one: parts between commas, each up to a `;`.
+    Texts(&'a str),
+    /// An address, or the first one of a network.
+    Ip(IpAddr),
+}
+
+/// Bytes of the longest [`Short`].
+pub const SHORT_BYTES_MAX: usize = 15;
+
+/// A text of at most 15 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Short {
+    len: u8,
+    bytes: [u8; SHORT_BYTES_MAX],
+}
+
+impl Short {
+    /// The text, cut after [`SHORT_BYTES_MAX`] bytes.
+    pub fn new(text: &str) -> Self {
+        let cut = text.floor_char_boundary(SHORT_BYTES_MAX);
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        let len = bytes.iter_mut().zip(text.as_bytes().iter().take(cut)).fold(0, |len, (place, byte)| {
+            *place = *byte;
+            len + 1
+        });
+        Self { len, bytes }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        let text = self.bytes.get(..usize::from(self.len)).map(std::str::from_utf8);
+        text.and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+impl Value<'_> {
+    /// The value, if it is a text.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Short(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is known.
+    pub const fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown)
+    }
+}
+
+/// As rules write it; `?` for what is unknown.
+impl std::fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("?"),
+            Self::Bool(yes) => write!(f, "{yes}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Millis(millis) => {
+                write!(f, "{}", crate::limit::Spelled(std::time::Duration::from_millis(*millis)))
+            }
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Short(text) => write!(f, "{:?}", text.as_str()),
+            Self::Texts(list) => f.debug_list().entries(texts(list)).finish(),
+            Self::Ip(ip) => write!(f, "{ip}"),
+        }
+    }
+}
+
+/// A value that stands for itself: kept until the answer, recorded, or told by a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnedValue {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A span of time, in milliseconds.
+    Millis(u64),
+    /// A text.
+    Text(Box<str>),
+    /// A list of texts, as in [`Value::Texts`].
+    Texts(Box<str>),
+    /// An address.
+    Ip(IpAddr),
+}
+
+impl OwnedValue {
+    /// The value, borrowed.
+    pub fn as_value(&self) -> Value<'_> {
+        match self {
+            Self::Unknown => Value::Unknown,
+            Self::Bool(yes) => Value::Bool(*yes),
+            Self::Int(number) => Value::Int(*number),
+            Self::Millis(millis) => Value::Millis(*millis),
+            Self::Text(text) => Value::Text(text),
+            Self::Texts(list) => Value::Texts(list),
+            Self::Ip(ip) => Value::Ip(*ip),
+        }
+    }
+}
+
+impl From<Value<'_>> for OwnedValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Unknown => Self::Unknown,
+            Value::Bool(yes) => Self::Bool(yes),
+            Value::Int(number) => Self::Int(number),
+            Value::Millis(millis) => Self::Millis(millis),
+            Value::Text(text) => Self::Text(text.into()),
+            Value::Short(text) => Self::Text(text.as_str().into()),
+            Value::Texts(list) => Self::Texts(list.into()),
+            Value::Ip(ip) => Self::Ip(ip),
+        }
+    }
+}
+
+impl From<bool> for OwnedValue {
+    fn from(yes: bool) -> Self {
+        Self::Bool(yes)
+    }
+}
+
+impl From<i64> for OwnedValue {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<&str> for OwnedValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<IpAddr> for OwnedValue {
+    fn from(ip: IpAddr) -> Self {
+        Self::Ip(ip)
+    }
+}
+
+impl From<std::time::Duration> for OwnedValue {
+    fn from(span: std::time::Duration) -> Self {
+        Self::Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a Rust host knows of a request, for rules that read `facts.*`. The host puts it into the request's extensions before
+/// the guard sees it; names and types are declared in `[facts]` of a rules file. A value of another type than declared is
+/// unknown.
+///
+/// ```
+/// # use portcullis::rules::HostFacts;
+/// let facts = HostFacts::new().with("plan", "trial").with("is_staff", false);
+/// # let mut request = http::Request::new(());
+/// request.extensions_mut().insert(facts);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts(Vec<(Box<str>, OwnedValue)>);
+
+impl HostFacts {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The same with one fact more; an earlier one of this name is replaced.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OwnedValue>) -> Self {
+        self.0.retain(|(known, _)| **known != *name);
+        self.0.push((name.into(), value.into()));
+        self
+    }
+
+    /// A fact by its name.
+    pub fn get(&self, name: &str) -> Option<&OwnedValue> {
+        self.0.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
+    }
+}
+
+/// The parts of a list of texts.
+pub(crate) fn texts(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|part| part.split(';').next().unwrap_or(part).trim()).filter(|part| !part.is_empty())
+}
+
+/// Where fields come from: a request, a recorded one, a scenario.
+pub trait Facts {
+    /// What the field is. Never asked for `time.*`, which is [`now`](Self::now) in a zone.
+    fn value(&self, field: Field) -> Value<'_>;
+
+    /// The time.
+    fn now(&self) -> Timestamp;
+}
+
+/// A test on one field.
+#[derive(Clone, Debug)]
+pub(crate) enum Test {
+    /// It is true.
+    Is,
+    /// It is known. Never unknown itself.
+    Known,
+    Int(Compare, i64),
+    Ints(Box<[i64]>),
+    /// In milliseconds.
+    Span(Compare, u64),
+    Equals(Box<str>),
+    OneOf(Box<[Box<str>]>),
+    StartsWith(Box<str>),
+    EndsWith(Box<str>),
+    Contains(Box<str>),
+    Matches(Regex),
+    /// The address is in one of the networks.
+    Within(PrefixSet),
+    /// Compared with another field of its type.
+    Field(Compare, Field),
+}
+
+impl Test {
+    /// What it costs to be asked, in steps about as long as a comparison of numbers.
+    pub(crate) fn cost(&self) -> u32 {
+        match self {
+            Self::Is | Self::Known | Self::Int(..) | Self::Span(..) => 1,
+            Self::Equals(_) | Self::StartsWith(_) | Self::EndsWith(_) | Self::Ints(_) => 2,
+            Self::Field(..) | Self::Within(_) | Self::OneOf(_) => 4,
+            Self::Contains(_) => 10,
+            Self::Matches(_) => 100,
+        }
+    }
+}
+
+/// Asks the test. `None`: the field is unknown.
+pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: &Test) -> Option<bool> {
+    let value = facts.value(field);
+    match (test, value) {
+        (Test::Known, value) => Some(value.is_known()),
+        (_, Value::Unknown) => None,
+        (Test::Is, Value::Bool(yes)) => Some(yes),
+        (Test::Int(op, wanted), Value::Int(number)) => Some(ordered(*op, &number, wanted)),
+        (Test::Ints(wanted), Value::Int(number)) => Some(wanted.binary_search(&number).is_ok()),
+        (Test::Span(op, wanted), Value::Millis(millis)) => Some(ordered(*op, &millis, wanted)),
+        (Test::Within(networks), Value::Ip(ip)) => Some(networks.contains(ip)),
+        (Test::Field(op, other), value) => same(*op, value, facts.value(*other), case),
+        (test, Value::Texts(list)) => Some(texts(list).any(|part| says(test, part, case))),
+        (test, value) => value.as_text().map(|text| says(test, text, case)),
+    }
+}
+
+fn ordered<T: Ord>(op: Compare, left: &T, right: &T) -> bool {
+    match op {
+        Compare::Ne => left != right,
+        Compare::Lt => left < right,
+        Compare::Le => left <= right,
+        Compare::Gt => left > right,
+        Compare::Ge => left >= right,
+        _ => left == right,
+    }
+}
+
+fn same(op: Compare, left: Value<'_>, right: Value<'_>, case: Case) -> Option<bool> {
+    match (left, right) {
+        (Value::Int(left), Value::Int(right)) => Some(ordered(op, &left, &right)),
+        (Value::Millis(left), Value::Millis(right)) => Some(ordered(op, &left, &right)),
+        (Value::Bool(left), Value::Bool(right)) => Some(ordered(op, &left, &right)),
+        (Value::Ip(left), Value::Ip(right)) => Some(ordered(op, &left, &right)),
+        (left, right) => {
+            let (left, right) = (left.as_text()?, right.as_text()?);
+            Some(equal(left, right, case) == (op == Compare::Eq))
+        }
+    }
+}
+
+fn equal(left: &str, right: &str, case: Case) -> bool {
+    match case {
+        Case::Exact => left == right,
+        Case::Ignored => left.eq_ignore_ascii_case(right),
+    }
+}
+
+fn says(test: &Test, text: &str, case: Case) -> bool {
+    let equal = |part: Option<&[u8]>, wanted: &str| match (part, case) {
+        (Some(part), Case::Exact) => part == wanted.as_bytes(),
+        (Some(part), Case::Ignored) => part.eq_ignore_ascii_case(wanted.as_bytes()),
+        (None, _) => false,
+    };
+    let bytes = text.as_bytes();
+    match test {
+        Test::Equals(wanted) => equal(Some(bytes), wanted),
+        Test::OneOf(wanted) => match case {
+            Case::Exact => wanted.binary_search_by(|one| (**one).cmp(text)).is_ok(),
+            Case::Ignored => wanted.iter().any(|one| one.eq_ignore_ascii_case(text)),
+        },
+        Test::StartsWith(wanted) => equal(bytes.get(..wanted.len()), wanted),
+        Test::EndsWith(wanted) => {
+            equal(bytes.len().checked_sub(wanted.len()).and_then(|start| bytes.get(start..)), wanted)
+        }
+        Test::Contains(wanted) => match case {
+            Case::Exact => memchr::memmem::find(bytes, wanted.as_bytes()).is_some(),
+            Case::Ignored => bytes.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted.as_bytes())),
+        },
+        Test::Matches(pattern) => pattern.is_match(text),
+        _ => false,
+    }
+}

@@ -1,0 +1,241 @@
+//! Rules of an operator at work: in each phase, with counts, tunes and facts of a host, and without effect when observed.
+
+use portcullis::engine::RefusalKind;
+use portcullis::event::Kind;
+use portcullis::rules::{HostFacts, Pack, load};
+use portcullis::verdict::{Action, Mode};
+
+use crate::support::world::{ABROAD, AppAnswer, Ask, HOME, MOBILE, World, logged_in, minutes, rules, seconds};
+
+/// A rules file named `shop` with these rules.
+fn shop(body: &str) -> String {
+    format!("version = 1\nname = \"shop\"\n{body}")
+}
+
+fn rule(id: &str, when: &str, more: &str) -> String {
+    format!("[[rule]]\nid = \"{id}\"\nwhen = '''{when}'''\n{more}\n")
+}
+
+/// The world's rules with the baseline and this file.
+fn with(body: &str) -> crate::support::world::Rules {
+    rules().file(&[Pack::Baseline1], &shop(body))
+}
+
+#[test]
+fn a_rule_of_the_request_alone_refuses_before_the_store_is_asked() {
+    let world = World::new(with(&rule(
+        "fence",
+        "client.country == \"RU\" && request.path starts_with \"/admin\"",
+        "then = \"deny\"",
+    )));
+    world.store().fails();
+    let thief = world.browser("thief").at(ABROAD);
+    thief.visits("/admin/users").is_refused(403, RefusalKind::Denied);
+    let told = world.told_of(Kind::AuthzDenied);
+    assert_eq!(told.scene.rule.unwrap().as_str(), "shop/fence");
+    assert_eq!((told.scene.action, told.scene.mode), (Action::Deny, Mode::Enforce));
+    thief.visits("/").is_stranger();
+    world.browser("alice").at(HOME).visits("/admin/users").is_stranger();
+}
+
+#[test]
+fn points_of_a_rule_join_those_of_the_detectors_and_do_not_pile_up() {
+    let body = rule("far", "session.authenticated && changed.country", "score = 30\ntags = [\"hijack\"]");
+    let (world, alice) = logged_in(with(&body));
+    world.after(minutes(1));
+    // ASN 10, country 22, hosting 20 and 30 of the rule: enough for a quarantine, however often it is asked.
+    alice.moves_to(ABROAD);
+    for _ in 0..5 {
+        alice.fetches("/account").is_stranger();
+    }
+    let told = world.told_of(Kind::SessionHijackSuspected);
+    assert!((told.scene.risk.unwrap() - 82.0).abs() < 0.1, "{:?}", told.scene.risk);
+    assert!(told.scene.reasons.iter().any(|reason| reason.kind.as_str() == "shop/far"));
+    alice.moves_to(HOME);
+    alice.visits("/account").is("alice");
+}
+
+#[test]
+fn a_rule_asks_for_a_new_tag_when_the_head_is_old() {
+    let body = "[set]\nsensitive = [\"/account/password\"]\n".to_owned()
+        + &rule("fresh-id", "request.path in @sensitive && session.since_rotation > 30s", "then = \"rotate\"");
+    let (world, alice) = logged_in(with(&body));
+    world.after(seconds(20));
+    alice.visits("/account/password").is("alice").sets_nothing_of_ours();
+    world.after(seconds(20));
+    alice.visits("/account").is("alice").sets_nothing_of_ours();
+    alice.visits("/account/password").is("alice").sets_ours();
+    assert_eq!(world.told_of(Kind::RuleMatched).scene.rule.unwrap().as_str(), "shop/fresh-id");
+}
+
+#[test]
+fn failed_logins_of_a_network_are_counted_and_challenged() {
+    let body = rule(
+        "bruteforce",
+        "login.attempt && response.status in [401, 403]",
+        "count = { over = 3, within = \"10m\", per = \"client.prefix\" }\nthen = \"challenge\"",
+    );
+    let world = World::new(with(&body));
+    let wrong = |_: &http::request::Parts| AppAnswer::status(401);
+    let alice = world.browser("alice").at(MOBILE);
+    alice.logs_in("alice").ok();
+    world.app(wrong);
+    let thief = world.browser("thief").at(ABROAD);
+    for _ in 0..4 {
+        assert_eq!(thief.tries("alice", "guess").status.as_u16(), 401);
+    }
+    thief.asks(thief.login_of("alice")).is_refused(303, RefusalKind::Challenge);
+    // The page of the login is shown to whoever is asked to log in.
+    assert_eq!(thief.visits("/login").header_at_app("cookie"), None);
+    let other = world.browser("other").at("192.0.2.7");
+    other.asks(other.login_of("bob")).is_refused(303, RefusalKind::Challenge);
+    // Elsewhere it is as ever, and so it is here after ten minutes.
+    world.reopens_the_shop();
+    world.browser("bob").at(HOME).logs_in("bob").ok();
+    world.after(minutes(11));
+    other.logs_in("bob").ok();
+}
+
+#[test]
+fn a_verdict_on_an_answer_acts_on_it_or_on_what_follows() {
+    for (then, status) in [("terminate", 200), ("throttle", 429), ("deny", 200), ("quarantine", 200)] {
+        let body =
+            rule("teapot", "response.status == 418 && request.path == \"/account\"", &format!("then = \"{then}\""));
+        let (world, alice) = logged_in(with(&body));
+        world.answers(AppAnswer::status(418));
+        let page = alice.fetches("/account");
+        match then {
+            "terminate" => {
+                page.clears_ours();
+                assert_eq!(world.sessions().len(), 0);
+            }
+            "throttle" => {
+                page.is_refused(status, RefusalKind::Throttled);
+            }
+            _ => {
+                page.sets_nothing_of_ours();
+            }
+        }
+        world.reopens_the_shop();
+        let next = alice.fetches("/basket");
+        match then {
+            "deny" => {
+                next.is_refused(403, RefusalKind::Denied);
+                world.after(minutes(11));
+                alice.fetches("/basket");
+            }
+            "quarantine" => assert_eq!(next.serving(), None),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_challenge_that_holds_for_a_session_ends_with_a_login() {
+    let body = rule("odd", "response.status == 418", "then = \"challenge\"\nper = \"session.ref\"\nwithin = \"1h\"");
+    let (world, alice) = logged_in(with(&body));
+    world.answers(AppAnswer::status(418));
+    alice.fetches("/account");
+    world.reopens_the_shop();
+    alice.fetches("/account").is_refused(401, RefusalKind::Challenge);
+    world.after(seconds(5));
+    alice.logs_in("alice").ok();
+    alice.fetches("/account").is("alice");
+}
+
+#[test]
+fn a_tune_takes_points_off_and_only_when_it_is_known_to_apply() {
+    let tune =
+        "[[tune]]\nrule = \"baseline/country-changed\"\nunless = 'client.asn == 12389'\nwhy = \"branch office\"\n";
+    let risk = |body: &str| {
+        let (world, alice) = logged_in(with(body));
+        alice.moves_to(ABROAD);
+        alice.fetches("/account");
+        world.told_of(Kind::BindingMismatchCountry).scene.risk.unwrap()
+    };
+    assert!((risk("") - 52.0).abs() < 0.1);
+    let (world, alice) = logged_in(with(tune));
+    alice.moves_to(ABROAD);
+    alice.fetches("/account").is("alice");
+    assert!((world.told_of(Kind::BindingMismatchAsn).scene.risk.unwrap() - 30.0).abs() < 0.1);
+    // What the tune asks for is not known: the rule stands.
+    let blind = tune.replace("client.asn == 12389", "client.ja4 == \"x\"");
+    assert!((risk(&blind) - 52.0).abs() < 0.1);
+    let off = tune.replace("unless = 'client.asn == 12389'", "mode = \"off\"");
+    let (world, alice) = logged_in(with(&off));
+    alice.moves_to(ABROAD);
+    alice.fetches("/account").is("alice");
+    assert!((world.told_of(Kind::BindingMismatchAsn).scene.risk.unwrap() - 30.0).abs() < 0.1);
+}
+
+#[test]
+fn facts_of_a_host_are_read_by_their_type() {
+    let body = "[facts]\nplan = \"string\"\nseats = \"int\"\n".to_owned()
+        + &rule("trial", "facts.plan == \"trial\" && facts.seats > 5", "then = \"deny\"");
+    let world = World::new(with(&body));
+    let visit = |facts: HostFacts| {
+        let mut ask = Ask::page("/");
+        ask.facts = Some(facts);
+        world.browser("alice").asks(ask)
+    };
+    visit(HostFacts::new().with("plan", "trial").with("seats", 6)).is_refused(403, RefusalKind::Denied);
+    visit(HostFacts::new().with("plan", "trial").with("seats", 5)).is_stranger();
+    visit(HostFacts::new().with("plan", "trial").with("seats", "6")).is_stranger();
+    visit(HostFacts::new()).is_stranger();
+}
+
+#[test]
+fn a_path_that_a_rule_could_read_in_two_ways_is_refused() {
+    let world = World::new(with(&rule(
+        "admin",
+        "request.path starts_with \"/admin\" && client.country != \"DE\"",
+        "then = \"deny\"",
+    )));
+    let thief = world.browser("thief").at(ABROAD);
+    thief.visits("/admin").is_refused(403, RefusalKind::Denied);
+    for odd in ["/x%2f..%2fadmin", "/%2561dmin", "/admin%00", "/a/..%2fadmin"] {
+        let page = thief.visits(odd);
+        assert!([400, 403].contains(&page.status.as_u16()), "{odd}: {}", page.status);
+    }
+    // An odd spelling that is the same to every rule goes through.
+    thief.visits("/files/a;b=1/c").is_stranger();
+}
+
+#[test]
+fn requests_of_a_minute_are_counted_for_rules_that_ask() {
+    let body = rule("busy", "rate.session > 5 && session.requests > 5", "then = \"throttle\"");
+    let (world, alice) = logged_in(with(&body));
+    for _ in 0..5 {
+        alice.fetches("/account").is("alice");
+    }
+    alice.fetches("/account").is_refused(429, RefusalKind::Throttled);
+    world.after(minutes(3));
+    alice.fetches("/account").is("alice");
+}
+
+#[test]
+fn strangers_meet_rules_too() {
+    let body =
+        rule("outside", "!session.authenticated && request.path starts_with \"/intern\"", "then = \"challenge\"")
+            + &rule("no-remember-me", "!session.exists && client.country == \"RU\"", "then = \"quarantine\"");
+    let world = World::new(with(&body));
+    let stranger = world.browser("stranger");
+    stranger.fetches("/intern").is_refused(401, RefusalKind::Challenge);
+    stranger.fetches("/").is_stranger();
+    let abroad = world.browser("abroad").at(ABROAD);
+    let page = abroad.asks(Ask::fetch("/").header("authorization", "Basic eDp5"));
+    assert_eq!(page.header_at_app("authorization"), None, "a quarantine withholds every credential");
+    assert_eq!(world.told_of(Kind::RuleMatched).scene.rule.unwrap().as_str(), "shop/no-remember-me");
+}
+
+#[test]
+fn packs_alone_are_without_fault() {
+    for pack in Pack::ALL {
+        let set = load::packs(&[pack]);
+        assert!(set.rules().len() >= 15, "{pack:?}");
+        assert!(set.rules().iter().all(|rule| !rule.about.is_empty()));
+    }
+    assert_eq!(load::packs(&[Pack::Observe1]).mode(), Mode::Observe);
+    assert_eq!(load::packs(&[Pack::Observe1, Pack::Baseline1]).mode(), Mode::Enforce);
+    assert_eq!(load::packs(&[]).mode(), Mode::Off);
+}
