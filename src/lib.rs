@@ -24,6 +24,8 @@ pub mod net;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod rules;
+#[cfg(feature = "config")]
+pub mod scenario;
 pub mod secret;
 pub mod session;
 pub mod signal;

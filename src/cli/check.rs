@@ -1,11 +1,14 @@
 //! `portcullis check`: everything that is wrong with a configuration, at once.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::{FILE_NAME, Overrides};
 use portcullis::config::{Fault, Level, Request, load};
+use portcullis::rules::Pack;
+use portcullis::rules::diagnostic::Renderer;
+use portcullis::rules::load::{Input, RulesText, compile};
 
 use super::{CheckArgs, Exit, Format, Streams};
 
@@ -27,12 +30,54 @@ pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exi
     Ok(if bad { Exit::BadConfiguration } else { Exit::Done })
 }
 
-/// The file that is meant: of a folder, the configuration in it.
+/// The file that is meant: of a folder, the configuration in it, unless it is one of rules files.
 fn file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }
+    let config = path.join(FILE_NAME);
+    if path.is_dir() && (config.is_file() || rules_in(path).is_empty()) { config } else { path.to_owned() }
+}
+
+/// The rules files of a folder.
+fn rules_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file() && is_rules(path)).collect();
+    files.sort();
+    files
+}
+
+/// Whether a file is one of rules: it has some, and is neither a configuration nor one of scenarios.
+fn is_rules(path: &Path) -> bool {
+    let is_toml = path.extension().is_some_and(|kind| kind == "toml");
+    let text = if is_toml { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    let begins = |start: &str| text.lines().any(|line| line.trim_start().starts_with(start));
+    (begins("[[rule]]") || begins("[[tune]]")) && !begins("[upstream]") && !begins("[[scenario")
+}
+
+/// Checks rules by themselves, with all packs in reach of their tunes.
+fn check_rules(files: &[PathBuf]) -> Vec<Fault> {
+    let mut texts = Vec::new();
+    for path in files {
+        match std::fs::read_to_string(path) {
+            Ok(text) => texts.push(RulesText { path: path.clone(), text }),
+            Err(why) => {
+                return vec![Fault::new(Level::Fault, "", format!("{} can not be read: {why}", path.display()))];
+            }
+        }
+    }
+    let open = |path: &Path| std::fs::read_to_string(path);
+    let now = SystemClock::new().now();
+    match compile(&Input { packs: &[Pack::ALL.to_vec()], files: &texts, open: &open, now }) {
+        Ok(compiled) => compiled.warnings,
+        Err(faults) => faults.0,
+    }
 }
 
 fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
+    if file.is_dir() {
+        return check_rules(&rules_in(file));
+    }
+    if is_rules(file) {
+        return check_rules(&[file.to_owned()]);
+    }
     let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
     let request = Request { file: Some(file.to_owned()), preset: args.preset, overrides };
     match load(&request, SystemClock::new().now()) {
@@ -42,8 +87,9 @@ fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
 }
 
 fn tell(file: &Path, found: &[Fault], streams: &mut Streams<'_>) -> io::Result<()> {
+    let renderer = if io::stdout().is_terminal() { Renderer::styled() } else { Renderer::plain() };
     for fault in found {
-        writeln!(streams.out, "{fault}\n")?;
+        writeln!(streams.out, "{}\n", fault.render(&renderer))?;
     }
     let count = |level, one: &str| match found.iter().filter(|fault| fault.level == level).count() {
         0 => None,
@@ -105,6 +151,23 @@ mod tests {
         let list: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(list[0]["line"], 2);
         assert_eq!(list[0]["help"], "did you mean `idle`?");
+    }
+
+    #[test]
+    fn rules_files_are_checked_by_themselves_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = |name: &str, when: &str| {
+            format!("version = 1\nname = \"{name}\"\n[[rule]]\nid = \"a\"\nwhen = '{when}'\nthen = \"deny\"\n")
+        };
+        let (one, two) = (folder.path().join("one.toml"), folder.path().join("two.toml"));
+        fs::write(&one, rule("one", "client.is_tor")).unwrap();
+        fs::write(&two, rule("two", "client.is_tot")).unwrap();
+        assert_eq!(say(&["check", one.to_str().unwrap()]).0, Exit::Done);
+        for path in [two.to_str().unwrap(), folder.path().to_str().unwrap()] {
+            let (exit, out, _) = say(&["check", path]);
+            assert_eq!(exit, Exit::BadConfiguration);
+            assert!(out.contains("there is no field `client.is_tot`") && out.ends_with(": 1 error\n"), "{out}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis::config::Preset;
 use portcullis::config::resolve::FILE_NAME;
+use portcullis::rules::schema;
 
 use super::{Exit, InitArgs, Streams};
 
@@ -19,13 +20,19 @@ const NO_PRESET: &str = include_str!("init_no_preset.toml");
 const SESSION_MARK: &str = "#: more settings of [session]\n";
 /// Those settings.
 const SESSION: &str = include_str!("init_session.toml");
-/// What is said of rules.
-const RULES: &str = include_str!("init_rules.md");
+/// A first rules file.
+const RULES: &str = include_str!("init_rules.toml");
+/// What its rules are expected to do.
+const SCENARIOS: &str = include_str!("init_scenarios.toml");
 
 pub(super) fn run(args: &InitArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let files = [
         (args.folder.join(FILE_NAME), configuration(args.preset)),
-        (args.folder.join("rules/README.md"), RULES.to_owned()),
+        (args.folder.join("rules/site.toml"), RULES.to_owned()),
+        (args.folder.join("scenarios/site.toml"), SCENARIOS.to_owned()),
+        // Editors read them: the first line of both files names them.
+        (args.folder.join("schema/rules.json"), format!("{:#}\n", schema::rules())),
+        (args.folder.join("schema/scenarios.json"), format!("{:#}\n", schema::scenarios())),
     ];
     if let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
         let there = there.display();
@@ -43,6 +50,7 @@ pub(super) fn run(args: &InitArgs, streams: &mut Streams<'_>) -> io::Result<Exit
     let config = args.folder.join(FILE_NAME);
     writeln!(streams.out, "\nNext: put the address of your app into it, then")?;
     writeln!(streams.out, "  portcullis check {}", config.display())?;
+    writeln!(streams.out, "  portcullis test {}", args.folder.join("scenarios").display())?;
     writeln!(streams.out, "  portcullis run --config {}", config.display())?;
     Ok(Exit::Done)
 }
@@ -91,6 +99,10 @@ mod tests {
             assert!(out.contains("portcullis check"), "{out}");
             let (exit, out, _) = say(&["check", "--deny-warnings", &path]);
             assert_eq!(exit, Exit::Done, "{preset:?}: {out}");
+            let (exit, out, err) = say(&["test", "--coverage", "--mutate", &path]);
+            assert_eq!(exit, Exit::Done, "{preset:?}: {out} {err}");
+            let (exit, out, _) = say(&["fmt", "--check", &format!("{path}/rules")]);
+            assert_eq!((exit, out.as_str()), (Exit::Done, ""));
         }
     }
 

@@ -5,10 +5,17 @@
 mod check;
 mod completions;
 mod demo;
+mod diff;
+mod explain;
+mod fields;
+mod fmt;
 mod init;
 mod keygen;
+mod replay;
 mod run;
+mod schema;
 mod sessions;
+mod test;
 mod version;
 
 use std::ffi::OsString;
@@ -33,6 +40,13 @@ pub(crate) enum Exit {
     Usage,
     /// The configuration is wrong.
     BadConfiguration,
+}
+
+impl Exit {
+    /// The worse of both.
+    pub(crate) const fn worse(self, other: Self) -> Self {
+        if other as u8 > self as u8 { other } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -90,8 +104,22 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Write a configuration with comments
     Init(InitArgs),
-    /// Tell everything that is wrong with a configuration
+    /// Tell everything that is wrong with a configuration or with rules
     Check(CheckArgs),
+    /// Play scenarios: tests for rules
+    Test(TestArgs),
+    /// Tell every field that rules may read
+    Fields(FieldsArgs),
+    /// Write the JSON Schema of rules files, for editors
+    Schema(SchemaArgs),
+    /// Write conditions of rules files as they are written here; everything else, comments too, stays as it is
+    Fmt(FmtArgs),
+    /// Tell what a change of rules means: what becomes weaker, what stronger
+    Diff(DiffArgs),
+    /// Tell why rules matched or did not, comparison by comparison
+    Explain(ExplainArgs),
+    /// Play other rules over recorded requests: who would have been logged out
+    Replay(ReplayArgs),
     /// Look at and end the sessions of a running guard
     Sessions(SessionsArgs),
     /// Make a new key the current one; the previous ones are kept
@@ -184,7 +212,7 @@ pub(crate) struct InitArgs {
 /// `portcullis check`
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Configurations, or folders with a portcullis.toml
+    /// Configurations, rules files, or folders with a portcullis.toml or with rules files
     #[arg(value_name = "FILE|DIR", default_value = "portcullis.toml")]
     pub(crate) paths: Vec<PathBuf>,
     /// The preset that is to lie under them, as in `run --preset`
@@ -197,6 +225,129 @@ pub(crate) struct CheckArgs {
     #[arg(long)]
     pub(crate) deny_warnings: bool,
     /// How to tell them
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `portcullis test`
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Files of scenarios, or folders with such files
+    #[arg(value_name = "FILE|DIR", default_value = ".")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Tell which rules were seen to match and to pass; one that was not seen both ways is a failure
+    #[arg(long)]
+    pub(crate) coverage: bool,
+    /// Turn each comparison of your own rules into its opposite; one that no scenario notices is a failure
+    #[arg(long)]
+    pub(crate) mutate: bool,
+    /// Write what came of it as JUnit XML too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `portcullis fields`
+#[derive(Debug, Args)]
+pub(crate) struct FieldsArgs {
+    /// Only fields whose name holds this
+    #[arg(value_name = "TEXT", default_value = "")]
+    pub(crate) like: String,
+    /// How to tell them
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// `portcullis schema`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Of which file
+    #[arg(value_enum, default_value_t)]
+    pub(crate) of: SchemaOf,
+}
+
+/// Which file a schema is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// rules/*.toml
+    #[default]
+    Rules,
+    /// Files of scenarios
+    Scenarios,
+}
+
+/// `portcullis fmt`
+#[derive(Debug, Args)]
+pub(crate) struct FmtArgs {
+    /// Rules files, or folders with rules files
+    #[arg(value_name = "FILE|DIR", default_value = "rules")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Change nothing; exit with 1 if anything would be
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// `portcullis diff`
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The configuration or rules as they were: a portcullis.toml, a rules file or a folder
+    #[arg(value_name = "OLD")]
+    pub(crate) old: PathBuf,
+    /// The same as they are to be
+    #[arg(value_name = "NEW")]
+    pub(crate) new: PathBuf,
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// Which rules are meant.
+#[derive(Debug, Args)]
+pub(crate) struct RulesChoice {
+    /// The configuration with the rules [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A rules file, or a folder of them, instead of those that the configuration names
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) rules: Option<PathBuf>,
+}
+
+/// `portcullis explain`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["request", "event"])))]
+pub(crate) struct ExplainArgs {
+    /// A recorded request: a file of `[rules] record`, or one line of it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
+    /// Which line of that file [default: the last]
+    #[arg(long, value_name = "N", requires = "request")]
+    pub(crate) line: Option<usize>,
+    /// The number of an event (`seq`) in the file of --events
+    #[arg(long, value_name = "SEQ", requires = "events")]
+    pub(crate) event: Option<u64>,
+    /// A file of events, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Only this rule
+    #[arg(long, value_name = "NAME", requires = "request")]
+    pub(crate) rule: Option<String>,
+    /// Which rules.
+    #[command(flatten)]
+    pub(crate) choice: RulesChoice,
+}
+
+/// `portcullis replay`
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A recording, as `[rules] record` writes it; the one before it (FILE.1) is played first, if it is there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: PathBuf,
+    /// Which rules.
+    #[command(flatten)]
+    pub(crate) choice: RulesChoice,
+    /// How to tell it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
@@ -314,6 +465,13 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
     match &cli.command {
         Command::Init(args) => init::run(args, streams),
         Command::Check(args) => check::run(args, streams),
+        Command::Test(args) => test::run(args, streams),
+        Command::Fields(args) => fields::run(args, streams),
+        Command::Schema(args) => schema::run(*args, streams),
+        Command::Fmt(args) => fmt::run(args, streams),
+        Command::Diff(args) => diff::run(args, streams),
+        Command::Explain(args) => explain::run(args, streams),
+        Command::Replay(args) => replay::run(args, streams),
         Command::Keygen(args) => keygen::run(args, streams),
         Command::Completions(args) => completions::run(args, streams),
         Command::Version(args) => version::run(args, streams),

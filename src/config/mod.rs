@@ -9,6 +9,7 @@ pub mod keys;
 mod network;
 mod policy;
 mod preset;
+mod record;
 mod reload;
 pub mod resolve;
 mod rulebook;
@@ -22,10 +23,12 @@ pub use files::{Loaded, Request, load};
 pub use network::{
     Balance, Client, Health, Http2, Listen, Location, ProxyProtocol, TlsFiles, UnderscoreHeaders, Upstream,
 };
-pub use policy::{Activity, Limits, Login, Risk, Route, Rules, Sensitivity, SubjectSource, Success};
+pub use policy::{Activity, Limits, Login, Recording, Risk, Route, Rules, Sensitivity, SubjectSource, Success};
 pub use preset::{Preset, UnknownPreset};
+pub use record::Recorder;
 pub use reload::{Change, POLL_EVERY, Watcher};
 pub use rulebook::Rulebook;
+pub(crate) use rulebook::{is_scenarios, read_text};
 pub use settings::{
     Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, Session, Settings, SinkFormat, SinkTarget, Store,
     StoreKind,

@@ -61,11 +61,28 @@ pub struct Rules {
     pub mode: Mode,
     /// Points and what follows from them.
     pub risk: Risk,
+    /// Where what rules see is recorded, if it is.
+    pub record: Option<Recording>,
+}
+
+/// `[rules] record = { path, max_bytes }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// The file.
+    pub path: PathBuf,
+    /// The most that it and the one before it have.
+    pub bytes_max: u64,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { packs: vec![Pack::Baseline1], files: Vec::new(), mode: Mode::Enforce, risk: Risk::default() }
+        Self {
+            packs: vec![Pack::Baseline1],
+            files: Vec::new(),
+            mode: Mode::Enforce,
+            risk: Risk::default(),
+            record: None,
+        }
     }
 }
 

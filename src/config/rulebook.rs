@@ -44,6 +44,8 @@ impl Rulebook {
         let mut texts = Vec::new();
         for path in &files {
             match read_text(path) {
+                // Scenarios may lie beside the rules that they test.
+                Ok(text) if is_scenarios(&text) && !settings.rules.files.contains(path) => {}
                 Ok(text) => texts.push(RulesText { path: path.clone(), text }),
                 Err(why) => {
                     let message = format!("{} can not be read: {why}", path.display());
@@ -87,6 +89,18 @@ impl Rulebook {
         self.lists.iter().map(Vec::as_slice).zip(&self.compiled.sets)
     }
 
+    /// The same with one comparison of one rule turned into its opposite, in every set that has it.
+    #[must_use]
+    pub fn mutated(&self, rule: usize, comparison: usize) -> Self {
+        let name = self.main().rules().get(rule).map(|rule| rule.name.clone());
+        let each = |set: &Arc<RuleSet>| {
+            let at = set.rules().iter().position(|rule| Some(&rule.name) == name.as_ref());
+            at.map_or_else(|| set.clone(), |at| Arc::new(set.mutated(at, comparison)))
+        };
+        let sets = self.compiled.sets.iter().map(each).collect();
+        Self { compiled: Compiled { sets, ..self.compiled.clone() }, ..self.clone() }
+    }
+
     /// What is weak or odd about them.
     pub fn warnings(&self) -> &[Fault] {
         &self.compiled.warnings
@@ -103,8 +117,13 @@ impl Rulebook {
     }
 }
 
+/// Whether a text is one of scenarios, and not of rules.
+pub(crate) fn is_scenarios(text: &str) -> bool {
+    text.lines().any(|line| line.trim_start().starts_with("[[scenario"))
+}
+
 /// Reads a file of text, and no more of it than a configuration can have.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
@@ -115,6 +134,10 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 /// A folder that is not there has no files.
 pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let folder_has = pattern.parent().is_some_and(|folder| folder.to_string_lossy().contains('*'));
+    if folder_has || name.matches('*').count() > 1 {
+        return Err(io::Error::other("one `*` in the name of the file is read, and none in folders"));
+    }
     let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = match fs::read_dir(folder) {
@@ -129,7 +152,8 @@ pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let long_enough = name.len() >= head.len() + tail.len();
         // What editors leave beside a file begins with a dot.
         let fits = long_enough && name.starts_with(head) && name.ends_with(tail) && !name.starts_with('.');
-        if fits && path.is_file() {
+        // A link that leads nowhere is a file that can not be read, and not one that is not there.
+        if fits && !path.is_dir() {
             if files.len() >= FILES_MAX {
                 return Err(io::Error::other(format!("more than {FILES_MAX} files match")));
             }

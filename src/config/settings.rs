@@ -62,6 +62,7 @@ impl Settings {
             ("events", self.events == newer.events),
             ("admin", self.admin == newer.admin),
             ("name", self.name == newer.name),
+            ("rules.record", self.rules.record == newer.rules.record),
         ];
         all.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
+use http::header::{HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::facts::Seen;
@@ -360,18 +360,30 @@ impl<S: Store> Guard<S> {
     /// From what was found to whose name the app is called in.
     async fn act(&self, request: &Request<'_>, found: Found) -> Result<Acted, Refusal> {
         match found {
-            Found::Known(known, judged) => self.obey(request, known, judged).await,
+            Found::Known(known, judged) => {
+                let acted = self.obey(request, known, judged).await?;
+                if !matches!(acted.holder, Holder::Session(_))
+                    && let Err(mut refusal) = self.fence(request)
+                {
+                    if acted.verdict.action == Action::Terminate && acted.plan.serve == Serve::Ended {
+                        refusal.headers.append(SET_COOKIE, request.policy.cookies.guard.clear_line());
+                    }
+                    return Err(refusal);
+                }
+                Ok(acted)
+            }
             Found::Fresh | Found::Ended => self.obey_stranger(request),
             Found::Unknown => {
                 self.count_guess(request)?;
                 self.obey_stranger(request)
             }
-            Found::Replaced => Ok(Acted::nobody()),
+            // A stranger to rules, and none that a session may come of.
+            Found::Replaced => self.obey_stranger(request).map(Acted::for_nobody),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => Ok(Acted::nobody()),
+                    OnOutage::Anonymous => self.obey_stranger(request).map(Acted::for_nobody),
                 }
             }
         }
@@ -452,6 +464,7 @@ impl<S: Store> Guard<S> {
         if named == Named::Ambiguous {
             self.tell(request, None, event::LoginSubjectUnclear { fault: "only the app can tell whom it names" });
         }
+        self.check_held_subject(request, named.subject())?;
         self.advise_transport(request);
         let device = self.device(request, &named, holder);
         // Attempts whose subject only the app can read share one count for each network, or that would be the way around
@@ -574,9 +587,9 @@ pub(super) struct Acted {
 }
 
 impl Acted {
-    /// The app is called in nobody's name.
-    fn nobody() -> Self {
-        Self { holder: Holder::Nobody, plan: Plan::stranger(), verdict: Verdict::default(), seen: None }
+    /// The same, with the app called in nobody's name.
+    fn for_nobody(self) -> Self {
+        Self { holder: Holder::Nobody, ..self }
     }
 }
 
@@ -585,7 +598,7 @@ impl Decided {
     pub(super) fn is_held_back(&self) -> bool {
         match self.holder {
             Holder::Quarantined(_) => true,
-            Holder::Nobody | Holder::Stranger => self.verdict.action == Action::Quarantine,
+            Holder::Nobody | Holder::Stranger => self.verdict.action >= Action::Quarantine,
             Holder::Session(_) => false,
         }
     }

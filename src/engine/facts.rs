@@ -69,7 +69,8 @@ impl<'a> RequestFacts<'a> {
             _ => Value::Unknown,
         };
         match field {
-            Field::ChangedUaFamily => differ(family(now), family(bound)),
+            // Two programs that nobody knows have one name, and are not one.
+            Field::ChangedUaFamily => Value::Bool(now.agent.family != bound.agent.family),
             Field::ChangedUaMajor => differ(major(now), major(bound)),
             Field::ChangedOs => differ(os(now), os(bound)),
             Field::ChangedDevice => differ(device(now), device(bound)),
@@ -87,7 +88,9 @@ impl<'a> RequestFacts<'a> {
         match field {
             Field::RequestMethod => Value::Text(parts.method.as_str()),
             Field::RequestPath => Value::Text(&request.path.path),
-            Field::RequestRoute => request.route().map_or(Value::Unknown, |route| Value::Text(&route.template)),
+            Field::RequestRoute => {
+                request.route().map_or(Value::Unknown, |route| Value::Text(route.pattern.path().as_str()))
+            }
             Field::RequestHost => host(parts),
             Field::RequestScheme => scheme(request.client),
             Field::RequestIsNavigation => Value::Bool(request.is_navigation()),
@@ -303,7 +306,8 @@ fn media_type(headers: &HeaderMap) -> Value<'_> {
 
 fn host(parts: &http::request::Parts) -> Value<'_> {
     let host = parts.uri.host().or_else(|| text(&parts.headers, &HOST).map(super::cookies::without_port));
-    host.map_or(Value::Unknown, Value::Text)
+    // A dot at the end is the same host (RFC 3986, section 3.2.2).
+    host.map(|host| host.strip_suffix('.').unwrap_or(host)).map_or(Value::Unknown, Value::Text)
 }
 
 const fn scheme(client: Client) -> Value<'static> {

@@ -17,7 +17,7 @@ use crate::facts::readings::Readings;
 use crate::history::{Contexts, Points};
 use crate::rules::count::{Counting, HOLD_SALT, Held, Key};
 use crate::rules::scheme::{Field, Phase};
-use crate::rules::{Evidence, Facts, Judgement, Matched, PER, Read, Rule, RuleSet, Scenery, Value, judge};
+use crate::rules::{Evidence, Facts, Judgement, Matched, PER, Party, Read, Rule, RuleSet, Scenery, Value, judge};
 use crate::session::record::Record;
 use crate::signal::{Assessment, Level, Signal};
 use crate::store::Store;
@@ -65,13 +65,19 @@ impl<S: Store> Guard<S> {
         let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request));
         let facts = RequestFacts { counts, ..RequestFacts::early(request) };
         let mut matched = Matched::new();
-        set.run(Phase::Client, Scenery::Quiet, &facts, (&self.windows, Counting::Count), &mut matched);
+        set.run(Phase::Client, Scenery::Quiet, &facts, (&self.windows, Counting::Count, request.mode()), &mut matched);
         let held = self.held_for(&facts, Phase::Client).filter(|_| request.mode() == Mode::Enforce);
         let refusing =
             |rule: &&Rule| rule.mode == Mode::Enforce && matches!(rule.then, Some(Action::Deny | Action::Throttle));
         let by_rule = matched.iter().filter_map(|at| set.rule(*at)).filter(refusing).max_by_key(|rule| rule.then);
         if request.mode() == Mode::Enforce {
-            let by_held = held.as_ref().filter(|held| matches!(held.action, Action::Deny | Action::Throttle));
+            // A password that is tried is what most of these are about; whoever shows a session tries it all the same.
+            let tries = || !request.parts.method.is_safe() && request.goes_to_login();
+            let by_held = held.as_ref().filter(|held| match held.action {
+                Action::Deny | Action::Throttle => true,
+                Action::Challenge => tries(),
+                _ => false,
+            });
             let found = match (by_rule, by_held) {
                 (Some(rule), _) => rule.then.map(|then| (then, rule.name.clone())),
                 (None, Some(held)) => Some((held.action, held.rule.clone())),
@@ -81,7 +87,7 @@ impl<S: Store> Guard<S> {
                 let verdict = Verdict { rule: Some(rule.clone()), ..Verdict::because(action, Reason::new(rule, 0.0)) };
                 self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, &verdict);
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
-                return Err(refusal(action));
+                return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
             }
         }
         Ok(Early { matched, held, counts })
@@ -115,13 +121,15 @@ impl<S: Store> Guard<S> {
         if self.holds.is_empty() {
             return None;
         }
-        let fields = PER.iter().filter(|field| field.phase() == phase);
-        let found = fields.filter_map(|field| self.holds.find(Key::of(HOLD_SALT, *field, facts)?, facts.now()));
-        found.max_by_key(|held| held.action)
+        let set = facts.request.rules();
+        let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
+        let fields = PER.iter().copied().chain(host).filter(|field| field.phase() == phase);
+        let found = fields.filter_map(|field| self.holds.find(Key::of(HOLD_SALT, field, facts)?, facts.now()));
+        found.filter(|held| is_enforced(set, held)).max_by_key(|held| held.action)
     }
 
     /// Judges a request without a session.
-    fn judge_stranger(&self, request: &Request<'_>) -> Judged {
+    fn judge_stranger(&self, request: &Request<'_>, counting: Counting) -> Judged {
         let mode = request.mode();
         let set = request.rules();
         let Early { matched, held, .. } = &request.early;
@@ -130,7 +138,7 @@ impl<S: Store> Guard<S> {
             return Judged::calm(mode);
         }
         let facts = RequestFacts { counts: request.early.counts, ..RequestFacts::early(request) };
-        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &[]), Counting::Count);
+        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &[]), counting);
         let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
         if let Some(held) = held {
             judged.hold_to(held);
@@ -141,7 +149,7 @@ impl<S: Store> Guard<S> {
     /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
     /// withholds what other credentials it shows.
     pub(super) fn obey_stranger(&self, request: &Request<'_>) -> Result<Acted, Refusal> {
-        let judged = self.judge_stranger(request);
+        let judged = self.judge_stranger(request, Counting::Count);
         if judged.verdict.action != Action::Allow {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
         }
@@ -153,13 +161,27 @@ impl<S: Store> Guard<S> {
         }
         match verdict.action {
             Action::Throttle => Err(refusal(Action::Throttle)),
-            Action::Challenge if !request.goes_to_login() || !request.parts.method.is_safe() => {
-                Err(self.challenge(request))
-            }
+            Action::Challenge if !request.goes_to_login() => Err(self.challenge(request)),
             Action::Deny => Err(refusal(Action::Deny)),
             Action::Quarantine => Ok(acted(verdict)),
-            _ => Ok(acted(Verdict::default())),
+            _ => Ok(acted(verdict)),
         }
+    }
+
+    /// What rules ask for about strangers, of a client that is held back from its session and served as one.
+    pub(super) fn fence(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let judged = self.judge_stranger(request, Counting::Look);
+        if judged.mode != Mode::Enforce {
+            return Ok(());
+        }
+        let refused = match judged.verdict.action {
+            Action::Deny => refusal(Action::Deny),
+            Action::Throttle => refusal(Action::Throttle),
+            Action::Challenge if !request.goes_to_login() => self.challenge(request),
+            _ => return Ok(()),
+        };
+        self.tell_ruled(request, None, &judged.verdict, judged.mode);
+        Err(refused)
     }
 
     /// Judges the use of a session. Nearly every request matches nothing, which costs a few comparisons.
@@ -177,6 +199,7 @@ impl<S: Store> Guard<S> {
             && !set.may_match_quietly()
             && set.captures().is_empty()
             && self.observer.is_none()
+            && set.reads().rates == Read::No
             && scoring.thresholds.level(assessment.before, request.sensitivity()) == Level::Calm;
         if is_calm {
             return (Judgement::default(), None);
@@ -203,8 +226,9 @@ impl<S: Store> Guard<S> {
         let set = request.rules();
         let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
         let mut matched = request.early.matched.clone();
-        set.run(Phase::Session, scenery, &facts, (&self.windows, counting), &mut matched);
-        let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity() };
+        set.run(Phase::Session, scenery, &facts, (&self.windows, counting, request.mode()), &mut matched);
+        let party = if facts.session.is_some() { Party::Session } else { Party::Stranger };
+        let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity(), party };
         // Asked once for the rules that are obeyed, and perhaps once more for those that are observed.
         let by_risk = Cell::new(counting);
         let judgement = judge(&evidence, &request.policy.scoring, |risk| {
@@ -212,17 +236,25 @@ impl<S: Store> Guard<S> {
             if set.runs_in(Phase::Risk) {
                 let facts = RequestFacts { risk: Some(risk), reference: OnceCell::new(), ..facts };
                 let counting = by_risk.replace(Counting::Look);
-                set.run(Phase::Risk, scenery, &facts, (&self.windows, counting), &mut risky);
+                set.run(Phase::Risk, scenery, &facts, (&self.windows, counting, request.mode()), &mut risky);
             }
             risky
         });
+        let mut judgement = judgement;
+        // Where nothing is obeyed, all there is to tell is what would have been.
+        if request.mode() != Mode::Enforce
+            && let Some(would) = judgement.would.take()
+        {
+            judgement.verdict = *would;
+        }
         let risk = judgement.risk(before);
         facts.risk = Some(risk);
         if self.observer.is_some() {
-            set.run(Phase::Risk, scenery, &facts, (&self.windows, Counting::Look), &mut matched);
+            set.run(Phase::Risk, scenery, &facts, (&self.windows, Counting::Look, request.mode()), &mut matched);
             self.look_on(request, Phase::Risk, (&facts, before), &matched, &judgement.verdict);
         }
-        let fields = if self.observer.is_some() { Field::all().collect() } else { set.captures().to_vec() };
+        let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
+        let fields = if self.observer.is_some() { Field::all().chain(host).collect() } else { set.captures().to_vec() };
         if fields.is_empty() {
             return (judgement, None);
         }
@@ -259,6 +291,20 @@ impl<S: Store> Guard<S> {
         by_client.into_iter().chain(by_session).max_by_key(|held| held.action)
     }
 
+    /// A verdict on earlier answers that holds for whom a login names.
+    pub(super) fn check_held_subject(&self, request: &Request<'_>, subject: Option<&str>) -> Result<(), Refusal> {
+        let Some(subject) = subject.filter(|_| !self.holds.is_empty() && request.mode() == Mode::Enforce) else {
+            return Ok(());
+        };
+        let key = Key::new(HOLD_SALT, Field::LoginSubject, &Value::Text(subject));
+        let held = key.and_then(|key| self.holds.find(key, request.now));
+        let Some(held) = held.filter(|held| is_enforced(request.rules(), held)) else { return Ok(()) };
+        let reason = Reason::new(held.rule.clone(), 0.0);
+        let verdict = Verdict { rule: Some(held.rule.clone()), ..Verdict::because(held.action, reason) };
+        self.tell_ruled(request, None, &verdict, Mode::Enforce);
+        Err(if held.action == Action::Deny { refusal(Action::Deny) } else { self.challenge(request) })
+    }
+
     /// Runs the rules that look at the answer. What they ask for beyond it holds for requests to come.
     pub(super) fn judge_answer(
         &self,
@@ -280,11 +326,12 @@ impl<S: Store> Guard<S> {
             status: response.status.as_u16(),
             headers: &response.headers,
             sets_cookie,
-            login: admission.ask.login.is_some().then(|| LoginSeen { subject, succeeded: outcome.login.is_some() }),
+            login: (admission.ask.login.is_some() && !outcome.is_unproven())
+                .then(|| LoginSeen { subject, succeeded: outcome.login.is_some() }),
         };
         let mut matched = Matched::new();
-        set.run(Phase::Response, Scenery::Quiet, &facts, (&self.windows, Counting::Count), &mut matched);
         let mode = admission.policy.mode_on(route);
+        set.run(Phase::Response, Scenery::Quiet, &facts, (&self.windows, Counting::Count, mode), &mut matched);
         if let Some(observer) = &self.observer {
             let (phase, matched, verdict) = (Phase::Response, &*matched, &Verdict::default());
             observer.looked(&Looked { phase, set, facts: &facts, matched, before: Points::ZERO, verdict, mode });
@@ -348,6 +395,11 @@ impl<S: Store> Guard<S> {
             Readings::Any => false,
         }
     }
+}
+
+/// Whether the rule that a verdict is held for is there still, and obeyed.
+fn is_enforced(set: &RuleSet, held: &Held) -> bool {
+    set.rules().iter().any(|rule| rule.name == held.rule && rule.mode == Mode::Enforce)
 }
 
 /// The salt of rates: they belong to no rule.

@@ -84,28 +84,44 @@ impl<S: Store> Guard<S> {
             }
         };
         let taken = self.take_cookies(&admission, response);
-        let outcome = self.outcome(&admission, by, response, &commands, &taken);
+        let mut outcome = self.outcome(&admission, by, response, &commands, &taken);
         self.count_login(&admission, by, response.status, &outcome);
-        if admission.seen.is_some() && by == AnsweredBy::App {
-            match self.judge_answer(&admission, response, &outcome, taken.sets_any(&response.headers)) {
-                OnAnswer::Pass => {}
-                OnAnswer::Rotate => admission.offer = Offer::AtOnce,
-                OnAnswer::Throttle => {
-                    return Settled { cut: None, instead: Some(Refusal::throttled(&super::admit::THROTTLED)) };
-                }
-                OnAnswer::Terminate => return Box::pin(self.end_on_answer(&admission, response)).await,
+        let on_answer = match (&admission.seen, by) {
+            (Some(_), AnsweredBy::App) => {
+                self.judge_answer(&admission, response, &outcome, taken.sets_any(&response.headers))
             }
+            _ => OnAnswer::Pass,
+        };
+        match on_answer {
+            OnAnswer::Rotate => admission.offer = Offer::AtOnce,
+            // What would begin or go on with this answer does not; what it ends, ends.
+            OnAnswer::Terminate => {
+                (outcome.login, outcome.new_id) = (None, None);
+                if matches!(admission.holder, Holder::Stranger) {
+                    admission.holder = Holder::Nobody;
+                }
+            }
+            OnAnswer::Pass | OnAnswer::Throttle => {}
         }
         // Nearly every answer changes nothing.
-        if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
-            return self.hand_nothing(&admission, response).await;
+        let settled = if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
+            self.hand_nothing(&admission, response).await
+        } else {
+            Box::pin(self.settle_change(&mut admission, response, outcome, taken)).await
+        };
+        match on_answer {
+            OnAnswer::Throttle if settled.instead.is_none() => throttled(response),
+            OnAnswer::Terminate if settled.instead.is_none() => {
+                Box::pin(self.end_on_answer(&admission, response)).await
+            }
+            _ => settled,
         }
-        Box::pin(self.settle_change(admission, response, outcome, taken)).await
     }
 
     /// Ends the session of an answer, as a rule asks. What the app set with it belongs to nobody.
     async fn end_on_answer(&self, admission: &Admission, response: &mut response::Parts) -> Settled {
-        if let Holder::Session(known) | Holder::Quarantined(known) = &admission.holder {
+        // Who is held back is not the owner, and ends nothing of his.
+        if let Holder::Session(known) = &admission.holder {
             if let Err(error) = self.end_present(admission, known).await {
                 self.tell_failed(admission, &error);
                 return Settled { cut: None, instead: Some(Refusal::outage()) };
@@ -118,16 +134,16 @@ impl<S: Store> Guard<S> {
     /// The way of an answer that changes its session, or begins or ends one.
     async fn settle_change(
         &self,
-        mut admission: Box<Admission>,
+        admission: &mut Admission,
         response: &mut response::Parts,
         outcome: Outcome,
         taken: Taken,
     ) -> Settled {
         let is_login = outcome.login.is_some();
-        match self.follow(&mut admission, response, outcome, taken).await {
+        match self.follow(admission, response, outcome, taken).await {
             Ok(settled) => settled,
             Err(error) => {
-                self.tell_failed(&admission, &error);
+                self.tell_failed(admission, &error);
                 let route = admission.ask.route(&admission.policy);
                 // A visitor for whom nothing could be kept is a stranger still; somebody who logged in must be told.
                 let is_visitor = !matches!(admission.holder, Holder::Session(_)) && !is_login;
@@ -333,6 +349,15 @@ impl<S: Store> Guard<S> {
     }
 }
 
+/// 429 instead of an answer, with the cookies that went with it: what it changed has changed.
+fn throttled(response: &response::Parts) -> Settled {
+    let mut refusal = Refusal::throttled(&super::admit::THROTTLED);
+    for line in response.headers.get_all(SET_COOKIE) {
+        refusal.headers.append(SET_COOKIE, line.clone());
+    }
+    Settled { cut: None, instead: Some(refusal) }
+}
+
 /// Puts a `Set-Cookie` of ours on an answer, which from then on no cache may keep (RFC 9111 does not say so by itself).
 fn append(headers: &mut HeaderMap, line: HeaderValue) {
     headers.append(SET_COOKIE, line);
@@ -340,6 +365,11 @@ fn append(headers: &mut HeaderMap, line: HeaderValue) {
 }
 
 impl Outcome {
+    /// Whether a login was neither proven nor refused.
+    pub(super) const fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
     const fn is_nothing(&self) -> bool {
         let Self { login, unproven: _, new_id, logout, revoke, ends_at } = self;
         login.is_none() && new_id.is_none() && logout.is_none() && revoke.is_none() && ends_at.is_none()

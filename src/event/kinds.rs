@@ -608,6 +608,8 @@ events! {
         revision: u64,
         /// How many rules it has.
         rules: u32,
+        /// What that means: which rules came, went, and ask for more or less.
+        changes: Text,
     }
     Warn ["sys_restart"] ["RP4"] [] [] (6002/8 0/0) ["configuration"]/["change"];
 

@@ -186,6 +186,18 @@ mod database {
             })
         }
 
+        /// The English name of the city of an address. What a file has there and is no name is none.
+        pub fn city(&self, ip: IpAddr) -> Option<Box<str>> {
+            /// Longer than the name of any city.
+            const NAME_BYTES_MAX: usize = 200;
+            let ip = ip.to_canonical();
+            let path = maxminddb::path!["city", "names", "en"];
+            self.readers.iter().find_map(|reader| {
+                let name = reader.lookup(ip).ok()?.decode_path::<&str>(&path).ok().flatten()?;
+                (name.len() <= NAME_BYTES_MAX).then(|| name.into())
+            })
+        }
+
         /// What each database calls itself, and when it was built (seconds since 1970).
         pub fn names(&self) -> impl Iterator<Item = (&str, u64)> {
             self.readers.iter().map(|reader| {

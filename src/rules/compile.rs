@@ -1,5 +1,5 @@
-//! From a condition to a row of steps, each of which says where to go on; and beside it the plain evaluator that says what a
-//! condition means.
+//! From a condition as it was written to negation normal form in a good order; and beside it the plain evaluator that says
+//! what a condition means.
 //!
 //! Conditions are brought to negation normal form, and a test of an unknown field counts as false there (as true if the rule
 //! says `unknown = "fire"`). That is the same as three-valued logic (Kleene, 1952) over the condition as it was written, with
@@ -9,7 +9,8 @@
 use jiff::tz::TimeZone;
 
 use super::check::{Cond, Leaf};
-use super::scheme::{Case, Field, WEEKDAYS};
+use super::lex::Compare;
+use super::scheme::{Field, WEEKDAYS};
 use super::value::{Facts, Short, Test, Value, ask};
 use crate::clock::Timestamp;
 
@@ -23,36 +24,8 @@ pub enum Unknown {
     Fire,
 }
 
-/// The condition is true.
-const YES: u32 = u32::MAX;
-/// The condition is false.
-const NO: u32 = u32::MAX - 1;
-
-/// One test and where to go on.
-#[derive(Clone, Debug)]
-struct Step {
-    field: Field,
-    case: Case,
-    negated: bool,
-    when_unknown: bool,
-    on_true: u32,
-    on_false: u32,
-    test: Test,
-    zone: Option<TimeZone>,
-}
-
-/// Where a condition begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry(u32);
-
-/// The steps of all conditions of a set.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Program {
-    steps: Vec<Step>,
-}
-
 /// A condition in negation normal form.
-enum Normal<'c> {
+pub(super) enum Normal<'c> {
     All(Vec<Self>),
     Any(Vec<Self>),
     Leaf(&'c Leaf, bool),
@@ -60,7 +33,7 @@ enum Normal<'c> {
 }
 
 impl<'c> Normal<'c> {
-    fn of(cond: &'c Cond, negated: bool) -> Self {
+    pub(super) fn of(cond: &'c Cond, negated: bool) -> Self {
         let parts = |parts: &'c [Cond]| -> Vec<Self> { parts.iter().map(|part| Self::of(part, negated)).collect() };
         match (cond, negated) {
             (Cond::Not(inner), _) => Self::of(inner, !negated),
@@ -71,118 +44,68 @@ impl<'c> Normal<'c> {
         }
     }
 
-    /// What it costs if its first part decides.
-    fn cost(&self) -> u32 {
+    /// What it costs to ask and how likely it is to hold, guessed: who is asked first should decide often and cost little.
+    fn guess(&self) -> (f32, f32) {
         match self {
-            Self::Const(_) => 0,
-            Self::Leaf(leaf, _) => leaf.test.cost() + field_cost(leaf.field),
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::cost).fold(0, u32::saturating_add),
+            Self::Const(yes) => (0.0, if *yes { 1.0 } else { 0.0 }),
+            Self::Leaf(leaf, negated) => {
+                let (cost, likely) = (leaf.test.cost() + field_cost(leaf.field), leaf.likely());
+                (cost, if *negated { 1.0 - likely } else { likely })
+            }
+            Self::All(parts) => parts
+                .iter()
+                .map(Self::guess)
+                .fold((0.0, 1.0), |(cost, all), (next, likely)| (cost + all * next, all * likely)),
+            Self::Any(parts) => {
+                let (cost, none) = parts
+                    .iter()
+                    .map(Self::guess)
+                    .fold((0.0, 1.0), |(cost, none), (next, likely)| (cost + none * next, none * (1.0 - likely)));
+                (cost, 1.0 - none)
+            }
+        }
+    }
+
+    /// The same with parts in the order in which they are best asked.
+    pub(super) fn arranged(self) -> Self {
+        let by = |rank: fn((f32, f32)) -> f32, parts: Vec<Self>| {
+            let mut parts: Vec<Self> = parts.into_iter().map(Self::arranged).collect();
+            parts.sort_by(|one, other| rank(one.guess()).total_cmp(&rank(other.guess())));
+            parts
+        };
+        match self {
+            // The first that does not hold decides.
+            Self::All(parts) => Self::All(by(|(cost, likely)| cost / (1.001 - likely), parts)),
+            // The first that holds does.
+            Self::Any(parts) => Self::Any(by(|(cost, likely)| cost / (0.001 + likely), parts)),
+            other => other,
+        }
+    }
+}
+
+impl Leaf {
+    /// How likely it holds for a usual request.
+    fn likely(&self) -> f32 {
+        match (&self.test, self.field) {
+            (Test::Known, _) => 0.8,
+            (Test::Is, Field::SessionExists | Field::SessionAuthenticated) => 0.7,
+            (Test::Is, Field::RequestIsNavigation) => 0.3,
+            (Test::Is, _) | (Test::Equals(_) | Test::OneOf(_) | Test::Ints(_) | Test::Within(_), _) => 0.05,
+            (Test::Int(Compare::Ne, _) | Test::Field(Compare::Ne, _), _) => 0.9,
+            (Test::Int(Compare::Lt | Compare::Le, _) | Test::Span(Compare::Lt | Compare::Le, _), _) => 0.7,
+            _ => 0.1,
         }
     }
 }
 
 /// Fields that take more than a look.
-const fn field_cost(field: Field) -> u32 {
+const fn field_cost(field: Field) -> f32 {
     match field {
-        Field::ClientCity => 1000,
-        Field::TimeHour | Field::TimeMinute | Field::TimeWeekday => 30,
-        Field::SessionRef | Field::SessionNetworks | Field::SessionDevices => 20,
-        _ => 0,
+        Field::ClientCity => 1000.0,
+        Field::TimeHour | Field::TimeMinute | Field::TimeWeekday => 30.0,
+        Field::SessionRef | Field::SessionNetworks | Field::SessionDevices => 20.0,
+        _ => 0.0,
     }
-}
-
-impl Program {
-    /// Adds a condition. `zone` is that of the file, for `time.*`.
-    pub(crate) fn add(&mut self, cond: &Cond, unknown: Unknown, zone: Option<&TimeZone>) -> Entry {
-        let first = self.steps.len();
-        let entry = self.emit(Normal::of(cond, false), (unknown, zone), YES, NO);
-        // The last part was written first: turned round, a condition is read forwards.
-        let count = self.steps.len();
-        let turn = |to: u32| if to >= NO { to } else { index(first + count - 1).saturating_sub(to) };
-        if let Some(steps) = self.steps.get_mut(first..) {
-            steps.reverse();
-            for step in steps {
-                (step.on_true, step.on_false) = (turn(step.on_true), turn(step.on_false));
-            }
-        }
-        Entry(turn(entry))
-    }
-
-    fn emit(&mut self, cond: Normal<'_>, with: (Unknown, Option<&TimeZone>), on_true: u32, on_false: u32) -> u32 {
-        match cond {
-            Normal::Const(yes) => {
-                if yes {
-                    on_true
-                } else {
-                    on_false
-                }
-            }
-            Normal::All(parts) => ordered(parts).fold(on_true, |next, part| self.emit(part, with, next, on_false)),
-            Normal::Any(parts) => ordered(parts).fold(on_false, |next, part| self.emit(part, with, on_true, next)),
-            Normal::Leaf(leaf, negated) => {
-                let (unknown, zone) = with;
-                self.steps.push(Step {
-                    field: leaf.field,
-                    case: leaf.case,
-                    negated,
-                    when_unknown: unknown == Unknown::Fire,
-                    on_true,
-                    on_false,
-                    test: leaf.test.clone(),
-                    zone: leaf.field.is_clock().then(|| zone.cloned().unwrap_or(TimeZone::UTC)),
-                });
-                index(self.steps.len() - 1)
-            }
-        }
-    }
-
-    /// Whether a condition fires. Allocates nothing.
-    pub(crate) fn fires<F: Facts + ?Sized>(&self, entry: Entry, facts: &F) -> bool {
-        let mut at = entry.0;
-        while let Some(step) = self.steps.get(at as usize) {
-            let found = match &step.zone {
-                None => ask(facts, step.field, step.case, &step.test),
-                Some(zone) => ask(&InZone { facts, zone }, step.field, step.case, &step.test),
-            };
-            let holds = found.map_or(step.when_unknown, |yes| yes != step.negated);
-            at = if holds { step.on_true } else { step.on_false };
-        }
-        at == YES
-    }
-}
-
-impl Program {
-    /// Whether two paths are the same to every test of `request.path`.
-    pub(crate) fn reads_alike(&self, path: &str, other: &str) -> bool {
-        let of_path = self.steps.iter().filter(|step| step.field == Field::RequestPath);
-        of_path.into_iter().all(|step| {
-            let found = |path| ask(&PathOnly(path), step.field, step.case, &step.test);
-            found(path) == found(other)
-        })
-    }
-}
-
-/// A path and nothing else.
-struct PathOnly<'p>(&'p str);
-
-impl Facts for PathOnly<'_> {
-    fn value(&self, field: Field) -> Value<'_> {
-        if field == Field::RequestPath { Value::Text(self.0) } else { Value::Unknown }
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::EPOCH
-    }
-}
-
-/// The cheapest part last, for it is written last and so asked first.
-fn ordered(mut parts: Vec<Normal<'_>>) -> impl Iterator<Item = Normal<'_>> {
-    parts.sort_by_key(Normal::cost);
-    parts.into_iter().rev()
-}
-
-fn index(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(NO).min(NO - 1)
 }
 
 /// What a condition is, by three-valued logic over what was written. For `explain`, coverage and tests.
@@ -230,9 +153,9 @@ impl Leaf {
 }
 
 /// Facts with clocks on the wall of a zone.
-struct InZone<'a, F: ?Sized> {
-    facts: &'a F,
-    zone: &'a TimeZone,
+pub(super) struct InZone<'a, F: ?Sized> {
+    pub(super) facts: &'a F,
+    pub(super) zone: &'a TimeZone,
 }
 
 impl<F: Facts + ?Sized> Facts for InZone<'_, F> {
@@ -272,8 +195,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::expression::Expression;
-    use super::super::lex::Compare;
     use super::super::page::Source;
+    use super::super::program::{Program, Scratch};
     use super::*;
 
     /// Facts of which some are missing.
@@ -345,13 +268,16 @@ mod tests {
             (conds, facts) in (prop::collection::vec(condition(), 1..4), holes())
         ) {
             let mut program = Program::default();
+            conds.iter().for_each(|cond| program.meet(cond, None));
+            program.share();
+            let mut scratch = Scratch::default();
             let entries: Vec<_> = conds.iter().map(|cond| {
                 (program.add(cond, Unknown::Silent, None), program.add(cond, Unknown::Fire, None))
             }).collect();
             for (cond, (silent, fire)) in conds.iter().zip(entries) {
                 let meant = meaning(cond, &facts, None);
-                prop_assert_eq!(program.fires(silent, &facts), meant == Some(true), "{:?}", cond);
-                prop_assert_eq!(program.fires(fire, &facts), meant != Some(false), "{:?}", cond);
+                prop_assert_eq!(program.fires(silent, &facts, &mut scratch), meant == Some(true), "{:?}", cond);
+                prop_assert_eq!(program.fires(fire, &facts, &mut scratch), meant != Some(false), "{:?}", cond);
             }
         }
     }

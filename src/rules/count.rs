@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use siphasher::sip::SipHasher13;
 use super::scheme::Field;
 use super::value::{Facts, Value};
 use crate::clock::Timestamp;
+use crate::net::IpPrefix;
 use crate::verdict::{Action, Text};
 
 /// Times that all windows of `count` keep together: 8 bytes each, and about as much for their keys.
@@ -45,9 +47,13 @@ impl Key {
             Value::Bool(yes) => hash.write_u8(u8::from(*yes)),
             Value::Int(number) => hash.write_i64(*number),
             Value::Millis(millis) => hash.write_u64(*millis),
-            Value::Text(_) | Value::Short(_) => hash.write(value.as_text().unwrap_or_default().as_bytes()),
+            // Who is counted must not become another by writing himself in another way.
+            Value::Text(_) | Value::Short(_) => {
+                hash.write(crate::session::subject::folded(value.as_text().unwrap_or_default()).as_bytes());
+            }
             Value::Texts(list) => hash.write(list.as_bytes()),
-            Value::Ip(ip) => std::hash::Hash::hash(ip, &mut hash),
+            // A client of IPv6 has a /64 to choose addresses from.
+            Value::Ip(ip) => std::hash::Hash::hash(&chosen(*ip), &mut hash),
         }
         Some(Self(hash.finish()))
     }
@@ -64,6 +70,14 @@ pub enum Counting {
     Count,
     /// It was counted before: the same request is looked at again.
     Look,
+}
+
+/// The part of an address that its client did not choose.
+fn chosen(ip: IpAddr) -> IpAddr {
+    match crate::net::canonical(ip) {
+        v4 @ IpAddr::V4(_) => v4,
+        v6 @ IpAddr::V6(_) => IpPrefix::around(v6, 64).address(),
+    }
 }
 
 /// How often rules matched lately. Windows are exact: a key keeps the last `over` + 1 times.
@@ -182,12 +196,23 @@ impl Holds {
     /// Holds a verdict. One that is there already stays if it is stronger.
     pub fn hold(&self, key: Key, held: Held, now: Timestamp) {
         let mut of = self.of.write();
-        if of.len() >= HOLDS_MAX {
+        if of.len() >= HOLDS_MAX && !of.contains_key(&key) {
             of.retain(|_, held| held.until > now);
+            // Still full: the half that would end first makes room, so that this is rare.
+            if of.len() >= HOLDS_MAX {
+                let mut ends: Vec<Timestamp> = of.values().map(|held| held.until).collect();
+                let half = ends.len() / 2;
+                let middle = *ends.select_nth_unstable(half).1;
+                let mut left = half;
+                of.retain(|_, held| {
+                    let goes = held.until <= middle && left > 0;
+                    left -= usize::from(goes);
+                    !goes
+                });
+            }
         }
-        let fits = of.len() < HOLDS_MAX || of.contains_key(&key);
         let is_new = of.get(&key).is_none_or(|old| old.until <= now || old.action <= held.action);
-        if fits && is_new {
+        if is_new {
             of.insert(key, Arc::new(held));
         }
         self.count.store(of.len(), Ordering::Relaxed);
@@ -325,8 +350,9 @@ mod tests {
         for number in 0..i64::try_from(HOLDS_MAX).unwrap() + 10 {
             holds.hold(key(number), held(Action::Deny, 60), at(0));
         }
-        assert!(holds.find(key(5), at(1)).is_some());
-        assert!(holds.find(key(i64::try_from(HOLDS_MAX).unwrap() + 5), at(1)).is_none());
+        // The newest are there, and the table has not grown.
+        assert!(holds.find(key(i64::try_from(HOLDS_MAX).unwrap() + 5), at(1)).is_some());
+        assert!(holds.of.read().len() <= HOLDS_MAX);
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! Why a rule matched or did not: every comparison with the value it saw.
 
-use std::collections::BTreeMap;
-
 use super::check::Cond;
 use super::compile::meaning;
-use super::scheme::{Field, Phase};
 use super::set::{Rule, RuleSet};
-use super::value::{Facts, OwnedValue, Value};
-use crate::clock::Timestamp;
+use super::value::Facts;
 
 /// One comparison of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +38,9 @@ impl Rule {
     pub fn explain<F: Facts + ?Sized>(&self, facts: &F, set: &RuleSet) -> Explained {
         let zone = self.zone.as_ref();
         let mut compared = Vec::new();
-        for cond in std::iter::once(&self.cond).chain(&self.unless) {
+        let own = (&self.cond, zone);
+        let tunes = self.unless.iter().map(|(tune, zone)| (tune, zone.as_ref()));
+        for (cond, zone) in std::iter::once(own).chain(tunes) {
             cond.leaves(&mut |leaf| {
                 compared.push(Compared {
                     text: leaf.text().to_owned(),
@@ -56,9 +54,18 @@ impl Rule {
             rule: self.name.to_string(),
             place: self.place(),
             outcome: meaning(&self.cond, facts, zone),
-            excused: self.unless.iter().any(|tune| meaning(tune, facts, zone) == Some(true)),
+            excused: self.is_excused(facts),
             compared,
         }
+    }
+
+    fn is_excused<F: Facts + ?Sized>(&self, facts: &F) -> bool {
+        self.unless.iter().any(|(tune, zone)| meaning(tune, facts, zone.as_ref()) == Some(true))
+    }
+
+    /// Its condition as it was written; names of `[let]` stand as names.
+    pub fn written(&self) -> String {
+        self.when.text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// How many comparisons its condition has.
@@ -81,7 +88,7 @@ impl Rule {
     /// What its condition comes to, tunes included, by three-valued logic.
     pub fn outcome<F: Facts + ?Sized>(&self, facts: &F) -> Option<bool> {
         let zone = self.zone.as_ref();
-        let excused = self.unless.iter().any(|tune| meaning(tune, facts, zone) == Some(true));
+        let excused = self.is_excused(facts);
         if excused { Some(false) } else { meaning(&self.cond, facts, zone) }
     }
 }
@@ -113,49 +120,5 @@ fn flip(cond: &Cond, at: &mut usize) -> Cond {
             let leaf = Cond::Leaf(leaf.clone());
             if this { Cond::Not(Box::new(leaf)) } else { leaf }
         }
-    }
-}
-
-/// What was known of a request, kept: every field that was known, by its name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// When it came.
-    pub at: Timestamp,
-    /// What was known.
-    pub fields: BTreeMap<String, OwnedValue>,
-    host: Vec<super::scheme::HostFact>,
-}
-
-impl Recorded {
-    /// Everything that is known at a phase.
-    pub fn of<F: Facts + ?Sized>(facts: &F, phase: Phase, set: &RuleSet) -> Self {
-        let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
-        let fields = Field::all().chain(host).filter(|field| field.phase() <= phase && !field.is_clock());
-        let known = fields.map(|field| (field, facts.value(field)));
-        // A signal that was not raised is 0, and so are most of them.
-        let known = known.filter(|(field, value)| {
-            value.is_known() && !(matches!(field, Field::Signal(_)) && *value == Value::Int(0))
-        });
-        let fields = known.map(|(field, value)| (field.name(set.host()), OwnedValue::from(value))).collect();
-        Self { at: facts.now(), fields, host: set.host().to_vec() }
-    }
-
-    /// A record read back.
-    pub const fn new(at: Timestamp, fields: BTreeMap<String, OwnedValue>, host: Vec<super::scheme::HostFact>) -> Self {
-        Self { at, fields, host }
-    }
-}
-
-impl Facts for Recorded {
-    fn value(&self, field: Field) -> Value<'_> {
-        match self.fields.get(&field.name(&self.host)) {
-            Some(value) => value.as_value(),
-            None if matches!(field, Field::Signal(_)) => Value::Int(0),
-            None => Value::Unknown,
-        }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.at
     }
 }

@@ -55,15 +55,24 @@ impl Expression {
         self.source.spot(self.raw(span))
     }
 
-    /// Whether text may be put into the file as it is.
-    fn is_plain(&self) -> bool {
-        matches!(self.map, Map::Shift(_))
+    /// How a text is to be written into the string of the file.
+    pub(crate) fn as_written(&self, text: &str) -> String {
+        let raw = self.source.text().get(self.span.clone()).unwrap_or_default();
+        if raw.starts_with('"') { text.replace('\\', "\\\\").replace('"', "\\\"") } else { text.to_owned() }
+    }
+
+    /// Whether some bytes of the condition stand in the file as they are read.
+    pub(crate) fn is_exact(&self, span: &Span) -> bool {
+        self.source.text().get(self.raw(span)) == self.text.get(span.clone())
     }
 
     pub(crate) fn fault(&self, level: Level, problem: Problem) -> Fault {
         let Problem { span, message, label, help, fix } = problem;
-        // A single-quoted string of TOML has no escapes: what holds such a quote can not be put into it.
-        let fix = fix.filter(|fix| self.is_plain() && !fix.contains('\''));
+        // A string in single quotes has no escapes: what holds such a quote can not be put into it.
+        let is_literal = self.source.text().get(self.span.clone()).is_some_and(|raw| raw.starts_with('\''));
+        let is_known = !matches!(self.map, Map::Whole);
+        let fix = fix.filter(|fix| is_known && (!is_literal || !fix.contains('\'')));
+        let fix = fix.map(|fix| self.as_written(&fix));
         Fault {
             label,
             fix,

@@ -1,5 +1,6 @@
 //! A rules file as it is read: names, sets, rules and tunes, conditions not yet looked at.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(crate) enum Score {
     Fixed(Points),
     /// What a detector gives; it sticks to the client and fades.
     Signal(SignalKind),
+    /// So many points instead, if the detector sees anything.
+    SignalAs(SignalKind, Points),
 }
 
 /// `count = { over, within, per }`
@@ -103,9 +106,19 @@ pub(crate) struct Tune {
     pub(crate) expires: Option<Timestamp>,
 }
 
+/// Who wrote a rules file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// It comes with the program.
+    Pack,
+    /// Somebody else.
+    User,
+}
+
 /// Reads a file. `open` gives the text of files that it names.
 pub(crate) fn read(
     source: &Arc<Source>,
+    whose: Whose,
     base: &Path,
     host: &mut Vec<HostFact>,
     open: &dyn Fn(&Path) -> io::Result<String>,
@@ -121,7 +134,7 @@ pub(crate) fn read(
         tunes: Vec::new(),
         files: Vec::new(),
     };
-    let notes = page_of(source, base, |reader| read_all(reader, &mut file, host, open));
+    let notes = page_of(source, base, |reader| read_all(reader, &mut file, whose, host, open));
     let mut faults = notes.faults;
     faults.extend(twice(&file.rules));
     (file, faults)
@@ -130,6 +143,7 @@ pub(crate) fn read(
 fn read_all(
     reader: &Reader<'_>,
     file: &mut RulesFile,
+    whose: Whose,
     host: &mut Vec<HostFact>,
     open: &dyn Fn(&Path) -> io::Result<String>,
 ) {
@@ -153,28 +167,34 @@ fn read_all(
                 .map_err(|_unknown| format!("there is no time zone \"{text}\"; names are those of the IANA database"))
         })
     });
-    if reader.base() == Path::new("")
-        && let Some(value) = reader.value("include")
-    {
+    if whose == Whose::Pack {
         let words = Pack::ALL.map(|pack| (pack.as_str(), pack));
-        file.include = value.list("a list of packs", |value| value.word(&words)).unwrap_or_default();
+        let packs = reader.value("include").and_then(|value| value.list("a list of packs", |value| value.word(&words)));
+        file.include = packs.unwrap_or_default();
+    } else if let Some(value) = reader.peek("include") {
+        value.fault(
+            "packs are not included by files",
+            Some("put them in force in portcullis.toml: [rules] packs".to_owned()),
+        );
     }
     file.mode = reader.word("mode", &MODES).unwrap_or_default();
-    reader.table("facts", |reader| facts(reader, host));
+    reader.table("facts", |reader| facts(reader, host, &mut file.scope.wrong));
     file.scope.host.clone_from(host);
     let mut files = Vec::new();
     reader.table("set", |reader| {
         for entry in reader.entries() {
-            if let Some(set) = is_name(&entry).then(|| set(reader, &entry, open, &mut files)).flatten() {
-                file.scope.sets.insert(entry.name.to_owned(), set);
+            match is_name(reader, &entry, false).then(|| set(reader, &entry, open, &mut files)).flatten() {
+                Some(set) => drop(file.scope.sets.insert(entry.name.to_owned(), set)),
+                None => drop(file.scope.wrong.insert(entry.name.to_owned())),
             }
         }
     });
     file.files = files;
     reader.table("let", |reader| {
         for entry in reader.entries() {
-            if let Some(named) = is_name(&entry).then(|| named(reader, &entry)).flatten() {
-                file.scope.lets.insert(entry.name.to_owned(), named);
+            match is_name(reader, &entry, true).then(|| named(reader, &entry)).flatten() {
+                Some(named) => drop(file.scope.lets.insert(entry.name.to_owned(), named)),
+                None => drop(file.scope.wrong.insert(entry.name.to_owned())),
             }
         }
     });
@@ -182,7 +202,7 @@ fn read_all(
     if let Some(read) = reader.tables("rule", |reader| rule(reader, name, &scope.host)) {
         *rules = read;
     }
-    if let Some(read) = reader.tables("tune", |reader| tune(reader, &scope.host)) {
+    if let Some(read) = reader.tables("tune", tune) {
         *tunes = read;
     }
 }
@@ -194,9 +214,9 @@ fn name(text: &str) -> Result<String, &'static str> {
     fits.then(|| text.to_owned()).ok_or("expected 1 to 64 small letters, digits, `-` or `_`")
 }
 
-/// Whether the key can be used in a condition.
-fn is_name(entry: &Entry<'_>) -> bool {
-    const TAKEN: [&str; 16] = [
+/// Whether the key can be read in a condition: as `@name`, or as a word of its own.
+fn is_name(reader: &Reader<'_>, entry: &Entry<'_>, as_word: bool) -> bool {
+    const TAKEN: [&str; 13] = [
         "and",
         "or",
         "not",
@@ -210,28 +230,30 @@ fn is_name(entry: &Entry<'_>) -> bool {
         "true",
         "false",
         "risk",
-        "session",
-        "client",
-        "request",
     ];
-    if let Err(why) = name(entry.name) {
-        entry.value.fault(&format!("the name `{}`: {why}", entry.name), None);
-        return false;
+    let is_word = entry.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !entry.name.starts_with(|letter: char| letter.is_ascii_digit());
+    let why = match name(entry.name) {
+        Err(why) => Some(why),
+        Ok(_) if as_word && !is_word => Some("expected small letters, digits and `_`, beginning with a letter"),
+        Ok(_) if as_word && TAKEN.contains(&entry.name) => Some("this is a word of the language; choose another name"),
+        Ok(_) => None,
+    };
+    if let Some(why) = why {
+        reader.fault_at(&entry.name_span, &format!("the name `{}`: {why}", entry.name));
     }
-    if TAKEN.contains(&entry.name) {
-        entry
-            .value
-            .fault(&format!("`{}` is a word of the language", entry.name), Some("choose another name".to_owned()));
-        return false;
-    }
-    true
+    why.is_none()
 }
 
 /// What the host of the guard tells of a request. Files share what they declare.
-fn facts(reader: &Reader<'_>, host: &mut Vec<HostFact>) {
+fn facts(reader: &Reader<'_>, host: &mut Vec<HostFact>, wrong: &mut BTreeSet<String>) {
     let words = [Type::Bool, Type::Int, Type::Duration, Type::Text, Type::Ip].map(|kind| (kind.word(), kind));
-    for entry in reader.entries().iter().filter(|entry| is_name(entry)) {
-        let Some(kind) = entry.value.word(&words) else { continue };
+    for entry in reader.entries() {
+        let kind = is_name(reader, &entry, true).then(|| entry.value.word(&words)).flatten();
+        let Some(kind) = kind else {
+            wrong.insert(format!("facts.{}", entry.name));
+            continue;
+        };
         match host.iter().find(|known| &*known.name == entry.name) {
             Some(known) if known.kind != kind => {
                 entry.value.fault(&format!("another file declares `{}` as {}", entry.name, known.kind), None);
@@ -253,14 +275,21 @@ fn set(
     let spot = reader.source().spot(entry.name_span.clone());
     if entry.value.is_table() {
         let path = entry.value.table(|reader| {
-            if reader.value("file").is_none() {
+            if !reader.has("file") {
                 reader.missing("file", "file = \"office.txt\": an entry a line, `#` begins a comment");
             }
             reader.path("file")
         })??;
         files.push(path.clone());
         return match open(&path) {
-            Ok(text) => Some(Set { entries: lines(&path, &text), spot: Some(spot), ..Set::default() }),
+            Ok(text) => {
+                let entries = lines(&path, text.trim_start_matches('\u{feff}'));
+                if entries.len() > SET_MAX {
+                    entry.value.fault(&format!("{} has more than {SET_MAX} entries", path.display()), None);
+                    return None;
+                }
+                Some(Set { entries, spot: Some(spot), ..Set::default() })
+            }
             Err(why) => {
                 entry.value.fault(&format!("{} can not be read: {why}", path.display()), None);
                 None
@@ -291,7 +320,7 @@ fn lines(path: &Path, text: &str) -> Vec<(Literal, Spot)> {
         let said = line.split('#').next().unwrap_or_default();
         let start = at + (said.len() - said.trim_start().len());
         let said = said.trim();
-        if !said.is_empty() && entries.len() < SET_MAX {
+        if !said.is_empty() {
             let literal = said.parse().map_or_else(|_| Literal::Text(said.to_owned()), Literal::Int);
             entries.push((literal, source.spot(start..start + said.len())));
         }
@@ -307,21 +336,22 @@ fn named(reader: &Reader<'_>, entry: &Entry<'_>) -> Option<Named> {
 }
 
 fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
-    let (id, spot) = match reader.value("id") {
-        Some(value) => (value.parsed("a name such as \"geo-jump\"", name)?, Some(reader.source().spot(value.span()))),
-        None => {
-            reader.missing("id", "such as id = \"geo-jump\"");
-            return None;
-        }
-    };
-    let owner = format!("{file}/{id}");
-    let when = condition(reader, "when", &owner);
-    if when.is_none() {
+    let value = reader.value("id");
+    if value.is_none() {
+        reader.missing("id", "such as id = \"geo-jump\"");
+    }
+    let spot = value.as_ref().map(|value| reader.source().spot(value.span()));
+    let id = value.and_then(|value| value.parsed("a name such as \"geo-jump\"", name));
+    let owner = id.as_ref().map_or_else(|| "rule".to_owned(), |id| format!("{file}/{id}"));
+    if !reader.has("when") {
         reader.missing("when", "such as when = 'client.is_tor'");
+    }
+    if !reader.has("then") && !reader.has("score") {
+        reader.missing("then", "then = \"observe\" (or rotate, quarantine, terminate ...), or score = 20");
     }
     let rule = RawRule {
         about: reader.value("about").and_then(|value| value.text("a sentence")).unwrap_or_default().to_owned(),
-        when,
+        when: condition(reader, "when", &owner),
         score: score(reader).unwrap_or_default(),
         then: reader.word("then", &ACTIONS),
         count: reader.value("count").and_then(|value| value.table(|reader| count(reader, host)).flatten()),
@@ -332,11 +362,8 @@ fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
         within: window(reader, "within"),
         since: reader.value("since").and_then(|value| value.date()),
         spot,
-        id,
+        id: id.unwrap_or_default(),
     };
-    if rule.score == Score::None && rule.then.is_none() {
-        reader.missing("then", "then = \"observe\" (or rotate, quarantine, terminate ...), or score = 20");
-    }
     Some(rule)
 }
 
@@ -347,7 +374,7 @@ fn condition(reader: &Reader<'_>, key: &'static str, owner: &str) -> Option<Arc<
 }
 
 /// The words of `then`, mildest first. `allow` is none: a rule takes nothing back.
-const ACTIONS: [(&str, Action); 7] = [
+pub(crate) const ACTIONS: [(&str, Action); 7] = [
     ("observe", Action::Observe),
     ("throttle", Action::Throttle),
     ("rotate", Action::Rotate),
@@ -358,7 +385,8 @@ const ACTIONS: [(&str, Action); 7] = [
 ];
 
 /// The words of `mode`.
-const MODES: [(&str, Mode); 3] = [("off", Mode::Off), ("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+pub(crate) const MODES: [(&str, Mode); 3] =
+    [("off", Mode::Off), ("observe", Mode::Observe), ("enforce", Mode::Enforce)];
 
 fn score(reader: &Reader<'_>) -> Option<Score> {
     let value = reader.value("score")?;
@@ -378,7 +406,7 @@ fn score(reader: &Reader<'_>) -> Option<Score> {
 
 fn count(reader: &Reader<'_>, host: &[HostFact]) -> Option<Count> {
     for (key, example) in [("over", "over = 5"), ("within", "within = \"10m\""), ("per", "per = \"client.prefix\"")] {
-        if reader.value(key).is_none() {
+        if !reader.has(key) {
             reader.missing(key, example);
         }
     }
@@ -392,7 +420,7 @@ fn window(reader: &Reader<'_>, key: &'static str) -> Option<Duration> {
     let value = reader.value(key)?;
     let window = value.duration()?;
     if window.is_zero() || window > WINDOW_MAX {
-        value.fault("expected a duration up to \"24h\"", None);
+        value.fault("expected a duration longer than zero, up to \"24h\"", None);
         return None;
     }
     Some(window)
@@ -427,37 +455,36 @@ fn tags(reader: &Reader<'_>) -> Vec<String> {
     value.list("a list of words", |value| value.text("a word").map(ToOwned::to_owned)).unwrap_or_default()
 }
 
-fn tune(reader: &Reader<'_>, _host: &[HostFact]) -> Option<Tune> {
-    let Some(value) = reader.value("rule") else {
-        reader.missing("rule", "such as rule = \"baseline/device-family\"");
-        return None;
-    };
-    let rule = value.text("the name of a rule, such as \"baseline/device-family\"")?.to_owned();
-    let spot = reader.source().spot(value.span());
-    let unless = condition(reader, "unless", &format!("tune of {rule}"));
-    let tune = Tune {
-        unless,
-        score: score(reader),
-        then: reader.word("then", &ACTIONS),
-        mode: reader.word("mode", &MODES),
-        expires: reader.value("expires").and_then(|value| value.date()),
-        rule,
-        spot,
-    };
-    if reader.value("why").and_then(|value| value.text("a sentence")).is_none() {
-        reader.missing("why", "why = \"...\": who reads this in a year should know");
+fn tune(reader: &Reader<'_>) -> Option<Tune> {
+    let value = reader.value("rule");
+    if value.is_none() {
+        reader.missing("rule", "such as rule = \"baseline/program-changed\"");
     }
-    if tune.unless.is_none() && tune.score.is_none() && tune.then.is_none() && tune.mode.is_none() {
+    let spot = value.as_ref().map(|value| reader.source().spot(value.span()));
+    let rule = value.and_then(|value| value.text("the name of a rule, such as \"baseline/program-changed\""));
+    let owner = format!("tune of {}", rule.unwrap_or("?"));
+    let unless = condition(reader, "unless", &owner);
+    let changes = (score(reader), reader.word("then", &ACTIONS), reader.word("mode", &MODES));
+    let expires = reader.value("expires").and_then(|value| value.date());
+    match reader.value("why") {
+        Some(value) if value.text("a sentence").is_some_and(|why| why.trim().is_empty()) => {
+            value.fault("expected a sentence: who reads this in a year should know", None);
+        }
+        Some(_) => {}
+        None => reader.missing("why", "why = \"...\": who reads this in a year should know"),
+    }
+    if !["unless", "score", "then", "mode"].iter().any(|key| reader.has(key)) {
         reader.missing("unless", "unless = '...', or score, then, mode: what is to be otherwise");
     }
-    Some(tune)
+    let (score, then, mode) = changes;
+    Some(Tune { rule: rule?.to_owned(), spot: spot?, unless, score, then, mode, expires })
 }
 
 /// Rules of one name.
 fn twice(rules: &[RawRule]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
-        let earlier = rules.iter().take(at).find(|earlier| earlier.id == rule.id);
+        let earlier = rules.iter().take(at).find(|earlier| earlier.id == rule.id && !rule.id.is_empty());
         if let Some(first) = earlier.and_then(|earlier| earlier.spot.clone()) {
             let fault =
                 Fault::new(Level::Fault, "", format!("the rule `{}` is there twice", rule.id)).at(rule.spot.clone());

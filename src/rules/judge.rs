@@ -19,6 +19,24 @@ pub struct Evidence<'a> {
     pub before: Points,
     /// Of the route.
     pub sensitivity: Sensitivity,
+    /// Who asks.
+    pub party: Party,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// Somebody with a session.
+    Session,
+    /// Somebody without: there is nothing to be rotated or ended, and what asks for that must not hide what asks for less.
+    Stranger,
+}
+
+impl Party {
+    /// Whether an action does anything to him.
+    const fn feels(self, action: Action) -> bool {
+        !matches!((self, action), (Self::Stranger, Action::Rotate | Action::Terminate))
+    }
 }
 
 /// What came of it.
@@ -91,24 +109,33 @@ fn weigh(
     }
     let risk = evidence.before.plus(sum.context).plus(sum.session).plus(sum.request);
     let by_points = match scoring.thresholds.level(risk, evidence.sensitivity) {
-        Level::Terminate if !sum.beyond_network => Action::Quarantine,
+        Level::Terminate if !sum.beyond_network || evidence.party == Party::Stranger => Action::Quarantine,
         Level::Terminate => Action::Terminate,
         Level::Quarantine => Action::Quarantine,
-        Level::Rotate => Action::Rotate,
-        Level::Observe => Action::Observe,
+        Level::Rotate if evidence.party == Party::Session => Action::Rotate,
+        Level::Rotate | Level::Observe => Action::Observe,
         Level::Calm => Action::Allow,
     };
     verdict.action = by_points;
     verdict.risk = as_number(risk);
     let risky = by_risk(risk);
+    let mut throttled = None;
     for rule in evidence.matched.iter().chain(&risky).filter_map(counts) {
-        if let Some(then) = rule.then {
+        if let Some(then) = rule.then.filter(|then| evidence.party.feels(*then)) {
+            if then == Action::Throttle {
+                throttled = Some(&rule.name);
+            }
             if then > verdict.action || (then == verdict.action && verdict.rule.is_none()) {
                 verdict.action = then;
                 verdict.rule = Some(rule.name.clone());
             }
             verdict.add(Reason::new(rule.name.clone(), 0.0));
         }
+    }
+    // A new tag is given to whoever is served; who is slowed down is not.
+    if let (Some(rule), Action::Rotate) = (throttled, verdict.action) {
+        verdict.action = Action::Throttle;
+        verdict.rule = Some(rule.clone());
     }
     (verdict, sum)
 }
@@ -124,8 +151,9 @@ impl Sum {
                 verdict.add(Reason::new(rule.name.clone(), as_number(points)));
                 points
             }
-            Score::Signal(kind) => {
+            Score::Signal(kind) | Score::SignalAs(kind, _) => {
                 let Some(signal) = signals.iter().find(|signal| signal.kind == kind) else { return Points::ZERO };
+                let points = if let Score::SignalAs(_, points) = rule.score { points } else { signal.points };
                 if self.counted.contains(&kind) {
                     return Points::ZERO;
                 }
@@ -135,11 +163,11 @@ impl Sum {
                     Scope::Session => &mut self.session,
                     Scope::Request => &mut self.request,
                 };
-                *place = place.plus(signal.points);
+                *place = place.plus(points);
                 self.beyond_network |= !kind.name().starts_with("network.");
-                let reason = Reason::new(Text::of(kind.name()), as_number(signal.points));
+                let reason = Reason::new(Text::of(kind.name()), as_number(points));
                 verdict.add(reason.changed(signal.before.clone(), signal.after.clone()));
-                signal.points
+                points
             }
         }
     }

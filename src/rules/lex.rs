@@ -174,6 +174,9 @@ impl<'t> Lexer<'t> {
     }
 
     fn token(&mut self, letter: char) -> Result<(), Problem> {
+        if let Some(problem) = self.odd_sign() {
+            return Err(problem);
+        }
         const SIGNS: [(&str, Token); 14] = [
             ("&&", Token::And),
             ("||", Token::Or),
@@ -204,6 +207,24 @@ impl<'t> Lexer<'t> {
             }
             _ => Err(self.stray(letter)),
         }
+    }
+
+    /// Signs of other languages, read as a whole.
+    fn odd_sign(&self) -> Option<Problem> {
+        let len = self.run(|letter| "=<>!&|~\u{2264}\u{2265}\u{2260}\u{2227}\u{2228}".contains(letter));
+        let run = self.rest().get(..len)?;
+        // `!` may stand before another `!` or a parenthesis, and nothing else joins two signs.
+        let fix = match run {
+            "===" => "==",
+            "!==" | "<>" | "\u{2260}" | "~=" => "!=",
+            "=>" | "\u{2265}" => ">=",
+            "=<" | "\u{2264}" => "<=",
+            "=~" => "matches",
+            "&&&" | "\u{2227}" => "&&",
+            "|||" | "\u{2228}" => "||",
+            _ => return None,
+        };
+        Some(Problem::new(self.at..self.at + len, format!("`{run}` is no operator")).label("not an operator").fix(fix))
     }
 
     fn word(&mut self) {
@@ -260,7 +281,7 @@ impl<'t> Lexer<'t> {
             }
             Err(why) => Err(Problem::new(span, format!("`{word}` is neither an int nor a duration"))
                 .label("not a value")
-                .help(why.to_string())),
+                .help(why.to_string().replace('"', "`"))),
         }
     }
 
@@ -296,6 +317,9 @@ impl<'t> Lexer<'t> {
             '=' => problem("a single `=` sets nothing here").label("compare with `==`").fix("=="),
             '&' => problem("a single `&` is no operator").label("write `&&`").fix("&&"),
             '|' => problem("a single `|` is no operator").label("write `||`").fix("||"),
+            '-' if self.rest().get(1..).is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit())) => {
+                problem("numbers are never negative here").label("below zero")
+            }
             '+' | '-' | '*' | '/' | '%' => problem("there is no arithmetic in conditions")
                 .label("not an operator")
                 .help("compare fields with fixed values; windows of time are `count = { over, within, per }`"),
@@ -303,7 +327,22 @@ impl<'t> Lexer<'t> {
             '{' | '}' | ';' => problem(&format!("`{letter}` has no meaning in a condition")).label("not expected"),
             '~' => problem("there is no `~`").label("not an operator").help("a pattern is compared with `matches`"),
             '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' | '`' => {
-                problem("a string stands in straight quotes").label("not a quote").fix("\"")
+                problem("a string stands in straight quotes").label("not a quote").help("write \"...\" at both ends")
+            }
+            '#' => problem("there are no comments in conditions")
+                .label("not expected")
+                .help("write it into the line above"),
+            _ if letter.is_alphabetic() => {
+                let start = self
+                    .text
+                    .get(..self.at)
+                    .and_then(|before| before.rfind(|l: char| !l.is_alphanumeric()))
+                    .map_or(0, |at| at + 1);
+                let end = self.at + self.run(|letter| letter.is_alphanumeric() || letter == '_');
+                let code = u32::from(letter);
+                Problem::new(start..end, format!("`{letter}` (U+{code:04X}) is in no name"))
+                    .label("not a name")
+                    .help("a text stands in quotes; names are plain ASCII")
             }
             _ => problem(&format!("`{letter}` has no meaning in a condition")).label("not expected"),
         }

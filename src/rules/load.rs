@@ -8,12 +8,15 @@ use std::sync::Arc;
 use super::check::{Checker, Cond};
 use super::compile::Unknown;
 use super::diagnostic::{Fault, Faults, Level, nearest};
-use super::file::{RULES_MAX, RawRule, RulesFile, Score, Tune, read};
+use super::expression::Expression;
+use super::file::{RULES_MAX, RawRule, RulesFile, Score, Tune, Whose, read};
 use super::pack::Pack;
 use super::page::Source;
 use super::review;
 use super::scheme::{HostFact, Phase};
 use super::set::{Hold, Rule, RuleSet, phase};
+use jiff::tz::TimeZone;
+
 use crate::clock::Timestamp;
 use crate::verdict::{Mode, Text};
 
@@ -123,7 +126,7 @@ struct Loader {
 
 struct Tuned {
     tune: Tune,
-    unless: Option<Cond>,
+    unless: Option<(Cond, Option<TimeZone>)>,
     file: String,
 }
 
@@ -136,7 +139,7 @@ struct OwnFile {
 impl Loader {
     fn pack(&mut self, pack: Pack) -> Vec<Rule> {
         let nothing = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
-        let (file, faults) = read(&pack.source(), Path::new(""), &mut self.host, &nothing);
+        let (file, faults) = read(&pack.source(), Whose::Pack, Path::new(""), &mut self.host, &nothing);
         self.faults.extend(faults);
         let ceiling = file.mode;
         let mut rules: Vec<Rule> = Vec::new();
@@ -145,6 +148,7 @@ impl Loader {
         }
         rules.extend(self.check(&file));
         for rule in &mut rules {
+            rule.ceiling = ceiling;
             rule.mode = rule.mode.min(ceiling);
         }
         rules
@@ -153,11 +157,12 @@ impl Loader {
     fn file(&mut self, text: &RulesText, open: &dyn Fn(&Path) -> io::Result<String>) -> OwnFile {
         let source = Source::new(&text.path.to_string_lossy(), text.text.clone());
         let base = text.path.parent().unwrap_or(Path::new(""));
-        let (mut file, faults) = read(&source, base, &mut self.host, open);
+        let (mut file, faults) = read(&source, Whose::User, base, &mut self.host, open);
         self.faults.extend(faults);
         self.named.append(&mut file.files);
         let mut rules = self.check(&file);
         for rule in &mut rules {
+            rule.ceiling = file.mode;
             rule.mode = rule.mode.min(file.mode);
         }
         let mut checker = Checker::new(&file.scope);
@@ -166,11 +171,16 @@ impl Loader {
             .into_iter()
             .map(|tune| {
                 let unless = tune.unless.as_ref().and_then(|unless| checker.condition(unless));
-                Tuned { tune, unless, file: file.name.clone() }
+                Tuned { tune, unless: unless.map(|cond| (cond, file.zone.clone())), file: file.name.clone() }
             })
             .collect();
-        self.faults.extend(checker.into_faults());
-        self.faults.extend(review::names(&file));
+        let more = checker.into_faults();
+        // A name that nobody uses may only be misspelt where it is used.
+        let is_sound = more.is_empty() && !self.faults.iter().any(|fault| fault.level == Level::Fault);
+        self.faults.extend(more);
+        if is_sound {
+            self.faults.extend(review::names(&file));
+        }
         self.tunes.extend(tunes);
         OwnFile { name: file.name, spot: file.name_spot, rules }
     }
@@ -182,7 +192,8 @@ impl Loader {
         let checked: Vec<_> =
             file.rules.iter().map(|raw| (raw, raw.when.as_ref().and_then(|when| checker.condition(when)))).collect();
         self.faults.extend(checker.into_faults());
-        let rules: Vec<_> = checked.into_iter().filter_map(|(raw, cond)| Some(rule(file, raw, cond?))).collect();
+        let rules: Vec<_> =
+            checked.into_iter().filter_map(|(raw, cond)| Some(rule(file, raw, raw.when.clone()?, cond?))).collect();
         for rule in &rules {
             self.faults.extend(impossible(rule));
         }
@@ -220,10 +231,29 @@ impl Loader {
             if tune.unless.is_some() && unless.is_none() {
                 continue;
             }
-            let mut found = false;
+            let (mut found, mut wrong) = (false, Vec::new());
             for rule in self.packs.values_mut().flatten().chain(own.iter_mut()).filter(|rule| rule.name == *tune.rule) {
                 found = true;
+                let before = rule.phase;
                 apply(rule, &tune, unless.as_ref());
+                let late = || {
+                    let message = "the tune reads the answer, and the rule acts on the request";
+                    Fault::new(Level::Fault, rule.name.to_string(), message)
+                };
+                let is_late = before < Phase::Response && rule.phase == Phase::Response;
+                if let Some(fault) = impossible(rule).or_else(|| is_late.then(late)) {
+                    let help = Some("the tune reads what is not known yet when this rule runs".to_owned());
+                    wrong.push(fault.at(Some(tune.spot.clone())).with_help(help));
+                }
+            }
+            wrong.dedup();
+            // The same rule may stand in several packs.
+            self.faults.extend(wrong.into_iter().take(1));
+            if matches!(unless, Some((Cond::Const(_), _))) {
+                let help = Some("`mode = \"off\"` takes a rule out of force".to_owned());
+                let fault =
+                    fault(Level::Fault, "`unless` reads no field: it says the same of every request".to_owned());
+                self.faults.push(fault.with_help(help));
             }
             if !found {
                 let names: Vec<String> =
@@ -234,7 +264,7 @@ impl Loader {
                 let fix = near.as_ref().map(|near| format!("\"{near}\""));
                 let help = Some(match near {
                     Some(_) => "a rule of nearly this name".to_owned(),
-                    None => "`portcullis explain --rules` lists the rules in force".to_owned(),
+                    None => "rules/README.md lists the rules of packs; those of a file are called NAME/ID".to_owned(),
                 });
                 let fault = fault(Level::Fault, format!("there is no rule `{}`", tune.rule)).with_help(help);
                 self.faults.push(Fault { fix, ..fault });
@@ -243,16 +273,21 @@ impl Loader {
     }
 }
 
-fn apply(rule: &mut Rule, tune: &Tune, unless: Option<&Cond>) {
+fn apply(rule: &mut Rule, tune: &Tune, unless: Option<&(Cond, Option<TimeZone>)>) {
     rule.unless.extend(unless.cloned());
-    rule.score = tune.score.unwrap_or(rule.score);
+    rule.score = match (rule.score, tune.score) {
+        // Points of a signal stay such: they stick, fade, and know whether they are the network's.
+        (Score::Signal(kind) | Score::SignalAs(kind, _), Some(Score::Fixed(points))) => Score::SignalAs(kind, points),
+        (_, Some(score)) => score,
+        (score, None) => score,
+    };
     rule.then = tune.then.or(rule.then);
-    rule.mode = tune.mode.unwrap_or(rule.mode);
-    let conds: Vec<&Cond> = std::iter::once(&rule.cond).chain(&rule.unless).collect();
+    rule.mode = tune.mode.unwrap_or(rule.mode).min(rule.ceiling);
+    let conds: Vec<&Cond> = rule.conditions().collect();
     rule.phase = phase(&conds, rule.count.map(|count| count.per));
 }
 
-fn rule(file: &RulesFile, raw: &RawRule, cond: Cond) -> Rule {
+fn rule(file: &RulesFile, raw: &RawRule, when: Arc<Expression>, cond: Cond) -> Rule {
     let name = format!("{}/{}", file.name, raw.id);
     let key = crate::facts::user_agent::stable_hash(name.as_bytes());
     Rule {
@@ -267,7 +302,9 @@ fn rule(file: &RulesFile, raw: &RawRule, cond: Cond) -> Rule {
         count: raw.count,
         hold: Hold::new(raw.per, raw.within, raw.count.as_ref()),
         cond,
+        when,
         unless: Vec::new(),
+        ceiling: Mode::Enforce,
         zone: file.zone.clone(),
         spot: raw.spot.clone(),
         since: raw.since,
@@ -278,12 +315,19 @@ fn rule(file: &RulesFile, raw: &RawRule, cond: Cond) -> Rule {
 /// What a rule asks for and can not have in its phase.
 fn impossible(rule: &Rule) -> Option<Fault> {
     let (message, help) = match (rule.phase, rule.score) {
-        (Phase::Risk, Score::Fixed(_) | Score::Signal(_)) => {
+        (Phase::Risk, Score::Fixed(_) | Score::Signal(_) | Score::SignalAs(..)) => {
             ("a rule that reads `risk` runs when the points are added up, and can give none", "use then = \"...\"")
         }
-        (Phase::Response, Score::Fixed(_) | Score::Signal(_)) => {
+        (Phase::Response, Score::Fixed(_) | Score::Signal(_) | Score::SignalAs(..)) => {
             ("a rule that reads the answer runs after the points are added up, and can give none", "use then = \"...\"")
         }
+        (Phase::Risk, Score::None) if rule.count.is_some() => {
+            ("a rule that reads `risk` can not count", "count in a rule of its own")
+        }
+        (Phase::Client | Phase::Session | Phase::Risk, _) if rule.hold.is_said => (
+            "`per` and `within` say whom a verdict on an answer holds for, and this rule does not read the answer",
+            "take them away, or read `response.*` or `login.*`",
+        ),
         _ if rule.unknown == Unknown::Fire && matches!(rule.cond, Cond::Const(_)) => {
             ("`unknown` says nothing here: the condition reads no field", "take it away")
         }

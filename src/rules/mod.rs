@@ -7,9 +7,11 @@ mod check;
 mod compile;
 pub mod count;
 pub mod diagnostic;
+pub mod diff;
 mod explain;
 mod expression;
 mod file;
+pub mod format;
 mod judge;
 mod lex;
 pub mod load;
@@ -20,16 +22,21 @@ pub mod pack;
 )]
 pub(crate) mod page;
 mod parse;
+mod program;
+pub mod recorded;
+pub mod replay;
 mod review;
+pub mod schema;
 pub mod scheme;
 mod set;
 mod value;
 
 pub use compile::Unknown;
-pub use explain::{Compared, Explained, Recorded};
+pub use explain::{Compared, Explained};
 pub use file::PER;
-pub use judge::{Evidence, Judgement, judge};
+pub use judge::{Evidence, Judgement, Party, judge};
 pub use pack::Pack;
+pub use recorded::Recorded;
 pub use set::{Matched, Read, Reads, Rule, RuleSet, Scenery};
 pub use value::{Facts, HostFacts, OwnedValue, SHORT_BYTES_MAX, Short, Value};
 

@@ -28,6 +28,15 @@ impl Pack {
         }
     }
 
+    /// What the names of its rules begin with.
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::Baseline1 => "baseline/",
+            Self::Strict1 => "strict/",
+            Self::Observe1 => "observe/",
+        }
+    }
+
     /// Its rules file.
     pub const fn text(self) -> &'static str {
         match self {

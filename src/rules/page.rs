@@ -124,7 +124,10 @@ impl Page<'_> {
         if faults.is_empty() {
             found.append(&mut self.missing.borrow_mut());
         }
-        found.retain(|fault| fault.spot.as_ref().is_none_or(|spot| !spoilt.contains(&spot.line)));
+        // The parser goes on with values of its own making, which stand nowhere.
+        let is_made_up =
+            |spot: &Spot| !spoilt.is_empty() && (spot.line, spot.column, spot.text.is_empty()) == (1, 1, true);
+        found.retain(|fault| fault.spot.as_ref().is_none_or(|spot| !spoilt.contains(&spot.line) && !is_made_up(spot)));
         found.append(&mut faults);
     }
 }
@@ -169,7 +172,11 @@ impl<'p> Reader<'p> {
             let place = if self.path.is_empty() { "this file".to_owned() } else { format!("[{}]", self.path) };
             let help = match nearest(name, asked.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", asked.join(", ")),
+                None => {
+                    let first = |at: usize, key: &&str| !asked.iter().take(at).any(|earlier| earlier == key);
+                    let known = asked.iter().enumerate().filter(|(at, key)| first(*at, key)).map(|(_, key)| *key);
+                    format!("known here: {}", known.collect::<Vec<_>>().join(", "))
+                }
             };
             let message = format!("`{name}` is not a setting of {place}");
             self.page.note(Level::Fault, "", message, Some(help), Some(key.span()));
@@ -199,6 +206,22 @@ impl<'p> Reader<'p> {
         entries
     }
 
+    /// Whether a key is there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// The value of a key that nobody is to be told of.
+    pub(crate) fn peek(&self, key: &str) -> Option<Value<'p>> {
+        let value = self.table.get(key)?;
+        Some(Value { page: self.page, value: value.get_ref(), span: value.span(), key: self.dotted(key) })
+    }
+
+    /// Notes that what stands somewhere is wrong.
+    pub(crate) fn fault_at(&self, span: &Range<usize>, message: &str) {
+        self.page.note(Level::Fault, &self.path, message.to_owned(), None, Some(span.clone()));
+    }
+
     /// Notes that the table as a whole is wrong, at its head.
     pub(crate) fn fault(&self, message: &str) {
         self.page.note(Level::Fault, &self.path, message.to_owned(), None, self.head());
@@ -212,11 +235,6 @@ impl<'p> Reader<'p> {
     /// The text that the table stands in, for what is to be said later.
     pub(crate) const fn source(&self) -> &'p Arc<Source> {
         self.page.source
-    }
-
-    /// The folder that paths are relative to.
-    pub(crate) const fn base(&self) -> &'p Path {
-        self.page.base
     }
 
     /// The value of a key, if it is there.
@@ -417,6 +435,17 @@ impl<'p> Value<'p> {
         if found.is_none() {
             let near = nearest(text, words.iter().map(|(word, _)| *word));
             self.fault(&format!("expected one of {all}"), near.map(|near| format!("did you mean \"{near}\"?")));
+        }
+        found
+    }
+
+    /// As [`word`](Self::word), where there are too many words to list.
+    pub(crate) fn word_quietly<T: Copy>(&self, words: &[(&str, T)], what: &str) -> Option<T> {
+        let text = self.text(what)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let near = nearest(text, words.iter().map(|(word, _)| *word));
+            self.fault(&format!("\"{text}\" is not {what}"), near.map(|near| format!("did you mean \"{near}\"?")));
         }
         found
     }

@@ -134,8 +134,9 @@ impl Parser<'_> {
         let inner = self.deeper(&span, Self::not)?;
         if let Kind::Compare(left, op, at, _) = &inner.kind
             && self.text.get(span.clone()) == Some("!")
-            && left.span.start == span.end
-            && !matches!(left.kind, Kind::Compare(..))
+            // Without parentheses around it, and not `a.startsWith("x")`, which can be read in one way only.
+            && left.span.start == inner.span.start
+            && at.start != left.span.start
         {
             // `!a == b` reads as `(!a) == b` to some and `!(a == b)` to others.
             let whole = self.text.get(inner.span.clone()).unwrap_or_default();
@@ -197,9 +198,18 @@ impl Parser<'_> {
     }
 
     fn group(&mut self, open: Span) -> Result<Expr, Problem> {
+        if let Some(close) = self.take(&Token::Close) {
+            let problem = Problem::new(open.start..close.end, "nothing is between `(` and `)`");
+            return Err(problem.label("a condition belongs here"));
+        }
         let inner = self.deeper(&open, Self::or)?;
-        match self.take(&Token::Close) {
-            Some(close) => Ok(Expr { kind: inner.kind, span: open.start..close.end }),
+        match self.next() {
+            Some((Token::Close, close)) => Ok(Expr { kind: inner.kind, span: open.start..close.end }),
+            Some((Token::Comma, comma)) => {
+                let problem = Problem::new(comma, "a list stands in `[` and `]`").label("a list?");
+                Err(problem.help("write `[` before the first value and `]` after the last"))
+            }
+            Some((token, span)) => Err(self.unexpected(&token, span)),
             None => Err(self.unclosed(open, "(", ")")),
         }
     }
@@ -211,7 +221,16 @@ impl Parser<'_> {
                 return Ok(Expr { kind: Kind::List(items), span: open.start..close.end });
             }
             if !items.is_empty() && self.take(&Token::Comma).is_none() {
-                return Err(self.unclosed(open, "[", "]"));
+                return Err(match self.next() {
+                    None => self.unclosed(open, "[", "]"),
+                    Some((Token::Text(_) | Token::Int(_) | Token::Name(_), span)) => {
+                        Problem::new(span, "a comma is missing before this").label("the next value?")
+                    }
+                    Some((_, span)) => {
+                        let found = self.text.get(span.clone()).unwrap_or_default();
+                        Problem::new(span, format!("expected `,` or `]`, found `{found}`")).label("not in a list")
+                    }
+                });
             }
             if self.peek() == Some(&Token::CloseList) {
                 continue;
@@ -230,10 +249,12 @@ impl Parser<'_> {
                 .help("such as `known(client.country)`")
         };
         self.take(&Token::Open).ok_or_else(|| wrong(span.clone()))?;
-        let Some((Token::Name(name), at)) = self.next() else { return Err(wrong(span)) };
-        match self.take(&Token::Close) {
-            Some(close) => Ok(Expr { kind: Kind::Known(name, at), span: span.start..close.end }),
-            None => Err(self.unclosed(span.start..span.end + 1, "(", ")")),
+        match (self.next(), self.next()) {
+            (Some((Token::Name(name), at)), Some((Token::Close, close))) => {
+                Ok(Expr { kind: Kind::Known(name, at), span: span.start..close.end })
+            }
+            (Some((Token::Name(_), _)), None) | (None, _) => Err(self.unclosed(span.start..span.end + 1, "(", ")")),
+            (Some((Token::Name(_), _)), Some((_, at))) | (Some((_, at)), _) => Err(wrong(at)),
         }
     }
 
@@ -246,7 +267,11 @@ impl Parser<'_> {
         };
         let open = self.take(&Token::Open).unwrap_or_else(|| span.clone());
         let right = self.deeper(&open, Self::primary)?;
-        let Some(close) = self.take(&Token::Close) else { return Err(self.unclosed(open, "(", ")")) };
+        let close = match self.next() {
+            Some((Token::Close, close)) => close,
+            Some((token, span)) => return Err(self.unexpected(&token, span)),
+            None => return Err(self.unclosed(open, "(", ")")),
+        };
         let whole = span.start..close.end;
         let value = self.text.get(right.span.clone()).unwrap_or_default();
         self.respelled.push((whole.clone(), format!("{field} {} {value}", op.as_str())));
@@ -270,6 +295,13 @@ impl Parser<'_> {
                 let small = word.to_lowercase();
                 problem.label("operators are written small").fix(small)
             }
+            (Token::Name(word), Some(Token::Name(_) | Token::Text(_) | Token::Int(_) | Token::Not))
+                if operator_near(word).is_some() =>
+            {
+                let near = operator_near(word).unwrap_or_default();
+                Problem { message: format!("`{word}` is no operator"), ..problem }.label("not an operator").fix(near)
+            }
+            (Token::Comma, _) => problem.label("no list is open"),
             (Token::Close, _) => problem.label("nothing is open").help("take it away, or open a `(` before"),
             (Token::Name(_) | Token::Int(_) | Token::Text(_) | Token::Bool(_), Some(Token::Int(_))) => {
                 problem.label("after a number").help("a duration is written without a space, such as `5m`")
@@ -278,4 +310,30 @@ impl Parser<'_> {
             _ => problem.label("an operator is missing before it").help("join conditions with `&&` or `||`"),
         }
     }
+}
+
+/// The operator that a word of other languages stands for, or nearly is.
+fn operator_near(word: &str) -> Option<&'static str> {
+    let known = match word {
+        "is" | "eq" | "equals" => "==",
+        "ne" | "isnt" => "!=",
+        "lt" => "<",
+        "le" => "<=",
+        "gt" => ">",
+        "ge" => ">=",
+        "notin" | "not_on" | "nin" => "not_in",
+        "is_in" | "one_of" => "in",
+        "begins_with" | "beginswith" | "startswith" | "startsWith" | "hasPrefix" => "starts_with",
+        "endswith" | "endsWith" | "hasSuffix" => "ends_with",
+        "like" | "match" | "regex" | "matches_regex" => "matches",
+        "includes" | "has" => "contains",
+        "And" | "AND" => "and",
+        "Or" | "OR" => "or",
+        _ => "",
+    };
+    if !known.is_empty() {
+        return Some(known);
+    }
+    let words = ["not_in", "starts_with", "ends_with", "contains", "matches"];
+    super::diagnostic::nearest(word, words).and_then(|near| words.into_iter().find(|one| *one == near))
 }

@@ -42,8 +42,11 @@ pub(crate) fn rules(rules: &[Rule], now: Timestamp) -> Vec<Fault> {
                 found.push(warn("this rule can never match".to_owned()).with_help(help));
             }
             Some(true) if !matches!(rule.cond, Cond::Const(true)) => {
-                let help = Some("a rule for every request says `true`".to_owned());
-                found.push(warn("this rule always matches".to_owned()).with_help(help));
+                let help = Some(
+                    "one of its parts holds whatever the field is; `not_in [...]` asks for none of several values"
+                        .to_owned(),
+                );
+                found.push(warn("this rule always matches where its fields are known".to_owned()).with_help(help));
             }
             _ => {}
         }
@@ -85,7 +88,7 @@ pub(crate) fn canonical(cond: &Cond) -> String {
     }
 }
 
-fn said(leaf: &Leaf) -> String {
+pub(crate) fn said(leaf: &Leaf) -> String {
     let test = match &leaf.test {
         // Sets of networks have no spelling of their own.
         Test::Within(networks) => networks.spelled(),
@@ -111,7 +114,7 @@ pub(crate) fn certain(cond: &Cond) -> Option<bool> {
         }
         Cond::Any(parts) => {
             let found: Vec<_> = parts.iter().map(certain).collect();
-            if found.contains(&Some(true)) {
+            if found.contains(&Some(true)) || covers_all(parts) {
                 return Some(true);
             }
             found.iter().all(|part| *part == Some(false)).then_some(false)
@@ -185,17 +188,40 @@ fn contradict(parts: &[Cond]) -> bool {
     false
 }
 
+/// Whether one of the parts holds whatever a field is, if only it is known: `a != "x" || a != "y"`.
+fn covers_all(parts: &[Cond]) -> bool {
+    let mut flat = Vec::new();
+    flatten_with(parts, &mut flat, |part| if let Cond::Any(inner) = part { Some(inner) } else { None });
+    flat.iter().enumerate().any(|(at, (leaf, negated))| {
+        flat.iter().skip(at + 1).any(|(other, against)| {
+            let same_field = leaf.field == other.field;
+            let both_not = *negated
+                && *against
+                && matches!((&leaf.test, &other.test), (Test::Equals(one), Test::Equals(two)) if !one.eq_ignore_ascii_case(two));
+            same_field && (both_not || (negated != against && said(leaf) == said(other)))
+        })
+    })
+}
+
 fn flatten<'c>(parts: &'c [Cond], into: &mut Vec<(&'c Leaf, bool)>) {
+    flatten_with(parts, into, |part| if let Cond::All(inner) = part { Some(inner) } else { None });
+}
+
+/// The comparisons of parts, and of those parts within them that `opens` opens.
+fn flatten_with<'c>(parts: &'c [Cond], into: &mut Vec<(&'c Leaf, bool)>, opens: fn(&'c Cond) -> Option<&'c Vec<Cond>>) {
     for part in parts {
+        if let Some(inner) = opens(part) {
+            flatten_with(inner, into, opens);
+            continue;
+        }
         match part {
-            Cond::All(inner) => flatten(inner, into),
             Cond::Leaf(leaf) => into.push((leaf, false)),
             Cond::Not(inner) => {
                 if let Cond::Leaf(leaf) = &**inner {
                     into.push((leaf, true));
                 }
             }
-            Cond::Any(_) | Cond::Const(_) => {}
+            Cond::All(_) | Cond::Any(_) | Cond::Const(_) => {}
         }
     }
 }

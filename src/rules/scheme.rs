@@ -90,6 +90,8 @@ pub enum Case {
     Exact,
     /// ASCII letters of either case are one.
     Ignored,
+    /// So they are, and where whole texts are compared a slash at the end is overlooked: an app may do so too.
+    Path,
 }
 
 macro_rules! fields {
@@ -147,14 +149,15 @@ macro_rules! fields {
         }
     };
     (@case ignore_case) => { Case::Ignored };
+    (@case path) => { Case::Path };
 }
 
 fields! {
     /// The method, such as `POST`.
     RequestMethod = "request.method": Text in Client;
-    /// The canonical path: decoded once, dots and doubled slashes resolved, without the query.
-    RequestPath = "request.path": Text in Client;
-    /// The path of the `[[route]]` that the request falls under, as it is written there; unknown if it falls under none.
+    /// The canonical path: decoded once, dots and doubled slashes resolved, without the query. Letters of either case are one, and `==` and `in` overlook a slash at the end, as routes do.
+    RequestPath = "request.path": Text in Client (path);
+    /// The path of the `[[route]]` that the request falls under, as it is written there and without the method; unknown if it falls under none.
     RequestRoute = "request.route": Text in Client;
     /// The host asked for, without its port.
     RequestHost = "request.host": Text in Client (ignore_case);
@@ -170,8 +173,8 @@ fields! {
     RequestSize = "request.size": Int in Client;
     /// The address of the client, behind trusted proxies.
     ClientIp = "client.ip": Ip in Client;
-    /// The network of that address: /24 of IPv4, /64 of IPv6.
-    ClientPrefix = "client.prefix": Text in Client;
+    /// The network of that address: the first one of its /24 (IPv4) or /64 (IPv6).
+    ClientPrefix = "client.prefix": Ip in Client;
     /// The number of the autonomous system of that address.
     ClientAsn = "client.asn": Int in Client;
     /// Its country: two letters (ISO 3166-1).
@@ -252,8 +255,8 @@ fields! {
     BoundDevice = "session.bound.device": Text in Session;
     /// The first language that it is bound to.
     BoundLanguage = "session.bound.language": Text in Session;
-    /// The network that it is bound to.
-    BoundPrefix = "session.bound.prefix": Text in Session;
+    /// The network that it is bound to, as `client.prefix`.
+    BoundPrefix = "session.bound.prefix": Ip in Session;
     /// The autonomous system that it is bound to.
     BoundAsn = "session.bound.asn": Int in Session;
     /// The country that it is bound to.
@@ -358,6 +361,23 @@ impl Field {
     /// Whether it is a clock on the wall of some zone, and no fact of a request.
     pub const fn is_clock(self) -> bool {
         matches!(self, Self::TimeHour | Self::TimeMinute | Self::TimeWeekday)
+    }
+
+    /// Whether anything fills it in this version. A rule that reads another is told so.
+    pub const fn is_filled(self) -> bool {
+        !matches!(
+            self,
+            Self::ClientJa4
+                | Self::BoundJa4
+                | Self::ChangedJa4
+                | Self::Signal(
+                    SignalKind::IdForged
+                        | SignalKind::IdNeverIssued
+                        | SignalKind::IdPlanted
+                        | SignalKind::IdGuessing
+                        | SignalKind::ProtocolCookie
+                )
+        )
     }
 
     /// When it is known at the earliest.

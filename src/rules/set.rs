@@ -7,11 +7,13 @@ use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
 use super::check::Cond;
-use super::compile::{Entry, Program, Unknown};
+use super::compile::Unknown;
 use super::count::{Counting, Key, Windows};
 use super::diagnostic::Spot;
+use super::expression::Expression;
 use super::file::{Count, HOLD, Score};
 use super::lex::Compare;
+use super::program::{Entry, Program, Scratch};
 use super::scheme::{Field, HostFact, Phase};
 use super::value::{Facts, Test};
 use crate::clock::Timestamp;
@@ -42,7 +44,11 @@ pub struct Rule {
     /// Whom a verdict on an answer holds for, and how long.
     pub(crate) hold: Hold,
     pub(crate) cond: Cond,
-    pub(crate) unless: Vec<Cond>,
+    pub(crate) when: Arc<Expression>,
+    /// Tunes that excuse it, each with the zone of its file.
+    pub(crate) unless: Vec<(Cond, Option<TimeZone>)>,
+    /// The highest mode that its file allows.
+    pub(crate) ceiling: Mode,
     pub(crate) zone: Option<TimeZone>,
     pub(crate) spot: Option<Spot>,
     /// When it was put into `observe`.
@@ -56,9 +62,16 @@ pub struct Rule {
 pub(crate) struct Hold {
     pub(crate) per: Option<Field>,
     pub(crate) within: Duration,
+    /// Whether the rule says either of them itself.
+    pub(crate) is_said: bool,
 }
 
 impl Rule {
+    /// Its condition, and those of the tunes that excuse it.
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = &Cond> {
+        std::iter::once(&self.cond).chain(self.unless.iter().map(|(tune, _)| tune))
+    }
+
     /// Whom a verdict on an answer holds for (`None`: the session, or the client if there is none), and how long.
     pub const fn holds(&self) -> (Option<Field>, Duration) {
         (self.hold.per, self.hold.within)
@@ -70,6 +83,7 @@ impl Rule {
             Score::None => None,
             Score::Fixed(points) => Some(points.to_string()),
             Score::Signal(kind) => Some(Field::Signal(kind).name(&[])),
+            Score::SignalAs(kind, points) => Some(format!("{points} for {}", Field::Signal(kind).name(&[]))),
         }
     }
 
@@ -159,9 +173,14 @@ pub enum Scenery {
 impl RuleSet {
     pub(crate) fn new(rules: Vec<Rule>, host: Arc<[HostFact]>) -> Self {
         let mut program = Program::default();
+        for rule in &rules {
+            program.meet(&rule.cond, rule.zone.as_ref());
+            rule.unless.iter().for_each(|(tune, zone)| program.meet(tune, zone.as_ref()));
+        }
+        program.share();
         let steps = rules.iter().map(|rule| Steps {
             when: program.add(&rule.cond, rule.unknown, rule.zone.as_ref()),
-            unless: rule.unless.iter().map(|cond| program.add(cond, Unknown::Silent, rule.zone.as_ref())).collect(),
+            unless: rule.unless.iter().map(|(tune, zone)| program.add(tune, Unknown::Silent, zone.as_ref())).collect(),
         });
         let steps = steps.collect();
         let in_force = |rule: &&Rule| rule.mode > Mode::Off;
@@ -258,12 +277,13 @@ impl RuleSet {
         phase: Phase,
         scenery: Scenery,
         facts: &F,
-        (windows, counting): (&Windows, Counting),
+        (windows, counting, mode): (&Windows, Counting, Mode),
         matched: &mut Matched,
     ) {
+        let mut scratch = Scratch::default();
         let mut each = |places: &[u16]| {
             for at in places {
-                if self.matches(*at, facts, windows, counting) {
+                if self.matches(*at, facts, (windows, counting, mode), &mut scratch) {
                     matched.push(*at);
                 }
             }
@@ -281,20 +301,28 @@ impl RuleSet {
         }
     }
 
-    fn matches<F: Facts + ?Sized>(&self, at: u16, facts: &F, windows: &Windows, counting: Counting) -> bool {
+    fn matches<F: Facts + ?Sized>(
+        &self,
+        at: u16,
+        facts: &F,
+        (windows, counting, mode): (&Windows, Counting, Mode),
+        scratch: &mut Scratch,
+    ) -> bool {
         let Some(steps) = self.steps.get(usize::from(at)) else { return false };
-        self.program.fires(steps.when, facts)
-            && !steps.unless.iter().any(|tune| self.program.fires(*tune, facts))
-            && self.rule(at).is_some_and(|rule| rule.is_over(facts, windows, counting))
+        self.program.fires(steps.when, facts, scratch)
+            && !steps.unless.iter().any(|tune| self.program.fires(*tune, facts, scratch))
+            && self.rule(at).is_some_and(|rule| rule.is_over(facts, windows, counting, mode))
     }
 }
 
 impl Rule {
     /// Counts a match, and tells whether there were more than the rule allows. Without `count` every match is one.
-    fn is_over<F: Facts + ?Sized>(&self, facts: &F, windows: &Windows, counting: Counting) -> bool {
+    fn is_over<F: Facts + ?Sized>(&self, facts: &F, windows: &Windows, counting: Counting, mode: Mode) -> bool {
         let Some(count) = &self.count else { return true };
         // What is not known can not be counted by.
-        let Some(key) = Key::of(self.key, count.per, facts) else { return self.unknown == Unknown::Fire };
+        // What is only observed has counts of its own.
+        let salt = self.key ^ u64::from(mode.min(self.mode) == Mode::Enforce);
+        let Some(key) = Key::of(salt, count.per, facts) else { return self.unknown == Unknown::Fire };
         windows.ask(key, count.over, count.within, facts.now(), counting)
     }
 }
@@ -314,7 +342,7 @@ fn reads(rules: &[Rule]) -> Reads {
             Field::ClientCity => reads.city = Read::Yes,
             _ => {}
         };
-        for cond in std::iter::once(&rule.cond).chain(&rule.unless) {
+        for cond in rule.conditions() {
             cond.leaves(&mut |leaf| {
                 note(leaf.field);
                 if let Test::Field(_, other) = leaf.test {
@@ -337,7 +365,7 @@ fn captures(rules: &[Rule]) -> Box<[Field]> {
                 fields.push(field);
             }
         };
-        for cond in std::iter::once(&rule.cond).chain(&rule.unless) {
+        for cond in rule.conditions() {
             cond.leaves(&mut |leaf| {
                 note(leaf.field);
                 if let Test::Field(_, other) = leaf.test {
@@ -368,7 +396,8 @@ pub(crate) fn phase(conds: &[&Cond], per: Option<Field>) -> Phase {
 
 impl Hold {
     pub(crate) fn new(per: Option<Field>, within: Option<Duration>, count: Option<&Count>) -> Self {
+        let is_said = per.is_some() || within.is_some();
         let within = within.or(count.map(|count| count.within)).unwrap_or(HOLD);
-        Self { per: per.or(count.map(|count| count.per)), within }
+        Self { per: per.or(count.map(|count| count.per)), within, is_said }
     }
 }

@@ -245,15 +245,35 @@ pub(crate) enum Test {
 
 impl Test {
     /// What it costs to be asked, in steps about as long as a comparison of numbers.
-    pub(crate) fn cost(&self) -> u32 {
+    pub(crate) fn cost(&self) -> f32 {
         match self {
-            Self::Is | Self::Known | Self::Int(..) | Self::Span(..) => 1,
-            Self::Equals(_) | Self::StartsWith(_) | Self::EndsWith(_) | Self::Ints(_) => 2,
-            Self::Field(..) | Self::Within(_) | Self::OneOf(_) => 4,
-            Self::Contains(_) => 10,
-            Self::Matches(_) => 100,
+            Self::Is | Self::Known | Self::Int(..) | Self::Span(..) => 1.0,
+            Self::Equals(_) | Self::StartsWith(_) | Self::EndsWith(_) | Self::Ints(_) => 2.0,
+            Self::Field(..) | Self::Within(_) | Self::OneOf(_) => 4.0,
+            Self::Contains(_) => 10.0,
+            Self::Matches(_) => 100.0,
         }
     }
+
+    /// The test as one of a text, if it is one.
+    pub(crate) fn as_text(&self) -> Option<(TextTest, &str)> {
+        match self {
+            Self::Equals(text) => Some((TextTest::Equals, text)),
+            Self::StartsWith(text) => Some((TextTest::StartsWith, text)),
+            Self::EndsWith(text) => Some((TextTest::EndsWith, text)),
+            Self::Contains(text) => Some((TextTest::Contains, text)),
+            _ => None,
+        }
+    }
+}
+
+/// How a text is compared with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextTest {
+    Equals,
+    StartsWith,
+    EndsWith,
+    Contains,
 }
 
 /// Asks the test. `None`: the field is unknown.
@@ -268,12 +288,12 @@ pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: 
         (Test::Span(op, wanted), Value::Millis(millis)) => Some(ordered(*op, &millis, wanted)),
         (Test::Within(networks), Value::Ip(ip)) => Some(networks.contains(ip)),
         (Test::Field(op, other), value) => same(*op, value, facts.value(*other), case),
-        (test, Value::Texts(list)) => Some(texts(list).any(|part| says(test, part, case))),
-        (test, value) => value.as_text().map(|text| says(test, text, case)),
+        (test, Value::Texts(list)) => Some(texts(list).any(|part| meets(test, part, case))),
+        (test, value) => value.as_text().map(|text| meets(test, text, case)),
     }
 }
 
-fn ordered<T: Ord>(op: Compare, left: &T, right: &T) -> bool {
+pub(crate) fn ordered<T: Ord>(op: Compare, left: &T, right: &T) -> bool {
     match op {
         Compare::Ne => left != right,
         Compare::Lt => left < right,
@@ -301,31 +321,47 @@ fn equal(left: &str, right: &str, case: Case) -> bool {
     match case {
         Case::Exact => left == right,
         Case::Ignored => left.eq_ignore_ascii_case(right),
+        Case::Path => is_path(left.as_bytes(), right.as_bytes()),
     }
 }
 
-fn says(test: &Test, text: &str, case: Case) -> bool {
-    let equal = |part: Option<&[u8]>, wanted: &str| match (part, case) {
-        (Some(part), Case::Exact) => part == wanted.as_bytes(),
-        (Some(part), Case::Ignored) => part.eq_ignore_ascii_case(wanted.as_bytes()),
-        (None, _) => false,
-    };
-    let bytes = text.as_bytes();
+/// Whether two paths are one to an app that is not particular.
+fn is_path(one: &[u8], other: &[u8]) -> bool {
+    let bare = |path| <[u8]>::strip_suffix(path, b"/").unwrap_or(path);
+    bare(one).eq_ignore_ascii_case(bare(other))
+}
+
+fn meets(test: &Test, text: &str, case: Case) -> bool {
     match test {
-        Test::Equals(wanted) => equal(Some(bytes), wanted),
         Test::OneOf(wanted) => match case {
             Case::Exact => wanted.binary_search_by(|one| (**one).cmp(text)).is_ok(),
             Case::Ignored => wanted.iter().any(|one| one.eq_ignore_ascii_case(text)),
-        },
-        Test::StartsWith(wanted) => equal(bytes.get(..wanted.len()), wanted),
-        Test::EndsWith(wanted) => {
-            equal(bytes.len().checked_sub(wanted.len()).and_then(|start| bytes.get(start..)), wanted)
-        }
-        Test::Contains(wanted) => match case {
-            Case::Exact => memchr::memmem::find(bytes, wanted.as_bytes()).is_some(),
-            Case::Ignored => bytes.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted.as_bytes())),
+            Case::Path => wanted.iter().any(|one| is_path(text.as_bytes(), one.as_bytes())),
         },
         Test::Matches(pattern) => pattern.is_match(text),
-        _ => false,
+        test => test.as_text().is_some_and(|(kind, wanted)| says(kind, wanted, text, case)),
+    }
+}
+
+/// Whether a text is as wanted.
+#[inline]
+pub(crate) fn says(kind: TextTest, wanted: &str, text: &str, case: Case) -> bool {
+    let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
+    let equal = |part: Option<&[u8]>| match (part, case) {
+        (Some(part), Case::Exact) => part == wanted,
+        (Some(part), Case::Ignored | Case::Path) => part.eq_ignore_ascii_case(wanted),
+        (None, _) => false,
+    };
+    match kind {
+        TextTest::Equals if case == Case::Path => is_path(text, wanted),
+        TextTest::Equals => equal(Some(text)),
+        TextTest::StartsWith => equal(text.get(..wanted.len())),
+        TextTest::EndsWith => equal(text.len().checked_sub(wanted.len()).and_then(|start| text.get(start..))),
+        TextTest::Contains => match case {
+            Case::Exact => memchr::memmem::find(text, wanted).is_some(),
+            Case::Ignored | Case::Path => {
+                text.windows(wanted.len().max(1)).any(|part| part.eq_ignore_ascii_case(wanted))
+            }
+        },
     }
 }

@@ -6,6 +6,7 @@
 mod app;
 mod bare;
 mod django;
+mod editor;
 mod express;
 mod guard;
 pub(crate) mod process;

@@ -117,6 +117,54 @@ fn faults_of(text: &str) -> Vec<Fault> {
 }
 
 #[test]
+fn every_example_of_rules_is_without_fault_and_every_scenario_passes() {
+    use portcullis::rules::Pack;
+    use portcullis::rules::load::{Input as RulesInput, RulesText, compile};
+    use portcullis::scenario::Scenarios;
+
+    let (mut rules, mut scenarios) = (0, 0);
+    for page in pages() {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, (line, example)) in page.blocks("toml rules").into_iter().enumerate() {
+            let head = if example.starts_with("version") {
+                String::new()
+            } else {
+                format!("version = 1\nname = \"doc{at}\"\n")
+            };
+            let files = [RulesText { path: "shop.toml".into(), text: head.clone() + &example }];
+            let open = |_: &Path| Err(std::io::Error::other("no files"));
+            let input = RulesInput { packs: &[vec![Pack::Baseline1]], files: &files, open: &open, now: NOW };
+            compile(&input).unwrap_or_else(|faults| panic!("{}:{line}: {faults}", page.path));
+            if head.is_empty() {
+                fs::write(folder.path().join("shop.toml"), example).unwrap();
+            }
+            rules += 1;
+        }
+        for (line, example) in page.blocks("toml scenario") {
+            let path = folder.path().join("scenarios.toml");
+            fs::write(&path, example).unwrap();
+            let loaded = Scenarios::load(&path, NOW).unwrap_or_else(|faults| panic!("{}:{line}: {faults}", page.path));
+            for played in loaded.play().unwrap().0 {
+                assert_eq!(played.failed, None, "{}:{line}: {}", page.path, played.name);
+            }
+            scenarios += 1;
+        }
+    }
+    assert!(rules >= 5 && scenarios >= 1, "{rules} rules, {scenarios} scenarios");
+}
+
+#[test]
+fn every_rule_of_the_baseline_is_explained() {
+    let rows = page("rules/README.md").rows();
+    let under = rows.iter().filter(|(heading, _)| heading == "The baseline, rule by rule");
+    let told: Vec<String> = under.filter_map(|(_, cells)| Some(unquoted(cells.first()?)?.to_owned())).collect();
+    let set = portcullis::rules::load::packs(&[portcullis::rules::Pack::Baseline1]);
+    let there: Vec<String> =
+        set.rules().iter().map(|rule| rule.name.as_str().trim_start_matches("baseline/").to_owned()).collect();
+    assert_eq!(told, there);
+}
+
+#[test]
 fn every_example_of_a_configuration_can_run() {
     let mut count = 0;
     for page in pages() {
@@ -481,7 +529,8 @@ fn every_event_that_is_named_exists() {
             let is_name =
                 word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
             let Some((family, _)) = word.split_once('.').filter(|_| is_name) else { continue };
-            if !families.contains(family) || keys.contains(&word) || FILES.contains(&word.as_str()) {
+            let is_field = portcullis::rules::scheme::Field::parse(&word, &[]).is_some();
+            if !families.contains(family) || keys.contains(&word) || is_field || FILES.contains(&word.as_str()) {
                 continue;
             }
             assert!(word.parse::<Kind>().is_ok(), "{}: there is no event `{word}`", page.path);

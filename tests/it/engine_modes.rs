@@ -98,6 +98,77 @@ proptest! {
     }
 }
 
+/// Rules of every phase and action that match much of the traffic, all of them observed.
+const OBSERVED: &str = r#"
+version = 1
+name = "shadow"
+mode = "observe"
+[[rule]]
+id = "deny-early"
+when = 'client.country == "RU"'
+then = "deny"
+[[rule]]
+id = "many"
+when = 'request.path == "/account"'
+count = { over = 1, within = "10m", per = "client.ip" }
+then = "throttle"
+[[rule]]
+id = "points"
+when = 'session.exists && rate.session > 2'
+score = 60
+[[rule]]
+id = "moved"
+when = 'changed.country || changed.ua_family'
+then = "terminate"
+[[rule]]
+id = "rotate"
+when = 'session.authenticated'
+then = "rotate"
+[[rule]]
+id = "risky"
+when = 'risk >= 10'
+then = "quarantine"
+[[rule]]
+id = "answer-ends"
+when = 'response.status == 302'
+then = "terminate"
+[[rule]]
+id = "answer-holds"
+when = 'response.status in [200, 302] && response.sets_cookie'
+then = "deny"
+per = "client.ip"
+[[rule]]
+id = "answer-rotates"
+when = 'request.path == "/cart"'
+count = { over = 0, within = "1h", per = "login.subject" }
+unknown = "fire"
+then = "rotate"
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// The same beside rules that are enforced: what is observed changes nothing about those.
+    #[test]
+    fn observed_rules_change_no_byte_and_no_record(steps in proptest::collection::vec(step(), 1..60)) {
+        use portcullis::rules::Pack;
+        let (seen, stored) = plays(rules().file(&[Pack::Baseline1], OBSERVED), &steps);
+        let (expected, records) = plays(rules(), &steps);
+        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(stored, records);
+    }
+
+    /// Rules that are all observed are as good as none.
+    #[test]
+    fn rules_that_are_all_observed_are_as_good_as_none(steps in proptest::collection::vec(step(), 1..60)) {
+        use portcullis::rules::Pack;
+        let (seen, stored) = plays(rules().file(&[Pack::Observe1], OBSERVED), &steps);
+        let (expected, records) = plays(rules().without_detectors(), &steps);
+        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(stored, records);
+    }
+}
+
 /// Three people with accounts of their own, on machines of their own, through all weathers.
 fn honest_step() -> impl Strategy<Value = Step> {
     let path = prop_oneof![Just("/account"), Just("/cart"), Just("/")];

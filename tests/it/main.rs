@@ -31,6 +31,8 @@ mod proxy_threads;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod rules_files;
+mod rules_program;
 mod service;
 mod soak;
 mod store_conformance;

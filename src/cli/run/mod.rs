@@ -111,7 +111,7 @@ fn diagnostics() {
 
 async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
     let signals = Signals::listen()?;
-    let started = (loaded.settings.clone(), loaded.watched.clone());
+    let started = (loaded.settings.clone(), loaded.watched.clone(), loaded.rules.expires());
     let Running { guard, proxy, writer, reopen, events, admin, standing } = Running::start(loaded).await?;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis::admin::PolicyStanding;
+use portcullis::clock::Timestamp;
 use portcullis::config::{self, Change, Watcher};
 use portcullis::engine::Guard;
 use portcullis::event::kinds;
@@ -12,6 +13,7 @@ use portcullis::event::queue::EventSender;
 use portcullis::event::sink::ReopenHandle;
 use portcullis::limit::{LimitSettings, Limits};
 use portcullis::proxy::{Guarded, Handle};
+use portcullis::rules::diff;
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
@@ -31,12 +33,17 @@ pub(super) struct Reloader {
     started: config::Settings,
     /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
     limits: LimitSettings,
+    /// When something of the rules expires.
+    expires: Option<Timestamp>,
 }
+
+/// Bytes of the changes that an event tells.
+const CHANGES_MAX: usize = 1000;
 
 impl Reloader {
     pub(super) fn new(
         request: config::Request,
-        (started, watched): (config::Settings, Vec<PathBuf>),
+        (started, watched, expires): (config::Settings, Vec<PathBuf>, Option<Timestamp>),
         guard: Arc<Guard<AnyStore>>,
         proxy: Handle<Guarded<AnyStore>>,
         reopen: Vec<ReopenHandle>,
@@ -44,7 +51,18 @@ impl Reloader {
         standing: PolicyStanding,
     ) -> Self {
         let limits = started.limit_settings();
-        Self { request, watcher: Watcher::new(watched), guard, proxy, reopen, events, standing, started, limits }
+        Self {
+            request,
+            watcher: Watcher::new(watched),
+            guard,
+            proxy,
+            reopen,
+            events,
+            standing,
+            started,
+            limits,
+            expires,
+        }
     }
 
     /// Follows signals and files until it is dropped.
@@ -60,7 +78,10 @@ impl Reloader {
                 self.reopen();
             }
             // Files are read on this thread: they are small, local, and looked at every two seconds.
-            if asked || self.watcher.look() == Change::Changed {
+            let is_over = self.expires.is_some_and(|at| at <= start::now());
+            if asked || is_over || self.watcher.look() == Change::Changed {
+                // What is over is over once, also if the files can not be read just now.
+                self.expires = None;
                 self.reload();
             }
             if asked {
@@ -79,9 +100,9 @@ impl Reloader {
 
     fn reload(&mut self) {
         match self.load() {
-            Ok(revision) => {
+            Ok(reloaded) => {
                 self.standing.loaded();
-                self.guard.report(None, kinds::PolicyReloaded { revision, rules: 0 });
+                self.guard.report(None, reloaded);
             }
             Err(error) => {
                 self.standing.refused();
@@ -91,7 +112,7 @@ impl Reloader {
         }
     }
 
-    fn load(&mut self) -> Result<u64, RunError> {
+    fn load(&mut self) -> Result<kinds::PolicyReloaded, RunError> {
         let loaded = config::load(&self.request, start::now())?;
         let settings = &loaded.settings;
         let revision = self.guard.policy().revision.saturating_add(1);
@@ -107,6 +128,9 @@ impl Reloader {
         }
         self.guard.replace_keys(keys);
         self.guard.replace_places(places);
+        let before = self.guard.policy();
+        let changes = diff::summary(&diff::rules(&before.rules, &policy.rules), CHANGES_MAX);
+        let rules = u32::try_from(policy.rules.rules().len()).unwrap_or(u32::MAX);
         self.guard.replace_policy(policy);
         let kept = self.started.kept_until_restart(settings);
         if !kept.is_empty() {
@@ -115,6 +139,7 @@ impl Reloader {
             self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
         }
         self.watcher.restart(loaded.watched);
-        Ok(revision)
+        self.expires = loaded.rules.expires();
+        Ok(kinds::PolicyReloaded { revision, rules, changes: Text::from(changes) })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, SystemClock, Timestamp};
-use portcullis::config::{self, AdminAddress, Settings, SinkFormat, SinkTarget, StoreKind};
+use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
@@ -54,7 +54,7 @@ impl Running {
         };
         let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
             .map_err(RunError::system("the event writer can not start"))?;
-        let guard = Arc::new(Guard::new(Setup {
+        let guard = Guard::new(Setup {
             store: store(&settings)?,
             policy: settings.policy(1, &loaded.rules)?,
             keys,
@@ -63,7 +63,15 @@ impl Running {
             events: events.clone(),
             clock,
             entropy: Arc::new(OsEntropy),
-        }));
+        });
+        let guard = Arc::new(match &settings.rules.record {
+            Some(record) => {
+                let recorder = Recorder::start(&record.path, record.bytes_max)
+                    .map_err(RunError::system("the recording of [rules] can not begin"))?;
+                guard.observed_by(Arc::new(recorder))
+            }
+            None => guard,
+        });
         let handed = handed()?;
         if let Some(unused @ 1..) = handed.len().checked_sub(settings.listen.len()) {
             tracing::warn!(
@@ -134,7 +142,11 @@ pub(super) fn places(settings: &Settings) -> Result<Places, RunError> {
         });
     }
     Ok(match all {
-        Some(database) => Places::new(move |ip| database.lookup(ip)),
+        Some(database) => {
+            let places = Arc::new(database);
+            let cities = places.clone();
+            Places::new(move |ip| places.lookup(ip)).with_cities(move |ip| cities.city(ip))
+        }
         None => Places::unknown(),
     })
 }

@@ -93,8 +93,15 @@ fn read(name: &str, text: &str, base: &Path, settings: &mut Settings) -> Notes {
     page(name, text, base, |reader| apply(reader, settings))
 }
 
+/// Reads `[[login]]`, `[[logout]]` and `[[route]]`.
+pub(crate) fn read_routes(reader: &Reader<'_>, settings: &mut Settings) {
+    routes::logins(reader, &mut settings.logins);
+    routes::logouts(reader, &mut settings.logouts);
+    routes::routes(reader, &mut settings.routes);
+}
+
 /// What runs if nobody says anything. Paths are relative to the folder of the file.
-fn defaults(base: &Path) -> Settings {
+pub(crate) fn defaults(base: &Path) -> Settings {
     Settings {
         name: "portcullis".to_owned(),
         listen: vec![Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))],
@@ -139,9 +146,7 @@ fn apply(reader: &Reader<'_>, settings: &mut Settings) {
     reader.table("session", |reader| session::read(reader, &mut settings.session));
     reader.table("store", |reader| session::store(reader, &mut settings.store));
     reader.table("keys", |reader| crate::rules::page::set(&mut settings.keys_file, reader.path("file")));
-    routes::logins(reader, &mut settings.logins);
-    routes::logouts(reader, &mut settings.logouts);
-    routes::routes(reader, &mut settings.routes);
+    read_routes(reader, settings);
     reader.table("rules", |reader| policy::rules(reader, &mut settings.rules));
     reader.table("limits", |reader| policy::limits(reader, &mut settings.limits));
     reader.table("geo", |reader| policy::geo(reader, &mut settings.geo_databases));

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::config::{Limits, Pack, Risk, Rules};
+use crate::config::{Limits, Pack, Recording, Risk, Rules};
 use crate::rules::page::{Reader, set};
 use crate::verdict::Mode;
 
@@ -18,6 +18,19 @@ pub(super) fn rules(reader: &Reader<'_>, rules: &mut Rules) {
     }
     set(&mut rules.mode, reader.word("mode", &MODES));
     reader.table("risk", |reader| risk(reader, &mut rules.risk));
+    if let Some(record) = reader.table("record", record).flatten() {
+        rules.record = Some(record);
+    }
+}
+
+/// `record = { path = "portcullis-data/facts.jsonl", max_bytes = "64MiB" }`
+fn record(reader: &Reader<'_>) -> Option<Recording> {
+    let path = reader.path("path");
+    if path.is_none() {
+        reader.missing("path", "path = \"portcullis-data/facts.jsonl\"");
+    }
+    let bytes = reader.size("max_bytes", 64 * 1024..=1 << 40).unwrap_or(64 * 1024 * 1024);
+    Some(Recording { path: path?, bytes_max: u64::try_from(bytes).unwrap_or(u64::MAX) })
 }
 
 /// `packs = ["baseline@1"]`

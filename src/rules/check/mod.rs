@@ -2,7 +2,7 @@
 
 mod operand;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::diagnostic::{Fault, Level, Spot, nearest};
@@ -14,8 +14,11 @@ use super::value::Test;
 pub(crate) use operand::range;
 use operand::{Tested, fits, noun, operators};
 
-/// Tests of one condition, those of the names in it included: its cost.
-pub(crate) const LEAVES_MAX: usize = 256;
+/// Parts of one condition, those of the names in it included: its cost.
+pub(crate) const PARTS_MAX: usize = 512;
+
+/// How deep names of `[let]` may use each other.
+const LETS_DEEP: usize = 16;
 
 /// A condition with fields and types.
 #[derive(Clone, Debug)]
@@ -55,10 +58,13 @@ impl Cond {
         }
     }
 
-    fn count(&self) -> usize {
-        let mut count = 0;
-        self.leaves(&mut |_| count += 1);
-        count
+    /// Its parts of every kind.
+    fn size(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::size).fold(1, usize::saturating_add),
+            Self::Not(inner) => inner.size().saturating_add(1),
+            Self::Leaf(_) | Self::Const(_) => 1,
+        }
     }
 }
 
@@ -91,6 +97,8 @@ pub(crate) struct Scope {
     pub(crate) host: Vec<HostFact>,
     pub(crate) sets: BTreeMap<String, Set>,
     pub(crate) lets: BTreeMap<String, Named>,
+    /// Names that were declared wrongly: that has been told, and whoever uses them is not told again.
+    pub(crate) wrong: BTreeSet<String>,
 }
 
 /// Checks conditions of one file. Names of `[let]` are checked once, whether they are used or not.
@@ -98,6 +106,10 @@ pub(crate) struct Checker<'s> {
     scope: &'s Scope,
     faults: Vec<Fault>,
     named: BTreeMap<&'s str, Resolved>,
+    /// Parts of the condition that is being read, names of `[let]` included.
+    size: usize,
+    /// How many names of `[let]` are being read, one within the other.
+    within: usize,
 }
 
 #[derive(Clone)]
@@ -111,7 +123,7 @@ enum Resolved {
 
 impl<'s> Checker<'s> {
     pub(crate) const fn new(scope: &'s Scope) -> Self {
-        Self { scope, faults: Vec::new(), named: BTreeMap::new() }
+        Self { scope, faults: Vec::new(), named: BTreeMap::new(), size: 0, within: 0 }
     }
 
     /// Everything that was found.
@@ -141,17 +153,16 @@ impl<'s> Checker<'s> {
                 expression.fault(Level::Warning, problem.help("`portcullis fmt` writes it as it is here").fix(here)),
             );
         }
-        let cond = self.bool(expression, &expr)?;
-        if cond.count() > LEAVES_MAX {
-            let problem = Problem::new(
-                expr.span,
-                format!("a condition has at most {LEAVES_MAX} comparisons, names of [let] included"),
-            );
-            self.faults.push(
-                expression.fault(Level::Fault, problem.label("too many").help("sets compare with many values at once")),
-            );
+        let outer = std::mem::take(&mut self.size);
+        let cond = self.bool(expression, &expr);
+        let size = std::mem::replace(&mut self.size, outer);
+        if size > PARTS_MAX {
+            let message = format!("a condition has at most {PARTS_MAX} parts, names of [let] included");
+            let problem = Problem::new(expr.span, message).label("too many");
+            self.tell(expression, problem.help("sets compare with many values at once"));
             return None;
         }
+        let cond = cond?;
         Some(cond)
     }
 
@@ -168,8 +179,19 @@ impl<'s> Checker<'s> {
             }
             None => {}
         }
+        if self.within >= LETS_DEEP {
+            let fault = Fault::new(
+                Level::Fault,
+                format!("let.{name}"),
+                format!("names of [let] use each other at most {LETS_DEEP} deep"),
+            );
+            self.faults.push(fault.at(Some(named.spot.clone())));
+            return None;
+        }
         self.named.insert(name, Resolved::Open);
+        self.within += 1;
         let cond = self.condition(&named.expression);
+        self.within -= 1;
         self.named.insert(name, cond.clone().map_or(Resolved::Wrong, Resolved::Cond));
         cond
     }
@@ -179,6 +201,10 @@ impl<'s> Checker<'s> {
     }
 
     fn bool(&mut self, origin: &Arc<Expression>, expr: &Expr) -> Option<Cond> {
+        self.size = self.size.saturating_add(1);
+        if self.size > PARTS_MAX {
+            return None;
+        }
         match &expr.kind {
             Kind::And(parts) => self.each(origin, parts).map(Cond::All),
             Kind::Or(parts) => self.each(origin, parts).map(Cond::Any),
@@ -211,7 +237,9 @@ impl<'s> Checker<'s> {
             && let Some(named) = self.scope.lets.get(name)
         {
             named.used.set(true);
-            return self.resolve(name);
+            let cond = self.resolve(name)?;
+            self.size = self.size.saturating_add(cond.size());
+            return Some(cond);
         }
         let field = self.field(origin, name, span)?;
         let kind = field.kind(&self.scope.host);
@@ -232,30 +260,58 @@ impl<'s> Checker<'s> {
 
     fn field(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<Field> {
         if let Some(field) = Field::parse(name, &self.scope.host) {
+            if !field.is_filled() {
+                let problem = Problem::new(span.clone(), format!("nothing fills `{name}` in this version"));
+                let fault = origin.fault(Level::Warning, problem.label("never known, or 0"));
+                self.faults.push(fault);
+            }
             return Some(field);
         }
-        let mut problem = Problem::new(span.clone(), format!("there is no field `{name}`")).label("not a field");
-        if let Some(spelling) = self.near(name) {
-            problem = problem.help("a name near to it").fix(spelling);
-        } else if let Some(group) = self.group_of(name) {
-            problem = problem.help(group);
-        } else {
-            problem = problem.help("`portcullis fields` lists all fields");
+        if self.scope.wrong.contains(name) {
+            return None;
         }
+        if let Some(named) = self.scope.lets.get(name) {
+            named.used.set(true);
+            let problem = Problem::new(span.clone(), format!("`{name}` is a condition of [let], and no field"));
+            self.tell(origin, problem.label("not a field").help(format!("it stands alone: `{name}` or `!{name}`")));
+            return None;
+        }
+        let problem = Problem::new(span.clone(), format!("there is no field `{name}`")).label("not a field");
+        let problem = match (self.near(name), self.group_of(name)) {
+            (Some(spelling), _) => problem.help(format!("a name near to it is `{spelling}`")).fix(spelling),
+            (None, Some(group)) => problem.help(group),
+            (None, None) => problem.help("`portcullis fields` lists all fields"),
+        };
         self.tell(origin, problem);
         None
     }
 
+    /// The name that was probably meant: one of the same group, one of the same last word, one that is nearly the same.
     fn near(&self, name: &str) -> Option<String> {
         let host = &self.scope.host;
-        let fields = Field::all().map(|field| field.name(host));
         let facts = host.iter().map(|fact| format!("facts.{}", fact.name));
-        let all: Vec<String> = fields.chain(facts).chain(self.scope.lets.keys().cloned()).collect();
-        // A name with its group left out, or with another one.
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let same_last = |one: &&String| one.rsplit('.').next() == Some(last);
-        let near = nearest(name, all.iter().map(String::as_str)).map(ToOwned::to_owned);
-        near.or_else(|| all.iter().find(same_last).cloned())
+        let fields: Vec<String> = Field::all().map(|field| field.name(host)).chain(facts).collect();
+        let split = |name: &str| name.rsplit_once('.').map_or(("", name), |(group, last)| (group, last)).1.to_owned();
+        let last = split(name);
+        if let Some((group, _)) = name.rsplit_once('.') {
+            let inside =
+                || fields.iter().filter(move |field| field.rsplit_once('.').is_some_and(|(of, _)| of == group));
+            let lasts: Vec<String> = inside().map(|field| split(field)).collect();
+            if let Some(near) = nearest(&last, lasts.iter().map(String::as_str)) {
+                return Some(format!("{group}.{near}"));
+            }
+            // `client.tor` means `client.is_tor`.
+            let holds = |field: &&String| last.len() > 2 && split(field).split('_').any(|part| part == last);
+            if let Some(found) = inside().find(holds) {
+                return Some(found.clone());
+            }
+        } else if let Some(near) = nearest(name, self.scope.lets.keys().map(String::as_str)) {
+            return Some(near.to_owned());
+        }
+        // Another group, or none: the signals last, whose words are those of others too.
+        let same_last = |field: &&String| split(field) == last || split(field) == format!("is_{last}");
+        let whole = || nearest(name, fields.iter().map(String::as_str)).filter(|near| distance_is_small(near, name));
+        fields.iter().find(same_last).cloned().or_else(|| whole().map(ToOwned::to_owned))
     }
 
     /// What there is in the group of a field.
@@ -283,7 +339,7 @@ impl<'s> Checker<'s> {
         // `"x" == field` reads the same the other way round.
         let (left, op, right) = match (&left.kind, &right.kind, turned(op)) {
             (Kind::Name(_), ..) => (left, op, right),
-            (_, Kind::Name(name), Some(turned)) if self.is_field(name) => (right, turned, left),
+            (_, Kind::Name(_), Some(turned)) => (right, turned, left),
             (Kind::Text(_), Kind::Name(name), None) if op == Compare::In && self.is_list(name) => {
                 (right, Compare::Contains, left)
             }
@@ -332,6 +388,30 @@ impl<'s> Checker<'s> {
         None
     }
 
+    /// A word without quotes, where a value belongs.
+    fn bare(&self, problem: Problem, (kind, op): (Type, Compare), word: &str) -> Problem {
+        let is_in = matches!(op, Compare::In | Compare::NotIn);
+        match kind {
+            _ if is_in && self.scope.sets.contains_key(word) => {
+                problem.label("a set is read as `@name`").fix(format!("@{word}"))
+            }
+            _ if matches!(word, "null" | "nil" | "none" | "None" | "unknown" | "undefined") => {
+                problem.label("no value").help("whether something is known is asked with `known(field)`")
+            }
+            Type::Bool => problem.label("true or false").help("a bool stands alone: `field` or `!field`"),
+            Type::Text | Type::Texts | Type::Ip if is_in => {
+                problem.label("a list belongs here").fix(format!("[\"{word}\"]"))
+            }
+            Type::Text | Type::Texts | Type::Ip => problem.label("a text stands in quotes").fix(format!("\"{word}\"")),
+            Type::Int => {
+                let digits = word.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+                let problem = problem.label("a whole number belongs here");
+                if digits.parse::<i64>().is_ok() { problem.fix(digits.to_owned()) } else { problem }
+            }
+            Type::Duration => problem.label("a duration belongs here").help("such as `5m`"),
+        }
+    }
+
     fn two_fields(
         &mut self,
         origin: &Arc<Expression>,
@@ -339,16 +419,23 @@ impl<'s> Checker<'s> {
         (other, at): (&str, &Span),
         span: &Span,
     ) -> Option<Cond> {
-        let mut problem = None;
-        if !self.is_field(other) && !other.contains('.') && !self.scope.lets.contains_key(other) {
-            problem = Some(
-                Problem::new(at.clone(), format!("`{other}` is neither a field nor a value"))
-                    .label("a text stands in quotes")
-                    .fix(format!("\"{other}\"")),
-            );
+        if matches!(
+            op,
+            Compare::Matches
+                | Compare::StartsWith
+                | Compare::EndsWith
+                | Compare::Contains
+                | Compare::In
+                | Compare::NotIn
+        ) && self.is_field(other)
+        {
+            let problem = Problem::new(at.clone(), format!("`{}` is not asked of another field", op.as_str()));
+            self.tell(origin, problem.label("a value belongs here").help("fields are compared with `==` and `!=`"));
+            return None;
         }
-        if let Some(problem) = problem {
-            self.tell(origin, problem);
+        if !self.is_field(other) && !other.contains('.') && !self.scope.lets.contains_key(other) {
+            let problem = Problem::new(at.clone(), format!("`{other}` is neither a field nor a value"));
+            self.tell(origin, self.bare(problem, (kind, op), other));
             return None;
         }
         let second = self.field(origin, other, at)?;
@@ -368,6 +455,11 @@ impl<'s> Checker<'s> {
         }
         Some(leaf(origin, field, Test::Field(op, second), span))
     }
+}
+
+/// Whether only a letter or two differ: the words before the dot would make two long names near.
+fn distance_is_small(one: &str, other: &str) -> bool {
+    strsim::damerau_levenshtein(one, other) <= 2
 }
 
 fn leaf(origin: &Arc<Expression>, field: Field, test: Test, span: &Span) -> Cond {

@@ -17,6 +17,25 @@ use crate::rules::value::Test;
 /// Bytes that a compiled pattern may take.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
+/// Why a text is no country, and which one is meant.
+fn odd_country(text: &str, is_whole: bool) -> Option<(&'static str, Option<&'static str>)> {
+    let is_code = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    match text.to_ascii_uppercase().as_str() {
+        "UK" | "EN" if is_whole => Some(("this is no country of ISO 3166-1", Some("GB"))),
+        _ if is_whole && !is_code => Some(("a country has two letters (ISO 3166-1)", None)),
+        _ if text.len() > 2 => Some(("a country has two letters (ISO 3166-1)", None)),
+        _ => None,
+    }
+}
+
+/// The network that an address with a length is in.
+fn without_host_bits(text: &str) -> Option<IpPrefix> {
+    let (ip, length) = text.split_once('/')?;
+    let (ip, length) = (ip.parse::<std::net::IpAddr>().ok()?, length.parse::<u8>().ok()?);
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    (length <= most).then(|| IpPrefix::around(ip, length))
+}
+
 pub(super) enum Tested {
     Test(Test),
     /// The field is a bool and must be false.
@@ -44,7 +63,7 @@ impl Checker<'_> {
             (Type::Bool, Kind::Bool(yes)) if *yes => Test::Is,
             (Type::Bool, Kind::Bool(_)) => return Some(Tested::Opposite),
             (Type::Int, Kind::Int(number)) if !is_in => {
-                self.number(origin, field, *number, &right.span)?;
+                self.number(origin, field, (op, *number), &right.span)?;
                 Test::Int(op, *number)
             }
             (Type::Duration, Kind::Duration(wanted)) if !is_in => {
@@ -95,16 +114,37 @@ impl Checker<'_> {
             (Kind::Text(text), Type::Int) if text.parse::<i64>().is_ok() => problem.fix(text.clone()),
             (Kind::Text(text), Type::Duration) => problem.help("a duration stands without quotes").fix(text.clone()),
             (Kind::Int(number), Type::Text | Type::Ip) => problem.fix(format!("\"{number}\"")),
-            (Kind::List(_) | Kind::Set(_), _) => problem.help("one of several values is asked for with `in`"),
+            (Kind::List(_) | Kind::Set(_), _) if matches!(op, Compare::Eq | Compare::Ne) => {
+                problem.help("one of several values is asked for with `in`")
+            }
+            (Kind::List(_) | Kind::Set(_), _) => problem.help("join several of these with `||`"),
             _ => problem,
         };
         self.tell(origin, problem);
     }
 
-    fn number(&mut self, origin: &Arc<Expression>, field: Field, number: i64, span: &Span) -> Option<()> {
-        let Some(range) = range(field).filter(|range| !range.contains(&number)) else { return Some(()) };
+    fn number(
+        &mut self,
+        origin: &Arc<Expression>,
+        field: Field,
+        (op, number): (Compare, i64),
+        span: &Span,
+    ) -> Option<()> {
+        let Some(range) = range(field) else { return Some(()) };
+        let (least, most) = (*range.start(), *range.end());
+        let can_be = match op {
+            Compare::Eq => range.contains(&number),
+            Compare::Lt => number > least,
+            Compare::Le => number >= least,
+            Compare::Gt => number < most,
+            Compare::Ge => number <= most,
+            _ => true,
+        };
+        if can_be {
+            return Some(());
+        }
         let name = field.name(&self.scope.host);
-        let problem = Problem::new(span.clone(), format!("`{name}` is from {} to {}", range.start(), range.end()));
+        let problem = Problem::new(span.clone(), format!("`{name}` is from {least} to {most}"));
         self.tell(origin, problem.label("never so"));
         None
     }
@@ -113,9 +153,12 @@ impl Checker<'_> {
         match text.parse::<IpPrefix>() {
             Ok(network) => Some(network),
             Err(why) => {
-                let problem =
-                    Problem::new(span.clone(), format!("`{text}` is no address and no network")).label(why.to_string());
-                self.tell(origin, problem.help("such as \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::/32\""));
+                let problem = Problem::new(span.clone(), why.to_string()).label("no network");
+                let problem = match without_host_bits(text) {
+                    Some(fixed) => problem.help("the whole network").fix(format!("\"{fixed}\"")),
+                    None => problem,
+                };
+                self.tell(origin, problem);
                 None
             }
         }
@@ -125,14 +168,17 @@ impl Checker<'_> {
         if op == Compare::Matches {
             return self.pattern(origin, field, text, span);
         }
+        if text.is_empty() && matches!(field, Field::ClientCountry | Field::BoundCountry) {
+            let problem = Problem::new(span.clone(), "a country is never empty".to_owned()).label("never so");
+            self.tell(origin, problem.help("one that nobody knows is asked for with `!known(client.country)`"));
+            return None;
+        }
         if text.is_empty() && !matches!(op, Compare::Eq | Compare::Ne) {
             let problem = Problem::new(span.clone(), format!("every text `{}` the empty one", op.as_str()));
             self.tell(origin, problem.label("always so").help("did you mean `== \"\"` or `known(...)`?"));
             return None;
         }
-        if matches!(op, Compare::Eq | Compare::Ne | Compare::StartsWith)
-            && let Some(problem) = self.odd(field, op, text, span)
-        {
+        if let Some(problem) = self.odd(field, op, text, span) {
             self.tell(origin, problem);
             return None;
         }
@@ -147,59 +193,111 @@ impl Checker<'_> {
     }
 
     fn pattern(&mut self, origin: &Arc<Expression>, field: Field, text: &str, span: &Span) -> Option<Test> {
+        if text.is_empty() {
+            let problem =
+                Problem::new(span.clone(), "every text matches the empty pattern".to_owned()).label("always so");
+            self.tell(origin, problem);
+            return None;
+        }
         let built = RegexBuilder::new(text)
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
-            .case_insensitive(field.case() == Case::Ignored)
+            .case_insensitive(field.case() != Case::Exact)
             .build();
         match built {
-            Ok(pattern) => Some(Test::Matches(pattern)),
+            Ok(pattern) => {
+                let words = field.words();
+                if !words.is_empty() && !words.iter().any(|word| pattern.is_match(word)) {
+                    let name = field.name(&self.scope.host);
+                    let problem =
+                        Problem::new(span.clone(), format!("no word of `{name}` matches this")).label("never so");
+                    self.tell(origin, problem.help(format!("it is one of: {}", words.join(", "))));
+                    return None;
+                }
+                Some(Test::Matches(pattern))
+            }
             Err(why) => {
                 let told = why.to_string();
+                let is_large = matches!(why, regex::Error::CompiledTooBig(_));
                 let why = told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                let problem = Problem::new(span.clone(), "this pattern can not be read").label(why);
+                let problem = if is_large {
+                    Problem::new(span.clone(), "this pattern is too large").label("compiled, it has more than 256 KiB")
+                } else {
+                    Problem::new(span.clone(), "this pattern can not be read").label(why)
+                };
+                let looks = ["(?=", "(?!", "(?<=", "(?<!", "\\1", "\\2"].iter().any(|sign| text.contains(sign));
                 self.tell(
                     origin,
-                    problem.help("patterns are those of the `regex` crate: no look-around, no back-references"),
+                    match (looks, text.starts_with('*')) {
+                        (true, _) => {
+                            problem.help("patterns are those of the `regex` crate: no look-around, no back-references")
+                        }
+                        (_, true) => problem.help(format!(
+                            "`*` repeats what stands before it; the end of a text: `ends_with \"{}\"`",
+                            text.trim_start_matches('*')
+                        )),
+                        _ => problem,
+                    },
                 );
                 None
             }
         }
     }
 
-    /// A text that the field can never be.
+    /// A text that the field can never be, or have.
     fn odd(&self, field: Field, op: Compare, text: &str, span: &Span) -> Option<Problem> {
         let name = field.name(&self.scope.host);
-        let problem = |message: String| Problem::new(span.clone(), message).label("never so");
+        let problem = |message: &str| Problem::new(span.clone(), message.to_owned()).label("it is never this");
+        let is_whole = matches!(op, Compare::Eq | Compare::Ne);
+        let begins = is_whole || op == Compare::StartsWith;
         let words = field.words();
-        if !words.is_empty() && op != Compare::StartsWith && !words.contains(&text) {
-            let problem = problem(format!("`{name}` is never \"{text}\""));
-            return Some(match nearest(text, words.iter().copied()) {
-                Some(near) => problem.help("a word near to it").fix(format!("\"{near}\"")),
+        let fits = |word: &&str| match op {
+            Compare::StartsWith => word.starts_with(text),
+            Compare::EndsWith => word.ends_with(text),
+            Compare::Contains => word.contains(text),
+            _ => *word == text,
+        };
+        if !words.is_empty() && !words.iter().any(fits) {
+            let problem =
+                Problem::new(span.clone(), format!("`{name}` is never like \"{text}\"")).label("it is never this");
+            return Some(match nearest(text, words.iter().copied()).filter(|_| is_whole) {
+                Some(near) => problem.help(format!("a word near to it is \"{near}\"")).fix(format!("\"{near}\"")),
                 None => problem.help(format!("it is one of: {}", words.join(", "))),
             });
         }
         match field {
-            Field::RequestPath | Field::RequestRoute if !text.starts_with('/') => {
-                Some(problem("a path begins with `/`".to_owned()).fix(format!("\"/{text}\"")))
+            Field::RequestPath | Field::RequestRoute if begins && text.contains("://") => {
+                Some(problem("a path has no scheme and no host"))
+            }
+            Field::RequestPath | Field::RequestRoute if begins && !text.starts_with('/') => {
+                Some(problem("a path begins with `/`").fix(format!("\"/{text}\"")))
             }
             Field::RequestPath if text.contains(['?', '#']) => {
-                Some(problem("the query is no part of the path".to_owned()).help("rules do not read the query"))
+                Some(problem("the query is no part of the path").help("rules do not read the query"))
+            }
+            Field::RequestPath if text.contains('*') => {
+                let folder = text.split('*').next().unwrap_or_default();
+                let help = format!("`*` is a letter like any other here; all below: `starts_with \"{folder}\"`");
+                Some(problem("a path is no pattern here").help(help))
             }
             Field::RequestMethod if text != text.to_uppercase() => {
-                Some(problem("methods are written in capitals".to_owned()).fix(format!("\"{}\"", text.to_uppercase())))
+                Some(problem("methods are written in capitals").fix(format!("\"{}\"", text.to_uppercase())))
             }
             Field::RequestHost if text.contains([':', '/']) => {
-                Some(problem("the host is told without scheme and port".to_owned()))
+                Some(problem("the host is told without scheme and port"))
             }
-            Field::ClientCountry | Field::BoundCountry
-                if op != Compare::StartsWith
-                    && (text.len() != 2 || !text.bytes().all(|byte| byte.is_ascii_alphabetic())) =>
-            {
-                Some(problem("a country has two letters (ISO 3166-1)".to_owned()).help("such as \"DE\" or \"US\""))
-            }
+            Field::ClientCountry | Field::BoundCountry => odd_country(text, is_whole).map(|(message, fix)| match fix {
+                Some(fix) => problem(message).fix(format!("\"{fix}\"")),
+                None => problem(message).help("such as \"DE\" or \"US\""),
+            }),
             Field::RequestContentType | Field::ResponseContentType if text.contains(';') => {
-                Some(problem("the media type is told without parameters".to_owned()))
+                Some(problem("the media type is told without parameters"))
+            }
+            Field::RequestContentType | Field::ResponseContentType if is_whole && !text.contains('/') => {
+                Some(problem("a media type has two parts, such as \"application/json\""))
+            }
+            Field::ClientLanguages if text.contains('_') => {
+                Some(problem("parts of a language are joined with `-`").fix(format!("\"{}\"", text.replace('_', "-"))))
             }
             _ => None,
         }
@@ -227,10 +325,13 @@ impl Checker<'_> {
             set.used.set(true);
             return Some(set.entries.iter().map(|(item, spot)| (item.clone(), Origin::Spot(spot.clone()))).collect());
         }
+        if self.scope.wrong.contains(name) {
+            return None;
+        }
         let problem = Problem::new(span.clone(), format!("there is no set `@{name}`")).label("not in [set]");
         let near = nearest(name, self.scope.sets.keys().map(String::as_str)).map(|near| format!("@{near}"));
         let problem = match near {
-            Some(near) => problem.help("a set of nearly this name").fix(near),
+            Some(near) => problem.help(format!("a set of nearly this name is `{near}`")).fix(near),
             None => problem.help(format!("write it under [set]: {name} = [\"...\"]")),
         };
         self.tell(origin, problem);
@@ -263,14 +364,17 @@ impl Checker<'_> {
                 }
                 (Type::Text, Literal::Text(text)) => {
                     texts.push(text.clone().into_boxed_str());
-                    self.odd(field, Compare::Eq, text, span).map(|odd| (odd.message, odd.fix))
+                    self.odd(field, Compare::Eq, text, span).map(|odd| {
+                        let help = odd.help.map(|help| format!("; {help}")).unwrap_or_default();
+                        (format!("{}{help}", odd.message), odd.fix)
+                    })
                 }
                 (Type::Ip, Literal::Text(text)) => match text.parse::<IpPrefix>() {
                     Ok(network) => {
                         networks.push(network);
                         None
                     }
-                    Err(why) => Some((format!("`{text}` is no address and no network: {why}"), None)),
+                    Err(why) => Some((why.to_string(), without_host_bits(text).map(|fixed| format!("\"{fixed}\"")))),
                 },
                 (_, Literal::Text(text)) => Some((format!("expected {kind}, found the string \"{text}\""), None)),
                 (_, Literal::Int(number)) => {

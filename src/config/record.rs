@@ -1,0 +1,146 @@
+//! Recording what rules see, for `portcullis replay` and `explain`: opt-in, bounded, without secrets.
+//!
+//! A request never waits for it: lines go through a queue to a thread of their own, and what does not fit is left out and
+//! counted. The file is begun anew when it has half of its bytes, and the one before it is kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use crate::engine::{Looked, Observer};
+use crate::rules::Recorded;
+use crate::rules::recorded::Line;
+use crate::verdict::{Action, Mode};
+
+/// Lines that may wait to be written.
+const WAITING_MAX: usize = 4096;
+
+/// Writes what rules see into a file.
+#[derive(Debug)]
+pub struct Recorder {
+    lines: SyncSender<Line>,
+    left_out: AtomicU64,
+}
+
+impl Recorder {
+    /// A recorder that keeps at most `bytes_max` in `path` and `path.1`. Others on the machine can not read them.
+    ///
+    /// # Errors
+    /// When the file can not be opened, or there is no thread.
+    pub fn start(path: &Path, bytes_max: u64) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = Rolling { path: path.to_owned(), half: bytes_max / 2, file: open(path)?, written: 0 };
+        file.written = fs::metadata(path)?.len();
+        let (lines, waiting) = sync_channel(WAITING_MAX);
+        thread::Builder::new().name("recorder".to_owned()).spawn(move || write(&waiting, file))?;
+        Ok(Self { lines, left_out: AtomicU64::new(0) })
+    }
+
+    /// How many lines were left out because the disk was too slow.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+}
+
+impl Observer for Recorder {
+    fn looked(&self, at: &Looked<'_>) {
+        let line = Line {
+            phase: at.phase,
+            action: if at.mode == Mode::Enforce { at.verdict.action } else { Action::Allow },
+            before: at.before,
+            facts: Recorded::of(at.facts, at.phase, at.set),
+        };
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Rolling {
+    path: PathBuf,
+    half: u64,
+    file: BufWriter<File>,
+    written: u64,
+}
+
+fn open(path: &Path) -> io::Result<BufWriter<File>> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(BufWriter::new)
+}
+
+impl Rolling {
+    fn put(&mut self, line: &Line) -> io::Result<()> {
+        let text = line.to_json();
+        let len = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(1);
+        if self.written > 0 && self.written.saturating_add(len) > self.half {
+            self.file.flush()?;
+            let mut older = self.path.clone().into_os_string();
+            older.push(".1");
+            fs::rename(&self.path, older)?;
+            self.file = open(&self.path)?;
+            self.written = 0;
+        }
+        self.written = self.written.saturating_add(len);
+        writeln!(self.file, "{text}")
+    }
+}
+
+/// Until the recorder is gone. A disk that is full costs lines, and never requests.
+fn write(waiting: &Receiver<Line>, mut file: Rolling) {
+    let mut told = false;
+    while let Ok(line) = waiting.recv() {
+        let mut done = file.put(&line);
+        while let Ok(line) = waiting.try_recv() {
+            done = done.and_then(|()| file.put(&line));
+        }
+        if let Err(error) = done.and_then(|()| file.file.flush())
+            && !told
+        {
+            told = true;
+            tracing::warn!(%error, "what rules see can not be recorded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::history::Points;
+    use crate::rules::scheme::Phase;
+
+    #[test]
+    fn a_recording_is_bounded_and_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/facts.jsonl");
+        let recorder = Recorder::start(&path, 20_000).unwrap();
+        for at in 0..1000 {
+            let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
+            let line = Line { phase: Phase::Risk, action: Action::Allow, before: Points::ZERO, facts };
+            recorder.lines.send(line).unwrap();
+        }
+        let Recorder { lines, .. } = recorder;
+        drop(lines);
+        let older = folder.path().join("deep/facts.jsonl.1");
+        // The thread ends when all is written; the last line tells that it has.
+        let last = loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if let Some(line) = text.lines().last().filter(|line| line.contains("\"at\":999,")) {
+                break line.to_owned();
+            }
+            thread::yield_now();
+        };
+        assert!(Line::parse(&last, &[]).is_ok());
+        let sizes = [&path, &older].map(|path| fs::metadata(path).unwrap());
+        assert!(sizes.iter().map(fs::Metadata::len).sum::<u64>() <= 20_000);
+        assert!(sizes.iter().all(|data| data.permissions().mode() & 0o077 == 0));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a change of rules means: which rules came, went, and ask for more or less than before.
+
+use std::fmt;
+
+use super::Unknown;
+use super::file::Score;
+use super::review::canonical;
+use super::set::{Rule, RuleSet};
+use crate::verdict::{Action, Mode};
+
+/// Which way a change goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// More is done about some requests, and less about none.
+    Stronger,
+    /// Less is done about some requests, and more about none.
+    Weaker,
+    /// Neither can be said.
+    Other,
+}
+
+impl Direction {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stronger => "stronger",
+            Self::Weaker => "weaker",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The rule, or the setting.
+    pub what: String,
+    /// What happened to it.
+    pub how: String,
+    /// Which way that goes.
+    pub direction: Direction,
+}
+
+/// `shop/geo-jump: score 45 -> 60 (stronger)`
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.what, self.how, self.direction.as_str())
+    }
+}
+
+/// What it means to put `new` into the place of `old`.
+pub fn rules(old: &RuleSet, new: &RuleSet) -> Vec<Change> {
+    let of = |set: &RuleSet, name: &str| set.rules().iter().position(|rule| rule.name.as_str() == name);
+    let mut changes = Vec::new();
+    for rule in old.rules() {
+        match of(new, rule.name.as_str()).and_then(|at| new.rules().get(at)) {
+            Some(now) => changes.extend(changed(rule, now)),
+            None => changes.push(Change {
+                what: rule.name.to_string(),
+                how: format!("removed; it asked for {}", asks(rule)),
+                direction: if rule.mode == Mode::Enforce { Direction::Weaker } else { Direction::Other },
+            }),
+        }
+    }
+    for rule in new.rules().iter().filter(|rule| of(old, rule.name.as_str()).is_none()) {
+        let how = match rule.mode {
+            Mode::Enforce => format!("new; it asks for {}", asks(rule)),
+            mode => format!("new in mode {mode}; it would ask for {}", asks(rule)),
+        };
+        let direction = if rule.mode == Mode::Enforce { Direction::Stronger } else { Direction::Other };
+        changes.push(Change { what: rule.name.to_string(), how, direction });
+    }
+    changes
+}
+
+fn asks(rule: &Rule) -> String {
+    let points = rule.points().map(|points| format!("score {points}"));
+    let then = rule.then.map(|action| action.to_string());
+    let parts: Vec<String> = points.into_iter().chain(then).collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(" and ") }
+}
+
+fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut note = |how: String, direction| changes.push(Change { what: new.name.to_string(), how, direction });
+    if old.mode != new.mode {
+        note(format!("mode {} -> {}", old.mode, new.mode), by(new.mode > old.mode));
+    }
+    let action = |rule: &Rule| rule.then.unwrap_or(Action::Allow);
+    if old.then != new.then {
+        let word = |rule: &Rule| rule.then.map_or("nothing".to_owned(), |action| action.to_string());
+        // A request that is slowed down is not served, one with a new tag is.
+        let is_odd = [old, new].iter().any(|rule| rule.then == Some(Action::Throttle));
+        let direction = if is_odd { Direction::Other } else { by(action(new) > action(old)) };
+        note(format!("then {} -> {}", word(old), word(new)), direction);
+    }
+    if old.score != new.score {
+        let direction = match (old.score, new.score) {
+            (Score::Fixed(before), Score::Fixed(now)) => by(now > before),
+            (Score::None, _) => Direction::Stronger,
+            (_, Score::None) => Direction::Weaker,
+            _ => Direction::Other,
+        };
+        let word = |rule: &Rule| rule.points().unwrap_or_else(|| "none".to_owned());
+        note(format!("score {} -> {}", word(old), word(new)), direction);
+    }
+    if old.unknown != new.unknown {
+        let word = |rule: &Rule| if rule.unknown == Unknown::Fire { "fire" } else { "silent" };
+        note(format!("unknown {} -> {}", word(old), word(new)), by(new.unknown == Unknown::Fire));
+    }
+    match (&old.count, &new.count) {
+        (None, Some(count)) => {
+            note(format!("counted: only over {} within {:?}", count.over, count.within), Direction::Weaker)
+        }
+        (Some(_), None) => note("no longer counted: every match".to_owned(), Direction::Stronger),
+        (Some(before), Some(now)) => {
+            if before.over != now.over {
+                note(format!("count over {} -> {}", before.over, now.over), by(now.over < before.over));
+            }
+            if before.within != now.within {
+                note(format!("count within {:?} -> {:?}", before.within, now.within), by(now.within > before.within));
+            }
+            if before.per != now.per {
+                note(format!("count per {} -> {}", before.per.name(&[]), now.per.name(&[])), Direction::Other);
+            }
+        }
+        (None, None) => {}
+    }
+    if old.unless.len() != new.unless.len() {
+        let (before, now) = (old.unless.len(), new.unless.len());
+        // Fewer tunes may each excuse more.
+        let direction = match (before, now) {
+            (0, _) => Direction::Weaker,
+            (_, 0) => Direction::Stronger,
+            _ => Direction::Other,
+        };
+        note(format!("tunes {before} -> {now}"), direction);
+    } else if old.unless.iter().map(|(tune, _)| canonical(tune)).ne(new.unless.iter().map(|(tune, _)| canonical(tune)))
+    {
+        note("a tune changed".to_owned(), Direction::Other);
+    }
+    let zone = |rule: &Rule| rule.zone.as_ref().and_then(|zone| zone.iana_name().map(ToOwned::to_owned));
+    if zone(old) != zone(new) {
+        note("the time zone changed".to_owned(), Direction::Other);
+    }
+    if canonical(&old.cond) != canonical(&new.cond)
+        || (old.written() != new.written() && old.written().contains("facts."))
+    {
+        note(format!("when changed: {} -> {}", old.written(), new.written()), Direction::Other);
+    }
+    if old.hold != new.hold {
+        note("whom it holds for, or how long, changed".to_owned(), Direction::Other);
+    }
+    changes
+}
+
+fn by(stronger: bool) -> Direction {
+    if stronger { Direction::Stronger } else { Direction::Weaker }
+}
+
+/// All changes in one line, for events: as many as fit.
+pub fn summary(changes: &[Change], most: usize) -> String {
+    if changes.is_empty() {
+        return "no rule changed".to_owned();
+    }
+    let mut out = String::new();
+    for (at, change) in changes.iter().enumerate() {
+        let next = change.to_string();
+        if out.len() + next.len() > most {
+            let left = changes.len() - at;
+            return if out.is_empty() { format!("{left} changes") } else { format!("{out}; and {left} more") };
+        }
+        if !out.is_empty() {
+            out.push_str("; ");
+        }
+        out.push_str(&next);
+    }
+    out
+}

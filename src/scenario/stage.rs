@@ -1,0 +1,386 @@
+//! Where a scenario is played: a guard over a store in memory, with a clock that stands still.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use parking_lot::Mutex;
+
+use super::file::{Expect, Scenario, ScenarioFile, Step, Visitor};
+use super::{Coverage, Covered, Difference, Failed, PlayError, place};
+use crate::clock::ManualClock;
+use crate::config::Rulebook;
+use crate::connection::Scheme;
+use crate::engine::subject::{Extent, Peeked};
+use crate::engine::{
+    AnsweredBy, Client, ClientStanding, Decision, Guard, Looked, Observer, Places, Refusal, RefusalKind, Setup,
+};
+use crate::entropy::InsecureSeededEntropy;
+use crate::event::queue::{EventSender, RepeatSettings, Settings, Writer};
+use crate::event::sink::Collector;
+use crate::event::{EventQueue, Kind, Record as Told};
+use crate::facts::geo::Place;
+use crate::limit::Limits;
+use crate::rules::scheme::{Field, Phase};
+use crate::rules::{Recorded, RuleSet, Value};
+use crate::secret::{KeyId, Keyring, MasterKey};
+use crate::store::SESSIONS_MAX_DEFAULT;
+use crate::store::memory::MemoryStore;
+use crate::verdict::Action;
+
+/// How long events may take to arrive: they are in memory.
+const FLUSH_MAX: Duration = Duration::from_secs(20);
+
+pub(super) struct Stage<'f> {
+    file: &'f ScenarioFile,
+    guard: Guard<MemoryStore>,
+    clock: Arc<ManualClock>,
+    events: EventSender,
+    collector: Collector,
+    _writer: Writer,
+    watch: Arc<Watch>,
+    runtime: tokio::runtime::Runtime,
+    jars: BTreeMap<String, BTreeMap<String, String>>,
+    sets: Vec<Arc<RuleSet>>,
+}
+
+/// What was seen of the rules.
+struct Watch {
+    attention: Attention,
+    seen: Mutex<Seen>,
+}
+
+/// How much is to be kept of what was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// What coverage and explanations need.
+    All,
+    /// Which rules matched.
+    Matches,
+}
+
+#[derive(Default)]
+struct Seen {
+    coverage: Coverage,
+    /// The rules that matched in this step.
+    matched: Vec<String>,
+    risk: Option<String>,
+    /// What the rules saw last, by phase.
+    last: Vec<(Phase, Recorded)>,
+}
+
+impl Observer for Watch {
+    fn looked(&self, at: &Looked<'_>) {
+        let mut seen = self.seen.lock();
+        let names = at.matched.iter().filter_map(|place| at.set.rule(*place)).map(|rule| rule.name.to_string());
+        seen.matched.extend(names);
+        if self.attention == Attention::Matches {
+            return;
+        }
+        for rule in at.set.rules().iter().filter(|rule| runs(rule.phase, at.phase)) {
+            let covered = seen.coverage.entry(rule.name.to_string()).or_default();
+            covered.place = rule.place();
+            match rule.outcome(at.facts) {
+                Some(true) => covered.matched += 1,
+                Some(false) => covered.passed += 1,
+                // What is not known shows nothing.
+                None => {}
+            }
+        }
+        if let Value::Int(risk) = at.facts.value(Field::Risk) {
+            seen.risk = Some(risk.to_string());
+        }
+        seen.last.push((at.phase, Recorded::of(at.facts, at.phase, at.set)));
+    }
+}
+
+/// Whether rules of a phase run in a look at another.
+fn runs(rule: Phase, look: Phase) -> bool {
+    match look {
+        Phase::Response => rule == Phase::Response,
+        other => rule <= other,
+    }
+}
+
+/// What became of a request.
+struct Came {
+    action: Action,
+    status: StatusCode,
+    subject: Option<String>,
+}
+
+impl<'f> Stage<'f> {
+    pub(super) fn set_up(
+        file: &'f ScenarioFile,
+        scenario: &Scenario,
+        rulebook: &Rulebook,
+        attention: Attention,
+    ) -> Result<Self, PlayError> {
+        let clock = Arc::new(ManualClock::new(scenario.start));
+        let collector = Collector::new();
+        let settings = Settings {
+            repeat: RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() },
+            ..Settings::default()
+        };
+        let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(collector.clone())])?;
+        let watch = Arc::new(Watch { attention, seen: Mutex::default() });
+        // Rules that no request comes to are not covered, and shall be seen not to be.
+        for rule in rulebook.sets().flat_map(|(_, set)| set.rules()) {
+            let covered = watch.seen.lock().coverage.entry(rule.name.to_string()).or_default().clone();
+            watch.seen.lock().coverage.insert(rule.name.to_string(), Covered { place: rule.place(), ..covered });
+        }
+        let guard = Guard::new(Setup {
+            store: MemoryStore::new(SESSIONS_MAX_DEFAULT),
+            policy: file.settings.policy(1, rulebook)?,
+            // Nothing secret is played.
+            keys: Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[]),
+            places: places(&file.clients),
+            limits: Limits::new(&file.settings.limit_settings()),
+            events: events.clone(),
+            clock: clock.clone(),
+            entropy: Arc::new(InsecureSeededEntropy::new(1)),
+        });
+        Ok(Self {
+            file,
+            guard: guard.observed_by(watch.clone()),
+            clock,
+            events,
+            collector,
+            _writer: writer,
+            watch,
+            runtime: tokio::runtime::Builder::new_current_thread().build()?,
+            jars: BTreeMap::new(),
+            sets: rulebook.sets().map(|(_, set)| set.clone()).collect(),
+        })
+    }
+
+    /// Plays it up to the first step that is not as expected.
+    pub(super) fn play(&mut self, scenario: &Scenario) -> Option<Failed> {
+        scenario.steps.iter().enumerate().find_map(|(at, step)| self.step(at, step))
+    }
+
+    pub(super) fn cover(&self, coverage: &mut Coverage) {
+        for (name, seen) in &self.watch.seen.lock().coverage {
+            let covered = coverage.entry(name.clone()).or_default();
+            covered.matched += seen.matched;
+            covered.passed += seen.passed;
+            covered.place.clone_from(&seen.place);
+        }
+    }
+
+    /// What is expected holds for the last of a step's repetitions.
+    fn step(&mut self, at: usize, step: &Step) -> Option<Failed> {
+        let mut found = None;
+        for _ in 0..step.times {
+            self.clock.advance(step.after);
+            {
+                let mut seen = self.watch.seen.lock();
+                seen.matched.clear();
+                seen.risk = None;
+                seen.last.clear();
+            }
+            self.collector.drain();
+            let came = self.send(step)?;
+            self.events.flush(FLUSH_MAX);
+            found = Some((came, self.collector.drain()));
+        }
+        let (mut came, told) = found?;
+        // A session may be ended and its client refused as well: the stronger counts.
+        if told.iter().any(|told| told.event.kind() == Kind::SessionTerminated && told.scene.would.is_none()) {
+            came.action = came.action.max(Action::Terminate);
+        }
+        let seen = self.watch.seen.lock();
+        let differences = differences(&step.expect, &came, &told, &seen.matched);
+        if differences.is_empty() {
+            return None;
+        }
+        let missing = step.expect.rules.iter().filter(|rule| !seen.matched.contains(rule));
+        let explained = missing.filter_map(|name| {
+            let set = self.sets.iter().find(|set| set.rules().iter().any(|rule| rule.name == **name))?;
+            let rule = set.rules().iter().find(|rule| rule.name == **name)?;
+            let last = seen.last.iter().rev().find(|(phase, _)| runs(rule.phase, *phase));
+            last.map(|(_, facts)| rule.explain(facts, set))
+        });
+        Some(Failed {
+            step: at + 1,
+            place: place(&step.spot),
+            sent: format!("{} sends {} {}", step.client, step.method, step.target),
+            differences,
+            explained: explained.collect(),
+            matched: seen.matched.clone(),
+            risk: seen.risk.clone(),
+        })
+    }
+
+    fn send(&mut self, step: &Step) -> Option<Came> {
+        let visitor = self.file.clients.get(&step.client)?;
+        let jar = self.jars.get(step.session_of.as_ref().unwrap_or(&step.client)).cloned().unwrap_or_default();
+        let mut parts = dress(step, visitor, &jar);
+        let client = Client { ip: visitor.ip, scheme: Scheme::Https, standing: ClientStanding::Own };
+        let Self { guard, runtime, .. } = self;
+        let wants = guard.peek(&parts);
+        let body = wants.map(|_| Peeked { bytes: step.body.as_bytes(), extent: Extent::Whole });
+        let admission = match runtime.block_on(guard.admit(client, &mut parts, body)) {
+            Decision::Answer(refusal) => {
+                let action = refused(&refusal);
+                self.keep(step, &refusal.headers);
+                return Some(Came { action, status: refusal.status, subject: None });
+            }
+            Decision::Forward(admission) => admission,
+        };
+        let action = admission.action();
+        let subject = parts.headers.get("portcullis-subject").and_then(|subject| subject.to_str().ok());
+        let subject = subject.map(ToOwned::to_owned);
+        let mut answer = answer(step);
+        let settled = runtime.block_on(guard.settle(admission, AnsweredBy::App, &mut answer));
+        let came = match settled.instead {
+            Some(refusal) => {
+                let came = Came { action: refused(&refusal), status: refusal.status, subject };
+                self.keep(step, &refusal.headers);
+                came
+            }
+            None => {
+                self.keep(step, &answer.headers);
+                Came { action, status: answer.status, subject }
+            }
+        };
+        Some(came)
+    }
+
+    /// The client keeps what it was given. A copy of somebody's cookies is its own from then on.
+    fn keep(&mut self, step: &Step, headers: &HeaderMap) {
+        if let Some(owner) = &step.session_of {
+            let copy = self.jars.get(owner).cloned().unwrap_or_default();
+            self.jars.insert(step.client.clone(), copy);
+        }
+        let jar = self.jars.entry(step.client.clone()).or_default();
+        for line in headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()) {
+            let pair = line.split(';').next().unwrap_or_default();
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            let is_gone = line.to_ascii_lowercase().split(';').any(|part| part.trim() == "max-age=0");
+            if is_gone {
+                jar.remove(name.trim());
+            } else {
+                jar.insert(name.trim().to_owned(), value.trim().to_owned());
+            }
+        }
+    }
+}
+
+fn places(clients: &BTreeMap<String, Visitor>) -> Places {
+    let places: BTreeMap<IpAddr, Place> = clients.values().map(|visitor| (visitor.ip, visitor.place)).collect();
+    let cities: BTreeMap<IpAddr, Box<str>> =
+        clients.values().filter_map(|visitor| Some((visitor.ip, visitor.city.clone()?))).collect();
+    Places::new(move |ip| places.get(&ip).copied().unwrap_or_default()).with_cities(move |ip| cities.get(&ip).cloned())
+}
+
+fn refused(refusal: &Refusal) -> Action {
+    match refusal.kind {
+        RefusalKind::Throttled => Action::Throttle,
+        RefusalKind::Challenge => Action::Challenge,
+        RefusalKind::Denied | RefusalKind::AmbiguousPath | RefusalKind::Outage | RefusalKind::TooManySessions => {
+            Action::Deny
+        }
+    }
+}
+
+/// The request as the client sends it.
+fn dress(step: &Step, visitor: &Visitor, jar: &BTreeMap<String, String>) -> request::Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = step.method.clone();
+    parts.uri = step.target.parse().unwrap_or_default();
+    parts.extensions.insert(step.facts.clone());
+    parts.headers.insert(HOST, HeaderValue::from_static("shop.example"));
+    let is_browser = visitor
+        .headers
+        .iter()
+        .any(|(name, value)| name == http::header::USER_AGENT && value.as_bytes().starts_with(b"Mozilla/"));
+    if is_browser {
+        let fetch = [
+            ("accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-user", "?1"),
+            ("sec-fetch-dest", "document"),
+        ];
+        for (name, value) in fetch {
+            parts.headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    if step.method == Method::POST {
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(step.body.len()));
+    }
+    let line: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if let (false, Ok(line)) = (line.is_empty(), HeaderValue::from_str(&line.join("; "))) {
+        parts.headers.insert(COOKIE, line);
+    }
+    for (name, value) in visitor.headers.iter().chain(&step.headers) {
+        parts.headers.insert(name.clone(), value.clone());
+    }
+    parts
+}
+
+fn answer(step: &Step) -> http::response::Parts {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    let app = &step.app;
+    parts.status = StatusCode::from_u16(app.status).unwrap_or_default();
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
+    for (name, value) in &app.headers {
+        parts.headers.append(name.clone(), value.clone());
+    }
+    let quoted = |subject: &str| subject.replace('\\', "\\\\").replace('"', "\\\"");
+    let commands = app.login.as_ref().map(|subject| format!("login; subject=\"{}\"", quoted(subject)));
+    let commands = commands.into_iter().chain(app.logout.then(|| "logout".to_owned()));
+    for line in commands.filter_map(|command| HeaderValue::from_str(&command).ok()) {
+        parts.headers.append("portcullis-session", line);
+    }
+    parts
+}
+
+fn differences(expect: &Expect, came: &Came, told: &[Told], matched: &[String]) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut differ = |what, expected: String, found_: String| found.push(Difference { what, expected, found: found_ });
+    if let Some(action) = expect.action.filter(|action| *action != came.action) {
+        differ("action", action.to_string(), came.action.to_string());
+    }
+    let would = told.iter().filter_map(|told| told.scene.would).max().unwrap_or_default();
+    if let Some(action) = expect.would.filter(|action| *action != would) {
+        differ("would", action.to_string(), would.to_string());
+    }
+    if let Some(status) = expect.status.filter(|status| *status != came.status.as_u16()) {
+        differ("status", status.to_string(), came.status.as_u16().to_string());
+    }
+    if let Some(subject) = &expect.subject {
+        let served = came.subject.as_deref().unwrap_or_default();
+        if served != subject {
+            differ("subject", subject.clone(), served.to_owned());
+        }
+    }
+    let kinds: Vec<&str> = told.iter().map(|told| told.event.kind().as_str()).collect();
+    let wanted = |names: Vec<&str>, all: &[&str], there: bool| {
+        names.iter().any(|name| all.contains(name) != there).then(|| names.join(", "))
+    };
+    let all: Vec<&str> = matched.iter().map(String::as_str).collect();
+    let strings = |names: &'static str, list: Vec<&str>, all: &[&str], there: bool| {
+        wanted(list, all, there).map(|list| {
+            let expected = if there { list } else { format!("none of {list}") };
+            (names, expected, if all.is_empty() { "nothing".to_owned() } else { all.join(", ") })
+        })
+    };
+    let rules = |list: &'_ [String]| -> Vec<String> { list.to_vec() };
+    let (yes, no) = (rules(&expect.rules), rules(&expect.not_rules));
+    let checks = [
+        strings("rules", yes.iter().map(String::as_str).collect(), &all, true),
+        strings("rules", no.iter().map(String::as_str).collect(), &all, false),
+        strings("events", expect.events.iter().map(|kind| kind.as_str()).collect(), &kinds, true),
+        strings("events", expect.not_events.iter().map(|kind| kind.as_str()).collect(), &kinds, false),
+    ];
+    for (what, expected, found_) in checks.into_iter().flatten() {
+        differ(what, expected, found_);
+    }
+    found
+}

@@ -1,0 +1,161 @@
+//! Rules files under a running guard: changed in every way that files are changed, under load, without a request lost.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::support::origin::Origin;
+use crate::support::signal;
+use crate::support::wire::Wire;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Started {
+    child: Child,
+    events: Receiver<serde_json::Value>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Started {
+    fn start(config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["run", "--config", config.to_str().unwrap()]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (send, events) = channel();
+        std::thread::spawn(move || {
+            let parsed = output.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+            parsed.into_iter().all(|event| send.send(event).is_ok())
+        });
+        Self { child, events }
+    }
+
+    /// The next event of a kind.
+    #[track_caller]
+    fn event(&self, kind: &str) -> serde_json::Value {
+        loop {
+            let event = self.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {kind}"));
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+}
+
+/// So many rules, of which one refuses a path that tells which version is in force.
+fn rules(count: usize, version: usize) -> String {
+    let mut text = format!(
+        "version = 1\nname = \"load\"\n[[rule]]\nid = \"marker\"\nwhen = 'request.path == \"/version-{version}\"'\nthen = \"deny\"\n"
+    );
+    for at in 1..count {
+        text += &format!(
+            "[[rule]]\nid = \"r{at}\"\nwhen = 'request.path starts_with \"/nowhere/{at}\" && client.asn == {at}'\nscore = 5\n"
+        );
+    }
+    text
+}
+
+fn status(address: std::net::SocketAddr, path: &str) -> String {
+    let mut wire = Wire::connect(address);
+    wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    wire.reply().head.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn five_hundred_rules_change_under_load_without_a_request_lost() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let root = folder.path();
+    let config = root.join("portcullis.toml");
+    fs::create_dir(root.join("rules")).unwrap();
+    let file = root.join("rules/load.toml");
+    fs::write(&file, rules(500, 0)).unwrap();
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
+         [session]\nshield = [\"sid\"]\n[limits]\nclient = \"off\"\n[rules]\nfiles = [\"rules/*.toml\"]\n",
+        origin.address()
+    );
+    fs::write(&config, text).unwrap();
+    let guard = Started::start(&config);
+    let address: std::net::SocketAddr = guard.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
+    assert!(status(address, "/version-0").contains("403"));
+
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let loaders: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, served) = (stop.clone(), served.clone());
+            std::thread::spawn(move || {
+                let mut wire = Wire::connect(address);
+                while !stop.load(Ordering::Relaxed) {
+                    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                    assert_eq!(wire.reply().text(), "hello");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+
+    let took_over = |version: usize| {
+        let told = guard.event("policy.reloaded");
+        assert_eq!(told["rules"].as_u64(), Some(500 + 16), "{told}");
+        assert!(told["changes"].as_str().unwrap().contains("load/marker: when changed"), "{told}");
+        assert!(status(address, &format!("/version-{version}")).contains("403"));
+        assert!(status(address, &format!("/version-{}", version - 1)).contains("200"));
+    };
+    // `git checkout` takes the file away and writes a new one.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, rules(500, 1)).unwrap();
+    took_over(1);
+    // An editor writes beside it and renames.
+    let beside = root.join("rules/.load.toml.swp");
+    fs::write(&beside, rules(500, 2)).unwrap();
+    fs::rename(&beside, &file).unwrap();
+    took_over(2);
+    // A ConfigMap: the file is a link through a folder that is a link, and that is swapped.
+    for version in [3, 4] {
+        let data = root.join(format!("data-{version}"));
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("load.toml"), rules(500, version)).unwrap();
+        symlink(&data, root.join("next")).unwrap();
+        fs::rename(root.join("next"), root.join("current")).unwrap();
+        if version == 3 {
+            symlink(root.join("current/load.toml"), root.join("link")).unwrap();
+            fs::rename(root.join("link"), &file).unwrap();
+        }
+        took_over(version);
+    }
+    // Half a file changes nothing but what is told; the other half makes it whole.
+    let whole = rules(500, 5);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, whole.split_at(whole.len() / 2).0).unwrap();
+    let failed = guard.event("policy.reload_failed");
+    assert!(failed["fault"].as_str().unwrap().contains("load.toml"), "{failed}");
+    assert!(status(address, "/version-4").contains("403"), "the last good rules stay in force");
+    fs::write(&file, whole).unwrap();
+    took_over(5);
+    // A file that comes beside it is found too.
+    fs::write(
+        root.join("rules/more.toml"),
+        "version = 1\nname = \"more\"\n[[rule]]\nid = \"m\"\nwhen = 'request.path == \"/more\"'\nthen = \"deny\"\n",
+    )
+    .unwrap();
+    let told = guard.event("policy.reloaded");
+    assert!(told["changes"].as_str().unwrap().contains("more/m: new; it asks for deny (stronger)"), "{told}");
+    assert!(status(address, "/more").contains("403"));
+
+    stop.store(true, Ordering::Relaxed);
+    loaders.into_iter().for_each(|loader| loader.join().unwrap());
+    assert!(served.load(Ordering::Relaxed) > 100);
+    signal::send(&guard.child, "TERM");
+}
