@@ -4,12 +4,12 @@ use std::io;
 use std::path::Path;
 
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
-use portcullis::config::resolve::{FILE_NAME, Overrides};
-use portcullis::config::{Location, Request, Settings, load};
+use portcullis::config::resolve::{self, FILE_NAME, Overrides};
+use portcullis::config::{AssembleError, Location, Request, Rulebook, Settings, load};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::diff::{self, Change, Direction};
 use portcullis::rules::load::{Input, RulesText, compile};
-use portcullis::rules::{Pack, RuleSet};
+use portcullis::rules::{Pack, Policy};
 
 use super::{DiffArgs, Exit, Format, Streams};
 
@@ -22,7 +22,7 @@ pub(super) fn run(args: &DiffArgs, streams: &mut Streams<'_>) -> io::Result<Exit
             return Ok(Exit::BadConfiguration);
         }
     };
-    let changes = compare(&old, &new);
+    let changes = diff::policies(&old, &new);
     match args.format {
         Format::Human => tell(&changes, streams)?,
         Format::Json => {
@@ -33,26 +33,14 @@ pub(super) fn run(args: &DiffArgs, streams: &mut Streams<'_>) -> io::Result<Exit
     Ok(Exit::Done)
 }
 
-/// Rules by where they are in force, with the settings around them if there are any.
-struct Side {
-    settings: Option<Box<Settings>>,
-    sets: Vec<(String, std::sync::Arc<RuleSet>)>,
-}
-
 /// A folder with a configuration is that configuration; another folder, and a file without settings, are rules files.
-fn read(path: &Path, now: Timestamp) -> Result<Side, Faults> {
+fn read(path: &Path, now: Timestamp) -> Result<Policy, Faults> {
     let config = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
     let is_config = config.file_name().is_some_and(|name| name == FILE_NAME) && config.is_file();
     if is_config {
         let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
         let loaded = load(&Request { file: Some(config), preset: None, overrides }, now)?;
-        let mut sets = vec![(String::new(), loaded.rules.main())];
-        for route in loaded.settings.routes.iter() {
-            if let Some(packs) = &route.packs {
-                sets.push((format!("{} ", route.pattern), loaded.rules.of(packs)));
-            }
-        }
-        return Ok(Side { settings: Some(Box::new(loaded.settings)), sets });
+        return policy(&loaded.settings, &loaded.rules);
     }
     let unreadable = |why: io::Error| {
         Faults(vec![Fault::new(Level::Fault, "", format!("{} can not be read: {why}", path.display()))])
@@ -77,45 +65,18 @@ fn read(path: &Path, now: Timestamp) -> Result<Side, Faults> {
     let open = |path: &Path| std::fs::read_to_string(path);
     // With the baseline below them, so that tunes of it mean something.
     let compiled = compile(&Input { packs: &[vec![Pack::Baseline1]], files: &texts, open: &open, now })?;
-    Ok(Side { settings: None, sets: compiled.sets.into_iter().map(|set| (String::new(), set)).collect() })
+    // Under the settings that nobody changed.
+    let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
+    let input = resolve::Input { overrides: Some(&overrides), ..resolve::Input::default() };
+    let settings = resolve::resolve(&input, now)?.settings;
+    let mut policy = policy(&settings, &Rulebook::packs_of(&settings))?;
+    policy.rules = compiled.sets.into_iter().next().unwrap_or_default();
+    Ok(policy)
 }
 
-fn compare(old: &Side, new: &Side) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
-    for (place, set) in &new.sets {
-        // A route that is new, or had no packs of its own, had those of everywhere.
-        let before = old.sets.iter().find(|(known, _)| known == place).or(old.sets.first());
-        let found = before.map(|(_, before)| diff::rules(before, set)).unwrap_or_default();
-        for mut change in found {
-            if !changes.contains(&change) {
-                change.what = format!("{place}{}", change.what);
-                changes.push(change);
-            }
-        }
-    }
-    if let (Some(old), Some(new)) = (&old.settings, &new.settings) {
-        let (before, now) = (&old.rules.risk, &new.rules.risk);
-        let thresholds = [
-            ("observe", before.observe, now.observe),
-            ("rotate", before.rotate, now.rotate),
-            ("quarantine", before.quarantine, now.quarantine),
-            ("terminate", before.terminate, now.terminate),
-        ];
-        for (name, before, now) in thresholds.into_iter().filter(|(_, before, now)| before != now) {
-            let direction = if now < before { Direction::Stronger } else { Direction::Weaker };
-            changes.push(Change {
-                what: format!("rules.risk.{name}"),
-                how: format!("{before} -> {now} points"),
-                direction,
-            });
-        }
-        if old.rules.mode != new.rules.mode {
-            let direction = if new.rules.mode > old.rules.mode { Direction::Stronger } else { Direction::Weaker };
-            let how = format!("{} -> {}", old.rules.mode, new.rules.mode);
-            changes.push(Change { what: "rules.mode".to_owned(), how, direction });
-        }
-    }
-    changes
+fn policy(settings: &Settings, rules: &Rulebook) -> Result<Policy, Faults> {
+    let wrong = |why: AssembleError| Faults(vec![Fault::new(Level::Fault, "", why.to_string())]);
+    settings.policy(1, rules).map_err(wrong)
 }
 
 fn tell(changes: &[Change], streams: &mut Streams<'_>) -> io::Result<()> {
@@ -173,5 +134,32 @@ mod tests {
         let (_, json, _) = say(&["diff", &old, &new, "--format", "json"]);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[0]["direction"], "weaker");
         assert_eq!(say(&["diff", &old, "none.toml"]).0, Exit::BadConfiguration);
+    }
+
+    #[test]
+    fn what_routes_and_thresholds_lose_is_told_too() {
+        let config = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(FILE_NAME), text).unwrap();
+            folder
+        };
+        let old = config(
+            "[rules.risk]\nquarantine = 50\n[[route]]\npath = \"/admin/**\"\npacks = [\"strict@1\"]\nfresh = \"15m\"\n[[route]]\npath = \"/pay\"\nsensitive = true\n",
+        );
+        let new =
+            config("[rules.risk]\nquarantine = 60\nhalf_life = \"1m\"\n[[route]]\npath = \"/pay\"\nmode = \"off\"\n");
+        let (exit, out, err) = say(&["diff", old.path().to_str().unwrap(), new.path().to_str().unwrap()]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        for line in [
+            "rules.risk.quarantine: 50 -> 60 points",
+            "/admin/** strict/little-risk: removed; it asked for quarantine",
+            "/admin/**: authentication younger than: 15m -> any age",
+            "/pay: mode enforce -> off",
+            "/pay: no longer sensitive",
+        ] {
+            let weaker = out.split("Other:").next().unwrap();
+            assert!(weaker.starts_with("Weaker:") && weaker.contains(line), "{line}: {out}");
+        }
+        assert!(out.contains("rules.risk.half_life"), "{out}");
     }
 }

@@ -105,10 +105,10 @@ impl<S: Store> Guard<S> {
     }
 
     /// Counts it for its session and subject too.
-    fn count_session(&self, request: &Request<'_>, record: &Record) -> Option<Counts> {
+    fn count_session(&self, request: &Request<'_>, record: &Record, counting: Counting) -> Option<Counts> {
         let counts = request.early.counts?;
         let text = |field, text: &str| Key::new(RATE_SALT, field, &Value::Text(text));
-        let count = |key: Option<Key>| key.map(|key| self.rates.count(key, request.now)).unwrap_or_default();
+        let count = |key: Option<Key>| key.map(|key| self.rates.ask(key, request.now, counting)).unwrap_or_default();
         Some(Counts {
             session: count(text(Field::SessionRef, &record.reference.to_string())),
             subject: count(record.subject.as_deref().and_then(|subject| text(Field::SessionSubject, subject))),
@@ -204,7 +204,7 @@ impl<S: Store> Guard<S> {
         if is_calm {
             return (Judgement::default(), None);
         }
-        let counts = self.count_session(request, session.0);
+        let counts = self.count_session(request, session.0, counting);
         let facts = RequestFacts {
             request,
             session: Some(session),

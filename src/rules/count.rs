@@ -272,6 +272,11 @@ impl Rates {
 
     /// Counts one more.
     pub fn count(&self, key: Key, now: Timestamp) -> Counted {
+        self.ask(key, now, Counting::Count)
+    }
+
+    /// As [`count`](Self::count), for a request that may have been counted before.
+    pub fn ask(&self, key: Key, now: Timestamp, counting: Counting) -> Counted {
         const MINUTE: u64 = 60_000;
         let Some(shard) = self.shards.get(key.shard()) else { return Counted::default() };
         let mut shard = shard.lock();
@@ -290,8 +295,10 @@ impl Rates {
             minute.before = if minute.number.saturating_add(1) == number { minute.count } else { 0 };
             (minute.number, minute.count) = (number, 0);
         }
-        minute.count = minute.count.saturating_add(1);
-        minute.total = minute.total.saturating_add(1);
+        if counting == Counting::Count {
+            minute.count = minute.count.saturating_add(1);
+            minute.total = minute.total.saturating_add(1);
+        }
         let left = MINUTE - now.as_millis() % MINUTE;
         let before = u64::from(minute.before).saturating_mul(left) / MINUTE;
         let lately = minute.count.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));

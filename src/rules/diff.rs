@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use super::Unknown;
 use super::file::Score;
 use super::review::canonical;
 use super::set::{Rule, RuleSet};
+use super::{Policy, Route, Unknown};
+use crate::limit::Spelled;
+use crate::signal::Sensitivity;
 use crate::verdict::{Action, Mode};
 
 /// Which way a change goes.
@@ -156,6 +158,80 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
 
 fn by(stronger: bool) -> Direction {
     if stronger { Direction::Stronger } else { Direction::Weaker }
+}
+
+/// What it means to put one policy into the place of another: rules everywhere and by route, modes, thresholds.
+pub fn policies(old: &Policy, new: &Policy) -> Vec<Change> {
+    let mut changes = thresholds(old, new);
+    if old.mode != new.mode {
+        let how = format!("{} -> {}", old.mode, new.mode);
+        changes.push(Change { what: "rules.mode".to_owned(), how, direction: by(new.mode > old.mode) });
+    }
+    let everywhere = rules(&old.rules, &new.rules);
+    changes.extend(everywhere.iter().cloned());
+    let mut templates: Vec<&str> = old.routes.iter().chain(&new.routes).map(|route| &*route.template).collect();
+    templates.sort_unstable();
+    templates.dedup();
+    for template in templates {
+        let of = |policy: &Policy| policy.routes.iter().position(|route| &*route.template == template);
+        let (before, now) = (of(old).and_then(|at| old.routes.get(at)), of(new).and_then(|at| new.routes.get(at)));
+        let here =
+            rules(old.rules_on(before), new.rules_on(now)).into_iter().filter(|change| !everywhere.contains(change));
+        changes.extend(here.map(|change| Change { what: format!("{template} {}", change.what), ..change }));
+        // That of `[rules]`, and that of its rules, are told above.
+        let mode = |route: Option<&Route>| route.map_or(Mode::Enforce, |route| route.mode);
+        if mode(before) != mode(now) {
+            let how = format!("mode {} -> {}", mode(before), mode(now));
+            changes.push(Change { what: template.to_owned(), how, direction: by(mode(now) > mode(before)) });
+        }
+        let is_sensitive =
+            |route: Option<&Route>| route.is_some_and(|route| route.sensitivity == Sensitivity::Sensitive);
+        if is_sensitive(before) != is_sensitive(now) {
+            let how = if is_sensitive(now) { "sensitive now" } else { "no longer sensitive" }.to_owned();
+            changes.push(Change { what: template.to_owned(), how, direction: by(is_sensitive(now)) });
+        }
+        let fresh = |route: Option<&Route>| route.and_then(|route| route.fresh);
+        if fresh(before) != fresh(now) {
+            let word = |route| fresh(route).map_or("any age".to_owned(), |span| Spelled(span).to_string());
+            let is_stronger = match (fresh(before), fresh(now)) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(before), Some(now)) => now < before,
+            };
+            let how = format!("authentication younger than: {} -> {}", word(before), word(now));
+            changes.push(Change { what: template.to_owned(), how, direction: by(is_stronger) });
+        }
+    }
+    changes
+}
+
+fn thresholds(old: &Policy, new: &Policy) -> Vec<Change> {
+    let (before, now) = (&old.scoring.thresholds, &new.scoring.thresholds);
+    let all = [
+        ("observe", before.observe, now.observe),
+        ("rotate", before.rotate, now.rotate),
+        ("quarantine", before.quarantine, now.quarantine),
+        ("terminate", before.terminate, now.terminate),
+    ];
+    let mut changes: Vec<Change> = all
+        .into_iter()
+        .filter(|(_, before, now)| before != now)
+        .map(|(name, before, now)| Change {
+            what: format!("rules.risk.{name}"),
+            how: format!("{before} -> {now} points"),
+            direction: by(now < before),
+        })
+        .collect();
+    if before.sensitive_percent != now.sensitive_percent {
+        let how = format!("{} -> {} per cent", before.sensitive_percent, now.sensitive_percent);
+        let direction = by(now.sensitive_percent < before.sensitive_percent);
+        changes.push(Change { what: "rules.risk.sensitive_factor".to_owned(), how, direction });
+    }
+    if old.scoring.half_life != new.scoring.half_life {
+        let how = "points fade at another pace".to_owned();
+        changes.push(Change { what: "rules.risk.half_life".to_owned(), how, direction: Direction::Other });
+    }
+    changes
 }
 
 /// All changes in one line, for events: as many as fit.

@@ -129,7 +129,7 @@ impl Reloader {
         self.guard.replace_keys(keys);
         self.guard.replace_places(places);
         let before = self.guard.policy();
-        let changes = diff::summary(&diff::rules(&before.rules, &policy.rules), CHANGES_MAX);
+        let changes = diff::summary(&diff::policies(&before, &policy), CHANGES_MAX);
         let rules = u32::try_from(policy.rules.rules().len()).unwrap_or(u32::MAX);
         self.guard.replace_policy(policy);
         let kept = self.started.kept_until_restart(settings);
