@@ -24,7 +24,7 @@ use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
-use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Read, Route, RuleSet, Use};
+use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
 use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::session::jar::SiteContext;
@@ -47,10 +47,8 @@ pub(super) struct Request<'r> {
     activity: Activity,
     /// Whether the browser says that a person asked for it.
     clicked: bool,
-    /// What rules found out before the store is asked.
-    pub early: Early,
-    /// The city of the client, if a rule wants to know.
-    pub city: Option<Box<str>>,
+    /// What rules found out before the store is asked. Nearly always nothing, and then no room is taken.
+    pub early: Option<Box<Early>>,
 }
 
 impl Request<'_> {
@@ -188,10 +186,9 @@ impl<S: Store> Guard<S> {
         {
             return Decision::Answer(refusal);
         }
-        request.early = match self.early(&request) {
-            Ok(early) => early,
-            Err(refusal) => return Decision::Answer(refusal),
-        };
+        if let Err(refusal) = self.early(&mut request) {
+            return Decision::Answer(refusal);
+        }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
         let decided = match self.decide(&request, &mut scan, body).await {
             Ok(decided) => decided,
@@ -231,12 +228,7 @@ impl<S: Store> Guard<S> {
         let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
         let activity = headers::activity(&parts.method, &metadata);
         let clicked = seen.sec_fetch_user.single() == Some(b"?1");
-        let city = match policy.rules_on(route.and_then(|at| policy.routes.get(at))).reads().city {
-            Read::Yes => places.city(client.ip),
-            Read::No => None,
-        };
-        let early = Early::default();
-        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked, early, city }
+        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked, early: None }
     }
 
     /// What may refuse the request before anything of it is waited for.

@@ -128,7 +128,9 @@ impl<'a> RequestFacts<'a> {
             Field::ClientPrefix => prefix(now),
             Field::ClientAsn => asn(now),
             Field::ClientCountry => country(now),
-            Field::ClientCity => self.request.city.as_deref().map_or(Value::Unknown, Value::Text),
+            Field::ClientCity => {
+                self.request.early.as_ref().and_then(|early| early.city.as_deref()).map_or(Value::Unknown, Value::Text)
+            }
             Field::ClientIsTor => is(kind == NetworkKind::Tor),
             Field::ClientIsHosting => is(kind == NetworkKind::Hosting),
             Field::ClientIsAnonymous => is(matches!(kind, NetworkKind::Vpn | NetworkKind::Relay | NetworkKind::Tor)),

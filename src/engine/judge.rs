@@ -17,7 +17,9 @@ use crate::facts::readings::Readings;
 use crate::history::{Contexts, Points};
 use crate::rules::count::{Counting, HOLD_SALT, Held, Key};
 use crate::rules::scheme::{Field, Phase};
-use crate::rules::{Evidence, Facts, Judgement, Matched, PER, Party, Read, Rule, RuleSet, Scenery, Value, judge};
+use crate::rules::{
+    Evidence, Facts, Judgement, Matched, PER, Party, Read, Reads, Rule, RuleSet, Scenery, Value, judge,
+};
 use crate::session::record::Record;
 use crate::signal::{Assessment, Level, Signal};
 use crate::store::Store;
@@ -31,6 +33,24 @@ pub(super) struct Early {
     /// A verdict on an earlier answer that holds for this client.
     pub(super) held: Option<Arc<Held>>,
     counts: Option<Counts>,
+    /// The city of the client, if a rule wants to know.
+    pub(super) city: Option<Box<str>>,
+}
+
+impl Request<'_> {
+    /// The rules that matched before the store was asked.
+    fn matched_early(&self) -> &[u16] {
+        self.early.as_ref().map_or(&[], |early| &early.matched)
+    }
+
+    /// A verdict on an earlier answer that holds for this client.
+    fn held_early(&self) -> Option<&Arc<Held>> {
+        self.early.as_ref()?.held.as_ref()
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        self.early.as_ref()?.counts
+    }
 }
 
 /// What a response-phase rule asks for on this answer.
@@ -52,13 +72,19 @@ pub(super) type SessionSeen<'a> = (&'a Record, &'a Contexts, u8);
 
 impl<S: Store> Guard<S> {
     /// Runs the rules that read nothing but the request, before the store is asked. Those that refuse it do so here.
-    pub(super) fn early(&self, request: &Request<'_>) -> Result<Early, Refusal> {
+    pub(super) fn early(&self, request: &mut Request<'_>) -> Result<(), Refusal> {
         let set = request.rules();
-        let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && set.reads().rates == Read::No;
+        let Reads { rates, city, .. } = set.reads();
+        let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && rates == Read::No && city == Read::No;
         if (is_idle && self.observer.is_none()) || request.mode() == Mode::Off {
-            return Ok(Early::default());
+            return Ok(());
         }
-        self.early_slowly(request, set)
+        let city = if city == Read::Yes { self.places.load().city(request.client.ip) } else { None };
+        request.early = Some(Box::new(Early { city, ..Early::default() }));
+        let early = self.early_slowly(request, request.rules())?;
+        let city = request.early.take().and_then(|early| early.city);
+        request.early = Some(Box::new(Early { city, ..early }));
+        Ok(())
     }
 
     fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Early, Refusal> {
@@ -90,7 +116,7 @@ impl<S: Store> Guard<S> {
                 return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
             }
         }
-        Ok(Early { matched, held, counts })
+        Ok(Early { matched, held, counts, city: None })
     }
 
     /// Counts a request for its client and network.
@@ -106,7 +132,7 @@ impl<S: Store> Guard<S> {
 
     /// Counts it for its session and subject too.
     fn count_session(&self, request: &Request<'_>, record: &Record, counting: Counting) -> Option<Counts> {
-        let counts = request.early.counts?;
+        let counts = request.counts()?;
         let text = |field, text: &str| Key::new(RATE_SALT, field, &Value::Text(text));
         let count = |key: Option<Key>| key.map(|key| self.rates.ask(key, request.now, counting)).unwrap_or_default();
         Some(Counts {
@@ -132,12 +158,15 @@ impl<S: Store> Guard<S> {
     fn judge_stranger(&self, request: &Request<'_>, counting: Counting) -> Judged {
         let mode = request.mode();
         let set = request.rules();
-        let Early { matched, held, .. } = &request.early;
-        let is_idle = matched.is_empty() && held.is_none() && !set.may_match_quietly() && set.captures().is_empty();
+        let held = request.held_early();
+        let is_idle = request.matched_early().is_empty()
+            && held.is_none()
+            && !set.may_match_quietly()
+            && set.captures().is_empty();
         if mode == Mode::Off || (is_idle && self.observer.is_none()) {
             return Judged::calm(mode);
         }
-        let facts = RequestFacts { counts: request.early.counts, ..RequestFacts::early(request) };
+        let facts = RequestFacts { counts: request.counts(), ..RequestFacts::early(request) };
         let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &[]), counting);
         let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
         if let Some(held) = held {
@@ -195,7 +224,7 @@ impl<S: Store> Guard<S> {
         let set = request.rules();
         let scoring = &request.policy.scoring;
         let is_calm = assessment.signals.is_empty()
-            && request.early.matched.is_empty()
+            && request.matched_early().is_empty()
             && !set.may_match_quietly()
             && set.captures().is_empty()
             && self.observer.is_none()
@@ -225,7 +254,7 @@ impl<S: Store> Guard<S> {
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
-        let mut matched = request.early.matched.clone();
+        let mut matched = Matched::from_slice(request.matched_early());
         set.run(Phase::Session, scenery, &facts, (&self.windows, counting, request.mode()), &mut matched);
         let party = if facts.session.is_some() { Party::Session } else { Party::Stranger };
         let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity(), party };
@@ -277,12 +306,15 @@ impl<S: Store> Guard<S> {
 
     /// A verdict on an earlier answer that holds for the session: by its client, or by itself.
     pub(super) fn held_of_session(&self, request: &Request<'_>, session: SessionSeen<'_>) -> Option<Arc<Held>> {
+        if request.early.is_none() && self.holds.is_empty() {
+            return None;
+        }
         let record = session.0;
         // Who is asked to log in and has done so is asked no more.
         let is_owed = |held: &Arc<Held>, since: crate::clock::Timestamp| {
             held.action != Action::Challenge || record.authenticated_at.is_none_or(|at| at <= since)
         };
-        let by_client = request.early.held.clone().filter(|held| is_owed(held, crate::clock::Timestamp::EPOCH));
+        let by_client = request.held_early().cloned().filter(|held| is_owed(held, crate::clock::Timestamp::EPOCH));
         if self.holds.is_empty() || request.mode() != Mode::Enforce {
             return by_client;
         }
