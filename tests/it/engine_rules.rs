@@ -239,3 +239,49 @@ fn packs_alone_are_without_fault() {
     assert_eq!(load::packs(&[Pack::Observe1, Pack::Baseline1]).mode(), Mode::Enforce);
     assert_eq!(load::packs(&[]).mode(), Mode::Off);
 }
+
+/// A challenge that held for a network let every password through that came with a session.
+#[test]
+fn a_challenge_of_a_network_is_not_got_around_with_a_session() {
+    let body = rule(
+        "bruteforce",
+        "login.attempt && response.status == 401",
+        "count = { over = 1, within = \"10m\", per = \"client.prefix\" }\nthen = \"challenge\"",
+    );
+    let world = World::new(with(&body));
+    let eve = world.browser("eve").at(ABROAD);
+    eve.logs_in("eve").ok();
+    world.app(|_| AppAnswer::status(401));
+    for _ in 0..2 {
+        assert_eq!(eve.tries("alice", "guess").status.as_u16(), 401);
+    }
+    eve.asks(eve.login_of("alice")).is_refused(303, RefusalKind::Challenge);
+}
+
+/// An app that is not particular served `/Admin` and `/admin/`, which the rule did not know.
+#[test]
+fn a_path_is_compared_as_an_app_may_read_it() {
+    let world = World::new(with(&rule("fence", "request.path == \"/intern\"", "then = \"deny\"")));
+    for path in ["/intern", "/Intern", "/intern/", "/INTERN/"] {
+        world.browser("alice").visits(path).is_refused(403, RefusalKind::Denied);
+    }
+    world.browser("alice").visits("/interna").is_stranger();
+}
+
+/// What can not be done to a stranger hid what could.
+#[test]
+fn an_end_without_a_session_hides_no_challenge() {
+    let body = rule("end", "client.country == \"RU\"", "then = \"terminate\"")
+        + &rule("fence", "!session.authenticated && request.path == \"/intern\"", "then = \"challenge\"");
+    let world = World::new(with(&body));
+    world.browser("eve").at(ABROAD).fetches("/intern").is_refused(401, RefusalKind::Challenge);
+}
+
+/// A logout whose answer was slowed down left the session alive.
+#[test]
+fn a_logout_counts_although_its_answer_is_slowed_down() {
+    let body = rule("slow", "request.path == \"/logout\" && response.status == 302", "then = \"throttle\"");
+    let (world, alice) = logged_in(with(&body));
+    alice.logs_out().is_refused(429, RefusalKind::Throttled);
+    assert_eq!(world.sessions().len(), 0);
+}
