@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::{FILE_NAME, Overrides};
-use portcullis::config::{Fault, Level, Request, load};
+use portcullis::config::{Fault, Level, Request, load, read_text};
 use portcullis::rules::Pack;
 use portcullis::rules::diagnostic::Renderer;
-use portcullis::rules::load::{Input, RulesText, compile};
+use portcullis::rules::load::{Input, compile};
 
-use super::{CheckArgs, Exit, Format, Streams};
+use super::{CheckArgs, Exit, Format, Streams, rules_files};
 
 pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let mut all = Vec::new();
@@ -33,50 +33,32 @@ pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exi
 /// The file that is meant: of a folder, the configuration in it, unless it is one of rules files.
 fn file(path: &Path) -> PathBuf {
     let config = path.join(FILE_NAME);
-    if path.is_dir() && (config.is_file() || rules_in(path).is_empty()) { config } else { path.to_owned() }
+    let holds_rules = || rules_files::at(path).is_ok_and(|files| files.iter().any(|file| is_rules(&file.text)));
+    if path.is_dir() && (config.is_file() || !holds_rules()) { config } else { path.to_owned() }
 }
 
-/// The rules files of a folder.
-fn rules_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file() && is_rules(path)).collect();
-    files.sort();
-    files
-}
-
-/// Whether a file is one of rules: it has some, and is neither a configuration nor one of scenarios.
-fn is_rules(path: &Path) -> bool {
-    let is_toml = path.extension().is_some_and(|kind| kind == "toml");
-    let text = if is_toml { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+/// Whether a text is one of rules: it has some, and is no configuration.
+fn is_rules(text: &str) -> bool {
     let begins = |start: &str| text.lines().any(|line| line.trim_start().starts_with(start));
     (begins("[[rule]]") || begins("[[tune]]")) && !begins("[upstream]") && !begins("[[scenario")
 }
 
 /// Checks rules by themselves, with all packs in reach of their tunes.
-fn check_rules(files: &[PathBuf]) -> Vec<Fault> {
-    let mut texts = Vec::new();
-    for path in files {
-        match std::fs::read_to_string(path) {
-            Ok(text) => texts.push(RulesText { path: path.clone(), text }),
-            Err(why) => {
-                return vec![Fault::new(Level::Fault, "", format!("{} can not be read: {why}", path.display()))];
-            }
-        }
-    }
-    let open = |path: &Path| std::fs::read_to_string(path);
+fn check_rules(path: &Path) -> Vec<Fault> {
+    let files = match rules_files::at(path) {
+        Ok(files) => files,
+        Err(why) => return vec![Fault::new(Level::Fault, "", format!("{} can not be read: {why}", path.display()))],
+    };
     let now = SystemClock::new().now();
-    match compile(&Input { packs: &[Pack::ALL.to_vec()], files: &texts, open: &open, now }) {
+    match compile(&Input { packs: &[Pack::ALL.to_vec()], files: &files, open: &read_text, now }) {
         Ok(compiled) => compiled.warnings,
         Err(faults) => faults.0,
     }
 }
 
 fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
-    if file.is_dir() {
-        return check_rules(&rules_in(file));
-    }
-    if is_rules(file) {
-        return check_rules(&[file.to_owned()]);
+    if file.is_dir() || read_text(file).is_ok_and(|text| is_rules(&text)) {
+        return check_rules(file);
     }
     let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
     let request = Request { file: Some(file.to_owned()), preset: args.preset, overrides };

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::{self, FILE_NAME, Overrides};
-use portcullis::config::{AssembleError, Location, Request, Rulebook, Settings, load};
+use portcullis::config::{AssembleError, Location, Request, Rulebook, Settings, load, read_text};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::diff::{self, Change, Direction};
-use portcullis::rules::load::{Input, RulesText, compile};
+use portcullis::rules::load::{Input, compile};
 use portcullis::rules::{Pack, Policy};
 
-use super::{DiffArgs, Exit, Format, Streams};
+use super::{DiffArgs, Exit, Format, Streams, rules_files};
 
 pub(super) fn run(args: &DiffArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let now = SystemClock::new().now();
@@ -45,26 +45,9 @@ fn read(path: &Path, now: Timestamp) -> Result<Policy, Faults> {
     let unreadable = |why: io::Error| {
         Faults(vec![Fault::new(Level::Fault, "", format!("{} can not be read: {why}", path.display()))])
     };
-    let files = if path.is_dir() {
-        let mut files = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
-            .map_err(unreadable)?;
-        files.retain(|file| file.extension().is_some_and(|kind| kind == "toml"));
-        files.sort();
-        files
-    } else {
-        vec![path.to_owned()]
-    };
-    let mut texts = Vec::new();
-    for path in files {
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
-        if !portcullis::scenario::Scenarios::is_one(&text) {
-            texts.push(RulesText { path, text });
-        }
-    }
-    let open = |path: &Path| std::fs::read_to_string(path);
+    let files = rules_files::at(path).map_err(unreadable)?;
     // With the baseline below them, so that tunes of it mean something.
-    let compiled = compile(&Input { packs: &[vec![Pack::Baseline1]], files: &texts, open: &open, now })?;
+    let compiled = compile(&Input { packs: &[vec![Pack::Baseline1]], files: &files, open: &read_text, now })?;
     // Under the settings that nobody changed.
     let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
     let input = resolve::Input { overrides: Some(&overrides), ..resolve::Input::default() };

@@ -2,28 +2,25 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use portcullis::rules::format;
-use portcullis::scenario::Scenarios;
+use portcullis::rules::load::RulesText;
 
-use super::{Exit, FmtArgs, Streams};
+use super::{Exit, FmtArgs, Streams, rules_files};
 
 pub(super) fn run(args: &FmtArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let mut exit = Exit::Done;
     for path in &args.paths {
-        for file in files(path)? {
-            let text = match fs::read_to_string(&file) {
-                Ok(text) => text,
-                Err(why) => {
-                    writeln!(streams.err, "portcullis: {} can not be read: {why}", file.display())?;
-                    exit = Exit::BadConfiguration;
-                    continue;
-                }
-            };
-            if Scenarios::is_one(&text) {
+        let files = match rules_files::at(path) {
+            Ok(files) => files,
+            Err(why) => {
+                writeln!(streams.err, "portcullis: {} can not be read: {why}", path.display())?;
+                exit = Exit::BadConfiguration;
                 continue;
             }
+        };
+        for RulesText { path: file, text } in files {
             match format::conditions(&file, &text) {
                 Ok(new) if new == text => {}
                 Ok(_) if args.check => {
@@ -44,23 +41,14 @@ pub(super) fn run(args: &FmtArgs, streams: &mut Streams<'_>) -> io::Result<Exit>
     Ok(exit)
 }
 
-/// The rules files at a path: itself, or those of a folder.
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|kind| kind == "toml") && file.is_file());
-    files.sort();
-    Ok(files)
-}
-
 /// Written beside it and renamed, so that a guard that looks at it never sees half of it.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
+    // A link stays one, and what it leads to is written.
+    let file = &fs::canonicalize(file)?;
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = file.with_file_name(name);
-    let mut new = fs::File::create(&beside)?;
+    let mut new = fs::File::create_new(&beside)?;
     new.write_all(text.as_bytes())?;
     new.sync_all()?;
     if let Ok(data) = fs::metadata(file) {
@@ -88,6 +76,13 @@ mod tests {
         let written = fs::read_to_string(&file).unwrap();
         assert!(written.contains("request.path ends_with \"x\"") && written.contains("# why"), "{written}");
         assert_eq!(say(&["fmt", "--check", path]).0, Exit::Done);
+        // A link stays a link.
+        let link = folder.path().join("link.toml");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::write(&file, text).unwrap();
+        assert_eq!(say(&["fmt", link.to_str().unwrap()]).0, Exit::Done);
+        assert!(link.is_symlink() && fs::read_to_string(&file).unwrap() == written);
+        fs::remove_file(&link).unwrap();
         fs::write(&file, text.replace("endsWith", "endWith")).unwrap();
         assert_eq!(say(&["fmt", path]).0, Exit::BadConfiguration);
         assert_eq!(say(&["fmt", "none.toml"]).0, Exit::BadConfiguration);

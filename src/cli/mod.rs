@@ -12,6 +12,7 @@ mod fmt;
 mod init;
 mod keygen;
 mod replay;
+mod rules_files;
 mod run;
 mod schema;
 mod sessions;

@@ -180,8 +180,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = format!("{APP}[rules]\nfiles = [\"rules/*.toml\"]\n");
         let count = |loaded: &Loaded| loaded.rules.main().rules().len();
-        let packs = count(&load_text(folder.path(), &text).unwrap());
+        let away = load_text(folder.path(), &text).unwrap_err().to_string();
+        assert!(away.contains("rules/*.toml can not be read"), "{away}");
         fs::create_dir(folder.path().join("rules")).unwrap();
+        let packs = count(&load_text(folder.path(), &text).unwrap());
         for name in ["README.md", ".#shop.toml"] {
             fs::write(folder.path().join("rules").join(name), "x").unwrap();
         }
@@ -195,6 +197,13 @@ mod tests {
         fs::write(&shop, rule.replace("is_tor", "is_tot")).unwrap();
         let fault = load_text(folder.path(), &text).unwrap_err().to_string();
         assert!(fault.contains("there is no field `client.is_tot`") && fault.contains("shop.toml:5:9"), "{fault}");
+        let set = rule
+            .replace("[[rule]]", "[set]\nmany = { file = \"many.txt\" }\n[[rule]]")
+            .replace("client.is_tor", "client.asn in @many");
+        fs::write(&shop, set).unwrap();
+        fs::write(folder.path().join("rules/many.txt"), "64500\n".repeat(FILE_BYTES_MAX / 6 + 1)).unwrap();
+        let cut = load_text(folder.path(), &text).unwrap_err().to_string();
+        assert!(cut.contains("many.txt can not be read: it is larger than 1 MiB"), "{cut}");
         let missing = load_text(folder.path(), &text.replace('*', "none")).unwrap_err().to_string();
         assert!(missing.contains("none.toml can not be read"), "{missing}");
     }

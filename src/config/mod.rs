@@ -27,8 +27,8 @@ pub use policy::{Activity, Limits, Login, Recording, Risk, Route, Rules, Sensiti
 pub use preset::{Preset, UnknownPreset};
 pub use record::Recorder;
 pub use reload::{Change, POLL_EVERY, Watcher};
-pub use rulebook::Rulebook;
-pub(crate) use rulebook::{is_scenarios, read_text};
+pub(crate) use rulebook::is_scenarios;
+pub use rulebook::{Rulebook, read_text};
 pub use settings::{
     Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, Session, Settings, SinkFormat, SinkTarget, Store,
     StoreKind,

@@ -5,8 +5,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -23,7 +24,9 @@ const WAITING_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Recorder {
     lines: SyncSender<Line>,
-    left_out: AtomicU64,
+    left_out: Arc<AtomicU64>,
+    #[cfg(test)]
+    writer: thread::JoinHandle<()>,
 }
 
 impl Recorder {
@@ -38,13 +41,18 @@ impl Recorder {
         let mut file = Rolling { path: path.to_owned(), half: bytes_max / 2, file: open(path)?, written: 0 };
         file.written = fs::metadata(path)?.len();
         let (lines, waiting) = sync_channel(WAITING_MAX);
-        thread::Builder::new().name("recorder".to_owned()).spawn(move || write(&waiting, file))?;
-        Ok(Self { lines, left_out: AtomicU64::new(0) })
-    }
-
-    /// How many lines were left out because the disk was too slow.
-    pub fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
+        let left_out = Arc::new(AtomicU64::new(0));
+        let counted = left_out.clone();
+        let builder = thread::Builder::new().name("recorder".to_owned());
+        let writer = builder.spawn(move || write(&waiting, file, &counted))?;
+        #[cfg(not(test))]
+        drop(writer);
+        Ok(Self {
+            lines,
+            left_out,
+            #[cfg(test)]
+            writer,
+        })
     }
 }
 
@@ -70,7 +78,10 @@ struct Rolling {
 }
 
 fn open(path: &Path) -> io::Result<BufWriter<File>> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(BufWriter::new)
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    // One that was there already may have been open to others.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(BufWriter::new(file))
 }
 
 impl Rolling {
@@ -91,8 +102,8 @@ impl Rolling {
 }
 
 /// Until the recorder is gone. A disk that is full costs lines, and never requests.
-fn write(waiting: &Receiver<Line>, mut file: Rolling) {
-    let mut told = false;
+fn write(waiting: &Receiver<Line>, mut file: Rolling, left_out: &AtomicU64) {
+    let (mut told, mut tell_from) = (false, 1);
     while let Ok(line) = waiting.recv() {
         let mut done = file.put(&line);
         while let Ok(line) = waiting.try_recv() {
@@ -103,6 +114,12 @@ fn write(waiting: &Receiver<Line>, mut file: Rolling) {
         {
             told = true;
             tracing::warn!(%error, "what rules see can not be recorded");
+        }
+        let lines = left_out.load(Ordering::Relaxed);
+        if lines >= tell_from {
+            // Told at each doubling, so that a slow disk does not fill the log.
+            tell_from = lines.saturating_mul(2);
+            tracing::warn!(lines, "the disk is too slow for the recording of [rules]: lines were left out");
         }
     }
 }
@@ -118,27 +135,25 @@ mod tests {
 
     #[test]
     fn a_recording_is_bounded_and_private() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/facts.jsonl");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let recorder = Recorder::start(&path, 20_000).unwrap();
         for at in 0..1000 {
             let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
             let line = Line { phase: Phase::Risk, action: Action::Allow, before: Points::ZERO, facts };
             recorder.lines.send(line).unwrap();
         }
-        let Recorder { lines, .. } = recorder;
+        let Recorder { lines, writer, .. } = recorder;
         drop(lines);
+        writer.join().unwrap();
         let older = folder.path().join("deep/facts.jsonl.1");
-        // The thread ends when all is written; the last line tells that it has.
-        let last = loop {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            if let Some(line) = text.lines().last().filter(|line| line.contains("\"at\":999,")) {
-                break line.to_owned();
-            }
-            thread::yield_now();
-        };
-        assert!(Line::parse(&last, &[]).is_ok());
+        let text = fs::read_to_string(&path).unwrap();
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("\"at\":999,"), "{last}");
+        assert!(Line::parse(last, &[]).is_ok());
         let sizes = [&path, &older].map(|path| fs::metadata(path).unwrap());
         assert!(sizes.iter().map(fs::Metadata::len).sum::<u64>() <= 20_000);
         assert!(sizes.iter().all(|data| data.permissions().mode() & 0o077 == 0));

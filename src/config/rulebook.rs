@@ -122,16 +122,26 @@ pub(crate) fn is_scenarios(text: &str) -> bool {
     text.lines().any(|line| line.trim_start().starts_with("[[scenario"))
 }
 
-/// Reads a file of text, and no more of it than a configuration can have.
-pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+/// Reads a file of text. One that is larger than [`FILE_BYTES_MAX`] is a fault, and not cut: what is cut off a set would be in
+/// no rule.
+///
+/// # Errors
+/// When it can not be read, is too large, or is no text.
+pub fn read_text(path: &Path) -> io::Result<String> {
     let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The files that a path with `*` in its last part matches, sorted. A path without one is itself, whether it is there or not.
-/// A folder that is not there has no files.
+///
+/// # Errors
+/// When the folder can not be read, also because it is not there: a misspelt one, or one whose disk went away, would take all
+/// rules with it.
 pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder_has = pattern.parent().is_some_and(|folder| folder.to_string_lossy().contains('*'));
@@ -140,13 +150,8 @@ pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(why) => return Err(why),
-    };
     let mut files = Vec::new();
-    for entry in entries {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let long_enough = name.len() >= head.len() + tail.len();

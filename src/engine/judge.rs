@@ -37,6 +37,9 @@ pub(super) struct Early {
     pub(super) city: Option<Box<str>>,
 }
 
+/// The rules that matched, the verdict that holds, and what was counted.
+type Found = (Matched, Option<Arc<Held>>, Option<Counts>);
+
 impl Request<'_> {
     /// The rules that matched before the store was asked.
     fn matched_early(&self) -> &[u16] {
@@ -81,13 +84,14 @@ impl<S: Store> Guard<S> {
         }
         let city = if city == Read::Yes { self.places.load().city(request.client.ip) } else { None };
         request.early = Some(Box::new(Early { city, ..Early::default() }));
-        let early = self.early_slowly(request, request.rules())?;
-        let city = request.early.take().and_then(|early| early.city);
-        request.early = Some(Box::new(Early { city, ..early }));
+        let (matched, held, counts) = self.early_slowly(request, request.rules())?;
+        if let Some(early) = &mut request.early {
+            (early.matched, early.held, early.counts) = (matched, held, counts);
+        }
         Ok(())
     }
 
-    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Early, Refusal> {
+    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Found, Refusal> {
         let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request));
         let facts = RequestFacts { counts, ..RequestFacts::early(request) };
         let mut matched = Matched::new();
@@ -116,7 +120,7 @@ impl<S: Store> Guard<S> {
                 return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
             }
         }
-        Ok(Early { matched, held, counts, city: None })
+        Ok((matched, held, counts))
     }
 
     /// Counts a request for its client and network.
@@ -192,7 +196,6 @@ impl<S: Store> Guard<S> {
             Action::Throttle => Err(refusal(Action::Throttle)),
             Action::Challenge if !request.goes_to_login() => Err(self.challenge(request)),
             Action::Deny => Err(refusal(Action::Deny)),
-            Action::Quarantine => Ok(acted(verdict)),
             _ => Ok(acted(verdict)),
         }
     }
@@ -282,12 +285,15 @@ impl<S: Store> Guard<S> {
             set.run(Phase::Risk, scenery, &facts, (&self.windows, Counting::Look, request.mode()), &mut matched);
             self.look_on(request, Phase::Risk, (&facts, before), &matched, &judgement.verdict);
         }
-        let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
-        let fields = if self.observer.is_some() { Field::all().chain(host).collect() } else { set.captures().to_vec() };
-        if fields.is_empty() {
-            return (judgement, None);
-        }
-        (judgement, Some(Box::new(Seen::of(&fields, &facts))))
+        let seen = match &self.observer {
+            Some(_) => {
+                let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
+                Some(Seen::of(&Field::all().chain(host).collect::<Vec<_>>(), &facts))
+            }
+            None if set.captures().is_empty() => None,
+            None => Some(Seen::of(set.captures(), &facts)),
+        };
+        (judgement, seen.map(Box::new))
     }
 
     fn look_on(

@@ -97,6 +97,7 @@ impl<S: Store> Guard<S> {
             // What would begin or go on with this answer does not; what it ends, ends.
             OnAnswer::Terminate => {
                 (outcome.login, outcome.new_id) = (None, None);
+                admission.offer = Offer::Never;
                 if matches!(admission.holder, Holder::Stranger) {
                     admission.holder = Holder::Nobody;
                 }
@@ -112,14 +113,15 @@ impl<S: Store> Guard<S> {
         match on_answer {
             OnAnswer::Throttle if settled.instead.is_none() => throttled(response),
             OnAnswer::Terminate if settled.instead.is_none() => {
-                Box::pin(self.end_on_answer(&admission, response)).await
+                Box::pin(self.end_on_answer(&admission, response, settled.cut)).await
             }
             _ => settled,
         }
     }
 
-    /// Ends the session of an answer, as a rule asks. What the app set with it belongs to nobody.
-    async fn end_on_answer(&self, admission: &Admission, response: &mut response::Parts) -> Settled {
+    /// Ends the session of an answer, as a rule asks. What the app set with it belongs to nobody, and an answer that runs for
+    /// long is cut like all others of the session.
+    async fn end_on_answer(&self, admission: &Admission, response: &mut response::Parts, cut: Option<Cut>) -> Settled {
         // Who is held back is not the owner, and ends nothing of his.
         if let Holder::Session(known) = &admission.holder {
             if let Err(error) = self.end_present(admission, known).await {
@@ -128,7 +130,7 @@ impl<S: Store> Guard<S> {
             }
             self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
         }
-        Settled::default()
+        Settled { cut, instead: None }
     }
 
     /// The way of an answer that changes its session, or begins or ends one.

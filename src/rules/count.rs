@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::net::IpPrefix;
 use crate::verdict::{Action, Text};
 
-/// Times that all windows of `count` keep together: 8 bytes each, and about as much for their keys.
+/// Times that all windows of `count` keep together. A key with one time takes about a hundred bytes, each further time eight.
 pub const TIMES_MAX: usize = 1_000_000;
 
 /// Verdicts on answers that hold at one time.
@@ -122,23 +122,22 @@ impl Windows {
         let Some(shard) = self.shards.get(key.shard()) else { return false };
         let mut shard = shard.lock();
         let Times { of, kept } = &mut *shard;
+        let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
+        if counting == Counting::Look {
+            // Whoever is only looked at leaves no trace: an entry without a time would never be taken away.
+            let within_window = |ring: &Ring| ring.times.iter().filter(|time| now.since(**time) < within).count();
+            return of.get(&key).is_some_and(|ring| within_window(ring) >= most);
+        }
         if *kept >= self.times_max {
             make_room(of, kept, now, self.times_max / 2);
         }
         let ring = of.entry(key).or_default();
         let before = ring.times.len();
-        let past = |time: &Timestamp| now.since(*time) >= within;
-        while ring.times.front().is_some_and(past) {
+        while ring.times.front().is_some_and(|time| now.since(*time) >= within) || ring.times.len() >= most {
             ring.times.pop_front();
         }
-        let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
-        if counting == Counting::Count {
-            while ring.times.len() >= most {
-                ring.times.pop_front();
-            }
-            ring.times.push_back(now);
-            ring.until = now.after(within);
-        }
+        ring.times.push_back(now);
+        ring.until = now.after(within);
         *kept = kept.saturating_add(ring.times.len()).saturating_sub(before);
         ring.times.len() >= most
     }
@@ -225,9 +224,12 @@ impl Holds {
             return Some(found);
         }
         let mut of = self.of.write();
-        of.remove(&key);
-        self.count.store(of.len(), Ordering::Relaxed);
-        None
+        // Somebody may have put a new one there meanwhile.
+        if of.get(&key).is_some_and(|held| held.until <= now) {
+            of.remove(&key);
+            self.count.store(of.len(), Ordering::Relaxed);
+        }
+        of.get(&key).cloned()
     }
 }
 
@@ -283,11 +285,11 @@ impl Rates {
         let number = now.as_millis() / MINUTE;
         if shard.len() >= self.keys_max && !shard.contains_key(&key) {
             shard.retain(|_, minute| minute.number.saturating_add(1) >= number);
-            if shard.len() >= self.keys_max {
-                shard.retain(|_, minute| minute.count > 1);
-            }
-            if shard.len() >= self.keys_max {
-                shard.clear();
+            // A spray of keys has few requests each; the busiest are those that rules ask for.
+            let mut fewest = 1;
+            while shard.len() >= self.keys_max {
+                shard.retain(|_, minute| minute.count > fewest);
+                fewest = fewest.saturating_mul(2);
             }
         }
         let minute = shard.entry(key).or_default();
@@ -343,6 +345,21 @@ mod tests {
         assert!(windows.count(key(-1), 4, MINUTE * 60, at(11)));
     }
 
+    /// Each key that was only looked at stayed in the table for ever.
+    #[test]
+    fn a_look_tells_what_is_counted_and_leaves_no_trace() {
+        let windows = Windows::default();
+        let looked = |number, secs| windows.ask(key(number), 1, MINUTE, at(secs), Counting::Look);
+        for number in 0..1000 {
+            assert!(!looked(number, 0));
+        }
+        assert!(windows.shards.iter().all(|shard| shard.lock().of.is_empty()));
+        assert!(!windows.count(key(1), 1, MINUTE, at(0)) && !looked(1, 1));
+        assert!(windows.count(key(1), 1, MINUTE, at(1)) && looked(1, 59));
+        assert!(!looked(1, 60) && !looked(1, 1000));
+        assert_eq!(windows.len(), 2);
+    }
+
     #[test]
     fn a_verdict_holds_until_its_time_and_the_stronger_one_stays() {
         let holds = Holds::default();
@@ -368,9 +385,14 @@ mod tests {
         let seen: Vec<u32> = (0..10).map(|secs| rates.count(key(1), at(secs)).lately).collect();
         assert_eq!(seen, (1..=10).collect::<Vec<_>>());
         assert_eq!(rates.count(key(1), at(90)), Counted { lately: 6, total: 11 });
+        for _ in 0..50 {
+            rates.count(key(-7), at(100));
+        }
         for number in 0..100_000 {
             rates.count(key(number), at(100));
+            rates.count(key(number), at(100));
         }
+        assert_eq!(rates.count(key(-7), at(100)).lately, 51, "the busiest stays");
         assert!(rates.shards.iter().map(|shard| shard.lock().len()).sum::<usize>() <= 1600);
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use super::check::{Checker, Cond};
 use super::compile::Unknown;
 use super::diagnostic::{Fault, Faults, Level, nearest};
@@ -15,8 +17,6 @@ use super::page::Source;
 use super::review;
 use super::scheme::{HostFact, Phase};
 use super::set::{Hold, Rule, RuleSet, phase};
-use jiff::tz::TimeZone;
-
 use crate::clock::Timestamp;
 use crate::verdict::{Mode, Text};
 
@@ -90,7 +90,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Faults> {
     }
     let sets = input.packs.iter().map(|packs| {
         let mut rules: Vec<Rule> = Vec::new();
-        for rule in packs.iter().filter_map(|pack| loader.packs.get(pack)).flatten().chain(&own) {
+        for rule in packs.iter().filter_map(|pack| loader.packs.get(pack)).flatten() {
             match rules.iter_mut().find(|known| known.name == rule.name) {
                 // The same rule by two packs: in the higher of both modes.
                 Some(known) if known.mode < rule.mode => *known = rule.clone(),
@@ -98,6 +98,8 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Faults> {
                 None => rules.push(rule.clone()),
             }
         }
+        // Names of one's own files are told apart already.
+        rules.extend_from_slice(&own);
         Arc::new(RuleSet::new(rules, host.clone()))
     });
     let sets = sets.collect();

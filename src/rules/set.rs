@@ -260,17 +260,6 @@ impl RuleSet {
         self.risk.iter().filter_map(|at| self.rule(*at)).any(|rule| rule.mode == Mode::Observe)
     }
 
-    /// The rules of a phase, by their places.
-    pub fn of_phase(&self, phase: Phase) -> impl Iterator<Item = u16> {
-        let (first, second): (&[u16], &[u16]) = match phase {
-            Phase::Client => (&self.client, &[]),
-            Phase::Session => (&self.session, &self.on_signal),
-            Phase::Risk => (&self.risk, &[]),
-            Phase::Response => (&self.response, &[]),
-        };
-        first.iter().chain(second).copied()
-    }
-
     /// Runs the rules of a phase. Allocates nothing as long as fewer than nine match.
     pub fn run<F: Facts + ?Sized>(
         &self,

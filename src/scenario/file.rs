@@ -148,7 +148,7 @@ fn plain(now: Timestamp) -> Settings {
     resolve(&input, now).map_or_else(|faults| unreachable_settings(&faults), |resolved| resolved.settings)
 }
 
-/// The defaults above are without fault, which the tests of this module show.
+/// The defaults above are without fault: no scenario without a `config` would pass otherwise.
 #[cold]
 fn unreachable_settings(faults: &dyn std::fmt::Display) -> Settings {
     tracing::error!("the settings of scenarios are wrong: {faults}");

@@ -285,3 +285,29 @@ fn a_logout_counts_although_its_answer_is_slowed_down() {
     alice.logs_out().is_refused(429, RefusalKind::Throttled);
     assert_eq!(world.sessions().len(), 0);
 }
+
+/// The answer that ended its session was the one stream of it that went on.
+#[test]
+fn an_answer_that_ends_its_session_is_cut_with_it() {
+    let body = rule("stream", "request.path == \"/events\" && response.status == 200", "then = \"terminate\"");
+    let (world, alice) = logged_in(with(&body));
+    world.answers(AppAnswer::ok().endless());
+    let page = alice.asks(Ask::fetch("/events")).clears_ours();
+    assert_eq!(page.ours().len(), 1, "it is cleared, and no successor beside that");
+    assert!(page.cut.unwrap().is_done());
+    assert_eq!(world.sessions().len(), 0);
+}
+
+/// Such clients were served as strangers, and no rule for strangers was asked.
+#[test]
+fn a_client_that_is_held_back_meets_the_rules_for_strangers() {
+    let body = rule("hold", "session.authenticated && client.country == \"RU\"", "then = \"quarantine\"")
+        + &rule("fence", "!session.authenticated && request.path == \"/intern\"", "then = \"deny\"");
+    let (world, alice) = logged_in(with(&body));
+    alice.moves_to(ABROAD);
+    alice.fetches("/intern").is_refused(403, RefusalKind::Denied);
+    alice.fetches("/").is_stranger();
+    alice.moves_to(HOME);
+    alice.fetches("/intern").is("alice");
+    assert_eq!(world.sessions().len(), 1, "the owner's session is as it was");
+}

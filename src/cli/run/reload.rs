@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis::admin::PolicyStanding;
 use portcullis::clock::Timestamp;
@@ -39,6 +40,9 @@ pub(super) struct Reloader {
 
 /// Bytes of the changes that an event tells.
 const CHANGES_MAX: usize = 1000;
+
+/// How often files that can not be loaded are tried again when something in force has expired.
+const RETRY_EXPIRY: Duration = Duration::from_secs(60);
 
 impl Reloader {
     pub(super) fn new(
@@ -80,8 +84,6 @@ impl Reloader {
             // Files are read on this thread: they are small, local, and looked at every two seconds.
             let is_over = self.expires.is_some_and(|at| at <= start::now());
             if asked || is_over || self.watcher.look() == Change::Changed {
-                // What is over is over once, also if the files can not be read just now.
-                self.expires = None;
                 self.reload();
             }
             if asked {
@@ -106,6 +108,9 @@ impl Reloader {
             }
             Err(error) => {
                 self.standing.refused();
+                // An exception that has expired must not live on because the files can not be read just now.
+                let again = start::now().after(RETRY_EXPIRY);
+                self.expires = self.expires.map(|at| at.max(again));
                 tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
                 self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(error.headline()) });
             }

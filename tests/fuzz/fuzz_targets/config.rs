@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
 use portcullis::config::keys::KeyFile;
 use portcullis::config::resolve::{Input, resolve};
-use portcullis::config::{Fault, Preset};
-use portcullis_fuzz::first_line;
+use portcullis::config::Preset;
+use portcullis_fuzz::{first_line, points_at_the_text};
 
 const FILE: &str = "etc/p.toml";
 const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let preset: Option<Preset> = first_line(text).0.strip_prefix("# preset ").and_then(|name| name.parse().ok());
     match resolve(&Input { file: Some((Path::new(FILE), text)), preset, overrides: None }, NOW) {
         Ok(resolved) => {
-            resolved.warnings.iter().for_each(|fault| points_at_the_text(fault, text));
+            resolved.warnings.iter().for_each(|fault| points_at_the_text(fault, FILE, text));
             let settings = resolved.settings;
             assert!(!settings.listen.is_empty() && !settings.upstream.locations.is_empty());
             let policy = settings.policy(1, &portcullis::config::Rulebook::packs_of(&settings)).unwrap();
@@ -28,22 +28,10 @@ fuzz_target!(|input: &[u8]| {
         Err(faults) => {
             assert!(faults.is_fatal());
             assert!(!faults.to_string().is_empty());
-            faults.0.iter().for_each(|fault| points_at_the_text(fault, text));
+            faults.0.iter().for_each(|fault| points_at_the_text(fault, FILE, text));
         }
     }
     if let Err(faults) = KeyFile::parse(FILE, text) {
         assert!(!faults.0.is_empty());
     }
 });
-
-fn points_at_the_text(fault: &Fault, text: &str) {
-    let shown = fault.to_string();
-    assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()), "a terminal is safe");
-    drop(fault.to_json());
-    let Some(spot) = fault.spot.as_ref().filter(|spot| *spot.file == *FILE) else { return };
-    assert!(spot.line >= 1 && spot.column >= 1, "{spot:?}");
-    let line = text.lines().nth(spot.line - 1).unwrap_or_default();
-    assert_eq!(spot.source_line, line, "{spot:?}");
-    let behind: String = line.chars().skip(spot.column - 1).collect();
-    assert!(spot.column - 1 <= line.chars().count() && behind.starts_with(&spot.text), "{spot:?}");
-}

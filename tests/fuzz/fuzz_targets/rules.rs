@@ -7,11 +7,12 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
 use portcullis::rules::count::{Counting, Windows};
-use portcullis::rules::diagnostic::{Fault, Faults};
+use portcullis::rules::diagnostic::Faults;
 use portcullis::rules::load::{Compiled, Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
 use portcullis::rules::{Facts, Matched, Pack, RuleSet, Scenery, Value, diff, format};
 use portcullis::verdict::Mode;
+use portcullis_fuzz::points_at_the_text;
 
 const FILE: &str = "rules/r.toml";
 const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
@@ -20,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = str::from_utf8(input) else { return };
     match read(text) {
         Ok(compiled) => {
-            compiled.warnings.iter().for_each(|fault| points_at_the_text(fault, text));
+            compiled.warnings.iter().for_each(|fault| points_at_the_text(fault, FILE, text));
             let set = &compiled.sets[0];
             run(set);
             let written = format::conditions(Path::new(FILE), text).expect("what compiles can be formatted");
@@ -30,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
         }
         Err(faults) => {
             assert!(faults.is_fatal() && !faults.headline().is_empty());
-            faults.0.iter().for_each(|fault| points_at_the_text(fault, text));
+            faults.0.iter().for_each(|fault| points_at_the_text(fault, FILE, text));
         }
     }
 });
@@ -62,16 +63,4 @@ impl Facts for Nothing {
     fn now(&self) -> Timestamp {
         NOW
     }
-}
-
-fn points_at_the_text(fault: &Fault, text: &str) {
-    let shown = fault.to_string();
-    assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()), "a terminal is safe");
-    drop(fault.to_json());
-    let Some(spot) = fault.spot.as_ref().filter(|spot| *spot.file == *FILE) else { return };
-    assert!(spot.line >= 1 && spot.column >= 1, "{spot:?}");
-    let line = text.lines().nth(spot.line - 1).unwrap_or_default();
-    assert_eq!(spot.source_line, line, "{spot:?}");
-    let behind: String = line.chars().skip(spot.column - 1).collect();
-    assert!(spot.column - 1 <= line.chars().count() && behind.starts_with(&spot.text), "{spot:?}");
 }

@@ -1,6 +1,7 @@
 //! Input that a person can write: a target that needs more than one piece of text takes one piece per line.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use portcullis::rules::diagnostic::Fault;
 
 /// Lines that are read of one input. More cost time and find nothing new.
 pub const LINES_MAX: usize = 64;
@@ -35,4 +36,17 @@ pub fn headers(input: &[u8]) -> HeaderMap {
 /// The first line of a text, and what follows it.
 pub fn first_line(text: &str) -> (&str, &str) {
     text.split_once('\n').unwrap_or((text, ""))
+}
+
+/// Whether a fault is safe to be shown, and its place is one of the file's text.
+pub fn points_at_the_text(fault: &Fault, file: &str, text: &str) {
+    let shown = fault.to_string();
+    assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()), "a terminal is safe");
+    drop(fault.to_json());
+    let Some(spot) = fault.spot.as_ref().filter(|spot| *spot.file == *file) else { return };
+    assert!(spot.line >= 1 && spot.column >= 1, "{spot:?}");
+    let line = text.lines().nth(spot.line - 1).unwrap_or_default();
+    assert_eq!(spot.source_line, line, "{spot:?}");
+    let behind: String = line.chars().skip(spot.column - 1).collect();
+    assert!(spot.column - 1 <= line.chars().count() && behind.starts_with(&spot.text), "{spot:?}");
 }
