@@ -255,6 +255,12 @@ pub const REASONS_MAX: usize = 16;
 /// The reasons of a verdict. Nearly every verdict has none, and an empty list needs no heap and next to no room.
 pub type Reasons = Vec<Reason>;
 
+/// Words of rules that a verdict keeps, the first ones.
+pub const TAGS_MAX: usize = 16;
+
+/// The words of rules in a verdict. Nearly every verdict has none.
+pub type Tags = Vec<Text>;
+
 /// The strongest action that rules and thresholds ask for, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
@@ -266,6 +272,8 @@ pub struct Verdict {
     pub risk: f32,
     /// The rule that decided, if one did.
     pub rule: Option<Text>,
+    /// The words of all rules that had a part in it: no two alike, at most [`TAGS_MAX`].
+    pub tags: Tags,
 }
 
 impl Verdict {
@@ -278,6 +286,14 @@ impl Verdict {
     pub fn because(action: Action, reason: Reason) -> Self {
         let mut verdict = Self { action, ..Self::default() };
         verdict.add(reason);
+        verdict
+    }
+
+    /// What one rule asks for by itself.
+    pub fn by_rule(action: Action, rule: &Text, tags: &[Text]) -> Self {
+        let mut verdict = Self::because(action, Reason::new(rule.clone(), 0.0));
+        verdict.rule = Some(rule.clone());
+        verdict.tag(tags);
         verdict
     }
 
@@ -296,7 +312,16 @@ impl Verdict {
         }
     }
 
-    /// Both verdicts in one: the stronger action, the reasons of both, the higher risk.
+    /// Adds the words of a rule.
+    pub fn tag(&mut self, tags: &[Text]) {
+        for tag in tags {
+            if self.tags.len() < TAGS_MAX && !self.tags.contains(tag) {
+                self.tags.push(tag.clone());
+            }
+        }
+    }
+
+    /// Both verdicts in one: the stronger action, the reasons and words of both, the higher risk.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
         if other.action > self.action || self.rule.is_none() {
@@ -304,6 +329,7 @@ impl Verdict {
         }
         self.action = self.action.max(other.action);
         self.risk = self.risk.max(other.risk);
+        self.tag(&other.tags);
         for reason in other.reasons {
             self.add(reason);
         }

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::facts::Seen;
 use super::judge::Early;
+use super::odd::Odd;
 use super::recognise::{Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
@@ -17,7 +18,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::enforce::{Offer, Plan, Serve};
-use crate::event::{self, ClientText};
+use crate::event;
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
@@ -25,11 +26,10 @@ use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
 use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
-use crate::session::cookie::{self, CookieFinding, GuardSeen, Scan};
-use crate::session::id::Presented;
+use crate::session::cookie::{self, Scan};
 use crate::session::jar::SiteContext;
 use crate::session::tag::Standing;
-use crate::signal::Sensitivity;
+use crate::signal::{IdEvidence, Sensitivity};
 use crate::store::Store;
 use crate::verdict::{Action, Mode, Text, Verdict};
 
@@ -49,6 +49,8 @@ pub(super) struct Request<'r> {
     clicked: bool,
     /// What rules found out before the store is asked. Nearly always nothing, and then no room is taken.
     pub early: Option<Box<Early>>,
+    /// What is odd about its cookies.
+    pub odd: Odd,
 }
 
 impl Request<'_> {
@@ -190,7 +192,7 @@ impl<S: Store> Guard<S> {
             return Decision::Answer(refusal);
         }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
-        let decided = match self.decide(&request, &mut scan, body).await {
+        let decided = match self.decide(&mut request, &mut scan, body).await {
             Ok(decided) => decided,
             Err(refusal) => return Decision::Answer(refusal),
         };
@@ -228,7 +230,21 @@ impl<S: Store> Guard<S> {
         let site = super::cookies::site_of(&parts.method, metadata.site, kind.navigation);
         let activity = headers::activity(&parts.method, &metadata);
         let clicked = seen.sec_fetch_user.single() == Some(b"?1");
-        Request { now, policy, client, parts, path, route, fingerprint, kind, site, activity, clicked, early: None }
+        Request {
+            now,
+            policy,
+            client,
+            parts,
+            path,
+            route,
+            fingerprint,
+            kind,
+            site,
+            activity,
+            clicked,
+            early: None,
+            odd: Odd::default(),
+        }
     }
 
     /// What may refuse the request before anything of it is waited for.
@@ -240,12 +256,14 @@ impl<S: Store> Guard<S> {
     /// Everything else that may refuse the request, in the order of what it costs.
     async fn decide(
         &self,
-        request: &Request<'_>,
+        request: &mut Request<'_>,
         scan: &mut Scan<'_>,
         body: Option<Peeked<'_>>,
     ) -> Result<Decided, Refusal> {
         self.tell_findings(request, scan);
         let presented = self.presented(request, scan)?;
+        request.odd = self.odd(request, scan, presented.as_ref());
+        let request = &*request;
         let found = match presented {
             Some(presented) => self.recognise(request, presented).await,
             None => Found::Fresh,
@@ -329,26 +347,6 @@ impl<S: Store> Guard<S> {
         if report_only { Ok(()) } else { Err(Refusal::throttled(limited)) }
     }
 
-    /// The one cookie of ours that the client showed, if it can be ours. Guessing is slowed down here.
-    fn presented(&self, request: &Request<'_>, scan: &Scan<'_>) -> Result<Option<Presented>, Refusal> {
-        let value = match scan.guard() {
-            GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
-            GuardSeen::Once(value) => value,
-        };
-        match Presented::parse(value) {
-            Some(presented) => Ok(Some(presented)),
-            None => {
-                self.tell(request, None, event::CookieTampered { fault: "not the form of an id and a tag" });
-                self.count_guess(request).map(|()| None)
-            }
-        }
-    }
-
-    /// Counts an id that was never issued. Who shows too many is slowed down.
-    fn count_guess(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        self.limited(request, self.limits.load().guess(request.client.ip, request.now), ByClient::Yes)
-    }
-
     /// From what was found to whose name the app is called in.
     async fn act(&self, request: &Request<'_>, found: Found) -> Result<Acted, Refusal> {
         match found {
@@ -364,18 +362,19 @@ impl<S: Store> Guard<S> {
                 }
                 Ok(acted)
             }
-            Found::Fresh | Found::Ended => self.obey_stranger(request),
-            Found::Unknown => {
+            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None),
+            Found::Unknown(id) => {
                 self.count_guess(request)?;
-                self.obey_stranger(request)
+                self.count_wrong_id(request, id);
+                self.obey_stranger(request, id)
             }
             // A stranger to rules, and none that a session may come of.
-            Found::Replaced => self.obey_stranger(request).map(Acted::for_nobody),
+            Found::Replaced => self.obey_stranger(request, IdEvidence::None).map(Acted::for_nobody),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => self.obey_stranger(request).map(Acted::for_nobody),
+                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).map(Acted::for_nobody),
                 }
             }
         }
@@ -503,30 +502,6 @@ impl<S: Store> Guard<S> {
     pub(super) fn remember_device(&self, admission: &Admission, attempt: &Attempt) {
         if let Some(subject) = attempt.named.subject() {
             self.devices.remember(subject, &looks(admission.ask.client.ip, &admission.fingerprint), admission.now);
-        }
-    }
-
-    fn tell_findings(&self, request: &Request<'_>, scan: &Scan<'_>) {
-        if !scan.findings().is_empty() {
-            self.tell_found(request, scan);
-        }
-    }
-
-    #[cold]
-    fn tell_found(&self, request: &Request<'_>, scan: &Scan<'_>) {
-        for finding in scan.findings().iter() {
-            let fault = finding.as_str();
-            match finding {
-                CookieFinding::Duplicate | CookieFinding::DuplicateBound => {
-                    self.tell(request, None, event::CookieDuplicate { count: 2 });
-                }
-                CookieFinding::LookAlike | CookieFinding::ShieldLookAlike => {
-                    self.tell(request, None, event::CookiePrefixVariant { name: ClientText::new(fault) });
-                }
-                // Told one by one, with their names.
-                CookieFinding::ShieldedSent => {}
-                _ => self.tell(request, None, event::CookieLegacySyntax { fault }),
-            }
         }
     }
 }

@@ -41,6 +41,7 @@ impl<S: Store> Guard<S> {
         }
         let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
         input.id = id_evidence(stored, evidence);
+        request.odd.put(&mut input);
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);

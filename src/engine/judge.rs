@@ -21,7 +21,7 @@ use crate::rules::{
     Evidence, Facts, Judgement, Matched, PER, Party, Read, Reads, Rule, RuleSet, Scenery, Value, judge,
 };
 use crate::session::record::Record;
-use crate::signal::{Assessment, Level, Signal};
+use crate::signal::{Assessment, IdEvidence, Level, Signal};
 use crate::store::Store;
 use crate::verdict::{Action, Mode, Reason, Verdict};
 
@@ -109,12 +109,12 @@ impl<S: Store> Guard<S> {
                 _ => false,
             });
             let found = match (by_rule, by_held) {
-                (Some(rule), _) => rule.then.map(|then| (then, rule.name.clone())),
-                (None, Some(held)) => Some((held.action, held.rule.clone())),
+                (Some(rule), _) => rule.then.map(|then| Verdict::by_rule(then, &rule.name, &rule.tags)),
+                (None, Some(held)) => Some(held.verdict()),
                 (None, None) => None,
             };
-            if let Some((action, rule)) = found {
-                let verdict = Verdict { rule: Some(rule.clone()), ..Verdict::because(action, Reason::new(rule, 0.0)) };
+            if let Some(verdict) = found {
+                let action = verdict.action;
                 self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, &verdict);
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
                 return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
@@ -158,20 +158,22 @@ impl<S: Store> Guard<S> {
         found.filter(|held| is_enforced(set, held)).max_by_key(|held| held.action)
     }
 
-    /// Judges a request without a session.
-    fn judge_stranger(&self, request: &Request<'_>, counting: Counting) -> Judged {
+    /// Judges a request without a session; `id` says what the id that it showed tells.
+    fn judge_stranger(&self, request: &Request<'_>, id: IdEvidence, counting: Counting) -> Judged {
         let mode = request.mode();
         let set = request.rules();
         let held = request.held_early();
+        let signals = self.signals_of_stranger(request, id);
         let is_idle = request.matched_early().is_empty()
+            && signals.is_empty()
             && held.is_none()
             && !set.may_match_quietly()
             && set.captures().is_empty();
         if mode == Mode::Off || (is_idle && self.observer.is_none()) {
             return Judged::calm(mode);
         }
-        let facts = RequestFacts { counts: request.counts(), ..RequestFacts::early(request) };
-        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &[]), counting);
+        let facts = RequestFacts { counts: request.counts(), signals: &signals, ..RequestFacts::early(request) };
+        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &signals), counting);
         let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
         if let Some(held) = held {
             judged.hold_to(held);
@@ -181,8 +183,8 @@ impl<S: Store> Guard<S> {
 
     /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
     /// withholds what other credentials it shows.
-    pub(super) fn obey_stranger(&self, request: &Request<'_>) -> Result<Acted, Refusal> {
-        let judged = self.judge_stranger(request, Counting::Count);
+    pub(super) fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
+        let judged = self.judge_stranger(request, id, Counting::Count);
         if judged.verdict.action != Action::Allow {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
         }
@@ -202,7 +204,7 @@ impl<S: Store> Guard<S> {
 
     /// What rules ask for about strangers, of a client that is held back from its session and served as one.
     pub(super) fn fence(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let judged = self.judge_stranger(request, Counting::Look);
+        let judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
         if judged.mode != Mode::Enforce {
             return Ok(());
         }
@@ -337,9 +339,7 @@ impl<S: Store> Guard<S> {
         let key = Key::new(HOLD_SALT, Field::LoginSubject, &Value::Text(subject));
         let held = key.and_then(|key| self.holds.find(key, request.now));
         let Some(held) = held.filter(|held| is_enforced(request.rules(), held)) else { return Ok(()) };
-        let reason = Reason::new(held.rule.clone(), 0.0);
-        let verdict = Verdict { rule: Some(held.rule.clone()), ..Verdict::because(held.action, reason) };
-        self.tell_ruled(request, None, &verdict, Mode::Enforce);
+        self.tell_ruled(request, None, &held.verdict(), Mode::Enforce);
         Err(if held.action == Action::Deny { refusal(Action::Deny) } else { self.challenge(request) })
     }
 
@@ -409,7 +409,8 @@ impl<S: Store> Guard<S> {
             }
         };
         if let Some(key) = key {
-            self.holds.hold(key, Held { action, rule: rule.name.clone(), since: now, until: now.after(within) }, now);
+            let (rule, tags) = (rule.name.clone(), rule.tags.clone());
+            self.holds.hold(key, Held { action, rule, tags, since: now, until: now.after(within) }, now);
         }
         OnAnswer::Pass
     }
@@ -417,8 +418,7 @@ impl<S: Store> Guard<S> {
     /// Tells what a rule asks for on an answer.
     #[cold]
     fn tell_answered(&self, admission: &Admission, status: StatusCode, action: Action, rule: &Rule, mode: Mode) {
-        let verdict =
-            Verdict { rule: Some(rule.name.clone()), ..Verdict::because(action, Reason::new(rule.name.clone(), 0.0)) };
+        let verdict = Verdict::by_rule(action, &rule.name, &rule.tags);
         self.tell_settled_verdict(admission, status, &verdict, mode, event::RuleMatched {});
     }
 
@@ -456,6 +456,7 @@ impl Judged {
             self.verdict.action = held.action;
             self.verdict.rule = Some(held.rule.clone());
             self.verdict.add(Reason::new(held.rule.clone(), 0.0));
+            self.verdict.tag(&held.tags);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod cut;
 mod facts;
 mod judge;
 mod observe;
+mod odd;
 pub mod open_jars;
 mod operate;
 mod recognise;
@@ -41,7 +42,7 @@ use crate::facts::headers::Navigation;
 use crate::facts::user_agent::UserAgentCache;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
-use crate::rules::count::{Holds, Rates, Windows};
+use crate::rules::count::{Holds, RATES_MAX, Rates, Windows};
 use crate::rules::{Login, Policy, Route};
 use crate::secret::Keyring;
 use crate::session::id::{SessionDigest, SessionId};
@@ -82,6 +83,8 @@ pub struct Guard<S> {
     windows: Windows,
     holds: Holds,
     rates: Rates,
+    /// Ids that no session goes by, by client.
+    wrong: Rates,
     advised_proxy: operate::Advised,
     advised_header: operate::Advised,
     advised_crowded: operate::Advised,
@@ -385,6 +388,7 @@ impl<S: Store> Guard<S> {
             windows: Windows::default(),
             holds: Holds::default(),
             rates: Rates::default(),
+            wrong: Rates::over(WRONG_WINDOW, RATES_MAX),
             advised_proxy: operate::Advised::default(),
             advised_header: operate::Advised::default(),
             advised_crowded: operate::Advised::default(),
@@ -466,6 +470,9 @@ impl<S> std::fmt::Debug for Guard<S> {
 
 /// Bytes of a login's body that are looked at. A form with a larger beginning has no certain subject.
 pub const PEEK_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a wrong id of a client is remembered.
+const WRONG_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// How long a challenged client is asked to wait when the store is out.
 const OUTAGE_RETRY: Duration = Duration::from_secs(5);

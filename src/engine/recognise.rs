@@ -17,6 +17,7 @@ use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Staleness, Standing, Tag};
+use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
@@ -24,8 +25,8 @@ use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 pub(super) enum Found {
     /// It showed none, or one that can not be ours.
     Fresh,
-    /// No session goes by it, or its tag was never issued.
-    Unknown,
+    /// No session goes by it, or its tag was never issued: which of the two.
+    Unknown(IdEvidence),
     /// An id that was replaced less than the grace ago: a request that was under way.
     Replaced,
     /// The session is over.
@@ -162,13 +163,13 @@ impl<S: Store> Guard<S> {
             return Found::Ended;
         }
         self.tell(request, None, event::SessionUnknownId {});
-        Found::Unknown
+        Found::Unknown(IdEvidence::NeverIssued)
     }
 
     /// Its session is not named: the client has shown nothing that it could only have got from it.
     fn forged(&self, request: &Request<'_>) -> Found {
         self.tell(request, None, event::SessionTagForged {});
-        Found::Unknown
+        Found::Unknown(IdEvidence::Forged)
     }
 
     /// Whether the session is over, by decision or by a deadline that has passed; if so it ends here.

@@ -11,7 +11,7 @@ use http::Method;
 
 use crate::secret::{KeyId, Keyring, Purpose};
 use crate::session::id::{Ref, SessionDigest};
-use crate::verdict::{Action, Mode, Reasons, Text, Verdict};
+use crate::verdict::{Action, Mode, Reasons, Tags, Text, Verdict};
 
 /// A session in an event: half of a keyed hash of the digest of its id, behind the id of the key. The key is not that of
 /// any store, so a log and a stolen store cannot be laid side by side.
@@ -86,6 +86,8 @@ pub struct Scene {
     pub would: Option<Action>,
     /// The rule that decided.
     pub rule: Option<Text>,
+    /// The words of the rules that had a part in it.
+    pub tags: Tags,
     /// The revision of the policy.
     pub policy: Option<u64>,
     /// Why.
@@ -109,6 +111,7 @@ impl Scene {
         self.mode = mode;
         self.reasons.clone_from(&verdict.reasons);
         self.rule.clone_from(&verdict.rule);
+        self.tags.clone_from(&verdict.tags);
         self.risk = Some(verdict.risk);
         if mode == Mode::Enforce {
             self.action = verdict.action;

@@ -15,7 +15,7 @@ use super::scheme::Field;
 use super::value::{Facts, Value};
 use crate::clock::Timestamp;
 use crate::net::IpPrefix;
-use crate::verdict::{Action, Text};
+use crate::verdict::{Action, Text, Verdict};
 
 /// Times that all windows of `count` keep together. A key with one time takes about a hundred bytes, each further time eight.
 pub const TIMES_MAX: usize = 1_000_000;
@@ -173,10 +173,19 @@ pub struct Held {
     pub action: Action,
     /// The rule that asked for it.
     pub rule: Text,
+    /// The words of that rule.
+    pub tags: Arc<[Text]>,
     /// When it was asked for.
     pub since: Timestamp,
     /// How long.
     pub until: Timestamp,
+}
+
+impl Held {
+    /// It as the verdict on a request.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::by_rule(self.action, &self.rule, &self.tags)
+    }
 }
 
 /// Verdicts on answers that hold for requests to come.
@@ -236,15 +245,16 @@ impl Holds {
 /// The key that holds of all rules are kept under.
 pub const HOLD_SALT: u64 = 0x484f_4c44;
 
-/// Requests of the last minute by key, to the second or so: a full minute and the one before it, weighted.
+/// Requests of the last minute, or of another window, by key: a full window and the one before it, weighted.
 #[derive(Debug)]
 pub struct Rates {
-    shards: Box<[Mutex<BTreeMap<Key, Minute>>]>,
+    shards: Box<[Mutex<BTreeMap<Key, Window>>]>,
     keys_max: usize,
+    window_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Minute {
+struct Window {
     number: u64,
     count: u32,
     before: u32,
@@ -254,7 +264,7 @@ struct Minute {
 /// What was counted for a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// In the last minute, this one included.
+    /// In the last window, this one included.
     pub lately: u32,
     /// Since the key is known.
     pub total: u64,
@@ -267,9 +277,15 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Rates of so many keys at most.
+    /// Rates of so many keys at most, over a minute.
     pub fn new(keys_max: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), keys_max: keys_max.div_ceil(SHARDS) }
+        Self::over(Duration::from_secs(60), keys_max)
+    }
+
+    /// Rates of so many keys at most, over a window of at least a millisecond.
+    pub fn over(window: Duration, keys_max: usize) -> Self {
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), keys_max: keys_max.div_ceil(SHARDS), window_ms }
     }
 
     /// Counts one more.
@@ -277,34 +293,46 @@ impl Rates {
         self.ask(key, now, Counting::Count)
     }
 
-    /// As [`count`](Self::count), for a request that may have been counted before.
+    /// As [`count`](Self::count), for a request that may have been counted before. Who is only looked at leaves no trace.
     pub fn ask(&self, key: Key, now: Timestamp, counting: Counting) -> Counted {
-        const MINUTE: u64 = 60_000;
         let Some(shard) = self.shards.get(key.shard()) else { return Counted::default() };
         let mut shard = shard.lock();
-        let number = now.as_millis() / MINUTE;
+        let number = now.as_millis() / self.window_ms;
+        if counting == Counting::Look {
+            return shard.get(&key).map_or(Counted::default(), |window| window.at(number).counted(now, self.window_ms));
+        }
         if shard.len() >= self.keys_max && !shard.contains_key(&key) {
-            shard.retain(|_, minute| minute.number.saturating_add(1) >= number);
+            shard.retain(|_, window| window.number.saturating_add(1) >= number);
             // A spray of keys has few requests each; the busiest are those that rules ask for.
             let mut fewest = 1;
             while shard.len() >= self.keys_max {
-                shard.retain(|_, minute| minute.count > fewest);
+                shard.retain(|_, window| window.count > fewest);
                 fewest = fewest.saturating_mul(2);
             }
         }
-        let minute = shard.entry(key).or_default();
-        if minute.number != number {
-            minute.before = if minute.number.saturating_add(1) == number { minute.count } else { 0 };
-            (minute.number, minute.count) = (number, 0);
+        let window = shard.entry(key).or_default();
+        *window = window.at(number);
+        window.count = window.count.saturating_add(1);
+        window.total = window.total.saturating_add(1);
+        window.counted(now, self.window_ms)
+    }
+}
+
+impl Window {
+    /// The same seen from a later window.
+    const fn at(self, number: u64) -> Self {
+        if self.number == number {
+            return self;
         }
-        if counting == Counting::Count {
-            minute.count = minute.count.saturating_add(1);
-            minute.total = minute.total.saturating_add(1);
-        }
-        let left = MINUTE - now.as_millis() % MINUTE;
-        let before = u64::from(minute.before).saturating_mul(left) / MINUTE;
-        let lately = minute.count.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
-        Counted { lately, total: minute.total }
+        let before = if self.number.saturating_add(1) == number { self.count } else { 0 };
+        Self { number, count: 0, before, total: self.total }
+    }
+
+    fn counted(&self, now: Timestamp, window_ms: u64) -> Counted {
+        let left = window_ms - now.as_millis() % window_ms;
+        let before = u64::from(self.before).saturating_mul(left) / window_ms;
+        let lately = self.count.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        Counted { lately, total: self.total }
     }
 }
 
@@ -363,7 +391,8 @@ mod tests {
     #[test]
     fn a_verdict_holds_until_its_time_and_the_stronger_one_stays() {
         let holds = Holds::default();
-        let held = |action, secs| Held { action, rule: Text::of("a/b"), since: at(0), until: at(secs) };
+        let held =
+            |action, secs| Held { action, rule: Text::of("a/b"), tags: Arc::default(), since: at(0), until: at(secs) };
         assert!(holds.is_empty());
         holds.hold(key(1), held(Action::Deny, 60), at(0));
         holds.hold(key(1), held(Action::Challenge, 90), at(10));

@@ -18,7 +18,7 @@ use super::scheme::{Field, HostFact, Type};
 use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::signal::SignalKind;
-use crate::verdict::{Action, Mode};
+use crate::verdict::{Action, Mode, TAGS_MAX, Text};
 
 /// Rules that one guard can have: each costs time in every request.
 pub(crate) const RULES_MAX: usize = 5000;
@@ -86,7 +86,7 @@ pub(crate) struct RawRule {
     pub(crate) count: Option<Count>,
     pub(crate) mode: Mode,
     pub(crate) unknown: Unknown,
-    pub(crate) tags: Vec<String>,
+    pub(crate) tags: Vec<Text>,
     /// Whom a verdict on an answer holds for, and how long.
     pub(crate) per: Option<Field>,
     pub(crate) within: Option<Duration>,
@@ -450,9 +450,21 @@ fn per(value: &Value<'_>, host: &[HostFact]) -> Option<Field> {
     value.word(&words)
 }
 
-fn tags(reader: &Reader<'_>) -> Vec<String> {
+/// Events carry all words of a rule in one line, with a blank between two.
+fn tags(reader: &Reader<'_>) -> Vec<Text> {
     let Some(value) = reader.value("tags") else { return Vec::new() };
-    value.list("a list of words", |value| value.text("a word").map(ToOwned::to_owned)).unwrap_or_default()
+    let tags = value.list("a list of words", |value| value.parsed("a word such as \"hijack\" or \"T1539\"", tag));
+    let tags = tags.unwrap_or_default();
+    if tags.len() > TAGS_MAX {
+        value.fault(&format!("at most {TAGS_MAX} words are told with a rule"), None);
+    }
+    tags
+}
+
+fn tag(text: &str) -> Result<Text, &'static str> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    let fits = plain && (1..=64).contains(&text.len());
+    fits.then(|| Text::from(text)).ok_or("expected 1 to 64 letters, digits, or `-_.:/`")
 }
 
 fn tune(reader: &Reader<'_>) -> Option<Tune> {

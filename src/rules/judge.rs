@@ -102,6 +102,9 @@ fn weigh(
     let mut strongest = Points::ZERO;
     for rule in evidence.matched.iter().filter_map(counts) {
         let points = sum.add(rule, evidence.signals, &mut verdict);
+        if points > Points::ZERO {
+            verdict.tag(&rule.tags);
+        }
         if rule.then.is_none() && points > strongest {
             strongest = points;
             verdict.rule = Some(rule.name.clone());
@@ -130,6 +133,7 @@ fn weigh(
                 verdict.rule = Some(rule.name.clone());
             }
             verdict.add(Reason::new(rule.name.clone(), 0.0));
+            verdict.tag(&rule.tags);
         }
     }
     // A new tag is given to whoever is served; who is slowed down is not.

@@ -150,7 +150,8 @@ impl<'s> Replay<'s> {
                 let by_default =
                     if facts.value(Field::SessionRef).is_known() { Field::SessionRef } else { Field::ClientIp };
                 if let Some(key) = Key::of(HOLD_SALT, per.unwrap_or(by_default), facts) {
-                    let held = Held { action, rule: rule.name.clone(), since: facts.at, until: facts.at.after(within) };
+                    let (name, tags, until) = (rule.name.clone(), rule.tags.clone(), facts.at.after(within));
+                    let held = Held { action, rule: name, tags, since: facts.at, until };
                     self.holds.hold(key, held, facts.at);
                 }
             } else {

@@ -65,7 +65,11 @@ fn rule() -> Value {
             },
             "mode": mode(),
             "unknown": { "enum": ["silent", "fire"], "description": "What a match means when data is missing." },
-            "tags": { "type": "array", "items": { "type": "string" } },
+            "tags": {
+                "type": "array",
+                "items": { "type": "string", "pattern": "^[A-Za-z0-9_.:/-]{1,64}$" },
+                "maxItems": crate::verdict::TAGS_MAX,
+            },
             "per": per(),
             "within": duration(),
             "since": { "description": "When it was put into observe: 2026-11-30" },

@@ -365,19 +365,7 @@ impl Field {
 
     /// Whether anything fills it in this version. A rule that reads another is told so.
     pub const fn is_filled(self) -> bool {
-        !matches!(
-            self,
-            Self::ClientJa4
-                | Self::BoundJa4
-                | Self::ChangedJa4
-                | Self::Signal(
-                    SignalKind::IdForged
-                        | SignalKind::IdNeverIssued
-                        | SignalKind::IdPlanted
-                        | SignalKind::IdGuessing
-                        | SignalKind::ProtocolCookie
-                )
-        )
+        !matches!(self, Self::ClientJa4 | Self::BoundJa4 | Self::ChangedJa4)
     }
 
     /// When it is known at the earliest.

@@ -17,6 +17,7 @@ use super::program::{Entry, Program, Scratch};
 use super::scheme::{Field, HostFact, Phase};
 use super::value::{Facts, Test};
 use crate::clock::Timestamp;
+use crate::signal::SignalKind;
 use crate::verdict::{Action, Mode, Text};
 
 /// Rules that matched, by their place in the set. Most requests match none.
@@ -36,7 +37,7 @@ pub struct Rule {
     /// When it runs.
     pub phase: Phase,
     /// Words for whoever reads its events.
-    pub tags: Arc<[String]>,
+    pub tags: Arc<[Text]>,
     /// Whether missing data fires it.
     pub unknown: Unknown,
     pub(crate) score: Score,
@@ -122,6 +123,8 @@ pub struct Reads {
     pub path: Read,
     /// `client.city`
     pub city: Read,
+    /// `signal.id.guessing`
+    pub guesses: Read,
 }
 
 /// Whether something is read by any rule.
@@ -329,6 +332,7 @@ fn reads(rules: &[Rule]) -> Reads {
             }
             Field::RequestPath => reads.path = Read::Yes,
             Field::ClientCity => reads.city = Read::Yes,
+            Field::Signal(SignalKind::IdGuessing) => reads.guesses = Read::Yes,
             _ => {}
         };
         for cond in rule.conditions() {
@@ -340,6 +344,9 @@ fn reads(rules: &[Rule]) -> Reads {
             });
         }
         rule.count.iter().for_each(|count| note(count.per));
+        if let Score::Signal(kind) | Score::SignalAs(kind, _) = rule.score {
+            note(Field::Signal(kind));
+        }
     }
     reads
 }

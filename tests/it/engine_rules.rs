@@ -3,9 +3,10 @@
 use portcullis::engine::RefusalKind;
 use portcullis::event::Kind;
 use portcullis::rules::{HostFacts, Pack, load};
-use portcullis::verdict::{Action, Mode};
+use portcullis::verdict::{Action, Mode, Text};
 
-use crate::support::world::{ABROAD, AppAnswer, Ask, HOME, MOBILE, World, logged_in, minutes, rules, seconds};
+use crate::support::world::browser::OURS;
+use crate::support::world::{ABROAD, AppAnswer, Ask, HOME, MOBILE, Page, World, logged_in, minutes, rules, seconds};
 
 /// A rules file named `shop` with these rules.
 fn shop(body: &str) -> String {
@@ -51,6 +52,9 @@ fn points_of_a_rule_join_those_of_the_detectors_and_do_not_pile_up() {
     let told = world.told_of(Kind::SessionHijackSuspected);
     assert!((told.scene.risk.unwrap() - 82.0).abs() < 0.1, "{:?}", told.scene.risk);
     assert!(told.scene.reasons.iter().any(|reason| reason.kind.as_str() == "shop/far"));
+    // The words of every rule that had a part in it, those of the pack among them.
+    let tags: Vec<&str> = told.scene.tags.iter().map(Text::as_str).collect();
+    assert_eq!(tags, ["hijack"]);
     alice.moves_to(HOME);
     alice.visits("/account").is("alice");
 }
@@ -310,4 +314,60 @@ fn a_client_that_is_held_back_meets_the_rules_for_strangers() {
     alice.moves_to(HOME);
     alice.fetches("/intern").is("alice");
     assert_eq!(world.sessions().len(), 1, "the owner's session is as it was");
+}
+
+/// What is wrong with a cookie is known without a session, and rules may read it.
+#[test]
+fn wrong_ids_and_odd_cookies_are_signals_for_rules() {
+    let refuse = |id: &str, when: &str| rule(id, when, "then = \"deny\"");
+    let body = refuse("forged", "signal.id.forged > 0")
+        + &refuse("unknown", "signal.id.never_issued > 0 && request.path == \"/bank\"")
+        + &refuse("planted", "signal.id.planted >= 20 && login.attempt")
+        + &refuse("odd", "signal.protocol.cookie >= 10 && !session.exists")
+        + &refuse("guesser", "signal.id.guessing >= 20 && request.path starts_with \"/account\"");
+    let (world, alice) = logged_in(with(&body));
+    let (id, tag) =
+        alice.ours().and_then(|ours| ours.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()))).unwrap();
+    let refused_by = |page: Page| {
+        page.is_refused(403, RefusalKind::Denied);
+        world.told_of(Kind::AuthzDenied).scene.rule.unwrap().as_str().to_owned()
+    };
+    let eve = world.browser("eve").at(ABROAD);
+    eve.holds(OURS, &format!("{id}.{}", "A".repeat(22)));
+    assert_eq!(refused_by(eve.visits("/")), "shop/forged");
+    eve.holds(OURS, &format!("{}.{tag}", "1".to_owned() + &"0".repeat(42)));
+    assert_eq!(refused_by(eve.visits("/bank")), "shop/unknown");
+    eve.visits("/").is_stranger();
+    eve.holds(OURS, "no id at all");
+    assert_eq!(refused_by(eve.visits("/")), "shop/odd");
+    eve.forgets(OURS);
+    eve.holds("sessionid", "brought-along-by-eve");
+    assert_eq!(refused_by(eve.asks(eve.login_of("alice"))), "shop/planted");
+    eve.forgets("sessionid");
+    // One forged (four), three unknown, two malformed (two each): eleven wrong ones lately.
+    eve.visits("/account").is_stranger();
+    eve.holds(OURS, "no id again");
+    refused_by(eve.visits("/"));
+    eve.holds(OURS, &format!("{}.{tag}", "2".to_owned() + &"0".repeat(42)));
+    eve.visits("/").is_stranger();
+    eve.forgets(OURS);
+    assert_eq!(refused_by(eve.visits("/account/orders")), "shop/guesser");
+    // Who is wrong once in a while is not, and others are not at all.
+    alice.visits("/account/orders").is("alice");
+    world.after(minutes(21));
+    eve.visits("/account/orders").is_stranger();
+}
+
+/// Beside a session such signs count for the request alone: they may be a victim's.
+#[test]
+fn odd_cookies_beside_a_session_leave_no_trace_in_it() {
+    let body = rule("odd", "session.exists", "score = \"signal.protocol.cookie\"")
+        + &rule("never", "session.exists && risk > 0", "then = \"deny\"");
+    let (world, alice) = logged_in(with(&body));
+    let before = world.session();
+    let ours = alice.ours().unwrap();
+    let odd = Ask::fetch("/account").header("cookie", &format!("{OURS}={ours}; $Version=1"));
+    alice.asks(odd).is_refused(403, RefusalKind::Denied);
+    alice.fetches("/account").is("alice");
+    assert_eq!(world.session().history, before.history);
 }

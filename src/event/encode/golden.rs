@@ -42,6 +42,7 @@ fn scene() -> Scene {
         mode: Mode::Observe,
         would: Some(Action::Quarantine),
         rule: Some(Text::of("shop/geo-jump")),
+        tags: vec![Text::of("hijack"), Text::of("T1539")],
         policy: Some(12),
         reasons: [
             Reason::new("network.asn", 10.0).changed("3320", "7922"),

@@ -47,6 +47,7 @@ pub const SCENE_KEYS: &[&str] = &[
     "appsensor",
     "attack",
     "cwe",
+    "tags",
     "reasons",
     "before",
     "after",
@@ -68,6 +69,7 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     client(&mut line, veil, &scene.bound, &bound);
     record.event.fields(&mut |key, value| own(&mut line, key, value));
     taxonomy(&mut line, record);
+    tags(&mut line, &scene.tags);
     reasons(&mut line, &scene.reasons);
     changes(&mut line, veil, "before", &scene.reasons, |reason| reason.before.as_ref());
     changes(&mut line, veil, "after", &scene.reasons, |reason| reason.after.as_ref());
@@ -170,6 +172,14 @@ fn taxonomy(line: &mut Object<'_>, record: &Record) {
             put(line.out, format_args!("{}CWE-{id}", if at == 0 { "" } else { " " }));
         }
         line.out.push(b'"');
+    }
+}
+
+/// Like the words of other vocabularies: in a row.
+fn tags(line: &mut Object<'_>, tags: &[Text]) {
+    if !tags.is_empty() {
+        let tags: Vec<&str> = tags.iter().map(Text::as_str).collect();
+        line.text("tags", &tags.join(" "));
     }
 }
 
