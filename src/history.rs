@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::facts::user_agent::{Family, Os, UserAgent};
 use crate::fingerprint::drift::{Drift, Moved, OsDrift, drift, toggles};
-use crate::fingerprint::{BODY_LEN, Fingerprint, take};
+use crate::fingerprint::{BODY_LEN, Fingerprint, Prefix, take};
 
 pub use risk::{HalfLife, Points, RiskScore};
 
@@ -145,6 +145,8 @@ pub enum Change {
 pub struct Contexts {
     known: SmallVec<[Context; CONTEXTS_MAX]>,
     holder: Option<u8>,
+    /// The network of the authentication: that of the first context follows its client through an operator's network.
+    home: Prefix,
     session_risk: RiskScore,
     trace: SmallVec<[Turn; TRACE_MAX]>,
 }
@@ -156,12 +158,20 @@ impl Contexts {
         contexts.known.push(Context::new(fingerprint, now, Points::ZERO, Standing::Trusted));
         contexts.trace.push(Turn::of(&fingerprint, Timestamp::from_secs(now.as_secs())));
         contexts.holder = Some(0);
+        contexts.home = fingerprint.prefix;
         contexts
     }
 
     /// The known contexts, the one bound at authentication first.
     pub fn known(&self) -> &[Context] {
         &self.known
+    }
+
+    /// The network that the session was bound to at authentication. Of one from before that was kept, where it was seen last
+    /// in its first context.
+    pub fn home(&self) -> Prefix {
+        let of_first = || self.known.first().map_or(Prefix::Unknown, |context| context.fingerprint.prefix);
+        if self.home == Prefix::Unknown { of_first() } else { self.home }
     }
 
     /// Who last showed the newest tag.
@@ -311,11 +321,13 @@ fn alike(a: &Fingerprint, b: &Fingerprint) -> bool {
 
 // The stored form, big-endian. Times are whole seconds since 1970 in 32 bits, which end in 2106.
 //
-//     0  1   version (1)
+//     0  1   version (2; in version 1 there is no network of the authentication)
 //     1  1   number of contexts (high 4 bits), index of the holder or 15 (low 4 bits)
 //     2  2   risk of the session, hundredths
 //     4  4   when that was
 //     8  1   number of turns
+//     9  1   kind of the network of the authentication: 0 unknown, 4, 6
+//    10  8   that network, filled up with zeros
 //            per context, 46 bytes
 //        35  fingerprint
 //         1  standing: 1 trusted
@@ -327,10 +339,12 @@ fn alike(a: &Fingerprint, b: &Fingerprint) -> bool {
 //         1  system
 //         4  since
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// What is read besides: histories of before networks were kept.
+const VERSION_WITHOUT_HOME: u8 = 1;
 const CONTEXT_LEN: usize = BODY_LEN + 11;
 const TURN_LEN: usize = 7;
-const HEADER_LEN: usize = 9;
+const HEADER_LEN: usize = 18;
 const NO_HOLDER: u8 = 15;
 
 /// Bytes of the stored form at most.
@@ -350,6 +364,9 @@ impl Contexts {
         out.extend_from_slice(&risk_bytes(self.session_risk));
         out.extend_from_slice(&time_bytes(self.session_risk.since()));
         out.push(count(self.trace.len()));
+        let (kind, home) = self.home.to_parts();
+        out.push(kind);
+        out.extend_from_slice(&home.to_be_bytes());
         for context in &self.known {
             context.fingerprint.encode_body(out);
             out.push(u8::from(context.standing == Standing::Trusted));
@@ -394,10 +411,19 @@ impl Contexts {
         let session_risk = risk_from(take(bytes)?);
         let session_risk = RiskScore::new(session_risk, time_from(take(bytes)?));
         let [turns] = take(bytes)?;
-        if version != VERSION || contexts > CONTEXTS_MAX || usize::from(turns) > TRACE_MAX {
+        let home = match version {
+            VERSION => {
+                let [kind] = take(bytes)?;
+                Prefix::from_parts(kind, u64::from_be_bytes(take(bytes)?))
+            }
+            VERSION_WITHOUT_HOME => Prefix::Unknown,
+            _ => return None,
+        };
+        if contexts > CONTEXTS_MAX || usize::from(turns) > TRACE_MAX {
             return None;
         }
         self.session_risk = session_risk;
+        self.home = home;
         self.holder = (usize::from(holder) < contexts).then_some(holder);
         self.known.clear();
         self.trace.clear();

@@ -2,6 +2,7 @@
 //! remembers of it.
 
 use super::admit::Request;
+use super::judge::SessionSeen;
 use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
 use crate::enforce::Serve;
@@ -9,7 +10,7 @@ use crate::event::field::Cause;
 use crate::history::{Change, Contexts, Holding, Visit};
 use crate::rules::count::Counting;
 use crate::session::record::Record;
-use crate::session::tag::{Dated, Standing};
+use crate::session::tag::{Dated, Standing, Tag};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
 use crate::verdict::Mode;
@@ -27,7 +28,7 @@ impl<S: Store> Guard<S> {
         request: &Request<'_>,
         stored: &Record,
         draft: &mut Draft,
-        (standing, evidence): (Standing, TagEvidence),
+        (tag, standing, evidence): (Tag, Standing, TagEvidence),
         counting: Counting,
     ) -> Judged {
         let mode = request.mode();
@@ -45,7 +46,12 @@ impl<S: Store> Guard<S> {
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
-        let session = (stored, &contexts, forks);
+        let head = if standing.is_adopted() {
+            (tag.generation(), request.now)
+        } else {
+            (stored.tags.head().generation(), stored.tags.since())
+        };
+        let session = SessionSeen { record: stored, contexts: &contexts, forks, head };
         let (judgement, seen) = self.judge_session(request, session, &assessment, counting);
         let holding = match standing {
             Standing::Head | Standing::Successor | Standing::Sibling | Standing::Ahead => Holding::Head,

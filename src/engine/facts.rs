@@ -9,6 +9,7 @@ use http::{HeaderMap, Version};
 
 use super::Client;
 use super::admit::Request;
+use super::judge::SessionSeen;
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::facts::geo::{Country, NetworkKind};
@@ -33,7 +34,7 @@ pub(super) struct Counts {
 pub(super) struct RequestFacts<'a> {
     pub(super) request: &'a Request<'a>,
     /// Its session, if it has one, with forks counted.
-    pub(super) session: Option<(&'a Record, &'a Contexts, u8)>,
+    pub(super) session: Option<SessionSeen<'a>>,
     pub(super) signals: &'a [Signal],
     pub(super) risk: Option<Points>,
     pub(super) counts: Option<Counts>,
@@ -47,16 +48,21 @@ impl<'a> RequestFacts<'a> {
     }
 
     fn bound(&self) -> Option<&'a Fingerprint> {
-        self.session?.1.known().first().map(|context| &context.fingerprint)
+        self.session?.contexts.known().first().map(|context| &context.fingerprint)
+    }
+
+    /// The network of the login.
+    fn home(&self) -> Value<'a> {
+        self.session.map_or(Value::Unknown, |session| prefix_value(session.contexts.home()))
     }
 
     fn since(&self, then: impl Fn(&Record) -> Option<Timestamp>) -> Value<'a> {
-        let Some((record, ..)) = self.session else { return Value::Unknown };
+        let Some(SessionSeen { record, .. }) = self.session else { return Value::Unknown };
         then(record).map_or(Value::Unknown, |then| span(self.request.now.since(then)))
     }
 
     fn contexts(&self, count: impl Fn(&Contexts) -> usize) -> Value<'a> {
-        self.session.map_or(Value::Unknown, |(_, contexts, _)| number(count(contexts)))
+        self.session.map_or(Value::Unknown, |session| number(count(session.contexts)))
     }
 
     /// What of the client differs from what the session is bound to.
@@ -75,7 +81,7 @@ impl<'a> RequestFacts<'a> {
             Field::ChangedOs => differ(os(now), os(bound)),
             Field::ChangedDevice => differ(device(now), device(bound)),
             Field::ChangedLanguage => differ(language(now), language(bound)),
-            Field::ChangedPrefix => differ(prefix(now), prefix(bound)),
+            Field::ChangedPrefix => differ(prefix(now), self.home()),
             Field::ChangedAsn => differ(asn(now), asn(bound)),
             Field::ChangedCountry => differ(country(now), country(bound)),
             _ => Value::Unknown,
@@ -145,7 +151,7 @@ impl<'a> RequestFacts<'a> {
     }
 
     fn of_session(&self, field: Field) -> Value<'_> {
-        let record = self.session.map(|(record, ..)| record);
+        let record = self.session.map(|session| session.record);
         let bound = |of: fn(&'a Fingerprint) -> Value<'a>| self.bound().map_or(Value::Unknown, of);
         let counted = |of: fn(&Counts) -> i64| match (self.counts, record) {
             (Some(counts), Some(_)) => Value::Int(of(&counts)),
@@ -156,7 +162,9 @@ impl<'a> RequestFacts<'a> {
             Field::SessionAuthenticated => Value::Bool(record.is_some_and(Record::is_authenticated)),
             Field::SessionAge => self.since(|record| Some(record.created_at)),
             Field::SessionIdle => self.since(|record| Some(record.last_seen)),
-            Field::SessionSinceRotation => self.since(|record| Some(record.tags.since())),
+            Field::SessionSinceRotation => {
+                self.session.map_or(Value::Unknown, |session| span(self.request.now.since(session.head.1)))
+            }
             Field::SessionSinceAuthentication => self.since(|record| record.authenticated_at),
             Field::SessionSubject => {
                 record.and_then(|record| record.subject.as_deref()).map_or(Value::Unknown, Value::Text)
@@ -166,10 +174,8 @@ impl<'a> RequestFacts<'a> {
                 None => Value::Unknown,
             },
             Field::SessionRequests => counted(|counts| i64::try_from(counts.session.total).unwrap_or(i64::MAX)),
-            Field::SessionRotations => {
-                record.map_or(Value::Unknown, |record| Value::Int(record.tags.head().generation().into()))
-            }
-            Field::SessionForks => self.session.map_or(Value::Unknown, |(_, _, forks)| Value::Int(forks.into())),
+            Field::SessionRotations => self.session.map_or(Value::Unknown, |session| Value::Int(session.head.0.into())),
+            Field::SessionForks => self.session.map_or(Value::Unknown, |session| Value::Int(session.forks.into())),
             Field::SessionContexts => self.contexts(|contexts| contexts.known().len()),
             Field::SessionNetworks => {
                 self.contexts(|contexts| distinct(contexts, |one, other| one.same_network(other)))
@@ -180,7 +186,7 @@ impl<'a> RequestFacts<'a> {
             Field::BoundOs => bound(os),
             Field::BoundDevice => bound(device),
             Field::BoundLanguage => bound(language),
-            Field::BoundPrefix => bound(prefix),
+            Field::BoundPrefix => self.home(),
             Field::BoundAsn => bound(asn),
             Field::BoundCountry => bound(country),
             Field::RateSession => counted(|counts| counts.session.lately.into()),
@@ -342,8 +348,12 @@ fn language(of: &Fingerprint) -> Value<'_> {
     if text.is_empty() { Value::Unknown } else { Value::Short(Short::new(text)) }
 }
 
-fn prefix(of: &Fingerprint) -> Value<'_> {
-    match of.prefix {
+fn prefix(of: &Fingerprint) -> Value<'static> {
+    prefix_value(of.prefix)
+}
+
+fn prefix_value(prefix: Prefix) -> Value<'static> {
+    match prefix {
         Prefix::Unknown => Value::Unknown,
         Prefix::V4([a, b, c]) => Value::Ip(IpAddr::V4(Ipv4Addr::new(a, b, c, 0))),
         Prefix::V6(high) => Value::Ip(IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64))),

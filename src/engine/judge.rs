@@ -11,6 +11,7 @@ use super::recognise::Judged;
 use super::settle::Outcome;
 use super::subject::Named;
 use super::{Admission, Guard, Holder, Looked, Refusal, RefusalKind};
+use crate::clock::Timestamp;
 use crate::enforce::Plan;
 use crate::event::kinds as event;
 use crate::facts::readings::Readings;
@@ -70,8 +71,16 @@ pub(super) enum OnAnswer {
     Terminate,
 }
 
-/// A session as rules see it: its record, its past, its forks with this request's.
-pub(super) type SessionSeen<'a> = (&'a Record, &'a Contexts, u8);
+/// A session as rules see it.
+#[derive(Clone, Copy)]
+pub(super) struct SessionSeen<'a> {
+    pub(super) record: &'a Record,
+    pub(super) contexts: &'a Contexts,
+    /// Its forks, with that of this request.
+    pub(super) forks: u8,
+    /// The generation of its head and since when it is that: with the tag of this request, if that becomes the head.
+    pub(super) head: (u32, Timestamp),
+}
 
 impl<S: Store> Guard<S> {
     /// Runs the rules that read nothing but the request, before the store is asked. Those that refuse it do so here.
@@ -238,7 +247,7 @@ impl<S: Store> Guard<S> {
         if is_calm {
             return (Judgement::default(), None);
         }
-        let counts = self.count_session(request, session.0, counting);
+        let counts = self.count_session(request, session.record, counting);
         let facts = RequestFacts {
             request,
             session: Some(session),
@@ -317,12 +326,12 @@ impl<S: Store> Guard<S> {
         if request.early.is_none() && self.holds.is_empty() {
             return None;
         }
-        let record = session.0;
+        let record = session.record;
         // Who is asked to log in and has done so is asked no more.
-        let is_owed = |held: &Arc<Held>, since: crate::clock::Timestamp| {
+        let is_owed = |held: &Arc<Held>, since: Timestamp| {
             held.action != Action::Challenge || record.authenticated_at.is_none_or(|at| at <= since)
         };
-        let by_client = request.held_early().cloned().filter(|held| is_owed(held, crate::clock::Timestamp::EPOCH));
+        let by_client = request.held_early().cloned().filter(|held| is_owed(held, Timestamp::EPOCH));
         if self.holds.is_empty() || request.mode() != Mode::Enforce {
             return by_client;
         }

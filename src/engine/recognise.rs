@@ -113,7 +113,7 @@ impl<S: Store> Guard<S> {
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
             // A request that is looked at again, because others wrote first, is counted once.
             let counting = if attempt == 0 { Counting::Count } else { Counting::Look };
-            let judged = self.assess(request, &stored, &mut draft, (standing, evidence), counting);
+            let judged = self.assess(request, &stored, &mut draft, (presented.tag, standing, evidence), counting);
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {

@@ -177,6 +177,25 @@ impl Prefix {
             }
         }
     }
+
+    /// Its kind (0 unknown, 4, 6) and its bits from the left, for the stored forms.
+    pub(crate) const fn to_parts(self) -> (u8, u64) {
+        match self {
+            Self::Unknown => (0, 0),
+            Self::V4([a, b, c]) => (4, u64::from_be_bytes([a, b, c, 0, 0, 0, 0, 0])),
+            Self::V6(high) => (6, high),
+        }
+    }
+
+    /// The prefix of these parts. A kind that nobody knows is unknown.
+    pub(crate) const fn from_parts(kind: u8, bits: u64) -> Self {
+        let [a, b, c, ..] = bits.to_be_bytes();
+        match kind {
+            4 => Self::V4([a, b, c]),
+            6 => Self::V6(bits),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// `203.0.113.0/24`, `2001:db8:1:2::/64`.
@@ -288,11 +307,7 @@ impl Fingerprint {
 
     pub(crate) fn encode_body(&self, out: &mut Vec<u8>) {
         let Self { agent, language, hints, prefix, place } = self;
-        let (tag, prefix) = match prefix {
-            Prefix::Unknown => (0, 0),
-            Prefix::V4([a, b, c]) => (4, u64::from_be_bytes([*a, *b, *c, 0, 0, 0, 0, 0])),
-            Prefix::V6(high) => (6, *high),
-        };
+        let (tag, prefix) = prefix.to_parts();
         out.extend_from_slice(&agent.hash.to_be_bytes());
         out.extend_from_slice(&agent.family.number().to_be_bytes());
         out.extend_from_slice(&agent.major.to_be_bytes());
@@ -329,12 +344,7 @@ impl Fingerprint {
         let hints = Hints { platform: Os::from_number(hint >> 4), mobile, major: u16::from_be_bytes(take(bytes)?) };
         let [tag] = take(bytes)?;
         let prefix = u64::from_be_bytes(take(bytes)?);
-        let [a, b, c, ..] = prefix.to_be_bytes();
-        let prefix = match tag >> 4 {
-            4 => Prefix::V4([a, b, c]),
-            6 => Prefix::V6(prefix),
-            _ => Prefix::Unknown,
-        };
+        let prefix = Prefix::from_parts(tag >> 4, prefix);
         let asn = u32::from_be_bytes(take(bytes)?);
         let country: [u8; 2] = take(bytes)?;
         let place = Place {

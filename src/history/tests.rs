@@ -175,8 +175,8 @@ fn the_stored_form_is_small() {
         contexts.encode(&mut bytes);
         bytes.len()
     };
-    assert_eq!(length(&Contexts::bind(owner(1), at(0))), 62);
-    assert_eq!(ENCODED_MAX, 398);
+    assert_eq!(length(&Contexts::bind(owner(1), at(0))), 71);
+    assert_eq!(ENCODED_MAX, 407);
 }
 
 /// Visits of up to twelve clients at any times, as a client could make them.
@@ -226,4 +226,15 @@ proptest! {
             prop_assert_eq!(Contexts::decode(&bytes), Err(DecodeError));
         }
     }
+}
+
+#[test]
+fn a_history_from_before_the_network_of_the_login_was_kept_is_read() {
+    let contexts = Contexts::bind(owner(1), at(100));
+    let mut old = Vec::new();
+    contexts.encode(&mut old);
+    old[0] = 1;
+    old.drain(9..18);
+    let read = Contexts::decode(&old).unwrap();
+    assert_eq!((read.known(), read.home()), (contexts.known(), contexts.home()));
 }

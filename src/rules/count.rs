@@ -17,8 +17,13 @@ use crate::clock::Timestamp;
 use crate::net::IpPrefix;
 use crate::verdict::{Action, Text, Verdict};
 
-/// Times that all windows of `count` keep together. A key with one time takes about a hundred bytes, each further time eight.
-pub const TIMES_MAX: usize = 1_000_000;
+/// Bytes that all windows of `count` take together, about: 32 MiB.
+pub const WINDOWS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a key takes besides its times: its place in a tree that is two thirds full, and a piece of memory of its own.
+const KEY_BYTES: usize = 120;
+/// What a time takes.
+const TIME_BYTES: usize = size_of::<Timestamp>();
 
 /// Verdicts on answers that hold at one time.
 pub const HOLDS_MAX: usize = 100_000;
@@ -84,13 +89,35 @@ fn chosen(ip: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub struct Windows {
     shards: Box<[Mutex<Times>]>,
-    times_max: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Times {
     of: BTreeMap<Key, Ring>,
+    /// Times of all of them.
     kept: usize,
+}
+
+impl Times {
+    fn bytes(&self) -> usize {
+        self.of.len().saturating_mul(KEY_BYTES).saturating_add(self.kept.saturating_mul(TIME_BYTES))
+    }
+
+    /// First those whose window is over; if that does not do, those that matched least lately: a spray of keys has one time each,
+    /// and who is about to be caught has more.
+    fn make_room(&mut self, now: Timestamp, bytes_max: usize) {
+        let keep = |times: &mut Self, stays: &dyn Fn(&Ring) -> bool| {
+            times.of.retain(|_, ring| stays(ring));
+            times.kept = times.of.values().map(|ring| ring.times.len()).sum();
+        };
+        keep(self, &|ring| ring.until > now);
+        let mut fewest = 1;
+        while self.bytes() > bytes_max && !self.of.is_empty() {
+            keep(self, &|ring| ring.times.len() > fewest);
+            fewest = fewest.saturating_mul(2);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,14 +129,14 @@ struct Ring {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self::new(TIMES_MAX)
+        Self::new(WINDOWS_BYTES_MAX)
     }
 }
 
 impl Windows {
-    /// Windows that keep so many times together at most.
-    pub fn new(times_max: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), times_max: times_max.div_ceil(SHARDS) }
+    /// Windows that take about so many bytes together at most.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), bytes_max: bytes_max.div_ceil(SHARDS) }
     }
 
     /// Counts one more, and tells whether there are more than `over` within the window, this one included.
@@ -121,16 +148,16 @@ impl Windows {
     pub fn ask(&self, key: Key, over: u32, within: Duration, now: Timestamp, counting: Counting) -> bool {
         let Some(shard) = self.shards.get(key.shard()) else { return false };
         let mut shard = shard.lock();
-        let Times { of, kept } = &mut *shard;
         let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
         if counting == Counting::Look {
             // Whoever is only looked at leaves no trace: an entry without a time would never be taken away.
             let within_window = |ring: &Ring| ring.times.iter().filter(|time| now.since(**time) < within).count();
-            return of.get(&key).is_some_and(|ring| within_window(ring) >= most);
+            return shard.of.get(&key).is_some_and(|ring| within_window(ring) >= most);
         }
-        if *kept >= self.times_max {
-            make_room(of, kept, now, self.times_max / 2);
+        if shard.bytes() >= self.bytes_max {
+            shard.make_room(now, self.bytes_max / 2);
         }
+        let Times { of, kept } = &mut *shard;
         let ring = of.entry(key).or_default();
         let before = ring.times.len();
         while ring.times.front().is_some_and(|time| now.since(*time) >= within) || ring.times.len() >= most {
@@ -142,27 +169,9 @@ impl Windows {
         ring.times.len() >= most
     }
 
-    /// How many times are kept now.
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().kept).sum()
-    }
-
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// First those whose window is over; if that does not do, those that matched least lately: a spray of keys has one time each,
-/// and who is about to be caught has more.
-fn make_room(of: &mut BTreeMap<Key, Ring>, kept: &mut usize, now: Timestamp, most: usize) {
-    of.retain(|_, ring| ring.until > now);
-    *kept = of.values().map(|ring| ring.times.len()).sum();
-    let mut fewest = 1;
-    while *kept > most && !of.is_empty() {
-        of.retain(|_, ring| ring.times.len() > fewest);
-        *kept = of.values().map(|ring| ring.times.len()).sum();
-        fewest = fewest.saturating_mul(2);
+    /// How many bytes are taken now, about.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes()).sum()
     }
 }
 
@@ -362,13 +371,18 @@ mod tests {
 
     #[test]
     fn a_spray_of_keys_neither_grows_nor_saves_who_is_counted() {
-        let windows = Windows::new(16_000);
+        let most = 2_000_000;
+        let windows = Windows::new(most);
         for number in 0..4 {
             assert!(!windows.count(key(-1), 4, MINUTE * 60, at(number)));
         }
         for number in 0..200_000 {
             windows.count(key(number), 4, MINUTE * 60, at(10));
-            assert!(number % 1000 != 0 || windows.len() <= 16_016, "{}", windows.len());
+            assert!(
+                number % 1000 != 0 || windows.bytes() <= most + 16 * (KEY_BYTES + TIME_BYTES),
+                "{}",
+                windows.bytes()
+            );
         }
         assert!(windows.count(key(-1), 4, MINUTE * 60, at(11)));
     }
@@ -385,7 +399,7 @@ mod tests {
         assert!(!windows.count(key(1), 1, MINUTE, at(0)) && !looked(1, 1));
         assert!(windows.count(key(1), 1, MINUTE, at(1)) && looked(1, 59));
         assert!(!looked(1, 60) && !looked(1, 1000));
-        assert_eq!(windows.len(), 2);
+        assert_eq!(windows.bytes(), KEY_BYTES + 2 * TIME_BYTES);
     }
 
     #[test]

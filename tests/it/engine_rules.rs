@@ -6,7 +6,9 @@ use portcullis::rules::{HostFacts, Pack, load};
 use portcullis::verdict::{Action, Mode, Text};
 
 use crate::support::world::browser::OURS;
-use crate::support::world::{ABROAD, AppAnswer, Ask, HOME, MOBILE, Page, World, logged_in, minutes, rules, seconds};
+use crate::support::world::{
+    ABROAD, AppAnswer, Ask, HOME, MOBILE, Page, SAME_OPERATOR, World, logged_in, minutes, rules, seconds,
+};
 
 /// A rules file named `shop` with these rules.
 fn shop(body: &str) -> String {
@@ -370,4 +372,34 @@ fn odd_cookies_beside_a_session_leave_no_trace_in_it() {
     alice.asks(odd).is_refused(403, RefusalKind::Denied);
     alice.fetches("/account").is("alice");
     assert_eq!(world.session().history, before.history);
+}
+
+/// The head that the request itself brought counts: its age was told as that of the one before.
+#[test]
+fn a_tag_that_was_just_adopted_is_new_to_rules() {
+    let body = rule("old-head", "request.path == \"/bank\" && session.since_rotation > 150s", "then = \"deny\"")
+        + &rule("rotated", "request.path == \"/basket\" && session.rotations != 1", "then = \"deny\"");
+    let (world, alice) = logged_in(with(&body));
+    world.after(minutes(3));
+    alice.fetches("/bank").is_refused(403, RefusalKind::Denied);
+    alice.visits("/account").is("alice").sets_ours();
+    alice.fetches("/bank").is("alice");
+    alice.fetches("/basket").is("alice");
+}
+
+/// The network of the first context follows its client through an operator's network, and that of the login was gone.
+#[test]
+fn the_network_of_the_login_is_kept() {
+    let body = rule("elsewhere", "request.path == \"/bank\" && changed.prefix", "then = \"deny\"")
+        + &rule("home", "request.path == \"/basket\" && session.bound.prefix != \"203.0.113.0\"", "then = \"deny\"");
+    let (world, alice) = logged_in(with(&body));
+    alice.fetches("/bank").is("alice");
+    alice.moves_to(SAME_OPERATOR);
+    for _ in 0..3 {
+        alice.fetches("/bank").is_refused(403, RefusalKind::Denied);
+        alice.fetches("/basket").is("alice");
+        world.after(minutes(2));
+        alice.visits("/account").is("alice");
+    }
+    alice.moves_to(HOME).fetches("/bank").is("alice");
 }

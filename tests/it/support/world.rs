@@ -38,6 +38,8 @@ pub(crate) use rules::{Rules, rate, rules};
 pub(crate) const HOME: &str = "203.0.113.10";
 /// Another address of the same network.
 pub(crate) const NEIGHBOUR: &str = "203.0.113.77";
+/// Another network of the same operator.
+pub(crate) const SAME_OPERATOR: &str = "100.70.1.10";
 /// Her telephone's network, in Germany too.
 pub(crate) const MOBILE: &str = "198.51.100.23";
 /// Servers far away.
@@ -297,7 +299,7 @@ fn keys() -> Keyring {
 fn place(ip: std::net::IpAddr) -> Place {
     let known = |country: &str, asn, kind| Place { country: Country::parse(country), asn: Some(Asn(asn)), kind };
     match ip.to_string() {
-        ip if ip.starts_with("203.0.113.") => known("DE", 3320, NetworkKind::Residential),
+        ip if ip.starts_with("203.0.113.") || ip.starts_with("100.70.") => known("DE", 3320, NetworkKind::Residential),
         ip if ip.starts_with("198.51.100.") => known("DE", 3209, NetworkKind::Mobile),
         ip if ip.starts_with("192.0.2.") => known("RU", 12389, NetworkKind::Hosting),
         _ => Place::default(),
