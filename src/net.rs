@@ -187,9 +187,26 @@ impl PrefixSet {
         }
     }
 
-    /// The ranges in a spelling of their own: sets of the same addresses read the same.
-    pub fn spelled(&self) -> String {
-        format!("{:?} {:?}", self.v4, self.v6)
+    /// Its ranges by their first and last addresses, in order and apart from each other: sets of the same addresses have
+    /// the same.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let v4 =
+            self.v4.iter().map(|(first, last)| (Ipv4Addr::from_bits(*first).into(), Ipv4Addr::from_bits(*last).into()));
+        let v6 =
+            self.v6.iter().map(|(first, last)| (Ipv6Addr::from_bits(*first).into(), Ipv6Addr::from_bits(*last).into()));
+        v4.chain(v6)
+    }
+
+    /// Whether all of its addresses are those of `other` too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        // Ranges that touch are joined, so one that is within several is within one.
+        self.v4.iter().all(|range| holds_range(&other.v4, *range))
+            && self.v6.iter().all(|range| holds_range(&other.v6, *range))
+    }
+
+    /// Whether no address is in both.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        !overlap(&self.v4, &other.v4) && !overlap(&self.v6, &other.v6)
     }
 
     /// Whether it holds no network at all.
@@ -228,6 +245,20 @@ fn joined<N: Ord + Copy>(mut ranges: Vec<(N, N)>, next: impl Fn(N) -> Option<N>)
 fn in_ranges<N: Ord + Copy>(ranges: &[(N, N)], number: N) -> bool {
     let after = ranges.partition_point(|(first, _)| *first <= number);
     after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, last)| number <= *last)
+}
+
+fn holds_range<N: Ord + Copy>(ranges: &[(N, N)], (first, last): (N, N)) -> bool {
+    let after = ranges.partition_point(|(start, _)| *start <= first);
+    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, end)| last <= *end)
+}
+
+fn overlap<N: Ord + Copy>(ranges: &[(N, N)], others: &[(N, N)]) -> bool {
+    let (few, many) = if ranges.len() < others.len() { (ranges, others) } else { (others, ranges) };
+    few.iter().any(|(first, last)| {
+        // The last range that does not begin behind this one.
+        let after = many.partition_point(|(start, _)| start <= last);
+        after.checked_sub(1).and_then(|at| many.get(at)).is_some_and(|(_, end)| first <= end)
+    })
 }
 
 /// How many ranges, not which: lists are long.

@@ -6,6 +6,8 @@
 //! "unknown" taken for false in the end: `and`, `or` and the thresholds between the three values commute. A property test
 //! holds the two against each other.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use super::check::{Cond, Leaf};
@@ -15,7 +17,7 @@ use super::value::{Facts, Short, Test, Value, ask};
 use crate::clock::Timestamp;
 
 /// What a test of an unknown field counts as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unknown {
     /// Missing data never fires the rule.
     #[default]
@@ -28,7 +30,7 @@ pub enum Unknown {
 pub(super) enum Normal<'c> {
     All(Vec<Self>),
     Any(Vec<Self>),
-    Leaf(&'c Leaf, bool),
+    Leaf(&'c Arc<Leaf>, bool),
     Const(bool),
 }
 
@@ -190,13 +192,13 @@ fn wall(now: Timestamp, zone: &TimeZone, field: Field) -> Value<'static> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::super::expression::Expression;
     use super::super::page::Source;
     use super::super::program::{Program, Scratch};
+    use super::super::scheme::Case;
+    use super::super::table::{Ints, Texts};
     use super::*;
 
     /// Facts of which some are missing.
@@ -241,10 +243,10 @@ mod tests {
                 3 => (Field::ClientIsTor, Test::Is),
                 4 => (Field::ClientUaMajor, Test::Int(Compare::Ge, number)),
                 5 => (Field::ClientUaMajor, Test::Int(Compare::Ne, number)),
-                6 => (Field::ClientUaMajor, Test::Ints(Box::new([number]))),
+                6 => (Field::ClientUaMajor, Test::Ints(Ints::new(vec![number]))),
                 7 => (Field::ClientUaMajor, Test::Field(Compare::Gt, Field::BoundUaMajor)),
                 8 => (Field::RequestPath, Test::StartsWith("/a".into())),
-                9 => (Field::RequestPath, Test::OneOf(Box::new(["/a".into(), "/b".into()]))),
+                9 => (Field::RequestPath, Test::OneOf(Texts::new(["/a", "/b"], Case::Path))),
                 10 => (Field::RequestPath, Test::Known),
                 _ => (Field::RequestPath, Test::Contains("b".into())),
             };

@@ -124,16 +124,18 @@ impl Fault {
             Level::Warning => annotate_snippets::Level::WARNING,
         };
         let shown: Option<Shown> = self.spot.as_ref().map(Shown::of);
+        let others: Vec<(Shown, &str)> = self.also.iter().map(|also| (Shown::of(&also.spot), &*also.label)).collect();
         let mut group = Group::with_title(level.primary_title(self.title()));
+        let context =
+            |(other, label): &(Shown, &str)| AnnotationKind::Context.span(other.marked.clone()).label(plain(label));
         if let Some(shown) = &shown {
-            let mark = AnnotationKind::Primary.span(shown.marked.clone()).label(plain(&self.label));
-            let mark = if self.label.is_empty() { AnnotationKind::Primary.span(shown.marked.clone()) } else { mark };
-            group = group.element(shown.snippet().annotation(mark));
+            let mark = AnnotationKind::Primary.span(shown.marked.clone());
+            let mark = if self.label.is_empty() { mark } else { mark.label(plain(&self.label)) };
+            let same_line = others.iter().filter(|(other, _)| other.is_beside(shown)).map(context);
+            group = group.element(shown.snippet().annotation(mark).annotations(same_line));
         }
-        for also in &self.also {
-            let other = Shown::of(&also.spot);
-            let mark = AnnotationKind::Context.span(other.marked.clone()).label(plain(&also.label));
-            group = group.element(other.snippet().annotation(mark));
+        for other in others.iter().filter(|(other, _)| !shown.as_ref().is_some_and(|shown| other.is_beside(shown))) {
+            group = group.element(other.0.snippet().annotation(context(other)));
         }
         let fix = self.fix.as_deref().filter(|fix| fix.chars().count() <= SHOWN_LINE_MAX).zip(shown);
         let help = self.help.as_deref().map(plain);
@@ -152,9 +154,15 @@ impl Fault {
         renderer.render(&groups)
     }
 
-    /// The fault as an object for scripts: `level file line column key text message help fix`.
+    /// The fault as an object for scripts: `level file line column key text message help fix also`, the last with the
+    /// `file line column text label` of other places.
     pub fn to_json(&self) -> serde_json::Value {
         let spot = self.spot.as_ref();
+        let also = self.also.iter().map(|Also { spot, label }| {
+            serde_json::json!({
+                "file": &*spot.file, "line": spot.line, "column": spot.column, "text": spot.text, "label": label,
+            })
+        });
         serde_json::json!({
             "level": self.level.as_str(),
             "file": spot.map(|spot| &*spot.file),
@@ -165,6 +173,7 @@ impl Fault {
             "message": self.message,
             "help": self.help,
             "fix": self.fix,
+            "also": also.collect::<Vec<_>>(),
         })
     }
 }
@@ -197,6 +206,11 @@ impl Shown {
             return Self { path: plain(&spot.file), number: spot.line, marked: 0..line.len(), line };
         }
         Self { path: plain(&spot.file), number: spot.line, line, marked }
+    }
+
+    /// Whether both are places of one line.
+    fn is_beside(&self, other: &Self) -> bool {
+        (&self.path, self.number, &self.line) == (&other.path, other.number, &other.line)
     }
 
     fn snippet<T: Clone>(&self) -> Snippet<'static, T> {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::canonical::Canonical;
 use super::file::Score;
-use super::review::canonical;
 use super::set::{Rule, RuleSet};
 use super::{Policy, Route, Unknown};
 use crate::limit::Spelled;
@@ -137,7 +137,11 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
             _ => Direction::Other,
         };
         note(format!("tunes {before} -> {now}"), direction);
-    } else if old.unless.iter().map(|(tune, _)| canonical(tune)).ne(new.unless.iter().map(|(tune, _)| canonical(tune)))
+    } else if old
+        .unless
+        .iter()
+        .map(|(tune, _)| Canonical::of(tune))
+        .ne(new.unless.iter().map(|(tune, _)| Canonical::of(tune)))
     {
         note("a tune changed".to_owned(), Direction::Other);
     }
@@ -145,7 +149,7 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
     if zone(old) != zone(new) {
         note("the time zone changed".to_owned(), Direction::Other);
     }
-    if canonical(&old.cond) != canonical(&new.cond)
+    if Canonical::of(&old.cond) != Canonical::of(&new.cond)
         || (old.written() != new.written() && old.written().contains("facts."))
     {
         note(format!("when changed: {} -> {}", old.written(), new.written()), Direction::Other);

@@ -1,7 +1,8 @@
 //! A rules file as it is read: names, sets, rules and tunes, conditions not yet looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub(crate) enum Score {
 }
 
 /// `count = { over, within, per }`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Count {
     pub(crate) over: u32,
     pub(crate) within: Duration,
@@ -134,8 +135,7 @@ pub(crate) fn read(
         tunes: Vec::new(),
         files: Vec::new(),
     };
-    let notes = page_of(source, base, |reader| read_all(reader, &mut file, whose, host, open));
-    let mut faults = notes.faults;
+    let mut faults = page_of(source, base, |reader| read_all(reader, &mut file, whose, host, open));
     faults.extend(twice(&file.rules));
     (file, faults)
 }
@@ -283,12 +283,13 @@ fn set(
         files.push(path.clone());
         return match open(&path) {
             Ok(text) => {
-                let entries = lines(&path, text.trim_start_matches('\u{feff}'));
+                let source = Source::new(&path.to_string_lossy(), text.trim_start_matches('\u{feff}'));
+                let entries = lines(source.text());
                 if entries.len() > SET_MAX {
                     entry.value.fault(&format!("{} has more than {SET_MAX} entries", path.display()), None);
                     return None;
                 }
-                Some(Set { entries, spot: Some(spot), ..Set::default() })
+                Some(Set::new(entries, source, spot))
             }
             Err(why) => {
                 entry.value.fault(&format!("{} can not be read: {why}", path.display()), None);
@@ -300,20 +301,18 @@ fn set(
         entry.value.wrong_type(SET);
         return None;
     }
-    let source = reader.source();
     let entries = entry.value.list(SET, |value| {
-        let spot = source.spot(value.span());
+        let place = value.span();
         if value.is_number() {
-            return value.whole::<i64>(0..=i64::MAX.unsigned_abs()).map(|number| (Literal::Int(number), spot));
+            return value.whole::<i64>(0..=i64::MAX.unsigned_abs()).map(|number| (Literal::Int(number), place));
         }
-        value.text("a string or a whole number").map(|text| (Literal::Text(text.to_owned()), spot))
+        value.text("a string or a whole number").map(|text| (Literal::Text(text.to_owned()), place))
     })?;
-    Some(Set { entries, spot: Some(spot), ..Set::default() })
+    Some(Set::new(entries, reader.source().clone(), spot))
 }
 
-/// The entries of a file: one a line.
-fn lines(path: &Path, text: &str) -> Vec<(Literal, Spot)> {
-    let source = Source::new(&path.to_string_lossy(), text);
+/// The entries of a file, one a line, each with its place.
+fn lines(text: &str) -> Vec<(Literal, Range<usize>)> {
     let mut at = 0;
     let mut entries = Vec::new();
     for line in text.split_inclusive('\n') {
@@ -322,7 +321,7 @@ fn lines(path: &Path, text: &str) -> Vec<(Literal, Spot)> {
         let said = said.trim();
         if !said.is_empty() {
             let literal = said.parse().map_or_else(|_| Literal::Text(said.to_owned()), Literal::Int);
-            entries.push((literal, source.spot(start..start + said.len())));
+            entries.push((literal, start..start + said.len()));
         }
         at += line.len();
     }
@@ -495,9 +494,10 @@ fn tune(reader: &Reader<'_>) -> Option<Tune> {
 /// Rules of one name.
 fn twice(rules: &[RawRule]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (at, rule) in rules.iter().enumerate() {
-        let earlier = rules.iter().take(at).find(|earlier| earlier.id == rule.id && !rule.id.is_empty());
-        if let Some(first) = earlier.and_then(|earlier| earlier.spot.clone()) {
+    let mut seen: BTreeMap<&str, &RawRule> = BTreeMap::new();
+    for rule in rules.iter().filter(|rule| !rule.id.is_empty()) {
+        let earlier = *seen.entry(&rule.id).or_insert(rule);
+        if let Some(first) = earlier.spot.clone().filter(|_| !std::ptr::eq(earlier, rule)) {
             let fault =
                 Fault::new(Level::Fault, "", format!("the rule `{}` is there twice", rule.id)).at(rule.spot.clone());
             let also = vec![Also { spot: first, label: "first here".to_owned() }];

@@ -45,7 +45,7 @@ impl Problem {
 }
 
 /// How two values are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Compare {
     Eq,
     Ne,
@@ -177,24 +177,8 @@ impl<'t> Lexer<'t> {
         if let Some(problem) = self.odd_sign() {
             return Err(problem);
         }
-        const SIGNS: [(&str, Token); 14] = [
-            ("&&", Token::And),
-            ("||", Token::Or),
-            ("==", Token::Compare(Compare::Eq)),
-            ("!=", Token::Compare(Compare::Ne)),
-            ("<=", Token::Compare(Compare::Le)),
-            (">=", Token::Compare(Compare::Ge)),
-            ("<", Token::Compare(Compare::Lt)),
-            (">", Token::Compare(Compare::Gt)),
-            ("!", Token::Not),
-            ("(", Token::Open),
-            (")", Token::Close),
-            ("[", Token::OpenList),
-            ("]", Token::CloseList),
-            (",", Token::Comma),
-        ];
-        if let Some((sign, token)) = SIGNS.iter().find(|(sign, _)| self.rest().starts_with(sign)) {
-            self.push(token.clone(), sign.len());
+        if let Some((token, len)) = sign(self.rest().as_bytes()) {
+            self.push(token, len);
             return Ok(());
         }
         match letter {
@@ -211,6 +195,9 @@ impl<'t> Lexer<'t> {
 
     /// Signs of other languages, read as a whole.
     fn odd_sign(&self) -> Option<Problem> {
+        if self.peek().is_some_and(|letter| letter.is_ascii_alphanumeric()) {
+            return None;
+        }
         let len = self.run(|letter| "=<>!&|~\u{2264}\u{2265}\u{2260}\u{2227}\u{2228}".contains(letter));
         let run = self.rest().get(..len)?;
         // `!` may stand before another `!` or a parenthesis, and nothing else joins two signs.
@@ -296,11 +283,10 @@ impl<'t> Lexer<'t> {
                     return Ok(());
                 }
                 '\\' => match letters.next() {
-                    Some((_, 'n')) => text.push('\n'),
-                    Some((_, 't')) => text.push('\t'),
-                    Some((_, plain @ ('\\' | '"' | '\''))) => text.push(plain),
-                    // The pattern of `matches` has its own escapes, so what is not known here is kept.
-                    Some((_, other)) => text.extend(['\\', other]),
+                    Some((_, letter)) => match escaped(letter) {
+                        Some(plain) => text.push(plain),
+                        None => text.extend(['\\', letter]),
+                    },
                     None => break,
                 },
                 _ => text.push(letter),
@@ -345,6 +331,79 @@ impl<'t> Lexer<'t> {
                     .help("a text stands in quotes; names are plain ASCII")
             }
             _ => problem(&format!("`{letter}` has no meaning in a condition")).label("not expected"),
+        }
+    }
+}
+
+/// The sign that a text begins with, and its length.
+const fn sign(text: &[u8]) -> Option<(Token, usize)> {
+    Some(match text {
+        [b'&', b'&', ..] => (Token::And, 2),
+        [b'|', b'|', ..] => (Token::Or, 2),
+        [b'=', b'=', ..] => (Token::Compare(Compare::Eq), 2),
+        [b'!', b'=', ..] => (Token::Compare(Compare::Ne), 2),
+        [b'<', b'=', ..] => (Token::Compare(Compare::Le), 2),
+        [b'>', b'=', ..] => (Token::Compare(Compare::Ge), 2),
+        [b'<', ..] => (Token::Compare(Compare::Lt), 1),
+        [b'>', ..] => (Token::Compare(Compare::Gt), 1),
+        [b'!', ..] => (Token::Not, 1),
+        [b'(', ..] => (Token::Open, 1),
+        [b')', ..] => (Token::Close, 1),
+        [b'[', ..] => (Token::OpenList, 1),
+        [b']', ..] => (Token::CloseList, 1),
+        [b',', ..] => (Token::Comma, 1),
+        _ => return None,
+    })
+}
+
+/// What a letter behind a backslash stands for. The pattern of `matches` has its own escapes, so what is not known here is
+/// kept as it is, backslash and all.
+const fn escaped(letter: char) -> Option<char> {
+    match letter {
+        'n' => Some('\n'),
+        't' => Some('\t'),
+        '\\' | '"' | '\'' => Some(letter),
+        _ => None,
+    }
+}
+
+/// The bytes of a text literal, quotes included, in which some bytes of what it says are written.
+pub(crate) fn place_in_text(literal: &str, said: &Span) -> Span {
+    // Where each byte that is said comes from; that of the closing quote is the end of all.
+    let mut from = Vec::new();
+    let mut letters = literal.char_indices().skip(1);
+    while let Some((at, letter)) = letters.next() {
+        let behind = if letter == '\\' { letters.next().map(|(_, behind)| behind) } else { None };
+        let second = behind.filter(|behind| escaped(*behind).is_none()).map_or(0, char::len_utf8);
+        let first = if behind.is_some() { 1 } else { letter.len_utf8() };
+        from.extend(std::iter::repeat_n(at, first));
+        from.extend(std::iter::repeat_n(at + 1, second));
+    }
+    let place = |at: usize| from.get(at).copied().unwrap_or(literal.len());
+    let start = place(said.start);
+    // What is missing is marked by what stands in its place.
+    let end = if said.is_empty() { place(said.start.saturating_add(1)) } else { place(said.end) };
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_text_is_found_behind_its_escapes() {
+        for (literal, said, expected) in [
+            (r#""a(b""#, 1..2, "("),
+            (r#""\d(b""#, 2..3, "("),
+            (r#""\\d(b""#, 2..3, "("),
+            (r#""\\d(b""#, 0..2, r"\\d"),
+            (r#""\"\n(""#, 2..3, "("),
+            ("'\u{e9}('", 2..3, "("),
+            ("'\\\u{e9}('", 3..4, "("),
+            (r#""ab""#, 2..2, "\""),
+            (r#""ab""#, 7..9, ""),
+        ] {
+            assert_eq!(literal.get(place_in_text(literal, &said)), Some(expected), "{literal}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A policy is immutable and swapped as a whole: a request sees one policy from its first header to the end of its
 //! answer. Rules files are compiled into it; thresholds, routes and logins come from the configuration.
 
+mod canonical;
+mod certain;
 mod check;
 mod compile;
 pub mod count;
@@ -12,6 +14,8 @@ mod explain;
 mod expression;
 mod file;
 pub mod format;
+mod hidden;
+mod imply;
 mod judge;
 mod lex;
 pub mod load;
@@ -29,6 +33,7 @@ mod review;
 pub mod schema;
 pub mod scheme;
 mod set;
+mod table;
 mod value;
 
 pub use compile::Unknown;

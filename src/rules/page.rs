@@ -65,7 +65,8 @@ pub(crate) struct Page<'t> {
     base: &'t Path,
     faults: RefCell<Vec<Fault>>,
     missing: RefCell<Vec<Fault>>,
-    spots: RefCell<BTreeMap<String, Spot>>,
+    /// Where each key that was read stands; none if nobody will ask.
+    places: Option<RefCell<BTreeMap<String, Range<usize>>>>,
 }
 
 /// What was found besides the values.
@@ -77,22 +78,43 @@ pub(crate) struct Notes {
 
 /// Reads `text` with `read`, which asks for everything it knows. Paths in it are relative to `base`.
 pub(crate) fn page(file: &str, text: &str, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Notes {
-    page_of(&Source::new(file, text), base, read)
+    let source = Source::new(file, text);
+    let page = Page::new(&source, base, Some(RefCell::default()));
+    page.read(read);
+    let places = page.places.unwrap_or_default().into_inner();
+    let spots = places.into_iter().map(|(key, place)| (key, source.spot(place))).collect();
+    Notes { faults: page.faults.into_inner(), spots }
 }
 
-/// As [`page`], for a text that is kept.
-pub(crate) fn page_of(source: &Arc<Source>, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Notes {
-    let text = source.text();
-    let page =
-        Page { source, base, faults: RefCell::default(), missing: RefCell::default(), spots: RefCell::default() };
-    if text.len() > FILE_BYTES_MAX {
-        page.note(Level::Fault, "", "the file is larger than 1 MiB".to_owned(), None, None);
-    } else {
-        let (table, errors) = DeTable::parse_recoverable(text);
-        Reader::over(&page, table.get_ref(), String::new(), read);
-        page.note_syntax(&errors);
+/// As [`page`], for a text that is kept: only what is wrong is told.
+pub(crate) fn page_of(source: &Arc<Source>, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Vec<Fault> {
+    let page = Page::new(source, base, None);
+    page.read(read);
+    page.faults.into_inner()
+}
+
+impl<'t> Page<'t> {
+    fn new(source: &'t Arc<Source>, base: &'t Path, places: Option<RefCell<BTreeMap<String, Range<usize>>>>) -> Self {
+        Self { source, base, faults: RefCell::default(), missing: RefCell::default(), places }
     }
-    Notes { faults: page.faults.into_inner(), spots: page.spots.into_inner() }
+
+    fn read(&self, read: impl FnOnce(&Reader<'_>)) {
+        let text = self.source.text();
+        if text.len() > FILE_BYTES_MAX {
+            self.note(Level::Fault, "", "the file is larger than 1 MiB".to_owned(), None, None);
+        } else {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            Reader::over(self, table.get_ref(), String::new(), read);
+            self.note_syntax(&errors);
+        }
+    }
+
+    /// Keeps the place of a key.
+    fn keep(&self, key: &str, place: Range<usize>) {
+        if let Some(places) = &self.places {
+            places.borrow_mut().insert(key.to_owned(), place);
+        }
+    }
 }
 
 impl Page<'_> {
@@ -193,8 +215,7 @@ impl<'p> Reader<'p> {
         let each = |(name, value): (&'p Spanned<Cow<'p, str>>, &'p Spanned<DeValue<'p>>)| {
             let name_text: &'p str = name.get_ref();
             let key = self.dotted(name_text);
-            let spot = self.page.spot(value.span());
-            self.page.spots.borrow_mut().insert(key.clone(), spot);
+            self.page.keep(&key, value.span());
             let value = Value { page: self.page, value: value.get_ref(), span: value.span(), key };
             Entry { name: name_text, name_span: name.span(), value }
         };
@@ -242,8 +263,7 @@ impl<'p> Reader<'p> {
         self.asked.borrow_mut().push(key);
         let value = self.table.get(key)?;
         let value = Value { page: self.page, value: value.get_ref(), span: value.span(), key: self.dotted(key) };
-        let mut spots = self.page.spots.borrow_mut();
-        spots.insert(value.key.clone(), self.page.spot(value.span.clone()));
+        self.page.keep(&value.key, value.span());
         Some(value)
     }
 
@@ -429,10 +449,14 @@ impl<'p> Value<'p> {
     }
 
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
-        let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-        let text = self.text(&format!("one of {all}"))?;
+        let all = || words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let Some(text) = self.value.as_str() else {
+            self.wrong_type(&format!("one of {}", all()));
+            return None;
+        };
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
+            let all = all();
             let near = nearest(text, words.iter().map(|(word, _)| *word));
             self.fault(&format!("expected one of {all}"), near.map(|near| format!("did you mean \"{near}\"?")));
         }
@@ -497,7 +521,7 @@ impl<'p> Value<'p> {
         };
         let each = |(at, value): (usize, &'p Spanned<DeValue<'p>>)| {
             let key = format!("{}[{at}]", self.key);
-            self.page.spots.borrow_mut().insert(key.clone(), self.page.spot(value.span()));
+            self.page.keep(&key, value.span());
             read(Self { page: self.page, value: value.get_ref(), span: value.span(), key })
         };
         if array.len() > ENTRIES_MAX {

@@ -3,14 +3,15 @@
 //! Comparisons that several conditions have in common are asked once per request: a rule set of a thousand rules asks the same
 //! few dozen questions over and over.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::check::{Cond, Leaf};
 use super::compile::{InZone, Normal, Unknown};
 use super::lex::Compare;
-use super::review::said;
 use super::scheme::{Case, Field};
 use super::value::{Facts, Test, TextTest, Value, ask, ordered, says};
 use crate::clock::Timestamp;
@@ -75,32 +76,59 @@ pub(crate) struct Program {
     pool: String,
     others: Vec<Other>,
     /// How often each comparison occurs, and then the place of its answer.
-    met: BTreeMap<String, usize>,
+    met: BTreeMap<Asked, usize>,
 }
 
-/// Two comparisons of one name are one.
-fn name(leaf: &Leaf, zone: Option<&TimeZone>) -> String {
-    match zone.filter(|_| leaf.field.is_clock()).and_then(TimeZone::iana_name) {
-        Some(zone) => format!("{} in {zone}", said(leaf)),
-        None => said(leaf),
+/// A comparison as it is told from others. Those of one field, test and zone are one.
+#[derive(Clone, Debug)]
+struct Asked {
+    leaf: Arc<Leaf>,
+    zone: Option<Box<str>>,
+}
+
+impl Asked {
+    fn new(leaf: &Arc<Leaf>, zone: Option<&TimeZone>) -> Self {
+        let zone = zone.filter(|_| leaf.field.is_clock()).and_then(TimeZone::iana_name);
+        Self { leaf: leaf.clone(), zone: zone.map(Into::into) }
+    }
+
+    fn key(&self) -> (Field, &Test, Option<&str>) {
+        (self.leaf.field, &self.leaf.test, self.zone.as_deref())
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Asked {}
+
+impl PartialOrd for Asked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Asked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
     }
 }
 
 impl Program {
     /// Meets a condition that will be added, to find out what conditions have in common.
     pub(crate) fn meet(&mut self, cond: &Cond, zone: Option<&TimeZone>) {
-        cond.leaves(&mut |leaf| *self.met.entry(name(leaf, zone)).or_default() += 1);
+        cond.leaves(&mut |leaf| *self.met.entry(Asked::new(leaf, zone)).or_default() += 1);
     }
 
     /// All conditions were met: those that occur most are shared.
     pub(crate) fn share(&mut self) {
-        let mut often: Vec<(usize, String)> = std::mem::take(&mut self.met)
-            .into_iter()
-            .filter(|(_, count)| *count > 1)
-            .map(|(name, count)| (count, name))
-            .collect();
-        often.sort_unstable_by(|one, other| other.cmp(one));
-        self.met = often.into_iter().take(SHARED_MAX).map(|(_, name)| name).zip(1..).collect();
+        let mut often: Vec<(Asked, usize)> =
+            std::mem::take(&mut self.met).into_iter().filter(|(_, count)| *count > 1).collect();
+        often.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        self.met = often.into_iter().take(SHARED_MAX).map(|(asked, _)| asked).zip(1..).collect();
     }
 
     /// Adds a condition. `zone` is that of the file, for `time.*`.
@@ -136,7 +164,7 @@ impl Program {
             }
             Normal::Leaf(leaf, negated) => {
                 let (unknown, zone) = with;
-                let shared = self.met.get(&name(leaf, zone)).and_then(|at| u8::try_from(*at).ok()).unwrap_or(0);
+                let shared = self.met.get(&Asked::new(leaf, zone)).and_then(|at| u8::try_from(*at).ok()).unwrap_or(0);
                 let step = Step {
                     field: leaf.field,
                     shared,

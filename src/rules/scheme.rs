@@ -9,7 +9,7 @@ use crate::facts::user_agent::{DeviceClass, Family, Os};
 use crate::signal::SignalKind;
 
 /// What kind of value a field has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Type {
     /// True or false.
     Bool,
@@ -114,6 +114,13 @@ macro_rules! fields {
                 match self {
                     $(Self::$field => $name,)+
                     Self::Signal(_) | Self::Host(_) => "",
+                }
+            }
+
+            fn plain_of(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$field),)+
+                    _ => None,
                 }
             }
 
@@ -347,7 +354,7 @@ impl Field {
             let at = host.iter().position(|declared| &*declared.name == fact)?;
             return u16::try_from(at).ok().map(Self::Host);
         }
-        Self::PLAIN.iter().copied().find(|field| field.plain_name() == name)
+        Self::plain_of(name)
     }
 
     /// Its type.

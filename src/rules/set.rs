@@ -94,7 +94,7 @@ impl Rule {
     }
 
     /// Whether it can match only if a detector saw something.
-    fn needs_signal(&self) -> bool {
+    pub(crate) fn needs_signal(&self) -> bool {
         fn needs(cond: &Cond) -> bool {
             match cond {
                 Cond::All(parts) => parts.iter().any(needs),

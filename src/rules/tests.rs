@@ -2,10 +2,15 @@
 //!
 //! They stand in one file: a text, `--`, what is told, `====`.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::load::{Input, RulesText, compile};
+use super::diagnostic::Faults;
+use super::load::{Compiled, Input, RulesText, compile};
 use super::pack::Pack;
+use super::value::Test;
 use crate::clock::Timestamp;
 
 /// Checks every block of a file against `told`. With `PORTCULLIS_BLESS` set, writes what is told into the file instead.
@@ -53,4 +58,51 @@ fn no_mistake_goes_unnoticed() {
         let (mistake, _) = block.split_once("\n--\n").unwrap_or((block, ""));
         assert!(!told(mistake).is_empty(), "{mistake}");
     }
+}
+
+/// A rules file that names `many.txt`, which has these entries.
+fn with_set(text: &str, entries: impl Iterator<Item = String>) -> Result<Compiled, Faults> {
+    let many: String = entries.map(|entry| entry + "\n").collect();
+    let head = "version = 1\nname = \"shop\"\n[set]\nmany = { file = \"many.txt\" }\n";
+    let files = [RulesText { path: "rules/shop.toml".into(), text: format!("{head}{text}") }];
+    let open = |_: &Path| Ok(many.clone());
+    compile(&Input { packs: &[Vec::new()], files: &files, open: &open, now: Timestamp::EPOCH })
+}
+
+#[test]
+fn a_large_set_is_kept_once_however_many_rules_use_it() {
+    let mut text = String::new();
+    for at in 0..200 {
+        let field = ["request.path", "request.content_type", "request.method"][at % 3];
+        let when = format!("{field} in @many && client.ua_major == {at} || {field} not_in @many && client.is_tor");
+        writeln!(text, "[[rule]]\nid = \"r{at}\"\nwhen = '{when}'\nthen = \"observe\"").unwrap();
+    }
+    text += "[[tune]]\nrule = \"shop/r1\"\nunless = 'request.content_type in @many'\nwhy = \"it is ours\"\n";
+    // Methods are in capitals, and paths begin with a slash.
+    let compiled = with_set(&text, (0..60_000).map(|at| format!("/ITEM{at}"))).unwrap();
+    let (mut tables, mut uses) = (BTreeSet::new(), 0);
+    for cond in compiled.sets[0].rules().iter().flat_map(|rule| rule.conditions()) {
+        cond.leaves(&mut |leaf| {
+            if let Test::OneOf(table) = &leaf.test {
+                uses += 1;
+                assert_eq!(table.len(), 60_000);
+                tables.insert((leaf.case as u8, Arc::as_ptr(table)));
+            }
+        });
+    }
+    assert_eq!(uses, 401);
+    // One that is compared letter by letter, and one in small letters for both of the others.
+    assert_eq!(tables.len(), 3, "two pointers, of which one is of two kinds of fields");
+    assert_eq!(tables.iter().map(|(_, table)| table).collect::<BTreeSet<_>>().len(), 2);
+}
+
+#[test]
+fn what_is_wrong_with_a_large_set_is_told_once_and_not_without_end() {
+    let mut text = String::new();
+    for at in 0..200 {
+        writeln!(text, "[[rule]]\nid = \"r{at}\"\nwhen = 'client.ip in @many'\nthen = \"deny\"").unwrap();
+    }
+    let faults = with_set(&text, (0..60_000).map(|at| format!("300.0.0.{at}"))).unwrap_err();
+    assert_eq!(faults.0.len(), 21);
+    assert!(faults.to_string().contains("59980 more of its entries are wrong"), "{faults}");
 }

@@ -1,13 +1,15 @@
 //! What a field is for one request, and the tests that conditions make on it.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use regex::Regex;
 
 use super::lex::Compare;
 use super::scheme::{Case, Field};
+use super::table::{Ints, Networks, Texts};
 use crate::clock::Timestamp;
-use crate::net::PrefixSet;
 
 /// What a field is for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -220,27 +222,51 @@ pub trait Facts {
     fn now(&self) -> Timestamp;
 }
 
-/// A test on one field.
-#[derive(Clone, Debug)]
+/// A test on one field. Two of them are equal if they find the same in every value of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Test {
     /// It is true.
     Is,
     /// It is known. Never unknown itself.
     Known,
     Int(Compare, i64),
-    Ints(Box<[i64]>),
+    Ints(Arc<Ints>),
     /// In milliseconds.
     Span(Compare, u64),
     Equals(Box<str>),
-    OneOf(Box<[Box<str>]>),
+    OneOf(Arc<Texts>),
     StartsWith(Box<str>),
     EndsWith(Box<str>),
     Contains(Box<str>),
-    Matches(Regex),
+    Matches(Pattern),
     /// The address is in one of the networks.
-    Within(PrefixSet),
+    Within(Arc<Networks>),
     /// Compared with another field of its type.
     Field(Compare, Field),
+}
+
+/// A pattern. Fields say themselves whether the case of letters matters, so its text tells it from others.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern(pub(crate) Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
 }
 
 impl Test {
@@ -284,9 +310,9 @@ pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: 
         (_, Value::Unknown) => None,
         (Test::Is, Value::Bool(yes)) => Some(yes),
         (Test::Int(op, wanted), Value::Int(number)) => Some(ordered(*op, &number, wanted)),
-        (Test::Ints(wanted), Value::Int(number)) => Some(wanted.binary_search(&number).is_ok()),
+        (Test::Ints(wanted), Value::Int(number)) => Some(wanted.has(number)),
         (Test::Span(op, wanted), Value::Millis(millis)) => Some(ordered(*op, &millis, wanted)),
-        (Test::Within(networks), Value::Ip(ip)) => Some(networks.contains(ip)),
+        (Test::Within(networks), Value::Ip(ip)) => Some(networks.set().contains(ip)),
         (Test::Field(op, other), value) => same(*op, value, facts.value(*other), case),
         (test, Value::Texts(list)) => Some(texts(list).any(|part| meets(test, part, case))),
         (test, value) => value.as_text().map(|text| meets(test, text, case)),
@@ -331,14 +357,11 @@ fn is_path(one: &[u8], other: &[u8]) -> bool {
     bare(one).eq_ignore_ascii_case(bare(other))
 }
 
-fn meets(test: &Test, text: &str, case: Case) -> bool {
+/// Whether a test of texts holds for one.
+pub(crate) fn meets(test: &Test, text: &str, case: Case) -> bool {
     match test {
-        Test::OneOf(wanted) => match case {
-            Case::Exact => wanted.binary_search_by(|one| (**one).cmp(text)).is_ok(),
-            Case::Ignored => wanted.iter().any(|one| one.eq_ignore_ascii_case(text)),
-            Case::Path => wanted.iter().any(|one| is_path(text.as_bytes(), one.as_bytes())),
-        },
-        Test::Matches(pattern) => pattern.is_match(text),
+        Test::OneOf(wanted) => wanted.has(text, case),
+        Test::Matches(pattern) => pattern.0.is_match(text),
         test => test.as_text().is_some_and(|(kind, wanted)| says(kind, wanted, text, case)),
     }
 }

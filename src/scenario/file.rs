@@ -130,11 +130,8 @@ pub(super) fn read(path: &Path, text: &str, now: Timestamp) -> (ScenarioFile, Ve
     let base = path.parent().unwrap_or(Path::new(""));
     let mut file = ScenarioFile { settings: plain(now), clients: BTreeMap::new(), scenarios: Vec::new() };
     let mut faults = Vec::new();
-    let notes = page_of(&source, base, |reader| {
-        let mut more = read_all(reader, &mut file, now);
-        faults.append(&mut more);
-    });
-    faults.extend(notes.faults);
+    let more = page_of(&source, base, |reader| faults = read_all(reader, &mut file, now));
+    faults.extend(more);
     (file, faults)
 }
 

@@ -12,6 +12,7 @@ use portcullis::clock::Timestamp;
 use portcullis::rules::count::{Counting, Windows};
 use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
+use portcullis::verdict::Mode;
 use portcullis::rules::{Facts, Matched, Pack, RuleSet, Scenery, Short, Value};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -100,7 +101,7 @@ fn load(text: &str) -> std::sync::Arc<RuleSet> {
 fn run(set: &RuleSet, windows: &Windows) -> usize {
     let mut matched = Matched::new();
     for phase in [Phase::Client, Phase::Session] {
-        set.run(phase, Scenery::Quiet, black_box(&Benign), (windows, Counting::Count), &mut matched);
+        set.run(phase, Scenery::Quiet, black_box(&Benign), (windows, Counting::Count, Mode::Enforce), &mut matched);
     }
     matched.len()
 }
@@ -134,7 +135,33 @@ fn main() {
     let text = file(500);
     let time = median(21, 1, || drop(black_box(load(&text))));
     println!("500 rules loaded (read, checked, compiled, packs too): {time:?}");
+    large_set("networks", "client.ip", |at| format!("10.{}.{}.0/25", at / 250, at % 250));
+    large_set("paths", "request.path", |at| format!("/shop/item/{at}"));
     in_cel();
+}
+
+/// A set of 60,000 entries that 200 rules use.
+fn large_set(what: &str, field: &str, entry: impl Fn(usize) -> String) {
+    let set: String = (0..60_000).map(|at| entry(at) + "\n").collect();
+    let mut text = "version = 1\nname = \"bench\"\n[set]\nmany = { file = \"many.txt\" }\n".to_owned();
+    for at in 0..200 {
+        let when = format!("{field} in @many && client.asn == {at}");
+        writeln!(text, "[[rule]]\nid = \"r{at}\"\nwhen = '{when}'\nthen = \"observe\"").unwrap();
+    }
+    let files = [RulesText { path: "bench.toml".into(), text }];
+    let open = |_: &Path| Ok(set.clone());
+    let now = Timestamp::from_secs(1_795_257_972);
+    let input = Input { packs: &[Vec::<Pack>::new()], files: &files, open: &open, now };
+    let load = || compile(&input).unwrap_or_else(|faults| panic!("{faults}"));
+    let region = Region::new(ALLOCATOR);
+    let loaded = load();
+    let change = region.change();
+    let (kept, passed) = ((change.bytes_allocated - change.bytes_deallocated) >> 20, change.bytes_allocated >> 20);
+    let time = median(3, 1, || drop(black_box(load())));
+    println!("200 rules with a set of 60,000 {what} loaded: {time:?}, {kept} MiB kept of {passed} MiB allocated");
+    let (set, windows) = (&loaded.sets[0], Windows::default());
+    let time = median(11, 100, || drop(black_box(run(set, &windows))));
+    println!("200 rules with a set of 60,000 {what}, benign request: {time:?}");
 }
 
 /// The same conditions in CEL, compiled once, over a context made once: only the evaluation is measured.

@@ -1,13 +1,17 @@
 //! From the tree of a condition to one with fields and types. Whatever is wrong is told: a typo must never become `false`.
 
 mod operand;
+mod pattern;
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::diagnostic::{Fault, Level, Spot, nearest};
+use super::diagnostic::{Also, Fault, Level, Spot, nearest};
 use super::expression::Expression;
 use super::lex::{Compare, Problem, Span};
+use super::page::Source;
 use super::parse::{Expr, Kind, Parsed, parse};
 use super::scheme::{Case, Field, HostFact, Type};
 use super::value::Test;
@@ -69,11 +73,24 @@ impl Cond {
 }
 
 /// A `[set]`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Set {
-    pub(crate) entries: Vec<(Literal, Spot)>,
-    pub(crate) spot: Option<Spot>,
-    pub(crate) used: std::cell::Cell<bool>,
+    /// Each with the bytes of `source` that it stands in.
+    pub(crate) entries: Vec<(Literal, Range<usize>)>,
+    /// The rules file, or one of the set's own.
+    pub(crate) source: Arc<Source>,
+    pub(crate) spot: Spot,
+    pub(crate) used: Cell<bool>,
+    /// What was made of it, by type and field; none where an entry does not fit, which has been told.
+    tables: RefCell<Tables>,
+}
+
+type Tables = BTreeMap<(Type, Option<Field>), Option<Test>>;
+
+impl Set {
+    pub(crate) fn new(entries: Vec<(Literal, Range<usize>)>, source: Arc<Source>, spot: Spot) -> Self {
+        Self { entries, source, spot, used: Cell::new(false), tables: RefCell::default() }
+    }
 }
 
 /// A value in a list.
@@ -88,7 +105,7 @@ pub(crate) enum Literal {
 pub(crate) struct Named {
     pub(crate) expression: Arc<Expression>,
     pub(crate) spot: Spot,
-    pub(crate) used: std::cell::Cell<bool>,
+    pub(crate) used: Cell<bool>,
 }
 
 /// Everything that conditions of one file may name.
@@ -108,8 +125,8 @@ pub(crate) struct Checker<'s> {
     named: BTreeMap<&'s str, Resolved>,
     /// Parts of the condition that is being read, names of `[let]` included.
     size: usize,
-    /// How many names of `[let]` are being read, one within the other.
-    within: usize,
+    /// The names of `[let]` that are being read, one within the other, each with the use that asked for it.
+    within: Vec<(&'s str, Option<Spot>)>,
 }
 
 #[derive(Clone)]
@@ -123,7 +140,7 @@ enum Resolved {
 
 impl<'s> Checker<'s> {
     pub(crate) const fn new(scope: &'s Scope) -> Self {
-        Self { scope, faults: Vec::new(), named: BTreeMap::new(), size: 0, within: 0 }
+        Self { scope, faults: Vec::new(), named: BTreeMap::new(), size: 0, within: Vec::new() }
     }
 
     /// Everything that was found.
@@ -134,7 +151,7 @@ impl<'s> Checker<'s> {
     /// Checks all names of `[let]`.
     pub(crate) fn check_names(&mut self) {
         for name in self.scope.lets.keys() {
-            self.resolve(name);
+            self.resolve(name, None);
         }
     }
 
@@ -166,20 +183,19 @@ impl<'s> Checker<'s> {
         Some(cond)
     }
 
-    fn resolve(&mut self, name: &str) -> Option<Cond> {
+    /// The condition that a name stands for. `from` is where it is used; none for its own line.
+    fn resolve(&mut self, name: &str, from: Option<(&Expression, &Span)>) -> Option<Cond> {
         let (name, named) = self.scope.lets.get_key_value(name)?;
         match self.named.get(name.as_str()) {
             Some(Resolved::Cond(cond)) => return Some(cond.clone()),
             Some(Resolved::Wrong) => return None,
             Some(Resolved::Open) => {
-                let fault = Fault::new(Level::Fault, format!("let.{name}"), "this name is explained by itself");
-                let help = Some("names of [let] may use each other, but not in a circle".to_owned());
-                self.faults.push(fault.at(Some(named.spot.clone())).with_help(help));
+                self.tell_circle(name, from?);
                 return None;
             }
             None => {}
         }
-        if self.within >= LETS_DEEP {
+        if self.within.len() >= LETS_DEEP {
             let fault = Fault::new(
                 Level::Fault,
                 format!("let.{name}"),
@@ -189,11 +205,23 @@ impl<'s> Checker<'s> {
             return None;
         }
         self.named.insert(name, Resolved::Open);
-        self.within += 1;
+        self.within.push((name, from.map(|(origin, span)| origin.spot(span))));
         let cond = self.condition(&named.expression);
-        self.within -= 1;
+        self.within.pop();
         self.named.insert(name, cond.clone().map_or(Resolved::Wrong, Resolved::Cond));
         cond
+    }
+
+    /// Marks the use that closes a circle, and those that lead to it.
+    fn tell_circle(&mut self, name: &str, (origin, span): (&Expression, &Span)) {
+        let way = self.within.iter().skip_while(|(open, _)| *open != name).skip(1);
+        let also: Vec<Also> = way
+            .filter_map(|(on, spot)| Some(Also { spot: spot.clone()?, label: format!("by way of `{on}`") }))
+            .collect();
+        let label = if also.is_empty() { "itself".to_owned() } else { format!("back to `{name}`") };
+        let problem = Problem::new(span.clone(), format!("`{name}` is explained by itself")).label(label);
+        let problem = problem.help("names of [let] may use each other, but not in a circle");
+        self.faults.push(Fault { also, ..origin.fault(Level::Fault, problem) });
     }
 
     fn tell(&mut self, origin: &Expression, problem: Problem) {
@@ -237,7 +265,7 @@ impl<'s> Checker<'s> {
             && let Some(named) = self.scope.lets.get(name)
         {
             named.used.set(true);
-            let cond = self.resolve(name)?;
+            let cond = self.resolve(name, Some((origin, span)))?;
             self.size = self.size.saturating_add(cond.size());
             return Some(cond);
         }

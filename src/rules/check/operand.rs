@@ -3,19 +3,19 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use regex::RegexBuilder;
-
-use super::{Checker, Literal};
-use crate::net::{IpPrefix, PrefixSet};
-use crate::rules::diagnostic::{Fault, Level, Spot, nearest};
+use super::{Checker, Literal, Set};
+use crate::net::IpPrefix;
+use crate::rules::diagnostic::{Fault, Level, nearest};
 use crate::rules::expression::Expression;
 use crate::rules::lex::{Compare, Problem, Span};
+use crate::rules::page::Source;
 use crate::rules::parse::{Expr, Kind};
-use crate::rules::scheme::{Case, Field, Type};
+use crate::rules::scheme::{Field, Type};
+use crate::rules::table::{Ints, Networks, Texts};
 use crate::rules::value::Test;
 
-/// Bytes that a compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Entries of one list that are told to be wrong; the others are counted.
+const WRONG_TOLD_MAX: usize = 20;
 
 /// Why a text is no country, and which one is meant.
 fn odd_country(text: &str, is_whole: bool) -> Option<(&'static str, Option<&'static str>)> {
@@ -42,13 +42,10 @@ pub(super) enum Tested {
     Opposite,
 }
 
-/// Where an entry of a list stands.
-enum Origin {
-    Span(Span),
-    Spot(Spot),
-}
+/// What is wrong with an entry, and what to write instead.
+type Wrong = (String, Option<String>);
 
-impl Checker<'_> {
+impl<'s> Checker<'s> {
     /// The test of a field against what stands on the right.
     pub(super) fn test(
         &mut self,
@@ -75,19 +72,17 @@ impl Checker<'_> {
                 return None;
             }
             (Type::Ip, Kind::Text(text)) if !is_in => {
-                Test::Within([self.network(origin, text, &right.span)?].into_iter().collect())
+                Test::Within(Networks::new([self.network(origin, text, &right.span)?]))
             }
             (Type::Text | Type::Texts, Kind::Text(text)) if !is_in => {
                 self.text(origin, field, op, text, &right.span)?
             }
             (Type::Text | Type::Int | Type::Ip, Kind::List(items)) if is_in => {
                 let items = self.items(origin, items)?;
-                let items: Vec<_> = items.into_iter().map(|(item, span)| (item, Origin::Span(span))).collect();
-                self.many(origin, field, kind, &items, &right.span)?
+                self.many(origin, (field, kind), &items, &right.span, None)?
             }
             (Type::Text | Type::Int | Type::Ip, Kind::Set(name)) if is_in => {
-                let entries = self.set(origin, name, &right.span)?;
-                self.many(origin, field, kind, &entries, &right.span)?
+                self.of_set(origin, (field, kind), name, &right.span)?
             }
             _ => {
                 self.mismatch(origin, (kind, op), right);
@@ -192,61 +187,8 @@ impl Checker<'_> {
         })
     }
 
-    fn pattern(&mut self, origin: &Arc<Expression>, field: Field, text: &str, span: &Span) -> Option<Test> {
-        if text.is_empty() {
-            let problem =
-                Problem::new(span.clone(), "every text matches the empty pattern".to_owned()).label("always so");
-            self.tell(origin, problem);
-            return None;
-        }
-        let built = RegexBuilder::new(text)
-            .size_limit(PATTERN_BYTES_MAX)
-            .dfa_size_limit(PATTERN_BYTES_MAX)
-            .case_insensitive(field.case() != Case::Exact)
-            .build();
-        match built {
-            Ok(pattern) => {
-                let words = field.words();
-                if !words.is_empty() && !words.iter().any(|word| pattern.is_match(word)) {
-                    let name = field.name(&self.scope.host);
-                    let problem =
-                        Problem::new(span.clone(), format!("no word of `{name}` matches this")).label("never so");
-                    self.tell(origin, problem.help(format!("it is one of: {}", words.join(", "))));
-                    return None;
-                }
-                Some(Test::Matches(pattern))
-            }
-            Err(why) => {
-                let told = why.to_string();
-                let is_large = matches!(why, regex::Error::CompiledTooBig(_));
-                let why = told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                let problem = if is_large {
-                    Problem::new(span.clone(), "this pattern is too large").label("compiled, it has more than 256 KiB")
-                } else {
-                    Problem::new(span.clone(), "this pattern can not be read").label(why)
-                };
-                let looks = ["(?=", "(?!", "(?<=", "(?<!", "\\1", "\\2"].iter().any(|sign| text.contains(sign));
-                self.tell(
-                    origin,
-                    match (looks, text.starts_with('*')) {
-                        (true, _) => {
-                            problem.help("patterns are those of the `regex` crate: no look-around, no back-references")
-                        }
-                        (_, true) => problem.help(format!(
-                            "`*` repeats what stands before it; the end of a text: `ends_with \"{}\"`",
-                            text.trim_start_matches('*')
-                        )),
-                        _ => problem,
-                    },
-                );
-                None
-            }
-        }
-    }
-
     /// A text that the field can never be, or have.
     fn odd(&self, field: Field, op: Compare, text: &str, span: &Span) -> Option<Problem> {
-        let name = field.name(&self.scope.host);
         let problem = |message: &str| Problem::new(span.clone(), message.to_owned()).label("it is never this");
         let is_whole = matches!(op, Compare::Eq | Compare::Ne);
         let begins = is_whole || op == Compare::StartsWith;
@@ -258,6 +200,7 @@ impl Checker<'_> {
             _ => *word == text,
         };
         if !words.is_empty() && !words.iter().any(fits) {
+            let name = field.name(&self.scope.host);
             let problem =
                 Problem::new(span.clone(), format!("`{name}` is never like \"{text}\"")).label("it is never this");
             return Some(match nearest(text, words.iter().copied()).filter(|_| is_whole) {
@@ -320,10 +263,10 @@ impl Checker<'_> {
         Some(read)
     }
 
-    fn set(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<Vec<(Literal, Origin)>> {
+    fn set(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<&'s Set> {
         if let Some(set) = self.scope.sets.get(name) {
             set.used.set(true);
-            return Some(set.entries.iter().map(|(item, spot)| (item.clone(), Origin::Spot(spot.clone()))).collect());
+            return Some(set);
         }
         if self.scope.wrong.contains(name) {
             return None;
@@ -338,32 +281,55 @@ impl Checker<'_> {
         None
     }
 
+    /// The table of a set for a field. It is made once, for the first who asks, and so is it told what is wrong with it.
+    fn of_set(
+        &mut self,
+        origin: &Arc<Expression>,
+        (field, kind): (Field, Type),
+        name: &str,
+        span: &Span,
+    ) -> Option<Test> {
+        let set = self.set(origin, name, span)?;
+        // Facts of a host are compared alike if they are of one type.
+        let key = (kind, (!matches!(field, Field::Host(_))).then_some(field));
+        if let Some(known) = set.tables.borrow().get(&key) {
+            return known.clone();
+        }
+        let made = self.many(origin, (field, kind), &set.entries, span, Some(&set.source));
+        // Another field may ask for the same values.
+        let mut tables = set.tables.borrow_mut();
+        let same = tables.values().flatten().find(|known| Some(*known) == made.as_ref()).cloned();
+        let test = same.or(made);
+        if !set.entries.is_empty() {
+            tables.insert(key, test.clone());
+        }
+        test
+    }
+
+    /// The test for one of several values. `of_set` is what they stand in, if that is not the condition.
     fn many(
         &mut self,
         origin: &Arc<Expression>,
-        field: Field,
-        kind: Type,
-        items: &[(Literal, Origin)],
+        (field, kind): (Field, Type),
+        items: &[(Literal, Span)],
         span: &Span,
+        of_set: Option<&Arc<Source>>,
     ) -> Option<Test> {
         if items.is_empty() {
             let problem = Problem::new(span.clone(), "nothing is in an empty list").label("empty");
             self.tell(origin, problem);
             return None;
         }
-        let before = self.faults.len();
+        let mut wrong = 0_usize;
         let (mut texts, mut numbers, mut networks) = (Vec::new(), Vec::new(), Vec::new());
         for (item, place) in items {
-            let wrong = match (kind, item) {
+            let found = match (kind, item) {
                 (Type::Int, Literal::Int(number)) => {
                     numbers.push(*number);
-                    range(field).filter(|range| !range.contains(number)).map(|range| {
-                        let name = field.name(&self.scope.host);
-                        (format!("`{name}` is from {} to {}", range.start(), range.end()), None)
-                    })
+                    self.odd_number(field, *number)
                 }
                 (Type::Text, Literal::Text(text)) => {
-                    texts.push(text.clone().into_boxed_str());
+                    texts.push(text.as_str());
                     self.odd(field, Compare::Eq, text, span).map(|odd| {
                         let help = odd.help.map(|help| format!("; {help}")).unwrap_or_default();
                         (format!("{}{help}", odd.message), odd.fix)
@@ -381,22 +347,28 @@ impl Checker<'_> {
                     Some((format!("expected {kind}, found the int {number}"), Some(format!("\"{number}\""))))
                 }
             };
-            if let Some((message, fix)) = wrong {
-                self.tell_item(origin, field, place, message, fix);
+            let Some(found) = found else { continue };
+            wrong += 1;
+            if wrong <= WRONG_TOLD_MAX {
+                self.tell_item(origin, field, (of_set, place), found);
             }
         }
-        if self.faults.len() > before {
-            return None;
+        if wrong > WRONG_TOLD_MAX {
+            let more = wrong - WRONG_TOLD_MAX;
+            let problem = Problem::new(span.clone(), format!("{more} more of its entries are wrong"));
+            self.tell(origin, problem.label("in this list"));
         }
-        numbers.sort_unstable();
-        numbers.dedup();
-        texts.sort_unstable();
-        texts.dedup();
-        Some(match kind {
-            Type::Int => Test::Ints(numbers.into()),
-            Type::Ip => Test::Within(networks.into_iter().collect::<PrefixSet>()),
-            _ => Test::OneOf(texts.into()),
+        (wrong == 0).then(|| match kind {
+            Type::Int => Test::Ints(Ints::new(numbers)),
+            Type::Ip => Test::Within(Networks::new(networks)),
+            _ => Test::OneOf(Texts::new(texts, field.case())),
         })
+    }
+
+    fn odd_number(&self, field: Field, number: i64) -> Option<Wrong> {
+        let range = range(field).filter(|range| !range.contains(&number))?;
+        let name = field.name(&self.scope.host);
+        Some((format!("`{name}` is from {} to {}", range.start(), range.end()), None))
     }
 
     /// An entry of a set is told where it stands, with the condition that can not use it beside.
@@ -404,24 +376,17 @@ impl Checker<'_> {
         &mut self,
         origin: &Arc<Expression>,
         field: Field,
-        place: &Origin,
-        message: String,
-        fix: Option<String>,
+        (of_set, place): (Option<&Arc<Source>>, &Span),
+        (message, fix): Wrong,
     ) {
-        match place {
-            Origin::Span(span) => {
-                let problem = Problem { fix, ..Problem::new(span.clone(), message).label("this one") };
-                self.tell(origin, problem);
-            }
-            Origin::Spot(spot) => {
-                let help = Some(format!("{} compares `{}` with this set", origin.owner, field.name(&self.scope.host)));
-                let fault =
-                    Fault::new(Level::Fault, origin.owner.clone(), message).at(Some(spot.clone())).with_help(help);
-                if !self.faults.contains(&fault) {
-                    self.faults.push(fault);
-                }
-            }
-        }
+        let Some(source) = of_set else {
+            let problem = Problem { fix, ..Problem::new(place.clone(), message).label("this one") };
+            self.tell(origin, problem);
+            return;
+        };
+        let help = Some(format!("{} compares `{}` with this set", origin.owner, field.name(&self.scope.host)));
+        let fault = Fault::new(Level::Fault, origin.owner.clone(), message).at(Some(source.spot(place.clone())));
+        self.faults.push(fault.with_help(help));
     }
 }
 
