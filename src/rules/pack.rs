@@ -28,6 +28,16 @@ impl Pack {
         }
     }
 
+    /// Whether all that another pack does is done by this one too: its rules are there, and in force as they are in that one.
+    pub const fn does_all_of(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Strict1, _)
+            | (Self::Baseline1, Self::Baseline1 | Self::Observe1)
+            | (Self::Observe1, Self::Observe1) => true,
+            (Self::Baseline1, Self::Strict1) | (Self::Observe1, Self::Baseline1 | Self::Strict1) => false,
+        }
+    }
+
     /// What the names of its rules begin with.
     pub const fn family(self) -> &'static str {
         match self {
@@ -48,5 +58,23 @@ impl Pack {
 
     pub(crate) fn source(self) -> Arc<Source> {
         Source::new(&format!("pack {}", self.as_str()), self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::packs;
+    use super::*;
+
+    #[test]
+    fn a_pack_that_does_all_of_another_has_its_rules_in_force() {
+        for (one, other) in Pack::ALL.into_iter().flat_map(|one| Pack::ALL.map(|other| (one, other))) {
+            let (ours, theirs) = (packs(&[one]), packs(&[other]));
+            let does_all = theirs
+                .rules()
+                .iter()
+                .all(|rule| ours.rules().iter().any(|own| own.name == rule.name && own.mode >= rule.mode));
+            assert_eq!(one.does_all_of(other), does_all, "{one:?} {other:?}");
+        }
     }
 }

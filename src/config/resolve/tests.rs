@@ -324,7 +324,9 @@ fn every_key_of_routes_limits_and_events_is_read() {
 fn the_full_example_warns_only_of_what_it_weakens() {
     let warnings = resolve_text(FULL).unwrap().warnings;
     let keys: Vec<&str> = warnings.iter().map(|fault| fault.key.as_str()).collect();
-    assert_eq!(keys, ["session.domain", "store.on_outage", "login[1].limit", "rules.mode"]);
+    let risk = ["rules.risk.observe", "rules.risk.rotate", "rules.risk.quarantine", "rules.risk.terminate"];
+    let weak = [["session.domain", "store.on_outage", "login[1].limit", "rules.mode"], risk];
+    assert_eq!(keys, weak.concat());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Spots;
 use crate::clock::Timestamp;
 use crate::config::{
-    AdminAddress, Listen, Login, OnOutage, Pack, Route, Settings, SinkTarget, StoreKind, SubjectSource,
+    AdminAddress, Listen, Login, OnOutage, Pack, Risk, Route, Settings, SinkTarget, StoreKind, SubjectSource,
 };
 use crate::limit::Spelled;
 use crate::rules::diagnostic::{Fault, Level};
@@ -174,6 +174,20 @@ impl Review<'_> {
         if route.mode == Some(Mode::Off) && route.pattern.path().matches("/") && route.pattern.path().matches("/a/b") {
             self.warn(&key("mode"), "no rules and no detectors for any path");
         }
+        if let Some(packs) = route.packs.as_ref().filter(|_| route.mode != Some(Mode::Off)) {
+            let general = &self.settings.rules.packs;
+            let missing = general.iter().find(|pack| !packs.iter().any(|own| own.does_all_of(**pack)));
+            let missing = missing.filter(|_| self.settings.rules.mode == Mode::Enforce).copied();
+            if let Some(missing) = missing {
+                self.warn(
+                    &key("packs"),
+                    format!(
+                        "\"{}\" of [rules] is not in force on this route, and no pack here does as much",
+                        missing.as_str()
+                    ),
+                );
+            }
+        }
         if route.on_outage == Some(OnOutage::Anonymous) {
             self.warn(&key("on_outage"), OUTAGE);
         }
@@ -272,6 +286,9 @@ impl Review<'_> {
                 self.fault(&key, format!("`{lower}` ({low}) must not need more points than `{higher}` ({high})"));
             }
         }
+        if steps.is_sorted_by_key(|(_, points)| *points) {
+            self.thresholds(steps);
+        }
         if rules.mode != Mode::Enforce && self.spots.contains_key("rules.mode") {
             self.warn(
                 "rules.mode",
@@ -312,6 +329,27 @@ impl Review<'_> {
             if twin {
                 self.fault(&key, "two sinks would write into each other's lines");
             }
+        }
+    }
+
+    /// Thresholds above those that the weights of the packs were chosen for.
+    fn thresholds(&mut self, steps: [(&str, u32); 4]) {
+        let usual = Risk::default();
+        let usual_steps = [usual.observe, usual.rotate, usual.quarantine, usual.terminate];
+        for ((name, points), usual) in steps.into_iter().zip(usual_steps) {
+            if points > usual {
+                self.warn(
+                    &format!("rules.risk.{name}"),
+                    format!("the points of the packs are chosen for {usual}: with {points}, less is done about the same evidence"),
+                );
+            }
+        }
+        let factor = self.settings.rules.risk.sensitive_factor;
+        if factor > usual.sensitive_factor {
+            self.warn(
+                "rules.risk.sensitive_factor",
+                format!("above {}, sensitive routes tolerate more than the packs mean them to", usual.sensitive_factor),
+            );
         }
     }
 
