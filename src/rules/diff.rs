@@ -137,12 +137,7 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
             _ => Direction::Other,
         };
         note(format!("tunes {before} -> {now}"), direction);
-    } else if old
-        .unless
-        .iter()
-        .map(|(tune, _)| Canonical::of(tune))
-        .ne(new.unless.iter().map(|(tune, _)| Canonical::of(tune)))
-    {
+    } else if tunes(old) != tunes(new) {
         note("a tune changed".to_owned(), Direction::Other);
     }
     let zone = |rule: &Rule| rule.zone.as_ref().and_then(|zone| zone.iana_name().map(ToOwned::to_owned));
@@ -158,6 +153,11 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
         note("whom it holds for, or how long, changed".to_owned(), Direction::Other);
     }
     changes
+}
+
+/// The conditions of the tunes that excuse a rule.
+fn tunes(rule: &Rule) -> Vec<Canonical<'_>> {
+    rule.unless.iter().map(|(tune, _)| Canonical::of(tune)).collect()
 }
 
 fn by(stronger: bool) -> Direction {

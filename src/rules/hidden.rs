@@ -184,3 +184,111 @@ impl<'r> Census<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::load::{Input, RulesText, compile};
+    use crate::clock::Timestamp;
+
+    /// The rules of a file that are told to do nothing, each as `ID behind ID`.
+    fn hidden(rules: &[(&str, &str)]) -> String {
+        let mut text = "version = 1\nname = \"x\"\n[facts]\nplan = \"string\"\n".to_owned();
+        for (at, (when, more)) in rules.iter().enumerate() {
+            text += &format!("[[rule]]\nid = \"r{at}\"\nwhen = '''{when}'''\n{more}\n");
+        }
+        let files = [RulesText { path: "x.toml".into(), text }];
+        let open = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let input = Input { packs: &[Vec::new()], files: &files, open: &open, now: Timestamp::EPOCH };
+        let compiled = compile(&input).unwrap();
+        let told = compiled.warnings.iter().filter_map(|fault| {
+            let (_, behind) = fault.message.strip_prefix("this rule does nothing")?.split_once("`x/")?;
+            Some(format!("{} behind {}", fault.key.trim_start_matches("x/"), behind.split_once('`')?.0))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_rule_is_hidden_behind_one_that_asks_for_as_much_whenever_it_matches() {
+        let check = |one: (&str, &str), other: (&str, &str), expected: &str| {
+            assert_eq!(hidden(&[one, other]), expected, "{one:?} {other:?}");
+        };
+        const TOR: &str = "client.is_tor";
+        const BOTH: &str = "client.is_tor && client.ua_major > 3";
+        let deny = "then = \"deny\"";
+        check((TOR, deny), (BOTH, deny), "r1 behind r0");
+        check((BOTH, deny), (TOR, deny), "r0 behind r1");
+        check((TOR, deny), (BOTH, "then = \"observe\""), "r1 behind r0");
+        check((TOR, "then = \"observe\""), (BOTH, deny), "");
+        // Of two that are the same the second is one too many, in whatever words.
+        check(("client.ua_major > 3", deny), ("client.ua_major >= 4", deny), "r1 behind r0");
+        // What runs later is turned away before it is asked; not the other way round.
+        check((TOR, deny), ("client.is_tor && session.age > 1h", deny), "r1 behind r0");
+        check(("client.is_tor && session.age > 1h", deny), (TOR, deny), "r0 behind r1");
+        check(("session.age > 1h", deny), ("session.age > 2h && risk > 5", deny), "r1 behind r0");
+        check(("rate.client > 5", deny), ("rate.client > 9 && session.age > 1h", deny), "");
+        // What a rule does besides.
+        check((TOR, deny), (BOTH, "then = \"deny\"\nscore = 5"), "");
+        check((TOR, "score = 500"), (BOTH, deny), "");
+        check((TOR, deny), (BOTH, "then = \"deny\"\ntags = [\"tor\"]"), "");
+        check((TOR, "then = \"deny\"\ntags = [\"tor\"]"), (BOTH, "then = \"deny\"\ntags = [\"tor\"]"), "r1 behind r0");
+        check((TOR, "then = \"deny\"\nmode = \"observe\""), (BOTH, deny), "");
+        check((TOR, deny), (BOTH, "then = \"deny\"\nmode = \"observe\""), "");
+        let counted = "then = \"deny\"\ncount = { over = 3, within = \"1m\", per = \"client.ip\" }";
+        check((TOR, counted), (BOTH, deny), "");
+        check((TOR, deny), (BOTH, counted), "r1 behind r0");
+        // Missing data.
+        check((TOR, deny), (BOTH, "then = \"deny\"\nunknown = \"fire\""), "");
+        check((TOR, "then = \"deny\"\nunknown = \"fire\""), (BOTH, deny), "r1 behind r0");
+        check(("known(client.asn)", deny), ("client.asn != 5", deny), "r1 behind r0");
+        check(("!known(client.asn)", deny), ("client.asn != 5", deny), "");
+        check(
+            ("signal.fork > 0".replace("fork", "id.fork").as_str(), "then = \"deny\"\nunknown = \"fire\""),
+            ("signal.id.fork > 3", deny),
+            "",
+        );
+        // Strangers feel neither `rotate` nor `terminate`; whoever is slowed down gets no new tag.
+        let then = |then: &str| format!("then = \"{then}\"");
+        for (more, less, expected) in [
+            ("terminate", "rotate", "r1 behind r0"),
+            ("terminate", "quarantine", ""),
+            ("terminate", "observe", ""),
+            ("rotate", "throttle", ""),
+            ("challenge", "throttle", ""),
+            ("deny", "throttle", "r1 behind r0"),
+            ("quarantine", "rotate", "r1 behind r0"),
+            ("throttle", "rotate", ""),
+            ("throttle", "observe", "r1 behind r0"),
+        ] {
+            check((TOR, &then(more)), (BOTH, &then(less)), expected);
+        }
+        // On answers each rule acts for itself.
+        const SERVED: &str = "response.status >= 400";
+        const REFUSED: &str = "response.status in [401, 403]";
+        check((SERVED, deny), (REFUSED, deny), "r1 behind r0");
+        check((SERVED, deny), (REFUSED, "then = \"terminate\""), "");
+        check((SERVED, deny), (REFUSED, "then = \"deny\"\nwithin = \"5m\""), "r1 behind r0");
+        check((SERVED, deny), (REFUSED, "then = \"deny\"\nwithin = \"5h\""), "");
+        check((SERVED, deny), (REFUSED, "then = \"deny\"\nper = \"client.ip\""), "");
+        check((TOR, deny), ("client.is_tor && response.status == 404", deny), "");
+    }
+
+    #[test]
+    fn a_rule_that_a_tune_excuses_hides_none() {
+        let tuned = "then = \"deny\"\n[[tune]]\nrule = \"x/r1\"\nunless = 'client.asn == 5'\nwhy = \"ours\"";
+        let narrow = ("client.is_tor && client.ua_major > 3", "then = \"deny\"");
+        assert_eq!(hidden(&[narrow, ("client.is_tor", tuned)]), "");
+        assert_eq!(hidden(&[narrow, ("client.is_tor", "then = \"deny\"")]), "r0 behind r1");
+    }
+
+    #[test]
+    fn the_first_rules_of_a_large_file_are_looked_at_whatever_follows() {
+        let rules: Vec<String> =
+            (0..900).map(|at| format!("request.path == \"/{at}\" || client.ua_major == {at}")).collect();
+        let mut rules: Vec<(&str, &str)> = rules.iter().map(|when| (when.as_str(), "then = \"deny\"")).collect();
+        rules.insert(0, ("request.path starts_with \"/7\"", "then = \"deny\""));
+        rules.insert(1, ("request.path == \"/70\"", "then = \"deny\""));
+        assert_eq!(hidden(&rules).split(", ").next(), Some("r1 behind r0"));
+    }
+}

@@ -1,6 +1,6 @@
 //! From rules files and packs to sets that run, with every fault at once: for start, reload, `check` and `test` alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::page::Source;
 use super::review;
 use super::scheme::{HostFact, Phase};
 use super::set::{Hold, Rule, RuleSet, phase};
+use super::weaker::Asked;
 use crate::clock::Timestamp;
 use crate::verdict::{Mode, Text};
 
@@ -74,7 +75,8 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Faults> {
     let files = input.files.iter().map(|file| loader.file(file, input.open)).collect::<Vec<_>>();
     loader.names_twice(&files);
     let mut own: Vec<Rule> = files.iter().flat_map(|file| file.rules.iter().cloned()).collect();
-    loader.tune_all(&mut own);
+    let in_force: BTreeSet<Pack> = input.packs.iter().flatten().copied().collect();
+    loader.tune_all(&mut own, &in_force);
     if own.len() > RULES_MAX {
         loader.faults.push(Fault::new(
             Level::Fault,
@@ -216,7 +218,12 @@ impl Loader {
         }
     }
 
-    fn tune_all(&mut self, own: &mut [Rule]) {
+    fn tune_all(&mut self, own: &mut [Rule], in_force: &BTreeSet<Pack>) {
+        let packs = self.packs.iter().filter(|(pack, _)| in_force.contains(pack)).flat_map(|(_, rules)| rules);
+        let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
+        for rule in packs.filter(|rule| rule.mode == Mode::Enforce) {
+            asked.entry(rule.name.to_string()).or_insert(Asked::of(rule));
+        }
         for Tuned { tune, unless, file } in std::mem::take(&mut self.tunes) {
             let fault = |level, message: String| {
                 Fault::new(level, format!("{file}: tune"), message).at(Some(tune.spot.clone()))
@@ -233,11 +240,15 @@ impl Loader {
             if tune.unless.is_some() && unless.is_none() {
                 continue;
             }
-            let (mut found, mut wrong) = (false, Vec::new());
+            let (mut found, mut wrong, mut lost) = (false, Vec::new(), None);
             for rule in self.packs.values_mut().flatten().chain(own.iter_mut()).filter(|rule| rule.name == *tune.rule) {
                 found = true;
-                let before = rule.phase;
+                let (before, asked_before) = (rule.phase, Asked::of(rule));
                 apply(rule, &tune, unless.as_ref());
+                // Less than the pack asks for, and this is the tune that takes it.
+                if let Some(less) = asked.get(rule.name.as_str()).and_then(|asked| asked.lost_in(rule)) {
+                    lost = lost.or_else(|| asked_before.lost_in(rule).map(|_| less));
+                }
                 let late = || {
                     let message = "the tune reads the answer, and the rule acts on the request";
                     Fault::new(Level::Fault, rule.name.to_string(), message)
@@ -247,6 +258,11 @@ impl Loader {
                     let help = Some("the tune reads what is not known yet when this rule runs".to_owned());
                     wrong.push(fault.at(Some(tune.spot.clone())).with_help(help));
                 }
+            }
+            if let Some(lost) = lost.filter(|_| tune.expires.is_none() && wrong.is_empty()) {
+                let message = format!("this tune makes `{}` weaker than the pack: {lost}", tune.rule);
+                let help = Some("give it an `expires` date, so that it is looked at again".to_owned());
+                self.faults.push(fault(Level::Warning, message).with_help(help));
             }
             wrong.dedup();
             // The same rule may stand in several packs.

@@ -35,6 +35,7 @@ pub mod scheme;
 mod set;
 mod table;
 mod value;
+mod weaker;
 
 pub use compile::Unknown;
 pub use explain::{Compared, Explained};

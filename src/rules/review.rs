@@ -102,25 +102,23 @@ impl<'r> Same<'r> {
 
 /// What is told of a condition that has one answer: at the comparisons that make it so.
 fn decided(rule: &Rule, certain: Certain<'_>) -> Option<Fault> {
-    let (message, help, label, other) = match certain {
+    let (message, help, label) = match certain {
         Certain { holds: true, .. } if matches!(rule.cond, Cond::Const(true)) => return None,
         Certain { holds: true, with, .. } => (
             "this rule always matches where its fields are known",
             "one of its parts holds whatever the field is; `not_in [...]` asks for none of several values",
-            if with.is_some() { "or this" } else { "always so" },
-            "either this",
+            if with.is_some() { "this or the other holds" } else { "always so" },
         ),
         Certain { with, .. } => (
             "this rule can never match",
             "no request can be all of this at once",
-            if with.is_some() { "and this" } else { "never so" },
-            "not both this",
+            if with.is_some() { "not together with the other" } else { "never so" },
         ),
     };
     let fault = warn(rule, message.to_owned()).with_help(Some(help.to_owned()));
     let Some(by) = certain.by else { return Some(fault) };
     let mut also: Vec<Also> =
-        certain.with.iter().map(|leaf| Also { spot: spot(leaf), label: other.to_owned() }).collect();
+        certain.with.iter().map(|leaf| Also { spot: spot(leaf), label: "the other".to_owned() }).collect();
     // A comparison of a name stands far from the rule.
     if !std::sync::Arc::ptr_eq(&by.origin, &rule.when) {
         also.extend(rule.spot.iter().map(|spot| Also { spot: spot.clone(), label: "in this rule".to_owned() }));

@@ -40,7 +40,7 @@ fn told(text: &str) -> String {
     // 2026-11-21
     let now = Timestamp::from_secs(1_795_257_972);
     match compile(&Input { packs: &[vec![Pack::Baseline1]], files: &files, open: &open, now }) {
-        Ok(compiled) => super::diagnostic::Faults(compiled.warnings).to_string(),
+        Ok(compiled) => Faults(compiled.warnings).to_string(),
         Err(faults) => faults.to_string(),
     }
 }

@@ -3,6 +3,7 @@
 //! All of it is policy. The defaults were chosen so that no single change of network, and no update of a browser, reaches
 //! `quarantine`, while another program on another network reaches `terminate` at once.
 
+use super::SignalKind;
 use crate::history::{HalfLife, Points};
 
 /// Points for each kind of evidence.
@@ -119,6 +120,38 @@ impl Default for Weights {
             cookie_look_alike: points(20),
             cookie_odd: points(5),
             cookie_unbound: points(10),
+        }
+    }
+}
+
+impl Weights {
+    /// The most that one kind of evidence gives a request.
+    pub fn most(&self, kind: SignalKind) -> Points {
+        match kind {
+            SignalKind::DeviceFamily => self.family,
+            SignalKind::DeviceOs => self.os,
+            SignalKind::DeviceDesktopSite => self.desktop_site,
+            SignalKind::DeviceVersion => self.version.max(self.version_up),
+            SignalKind::DeviceLanguage => self.language.max(self.language_list),
+            SignalKind::DeviceHints => correlated([self.hint_platform, self.hint_version, self.hint_mobile]),
+            SignalKind::NetworkAsn => self.asn,
+            SignalKind::NetworkCountry => self.country,
+            SignalKind::NetworkHosting => self.hosting,
+            SignalKind::NetworkVpn => self.vpn,
+            SignalKind::NetworkTor => self.tor,
+            SignalKind::Interaction => self.interaction,
+            SignalKind::Concurrency => self.concurrency,
+            SignalKind::IdStale => {
+                [self.stale_asn, self.stale_prefix, self.stale_same].into_iter().fold(self.stale_device, Points::max)
+            }
+            SignalKind::IdFork => self.fork.max(self.fork_again),
+            SignalKind::IdForged => self.forged,
+            SignalKind::IdNeverIssued => self.never_issued,
+            SignalKind::IdPlanted => self.planted.max(self.planted_at_login),
+            SignalKind::IdGuessing => self.guessing_max.max(self.guessing),
+            SignalKind::ProtocolCookie => [self.cookie_look_alike, self.cookie_odd, self.cookie_unbound]
+                .into_iter()
+                .fold(self.cookie_ambiguous, Points::max),
         }
     }
 }
