@@ -1,5 +1,7 @@
 //! Why a rule matched or did not: every comparison with the value it saw.
 
+use std::sync::Arc;
+
 use super::check::Cond;
 use super::compile::meaning;
 use super::set::{Rule, RuleSet};
@@ -38,7 +40,7 @@ impl Rule {
     pub fn explain<F: Facts + ?Sized>(&self, facts: &F, set: &RuleSet) -> Explained {
         let zone = self.zone.as_ref();
         let mut compared = Vec::new();
-        let own = (&self.cond, zone);
+        let own = (&*self.cond, zone);
         let tunes = self.unless.iter().map(|(tune, zone)| (tune, zone.as_ref()));
         for (cond, zone) in std::iter::once(own).chain(tunes) {
             cond.leaves(&mut |leaf| {
@@ -100,7 +102,7 @@ impl RuleSet {
         let mut rules = self.rules().to_vec();
         if let Some(rule) = rules.get_mut(rule) {
             let mut at = comparison;
-            rule.cond = flip(&rule.cond, &mut at);
+            rule.cond = Arc::new(flip(&rule.cond, &mut at));
         }
         Self::new(rules, self.host().into())
     }

@@ -74,7 +74,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Faults> {
     }
     let files = input.files.iter().map(|file| loader.file(file, input.open)).collect::<Vec<_>>();
     loader.names_twice(&files);
-    let mut own: Vec<Rule> = files.iter().flat_map(|file| file.rules.iter().cloned()).collect();
+    let mut own: Vec<Rule> = files.into_iter().flat_map(|file| file.rules).collect();
     let in_force: BTreeSet<Pack> = input.packs.iter().flatten().copied().collect();
     loader.tune_all(&mut own, &in_force);
     if own.len() > RULES_MAX {
@@ -319,7 +319,7 @@ fn rule(file: &RulesFile, raw: &RawRule, when: Arc<Expression>, cond: Cond) -> R
         score: raw.score,
         count: raw.count,
         hold: Hold::new(raw.per, raw.within, raw.count.as_ref()),
-        cond,
+        cond: Arc::new(cond),
         when,
         unless: Vec::new(),
         ceiling: Mode::Enforce,
@@ -346,7 +346,7 @@ fn impossible(rule: &Rule) -> Option<Fault> {
             "`per` and `within` say whom a verdict on an answer holds for, and this rule does not read the answer",
             "take them away, or read `response.*` or `login.*`",
         ),
-        _ if rule.unknown == Unknown::Fire && matches!(rule.cond, Cond::Const(_)) => {
+        _ if rule.unknown == Unknown::Fire && matches!(*rule.cond, Cond::Const(_)) => {
             ("`unknown` says nothing here: the condition reads no field", "take it away")
         }
         _ => return None,

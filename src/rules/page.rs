@@ -206,7 +206,7 @@ impl<'p> Reader<'p> {
     }
 
     fn dotted(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() { key.to_owned() } else { [&self.path, ".", key].concat() }
     }
 
     /// All that stands in a table whose keys are for the user to choose.

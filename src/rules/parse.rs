@@ -71,9 +71,16 @@ impl Parser<'_> {
     }
 
     fn next(&mut self) -> Option<(Token, Span)> {
-        let token = self.tokens.get(self.at).cloned();
+        let (token, span) = self.tokens.get_mut(self.at)?;
         self.at += 1;
-        token
+        // What it says is needed once; what kind of token it was may be asked again.
+        let token = match token {
+            Token::Name(name) => Token::Name(std::mem::take(name)),
+            Token::Set(name) => Token::Set(std::mem::take(name)),
+            Token::Text(text) => Token::Text(std::mem::take(text)),
+            other => other.clone(),
+        };
+        Some((token, span.clone()))
     }
 
     fn take(&mut self, wanted: &Token) -> Option<Span> {

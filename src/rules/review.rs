@@ -103,7 +103,7 @@ impl<'r> Same<'r> {
 /// What is told of a condition that has one answer: at the comparisons that make it so.
 fn decided(rule: &Rule, certain: Certain<'_>) -> Option<Fault> {
     let (message, help, label) = match certain {
-        Certain { holds: true, .. } if matches!(rule.cond, Cond::Const(true)) => return None,
+        Certain { holds: true, .. } if matches!(*rule.cond, Cond::Const(true)) => return None,
         Certain { holds: true, with, .. } => (
             "this rule always matches where its fields are known",
             "one of its parts holds whatever the field is; `not_in [...]` asks for none of several values",

@@ -44,7 +44,7 @@ pub struct Rule {
     pub(crate) count: Option<Count>,
     /// Whom a verdict on an answer holds for, and how long.
     pub(crate) hold: Hold,
-    pub(crate) cond: Cond,
+    pub(crate) cond: Arc<Cond>,
     pub(crate) when: Arc<Expression>,
     /// Tunes that excuse it, each with the zone of its file.
     pub(crate) unless: Vec<(Cond, Option<TimeZone>)>,
@@ -70,7 +70,7 @@ pub(crate) struct Hold {
 impl Rule {
     /// Its condition, and those of the tunes that excuse it.
     pub(crate) fn conditions(&self) -> impl Iterator<Item = &Cond> {
-        std::iter::once(&self.cond).chain(self.unless.iter().map(|(tune, _)| tune))
+        std::iter::once(&*self.cond).chain(self.unless.iter().map(|(tune, _)| tune))
     }
 
     /// Whom a verdict on an answer holds for (`None`: the session, or the client if there is none), and how long.
