@@ -62,7 +62,7 @@ fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
     }
     let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
     let request = Request { file: Some(file.to_owned()), preset: args.preset, overrides };
-    match load(&request, SystemClock::new().now()) {
+    match load(&request, SystemClock::new().now()).loaded {
         Ok(loaded) => loaded.warnings,
         Err(faults) => faults.0,
     }

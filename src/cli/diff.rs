@@ -5,7 +5,7 @@ use std::path::Path;
 
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::{self, FILE_NAME, Overrides};
-use portcullis::config::{AssembleError, Location, Request, Rulebook, Settings, load, read_text};
+use portcullis::config::{AssembleError, Location, Request, Rulebook, Settings, inspect, read_text};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::diff::{self, Change, Direction};
 use portcullis::rules::load::{Input, compile};
@@ -39,7 +39,7 @@ fn read(path: &Path, now: Timestamp) -> Result<Policy, Faults> {
     let is_config = config.file_name().is_some_and(|name| name == FILE_NAME) && config.is_file();
     if is_config {
         let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
-        let loaded = load(&Request { file: Some(config), preset: None, overrides }, now)?;
+        let loaded = inspect(&Request { file: Some(config), preset: None, overrides }, now)?;
         return policy(&loaded.settings, &loaded.rules);
     }
     let unreadable = |why: io::Error| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{Location, Request, Settings, load};
+use portcullis::config::{Location, Request, Settings, inspect};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::recorded::Line;
 use portcullis::rules::scheme::Phase;
@@ -60,7 +60,7 @@ pub(super) fn rules(choice: &RulesChoice) -> Result<(Arc<RuleSet>, Scoring), Tro
     let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
     let now = SystemClock::new().now();
     let request = Request { file: choice.config.clone(), preset: None, overrides };
-    let loaded = load(&request, now)?;
+    let loaded = inspect(&request, now)?;
     let mut settings: Settings = loaded.settings;
     let rulebook = match &choice.rules {
         None => loaded.rules,

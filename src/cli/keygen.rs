@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::keys::{KeyFile, KeyFileError, Origin, load_or_make, rotate};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{Faults, Location, Request, load};
+use portcullis::config::{Faults, Location, Request, settings_of};
 use portcullis::entropy::OsEntropy;
 
 use super::{Exit, KeygenArgs, Streams};
@@ -38,7 +38,7 @@ fn path(args: &KeygenArgs) -> Result<PathBuf, Faults> {
     // Which app is guarded makes no difference to the keys, and may be said to `run` alone.
     let overrides = Overrides { upstream: Some(Location::Unix(PathBuf::from("app.sock"))), ..Overrides::default() };
     let request = Request { file: args.config.clone(), preset: None, overrides };
-    load(&request, SystemClock::new().now()).map(|loaded| loaded.settings.keys_file)
+    settings_of(&request, SystemClock::new().now()).map(|settings| settings.keys_file)
 }
 
 fn tell(path: &std::path::Path, file: &KeyFile, origin: Origin, streams: &mut Streams<'_>) -> io::Result<Exit> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use portcullis::admin::{Address, Client, ClientError, Query, SessionView, Sessions, Token};
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{AdminAddress, Faults, Location, Request, load};
+use portcullis::config::{AdminAddress, Faults, Location, Request, settings_of};
 use portcullis::engine::Selection;
 use portcullis::session::id::Ref;
 use portcullis::store::PAGE_MAX;
@@ -158,7 +158,7 @@ fn configured(args: &SessionsArgs) -> Result<(AdminAddress, PathBuf), Failure> {
     // Which app is guarded makes no difference here, and may be said to `run` alone.
     let overrides = Overrides { upstream: Some(Location::Unix(PathBuf::from("app.sock"))), ..Overrides::default() };
     let request = Request { file: args.config.clone(), preset: None, overrides };
-    let admin = load(&request, SystemClock::new().now())?.settings.admin;
+    let admin = settings_of(&request, SystemClock::new().now())?.admin;
     Ok((admin.address, admin.token_file))
 }
 

@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::reading::Reading;
+use super::reload::Watched;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
-use super::rulebook::read_text;
 use super::{Preset, Rulebook, Settings};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
@@ -33,18 +34,44 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
-    /// The files whose change means that the settings are to be loaded again.
-    pub watched: Vec<PathBuf>,
 }
 
-/// Loads settings: for start, reload and `check` alike.
+/// What came of loading, and what it came of.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What runs, or all faults at once.
+    pub loaded: Result<Loaded, Faults>,
+    /// Every file that made the outcome what it is: whether it was good or not, a change of one may change it.
+    pub watched: Watched,
+}
+
+/// Loads what is to be put in force: for start, reload and `check` alike.
+pub fn load(request: &Request, now: Timestamp) -> Attempt {
+    let reading = Reading::default();
+    let loaded = read(request, now, &reading);
+    Attempt { loaded, watched: reading.into_watched() }
+}
+
+/// Loads what is only looked at.
 ///
 /// # Errors
 /// When a file can not be read or anything in it is wrong: all faults at once.
-pub fn load(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
+pub fn inspect(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
+    read(request, now, &Reading::default())
+}
+
+/// The settings alone, for who must not be kept from his work by a fault in the rules.
+///
+/// # Errors
+/// When the file can not be read or anything in it is wrong: all faults at once.
+pub fn settings_of(request: &Request, now: Timestamp) -> Result<Settings, Faults> {
+    settled(request, now, &Reading::default()).map(|(_, resolved)| resolved.settings)
+}
+
+fn settled(request: &Request, now: Timestamp, reading: &Reading) -> Result<(Option<PathBuf>, Resolved), Faults> {
     let file = request.file.clone().or_else(|| Some(PathBuf::from(FILE_NAME)).filter(|path| path.is_file()));
     let text = match &file {
-        Some(path) => Some(read_text(path).map_err(|why| Faults(vec![unreadable(path, &why)]))?),
+        Some(path) => Some(reading.text(path).map_err(|why| Faults(vec![unreadable(path, &why)]))?),
         None => None,
     };
     let input = Input {
@@ -52,9 +79,16 @@ pub fn load(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
         preset: request.preset,
         overrides: Some(&request.overrides),
     };
-    let Resolved { settings, mut warnings } = resolve(&input, now)?;
+    let resolved = resolve(&input, now)?;
+    Ok((file, resolved))
+}
+
+fn read(request: &Request, now: Timestamp, reading: &Reading) -> Result<Loaded, Faults> {
+    let (file, Resolved { settings, mut warnings }) = settled(request, now, reading)?;
+    // They are read by those who need them.
+    watched(&settings).iter().for_each(|path| reading.before_use(path));
     warnings.append(&mut look(&settings));
-    let rules = match Rulebook::load(&settings, now) {
+    let rules = match Rulebook::read(&settings, now, reading) {
         Ok(rules) => rules,
         Err(mut more) => {
             warnings.append(&mut more.0);
@@ -66,9 +100,7 @@ pub fn load(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
     if faults.is_fatal() {
         return Err(faults);
     }
-    let named = settings.rules.files.iter().chain(rules.files());
-    let watched = file.iter().cloned().chain(watched(&settings)).chain(named.cloned()).collect();
-    Ok(Loaded { settings, rules, warnings: faults.0, file, watched })
+    Ok(Loaded { settings, rules, warnings: faults.0, file })
 }
 
 fn unreadable(path: &Path, why: &io::Error) -> Fault {
@@ -124,22 +156,30 @@ fn open_to_all(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Change, Watcher};
     use crate::rules::FILE_BYTES_MAX;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
     const APP: &str = "[upstream]\nurl = \"http://127.0.0.1:8000\"\n";
 
-    fn load_text(folder: &Path, text: &str) -> Result<Loaded, Faults> {
+    fn attempt(folder: &Path, text: &str) -> Attempt {
         let path = folder.join("p.toml");
         fs::write(&path, text).unwrap();
         load(&Request { file: Some(path), ..Request::default() }, NOW)
     }
 
+    fn load_text(folder: &Path, text: &str) -> Result<Loaded, Faults> {
+        attempt(folder, text).loaded
+    }
+
+    const RULE: &str =
+        "version = 1\nname = \"shop\"\n[[rule]]\nid = \"tor\"\nwhen = 'client.is_tor'\nthen = \"observe\"\n";
+
     #[test]
     fn a_file_that_is_not_there_is_a_fault_with_advice() {
         let folder = tempfile::tempdir().unwrap();
         let missing = Request { file: Some(folder.path().join("none.toml")), ..Request::default() };
-        let fault = load(&missing, NOW).unwrap_err().to_string();
+        let fault = load(&missing, NOW).loaded.unwrap_err().to_string();
         assert!(fault.contains("there is no file") && fault.contains("portcullis init"), "{fault}");
     }
 
@@ -148,7 +188,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let loaded = load_text(folder.path(), APP).unwrap();
         assert_eq!(loaded.settings.keys_file, folder.path().join("portcullis-data/keys.toml"));
-        assert_eq!(loaded.watched, [folder.path().join("p.toml"), folder.path().join("portcullis-data/keys.toml")]);
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     }
 
@@ -189,15 +228,13 @@ mod tests {
         }
         assert_eq!(count(&load_text(folder.path(), &text).unwrap()), packs);
         let shop = folder.path().join("rules/shop.toml");
-        let rule = "version = 1\nname = \"shop\"\n[[rule]]\nid = \"tor\"\nwhen = 'client.is_tor'\nthen = \"observe\"\n";
-        fs::write(&shop, rule).unwrap();
+        fs::write(&shop, RULE).unwrap();
         let loaded = load_text(folder.path(), &text).unwrap();
         assert_eq!(count(&loaded), packs + 1);
-        assert!(loaded.watched.contains(&folder.path().join("rules/*.toml")), "{:?}", loaded.watched);
-        fs::write(&shop, rule.replace("is_tor", "is_tot")).unwrap();
+        fs::write(&shop, RULE.replace("is_tor", "is_tot")).unwrap();
         let fault = load_text(folder.path(), &text).unwrap_err().to_string();
         assert!(fault.contains("there is no field `client.is_tot`") && fault.contains("shop.toml:5:9"), "{fault}");
-        let set = rule
+        let set = RULE
             .replace("[[rule]]", "[set]\nmany = { file = \"many.txt\" }\n[[rule]]")
             .replace("client.is_tor", "client.asn in @many");
         fs::write(&shop, set).unwrap();
@@ -214,8 +251,102 @@ mod tests {
         let path = folder.path().join("p.toml");
         fs::write(&path, [0xff, 0xfe]).unwrap();
         let request = Request { file: Some(path), ..Request::default() };
-        assert!(load(&request, NOW).unwrap_err().to_string().contains("can not be read"));
+        assert!(load(&request, NOW).loaded.unwrap_err().to_string().contains("can not be read"));
         let fault = load_text(folder.path(), &"#\n".repeat(FILE_BYTES_MAX)).unwrap_err().to_string();
         assert!(fault.contains("larger than 1 MiB"), "{fault}");
+    }
+
+    /// A file that changed after it was read and before it was watched was noticed only at its next change.
+    #[test]
+    fn a_change_while_a_configuration_is_loaded_is_noticed() {
+        let text = format!(
+            "{APP}[rules]\nfiles = [\"rules/*.toml\"]\n[[listen]]\naddress = \"127.0.0.1:1\"\n\
+             tls = {{ cert = \"c.pem\", key = \"k.pem\" }}\n[geo]\ndatabases = [\"g.mmdb\"]\n"
+        );
+        let set = RULE.replace("[[rule]]", "[set]\nmany = { file = \"many.txt\" }\n[[rule]]");
+        let set = set.replace("client.is_tor", "client.asn in @many");
+        let named = ["p.toml", "rules/shop.toml", "rules/many.txt", "rules/new.toml", "c.pem", "k.pem", "g.mmdb"];
+        for changed in named.into_iter().chain(["portcullis-data/keys.toml"]) {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("rules")).unwrap();
+            fs::create_dir(folder.path().join("portcullis-data")).unwrap();
+            for (name, text) in [("c.pem", ""), ("k.pem", ""), ("g.mmdb", ""), ("rules/many.txt", "64500\n")] {
+                fs::write(folder.path().join(name), text).unwrap();
+            }
+            fs::write(folder.path().join("rules/shop.toml"), &set).unwrap();
+            let Attempt { loaded, watched } = attempt(folder.path(), &text);
+            assert!(loaded.is_ok(), "{loaded:?}");
+            let mut still = Watcher::new(watched.clone());
+            assert_eq!([still.look(), still.look(), still.look()], [Change::None; 3]);
+            fs::write(folder.path().join(changed), "# other").unwrap();
+            let mut watcher = Watcher::new(watched);
+            assert_eq!([watcher.look(), watcher.look()], [Change::Settling, Change::Changed], "{changed}");
+        }
+    }
+
+    /// After a failed load only the files of the last good one were watched: a mended one was not noticed.
+    #[test]
+    fn what_only_a_faulty_configuration_names_is_watched_too() {
+        let text = format!("{APP}[rules]\nfiles = [\"new/*.toml\"]\n");
+        let faulty = RULE.replace("is_tor", "is_tot");
+        let set = RULE.replace("[[rule]]", "[set]\nmany = { file = \"many.txt\" }\n[[rule]]");
+        let set = set.replace("client.is_tor", "client.asn in @many");
+        // What is there before, and what mends it.
+        let cases = [
+            (vec![], ("new/shop.toml", RULE)),
+            (vec![("new/shop.toml", faulty.as_str())], ("new/shop.toml", RULE)),
+            (vec![("new/shop.toml", &set)], ("new/many.txt", "64500\n")),
+            (vec![("new/shop.toml", &set), ("new/many.txt", "x")], ("new/many.txt", "64500\n")),
+        ];
+        for (before, mended) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let write = |files: &[(&str, &str)]| {
+                for (name, text) in files {
+                    let path = folder.path().join(name);
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, text).unwrap();
+                }
+            };
+            write(&before);
+            let Attempt { loaded, watched } = attempt(folder.path(), &text);
+            assert!(loaded.is_err(), "{before:?}");
+            let mut watcher = Watcher::new(watched);
+            assert_eq!([watcher.look(), watcher.look(), watcher.look()], [Change::None; 3], "{before:?}");
+            write(&[mended]);
+            assert_eq!([watcher.look(), watcher.look()], [Change::Settling, Change::Changed], "{mended:?}");
+            let request = Request { file: Some(folder.path().join("p.toml")), ..Request::default() };
+            assert!(load(&request, NOW).loaded.is_ok(), "{mended:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_comes_to_be_is_a_change_though_it_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{APP}[rules]\nfiles = [\"rules/*.toml\"]\n");
+        let Attempt { loaded, watched } = attempt(folder.path(), &text);
+        assert!(loaded.is_err());
+        fs::create_dir(folder.path().join("rules")).unwrap();
+        let mut watcher = Watcher::new(watched);
+        assert_eq!([watcher.look(), watcher.look()], [Change::Settling, Change::Changed]);
+    }
+
+    #[test]
+    fn a_text_that_is_too_large_is_the_same_at_every_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let Attempt { loaded, watched } = attempt(folder.path(), &"#\n".repeat(FILE_BYTES_MAX));
+        assert!(loaded.is_err());
+        let mut watcher = Watcher::new(watched);
+        assert_eq!([watcher.look(), watcher.look(), watcher.look()], [Change::None; 3]);
+    }
+
+    #[test]
+    fn faulty_rules_keep_nobody_from_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{APP}[rules]\nfiles = [\"none.toml\"]\n");
+        assert!(attempt(folder.path(), &text).loaded.is_err());
+        let request = Request { file: Some(folder.path().join("p.toml")), ..Request::default() };
+        assert_eq!(settings_of(&request, NOW).unwrap().keys_file, folder.path().join("portcullis-data/keys.toml"));
+        fs::write(folder.path().join("p.toml"), "x = 1").unwrap();
+        assert!(settings_of(&request, NOW).is_err());
     }
 }

@@ -9,6 +9,7 @@ pub mod keys;
 mod network;
 mod policy;
 mod preset;
+mod reading;
 mod record;
 mod reload;
 pub mod resolve;
@@ -19,16 +20,17 @@ pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
 pub use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
 pub use assemble::AssembleError;
-pub use files::{Loaded, Request, load};
+pub use files::{Attempt, Loaded, Request, inspect, load, settings_of};
 pub use network::{
     Balance, Client, Health, Http2, Listen, Location, ProxyProtocol, TlsFiles, UnderscoreHeaders, Upstream,
 };
 pub use policy::{Activity, Limits, Login, Recording, Risk, Route, Rules, Sensitivity, SubjectSource, Success};
 pub use preset::{Preset, UnknownPreset};
+pub use reading::read_text;
 pub use record::Recorder;
-pub use reload::{Change, POLL_EVERY, Watcher};
+pub use reload::{Change, POLL_EVERY, Watched, Watcher};
+pub use rulebook::Rulebook;
 pub(crate) use rulebook::is_scenarios;
-pub use rulebook::{Rulebook, read_text};
 pub use settings::{
     Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, Session, Settings, SinkFormat, SinkTarget, Store,
     StoreKind,

@@ -1,18 +1,15 @@
 //! The rules of a configuration: its packs and its files, compiled together.
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Settings;
+use super::reading::Reading;
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::load::{self, Compiled, Input, RulesText};
-use crate::rules::{FILE_BYTES_MAX, Pack, RuleSet};
-
-/// Files that one pattern of `[rules] files` may match.
-const FILES_MAX: usize = 1000;
+use crate::rules::{Pack, RuleSet};
 
 /// The rules of a configuration.
 #[derive(Clone, Debug)]
@@ -28,33 +25,35 @@ impl Rulebook {
     /// # Errors
     /// When a file can not be read or anything in one is wrong: all faults at once.
     pub fn load(settings: &Settings, now: Timestamp) -> Result<Self, Faults> {
+        Self::read(settings, now, &Reading::default())
+    }
+
+    pub(super) fn read(settings: &Settings, now: Timestamp, reading: &Reading) -> Result<Self, Faults> {
         let mut faults = Vec::new();
+        let mut fault = |path: &Path, why: &io::Error| {
+            let message = format!("{} can not be read: {why}", path.display());
+            faults.push(Fault::new(Level::Fault, "rules.files", message));
+        };
         let mut files = Vec::new();
         for pattern in &settings.rules.files {
-            match matches(pattern) {
+            match reading.matches(pattern) {
                 Ok(found) => files.extend(found),
-                Err(why) => {
-                    let message = format!("{} can not be read: {why}", pattern.display());
-                    faults.push(Fault::new(Level::Fault, "rules.files", message));
-                }
+                Err(why) => fault(pattern, &why),
             }
         }
         files.sort();
         files.dedup();
         let mut texts = Vec::new();
         for path in &files {
-            match read_text(path) {
+            match reading.text(path) {
                 // Scenarios may lie beside the rules that they test.
                 Ok(text) if is_scenarios(&text) && !settings.rules.files.contains(path) => {}
                 Ok(text) => texts.push(RulesText { path: path.clone(), text }),
-                Err(why) => {
-                    let message = format!("{} can not be read: {why}", path.display());
-                    faults.push(Fault::new(Level::Fault, "rules.files", message));
-                }
+                Err(why) => fault(path, &why),
             }
         }
         let lists = settings.pack_lists();
-        let open = |path: &Path| read_text(path);
+        let open = |path: &Path| reading.text(path);
         match load::compile(&Input { packs: &lists, files: &texts, open: &open, now }) {
             Ok(compiled) if faults.is_empty() => Ok(Self { lists, compiled, files }),
             Ok(_) => Err(Faults(faults)),
@@ -120,51 +119,4 @@ impl Rulebook {
 /// Whether a text is one of scenarios, and not of rules.
 pub(crate) fn is_scenarios(text: &str) -> bool {
     text.lines().any(|line| line.trim_start().starts_with("[[scenario"))
-}
-
-/// Reads a file of text. One that is larger than [`FILE_BYTES_MAX`] is a fault, and not cut: what is cut off a set would be in
-/// no rule.
-///
-/// # Errors
-/// When it can not be read, is too large, or is no text.
-pub fn read_text(path: &Path) -> io::Result<String> {
-    let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-/// The files that a path with `*` in its last part matches, sorted. A path without one is itself, whether it is there or not.
-///
-/// # Errors
-/// When the folder can not be read, also because it is not there: a misspelt one, or one whose disk went away, would take all
-/// rules with it.
-pub(crate) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
-    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let folder_has = pattern.parent().is_some_and(|folder| folder.to_string_lossy().contains('*'));
-    if folder_has || name.matches('*').count() > 1 {
-        return Err(io::Error::other("one `*` in the name of the file is read, and none in folders"));
-    }
-    let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
-    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let long_enough = name.len() >= head.len() + tail.len();
-        // What editors leave beside a file begins with a dot.
-        let fits = long_enough && name.starts_with(head) && name.ends_with(tail) && !name.starts_with('.');
-        // A link that leads nowhere is a file that can not be read, and not one that is not there.
-        if fits && !path.is_dir() {
-            if files.len() >= FILES_MAX {
-                return Err(io::Error::other(format!("more than {FILES_MAX} files match")));
-            }
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -7,13 +7,15 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::config::{self, Faults};
+use portcullis::clock::{Clock, SystemClock};
+use portcullis::config::{self, Attempt, Faults, Watched};
 use portcullis::engine::Guard;
 use portcullis::event::kinds;
 use portcullis::proxy::StartError;
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
+use reload::Reloader;
 use signals::Signals;
 use start::Running;
 
@@ -84,7 +86,9 @@ impl RunError {
 /// Runs the guard until it is told to stop.
 pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     diagnostics();
-    let loaded = config::load(&request, start::now())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let Attempt { loaded, watched } = config::load(&request, clock.now());
+    let loaded = loaded?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -92,7 +96,7 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime =
         runtime.worker_threads(2).enable_all().build().map_err(RunError::system("the runtime can not start"))?;
-    let ended = runtime.block_on(serve(request, loaded));
+    let ended = runtime.block_on(serve(request, loaded, watched, clock));
     // Blocking work that is left (looking up a name) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -109,16 +113,21 @@ fn diagnostics() {
     }
 }
 
-async fn serve(request: config::Request, loaded: config::Loaded) -> Result<(), RunError> {
+async fn serve(
+    request: config::Request,
+    loaded: config::Loaded,
+    mut watched: Watched,
+    clock: Arc<dyn Clock>,
+) -> Result<(), RunError> {
     let signals = Signals::listen()?;
-    let started = (loaded.settings.clone(), loaded.watched.clone(), loaded.rules.expires());
-    let Running { guard, proxy, writer, reopen, events, admin, standing } = Running::start(loaded).await?;
+    let started = (loaded.settings.clone(), loaded.rules.expires());
+    let running = Running::start(loaded, &mut watched, clock).await?;
+    let reloader = Reloader::new(request, started, watched, &running);
+    let Running { guard, proxy, writer, admin, .. } = running;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
     signals::tell_ready();
-    let reloader =
-        reload::Reloader::new(request, started, guard.clone(), proxy.handle(), reopen, events.clone(), standing);
     let tending = tokio::spawn(tend(guard.clone()));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();

@@ -1,13 +1,16 @@
-//! Another configuration while the guard runs: by SIGHUP, or when a file changed. Requests in flight finish under the old
-//! one, and a faulty file changes nothing.
+//! Another configuration while the guard runs: by SIGHUP, when a file changed, or when something in force has expired.
+//! Requests in flight finish under the old one, and a faulty file changes nothing.
+//!
+//! Reading and compiling many rules takes its time, so all of it is done on a thread of its own, one reload after the
+//! other: what is asked for meanwhile is done next.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use portcullis::admin::PolicyStanding;
 use portcullis::clock::Timestamp;
-use portcullis::config::{self, Change, Watcher};
+use portcullis::config::{self, Attempt, Change, Watched, Watcher};
 use portcullis::engine::Guard;
 use portcullis::event::kinds;
 use portcullis::event::queue::EventSender;
@@ -17,9 +20,11 @@ use portcullis::proxy::{Guarded, Handle};
 use portcullis::rules::diff;
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
+use tokio::time::MissedTickBehavior;
 
 use super::signals::{self, Signals};
-use super::{FLUSH_MAX, RunError, start};
+use super::start::{self, Running};
+use super::{FLUSH_MAX, RunError};
 
 /// Puts another configuration in force.
 pub(super) struct Reloader {
@@ -38,6 +43,15 @@ pub(super) struct Reloader {
     expires: Option<Timestamp>,
 }
 
+/// Why files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// It is time to.
+    Regular,
+    /// By SIGHUP: they are loaded, changed or not.
+    Asked,
+}
+
 /// Bytes of the changes that an event tells.
 const CHANGES_MAX: usize = 1000;
 
@@ -47,49 +61,58 @@ const RETRY_EXPIRY: Duration = Duration::from_secs(60);
 impl Reloader {
     pub(super) fn new(
         request: config::Request,
-        (started, watched, expires): (config::Settings, Vec<PathBuf>, Option<Timestamp>),
-        guard: Arc<Guard<AnyStore>>,
-        proxy: Handle<Guarded<AnyStore>>,
-        reopen: Vec<ReopenHandle>,
-        events: EventSender,
-        standing: PolicyStanding,
+        (started, expires): (config::Settings, Option<Timestamp>),
+        watched: Watched,
+        running: &Running,
     ) -> Self {
-        let limits = started.limit_settings();
         Self {
             request,
             watcher: Watcher::new(watched),
-            guard,
-            proxy,
-            reopen,
-            events,
-            standing,
+            guard: running.guard.clone(),
+            proxy: running.proxy.handle(),
+            reopen: running.reopen.clone(),
+            events: running.events.clone(),
+            standing: running.standing.clone(),
+            limits: started.limit_settings(),
             started,
-            limits,
             expires,
         }
     }
 
     /// Follows signals and files until it is dropped.
-    pub(super) async fn follow(mut self, signals: Signals) {
+    pub(super) async fn follow(self, signals: Signals) {
+        let reloader = Arc::new(Mutex::new(self));
         let mut look = tokio::time::interval(config::POLL_EVERY);
+        // Two looks that find the same are to be some time apart.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let asked = tokio::select! {
-                () = signals.hangup() => true,
-                _ = look.tick() => false,
+            let round = tokio::select! {
+                () = signals.hangup() => Round::Asked,
+                _ = look.tick() => Round::Regular,
             };
-            if asked {
+            if round == Round::Asked {
                 signals::tell_reloading();
-                self.reopen();
             }
-            // Files are read on this thread: they are small, local, and looked at every two seconds.
-            let is_over = self.expires.is_some_and(|at| at <= start::now());
-            if asked || is_over || self.watcher.look() == Change::Changed {
-                self.reload();
+            let working = reloader.clone();
+            let done = tokio::task::spawn_blocking(move || working.lock().round(round)).await;
+            if let Err(error) = done {
+                tracing::error!(%error, "a reload ended in the middle: this is a bug");
+                reloader.lock().standing.refused();
             }
-            if asked {
+            if round == Round::Asked {
                 // Whatever came of it, the guard serves.
                 signals::tell_ready();
             }
+        }
+    }
+
+    fn round(&mut self, round: Round) {
+        if round == Round::Asked {
+            self.reopen();
+        }
+        let is_over = self.expires.is_some_and(|at| at <= self.guard.now());
+        if round == Round::Asked || is_over || self.watcher.look() == Change::Changed {
+            self.reload();
         }
     }
 
@@ -101,7 +124,11 @@ impl Reloader {
     }
 
     fn reload(&mut self) {
-        match self.load() {
+        let Attempt { loaded, mut watched } = config::load(&self.request, self.guard.now());
+        let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
+        // After a failure too: what is to be mended may be in files that only the new configuration names.
+        self.watcher = Watcher::new(watched);
+        match done {
             Ok(reloaded) => {
                 self.standing.loaded();
                 self.guard.report(None, reloaded);
@@ -109,7 +136,7 @@ impl Reloader {
             Err(error) => {
                 self.standing.refused();
                 // An exception that has expired must not live on because the files can not be read just now.
-                let again = start::now().after(RETRY_EXPIRY);
+                let again = self.guard.now().after(RETRY_EXPIRY);
                 self.expires = self.expires.map(|at| at.max(again));
                 tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
                 self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(error.headline()) });
@@ -117,13 +144,16 @@ impl Reloader {
         }
     }
 
-    fn load(&mut self) -> Result<kinds::PolicyReloaded, RunError> {
-        let loaded = config::load(&self.request, start::now())?;
+    fn put_in_force(
+        &mut self,
+        loaded: &config::Loaded,
+        watched: &mut Watched,
+    ) -> Result<kinds::PolicyReloaded, RunError> {
         let settings = &loaded.settings;
         let revision = self.guard.policy().revision.saturating_add(1);
         // Everything that can fail comes before anything that is changed.
         let policy = settings.policy(revision, &loaded.rules)?;
-        let keys = start::keyring(settings, start::now())?;
+        let keys = start::key_file(settings, self.guard.now(), watched)?.keyring();
         let places = start::places(settings)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;
         let limits = settings.limit_settings();
@@ -143,8 +173,10 @@ impl Reloader {
             tracing::warn!(sections, "these settings have changed and count from the next start on");
             self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
         }
-        self.watcher.restart(loaded.watched);
         self.expires = loaded.rules.expires();
         Ok(kinds::PolicyReloaded { revision, rules, changes: Text::from(changes) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use super::RunError;
 #[derive(Clone)]
 pub(super) struct Signals(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
     stops: AtomicU8,
     stop: Notify,
@@ -21,7 +22,7 @@ struct Inner {
 impl Signals {
     /// Listens from now on.
     pub(super) fn listen() -> Result<Self, RunError> {
-        let inner = Arc::new(Inner { stops: AtomicU8::new(0), stop: Notify::new(), hangup: Notify::new() });
+        let inner = Arc::new(Inner::default());
         let open = |kind| signal(kind).map_err(RunError::system("signals can not be listened for"));
         let (mut term, mut int) = (open(SignalKind::terminate())?, open(SignalKind::interrupt())?);
         let mut hangup = open(SignalKind::hangup())?;
@@ -51,6 +52,18 @@ impl Signals {
     /// Done with the next HUP.
     pub(super) async fn hangup(&self) {
         self.0.hangup.notified().await;
+    }
+
+    /// Those of a process that gets none, for tests.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self(Arc::new(Inner::default()))
+    }
+
+    /// As if HUP had come.
+    #[cfg(test)]
+    pub(super) fn hang_up(&self) {
+        self.0.hangup.notify_one();
     }
 
     fn stopped(&self, times: u8) -> impl Future<Output = ()> + Send + 'static {

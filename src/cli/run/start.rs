@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
-use portcullis::clock::{Clock, SystemClock, Timestamp};
-use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind};
+use portcullis::clock::{Clock, Timestamp};
+use portcullis::config::keys::{self, KeyFile, Origin};
+use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind, Watched};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
@@ -35,17 +36,16 @@ pub(super) struct Running {
     pub(super) standing: PolicyStanding,
 }
 
-/// The time, for what is done before there is a guard.
-pub(super) fn now() -> Timestamp {
-    SystemClock::new().now()
-}
-
 impl Running {
-    pub(super) async fn start(loaded: config::Loaded) -> Result<Self, RunError> {
+    pub(super) async fn start(
+        loaded: config::Loaded,
+        watched: &mut Watched,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RunError> {
         let settings = loaded.settings;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let keys = keyring(&settings, clock.now())?;
-        let (sinks, reopen) = sinks(&settings)?;
+        let keys = key_file(&settings, clock.now(), watched)?;
+        // The hashes in events are to stay the same over restarts, so they come from the file too.
+        let (sinks, reopen) = sinks(&settings, &Arc::new(keys.keyring()))?;
         let queue = queue::Settings {
             places: settings.events.queue,
             repeat: settings.events.repeat,
@@ -57,7 +57,7 @@ impl Running {
         let guard = Guard::new(Setup {
             store: store(&settings)?,
             policy: settings.policy(1, &loaded.rules)?,
-            keys,
+            keys: keys.keyring(),
             places: places(&settings)?,
             limits: Limits::new(&settings.limit_settings()),
             events: events.clone(),
@@ -110,9 +110,14 @@ fn handed() -> Result<Vec<std::net::TcpListener>, RunError> {
 }
 
 /// The keys of the file; made at the first run.
-pub(super) fn keyring(settings: &Settings, now: Timestamp) -> Result<Keyring, RunError> {
-    let (file, _) = config::keys::load_or_make(&settings.keys_file, &OsEntropy, now)?;
-    Ok(file.keyring())
+pub(super) fn key_file(settings: &Settings, now: Timestamp, watched: &mut Watched) -> Result<KeyFile, RunError> {
+    let (file, origin) = keys::load_or_make(&settings.keys_file, &OsEntropy, now)?;
+    if origin == Origin::Read {
+        return Ok(file);
+    }
+    // That we made it ourselves is no change of it; that somebody else has changed it since is one.
+    watched.before_use(&settings.keys_file);
+    Ok(keys::read(&settings.keys_file)?)
 }
 
 fn store(settings: &Settings) -> Result<AnyStore, RunError> {
@@ -153,11 +158,9 @@ pub(super) fn places(settings: &Settings) -> Result<Places, RunError> {
 
 type Sinks = (Vec<Box<dyn Sink>>, Vec<ReopenHandle>);
 
-fn sinks(settings: &Settings) -> Result<Sinks, RunError> {
+fn sinks(settings: &Settings, keys: &Arc<Keyring>) -> Result<Sinks, RunError> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let mut reopen = Vec::new();
-    // The hashes in events are to stay the same over restarts, so they come from the file too.
-    let keys = Arc::new(keyring(settings, now())?);
     for sink in &settings.events.sinks {
         let format = match (sink.format, &sink.target) {
             (SinkFormat::Json, _) => Format::Json,

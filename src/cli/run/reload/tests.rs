@@ -1,0 +1,214 @@
+//! Reloads as they come: by a signal, by a change, by time.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use portcullis::clock::ManualClock;
+use portcullis::verdict::Mode;
+
+use super::*;
+
+/// 2026-11-21
+const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
+const DAY: Duration = Duration::from_secs(86_400);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A guard that runs on a clock which stands still, and what reloads it.
+struct World {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    running: Running,
+    reloader: Reloader,
+}
+
+impl World {
+    /// Each file is written below one folder; `rules/*.toml` are its rules.
+    async fn start(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://127.0.0.1:9\"\n\
+            [admin]\naddress = \"off\"\n[store]\nkind = \"memory\"\n[rules]\nfiles = [\"rules/*.toml\"]\n\
+            [[events.sink]]\ntype = \"file\"\npath = \"events.jsonl\"\n";
+        for (name, text) in [&[("portcullis.toml", config)], files].concat() {
+            write(folder.path(), name, text);
+        }
+        let request =
+            config::Request { file: Some(folder.path().join("portcullis.toml")), ..config::Request::default() };
+        let clock = Arc::new(ManualClock::new(NOW));
+        let Attempt { loaded, mut watched } = config::load(&request, NOW);
+        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        let started = (loaded.settings.clone(), loaded.rules.expires());
+        let running = Running::start(loaded, &mut watched, clock.clone()).await.unwrap();
+        let reloader = Reloader::new(request, started, watched, &running);
+        Self { folder, clock, running, reloader }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        write(self.folder.path(), name, text);
+    }
+
+    fn rounds(&mut self, count: usize) {
+        (0..count).for_each(|_| self.reloader.round(Round::Regular));
+    }
+
+    fn revision(&self) -> u64 {
+        self.running.guard.policy().revision
+    }
+
+    /// How many events of a kind there were.
+    fn told(&self, kind: &str) -> usize {
+        self.running.guard.events().flush(PATIENCE);
+        let events = fs::read_to_string(self.folder.path().join("events.jsonl")).unwrap();
+        events.matches(&format!("\"event\":\"{kind}\"")).count()
+    }
+
+    fn mode(&self, rule: &str) -> Mode {
+        let policy = self.running.guard.policy();
+        policy.rules.rules().iter().find(|known| known.name.as_str() == rule).unwrap().mode
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A rule that refuses one path.
+fn rule(path: &str) -> String {
+    format!(
+        "version = 1\nname = \"shop\"\n[[rule]]\nid = \"fence\"\nwhen = 'request.path == \"{path}\"'\nthen = \"deny\"\n"
+    )
+}
+
+/// The status of an answer.
+fn status(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// The keys that the first run makes were taken for a change, and the guard loaded everything again.
+#[tokio::test]
+async fn what_the_guard_makes_itself_is_no_change() {
+    let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
+    assert!(world.folder.path().join("portcullis-data/keys.toml").is_file());
+    world.rounds(4);
+    assert_eq!((world.revision(), world.told("policy.reloaded")), (1, 0));
+    write(world.folder.path(), "portcullis-data/keys.toml", "damaged");
+    world.rounds(2);
+    assert_eq!(world.told("policy.reload_failed"), 1, "somebody else's change of them is one");
+}
+
+#[tokio::test]
+async fn a_change_between_loading_and_watching_is_taken_over() {
+    let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
+    world.write("rules/shop.toml", &rule("/b"));
+    world.reloader.round(Round::Asked);
+    // The same length, and within the same tick of the file system's clock.
+    world.write("rules/shop.toml", &rule("/c"));
+    world.rounds(2);
+    assert_eq!((world.revision(), world.told("policy.reloaded")), (3, 2));
+    world.rounds(4);
+    assert_eq!(world.revision(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_only_the_faulty_configuration_names_is_mended_without_touching_that() {
+    let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
+    let config = fs::read_to_string(world.folder.path().join("portcullis.toml")).unwrap();
+    world.write("portcullis.toml", &config.replace("rules/*.toml", "new/*.toml"));
+    world.rounds(2);
+    assert_eq!((world.revision(), world.told("policy.reload_failed")), (1, 1), "there is no such folder");
+    world.write("new/shop.toml", "version = 1\nname = \"shop\"\n[[rule]]\n");
+    world.rounds(2);
+    assert_eq!((world.revision(), world.told("policy.reload_failed")), (1, 2));
+    world.write("new/shop.toml", &rule("/b"));
+    world.rounds(4);
+    assert_eq!((world.revision(), world.told("policy.reload_failed")), (2, 2));
+}
+
+#[tokio::test]
+async fn a_tune_that_expires_while_the_guard_runs_is_out_of_force() {
+    let tune = "[[tune]]\nrule = \"shop/fence\"\nmode = \"off\"\nexpires = 2026-12-01\nwhy = \"the move\"\n";
+    let mut world = World::start(&[("rules/shop.toml", &(rule("/a") + tune))]).await;
+    assert_eq!(world.mode("shop/fence"), Mode::Off);
+    world.clock.advance(9 * DAY);
+    world.rounds(3);
+    assert_eq!((world.mode("shop/fence"), world.revision()), (Mode::Off, 1), "not yet");
+    world.clock.advance(DAY);
+    world.rounds(3);
+    assert_eq!((world.mode("shop/fence"), world.revision()), (Mode::Enforce, 2), "once, and no more");
+    assert_eq!(world.told("policy.reloaded"), 1);
+}
+
+#[tokio::test]
+async fn a_tune_that_expires_beside_a_faulty_file_is_tried_again_every_minute() {
+    let tune = "[[tune]]\nrule = \"shop/fence\"\nmode = \"off\"\nexpires = 2026-12-01\nwhy = \"the move\"\n";
+    let mut world = World::start(&[("rules/shop.toml", &(rule("/a") + tune))]).await;
+    let more = world.folder.path().join("rules/more.toml");
+    fs::write(&more, "half a file").unwrap();
+    world.clock.advance(10 * DAY);
+    world.rounds(1);
+    assert_eq!((world.mode("shop/fence"), world.told("policy.reload_failed")), (Mode::Off, 1));
+    world.clock.advance(RETRY_EXPIRY - Duration::from_millis(1));
+    world.rounds(3);
+    assert_eq!(world.told("policy.reload_failed"), 1, "not at every look");
+    world.clock.advance(Duration::from_millis(1));
+    world.rounds(1);
+    assert_eq!(world.told("policy.reload_failed"), 2, "but every minute");
+    fs::remove_file(&more).unwrap();
+    world.clock.advance(RETRY_EXPIRY);
+    // One round: a change alone would need two.
+    world.rounds(1);
+    assert_eq!((world.mode("shop/fence"), world.revision()), (Mode::Enforce, 2));
+}
+
+/// Rules were read on a thread that also takes connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connections_are_taken_while_rules_are_read_and_a_signal_meanwhile_is_followed_next() {
+    let World { folder, running, reloader, .. } = World::start(&[("rules/shop.toml", &rule("/none"))]).await;
+    // Reading a pipe takes as long as its writer likes.
+    let put = |path: &str| {
+        let name = path.trim_start_matches('/');
+        assert!(Command::new("mkfifo").arg(folder.path().join("rules").join(name)).status().unwrap().success());
+        let set = format!("[set]\nmany = {{ file = \"{name}\" }}\n[[rule]]");
+        let many = "[[rule]]\nid = \"many\"\nwhen = 'client.asn in @many'\nscore = 5\n";
+        write(folder.path(), "rules/shop.toml", &(rule(path).replace("[[rule]]", &set) + many));
+    };
+    // Waits until somebody reads it.
+    let writer = |name: &str| fs::OpenOptions::new().write(true).open(folder.path().join("rules").join(name)).unwrap();
+
+    let (signals, guard) = (Signals::none(), running.guard.clone());
+    let address = running.proxy.local_addrs()[0];
+    let serving = tokio::spawn(running.proxy.run(std::future::pending()));
+    put("/one");
+    signals.hang_up();
+    let following = tokio::spawn(reloader.follow(signals.clone()));
+    let mut one = writer("one");
+    assert_eq!((status(address, "/none"), guard.policy().revision), ("403".to_owned(), 1));
+    put("/two");
+    signals.hang_up();
+    signals.hang_up();
+    assert_eq!((status(address, "/none"), guard.policy().revision), ("403".to_owned(), 1), "one at a time");
+    one.write_all(b"64500\n").unwrap();
+    drop(one);
+
+    let mut two = writer("two");
+    assert_eq!((status(address, "/one"), guard.policy().revision), ("403".to_owned(), 2));
+    put("/three");
+    signals.hang_up();
+    two.write_all(b"64500\n").unwrap();
+    drop(two);
+
+    let three = writer("three");
+    assert_eq!((status(address, "/two"), guard.policy().revision), ("403".to_owned(), 3));
+    drop(three);
+    following.abort();
+    serving.abort();
+}

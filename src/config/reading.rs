@@ -1,0 +1,82 @@
+//! Reading files so that a later change of them is noticed: whatever is read is kept in mind as it was, and what is only
+//! used later is looked at first. Between a look and the use a file may change, and that is then seen as a change.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::reload::{Extent, Seen, Watched};
+
+/// Files that one pattern of `[rules] files` may match.
+const FILES_MAX: usize = 1000;
+
+/// Reads files, and keeps in mind what they were like.
+#[derive(Debug, Default)]
+pub(super) struct Reading(RefCell<Watched>);
+
+impl Reading {
+    /// As [`read_text`].
+    pub(super) fn text(&self, path: &Path) -> io::Result<String> {
+        let (seen, text) = Seen::read(path);
+        self.0.borrow_mut().note(path, Extent::Text, seen);
+        text
+    }
+
+    /// As [`matches`].
+    pub(super) fn matches(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let found = matches(pattern);
+        self.0.borrow_mut().note_listing(pattern, found.is_ok());
+        found
+    }
+
+    /// Looks at a file that is used after this.
+    pub(super) fn before_use(&self, path: &Path) {
+        self.0.borrow_mut().before_use(path);
+    }
+
+    pub(super) fn into_watched(self) -> Watched {
+        self.0.into_inner()
+    }
+}
+
+/// Reads a file of text. One that is larger than [`FILE_BYTES_MAX`](super::FILE_BYTES_MAX) is a fault, and not cut: what is
+/// cut off a set would be in no rule.
+///
+/// # Errors
+/// When it can not be read, is too large, or is no text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    Seen::read(path).1
+}
+
+/// The files that a path with `*` in its last part matches, sorted. A path without one is itself, whether it is there or not.
+///
+/// # Errors
+/// When the folder can not be read, also because it is not there: a misspelt one, or one whose disk went away, would take all
+/// rules with it.
+pub(super) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let folder_has = pattern.parent().is_some_and(|folder| folder.to_string_lossy().contains('*'));
+    if folder_has || name.matches('*').count() > 1 {
+        return Err(io::Error::other("one `*` in the name of the file is read, and none in folders"));
+    }
+    let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let long_enough = name.len() >= head.len() + tail.len();
+        // What editors leave beside a file begins with a dot.
+        let fits = long_enough && name.starts_with(head) && name.ends_with(tail) && !name.starts_with('.');
+        // A link that leads nowhere is a file that can not be read, and not one that is not there.
+        if fits && !path.is_dir() {
+            if files.len() >= FILES_MAX {
+                return Err(io::Error::other(format!("more than {FILES_MAX} files match")));
+            }
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
