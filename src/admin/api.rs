@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::PolicyStanding;
+use super::metrics::{self, Figures};
 use super::view::{Cleared, Health, PolicyView, Revoked, SessionView, Sessions, Version};
 use crate::engine::{Guard, SWEEP_MAX, Selection};
 use crate::entropy::{Entropy, EntropyError, random};
@@ -46,6 +47,7 @@ pub(super) struct Api<S> {
     /// Seals the marks of pages: where a page ends is a digest, and those are not shown.
     marks: LessSafeKey,
     entropy: Arc<dyn Entropy>,
+    connections: Option<Box<dyn Fn() -> usize + Send + Sync>>,
 }
 
 /// What is asked for.
@@ -57,6 +59,7 @@ pub(super) enum Question {
     ClearExpired,
     Health,
     Version,
+    Metrics,
 }
 
 /// Which sessions are listed.
@@ -158,6 +161,10 @@ impl Question {
                 only(method, &Method::GET, "GET")?;
                 parameters(query, &[]).map(|_| Self::Version)
             }
+            ["metrics"] => {
+                only(method, &Method::GET, "GET")?;
+                parameters(query, &[]).map(|_| Self::Metrics)
+            }
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "there is nothing here; the API begins at /v1/")),
         }
     }
@@ -176,7 +183,7 @@ impl Question {
             }
             Self::Revoke(Selection::All) => Some(("sessions.revoke_all", None)),
             Self::ClearExpired => Some(("sessions.clear_expired", None)),
-            Self::Health | Self::Version => None,
+            Self::Health | Self::Version | Self::Metrics => None,
         }
     }
 }
@@ -249,7 +256,11 @@ impl<S: Store> Api<S> {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, EntropyError> {
         let marks = aead_key(&random(&entropy)?);
-        Ok(Self { guard, standing, marks, entropy })
+        Ok(Self { guard, standing, marks, entropy, connections: None })
+    }
+
+    pub(super) fn count_connections(&mut self, open: Box<dyn Fn() -> usize + Send + Sync>) {
+        self.connections = Some(open);
     }
 
     /// Does what is asked for, and tells it.
@@ -260,6 +271,7 @@ impl<S: Store> Api<S> {
             Question::Revoke(which) => self.revoke(which).await.map(|done| json(StatusCode::OK, &done)),
             Question::ClearExpired => self.clear_expired().await.map(|done| json(StatusCode::OK, &done)),
             Question::Health => Ok(self.health().await),
+            Question::Metrics => Ok(self.metrics()),
             Question::Version => Ok(json(
                 StatusCode::OK,
                 &Version {
@@ -303,7 +315,8 @@ impl<S: Store> Api<S> {
         let views = page.records.iter().filter(|record| is_session(record)).map(|record| self.view(record));
         // The store does not look at deadlines.
         let wanted = views.filter(|view| listing.ended == Ended::Yes || view.ended.is_none());
-        Ok(Sessions { sessions: wanted.collect(), next: page.next.map(|at| self.mark(&at)).transpose()? })
+        let next = page.next.map(|at| self.mark(&at)).transpose()?;
+        Ok(Sessions { sessions: wanted.collect(), policy: self.policy(), next })
     }
 
     async fn show(&self, reference: Ref) -> Result<SessionView, Problem> {
@@ -370,11 +383,27 @@ impl<S: Store> Api<S> {
         let counts = self.guard.events().counters();
         let health = Health {
             store,
-            policy: PolicyView { revision: self.guard.policy().revision, stale: self.standing.is_stale() },
+            policy: self.policy(),
             events_waiting: self.guard.events().depth(),
             events_dropped: counts.iter().map(|count| count.dropped).sum(),
         };
         json(if store { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health)
+    }
+
+    fn policy(&self) -> PolicyView {
+        let policy = self.guard.policy();
+        PolicyView { revision: policy.revision, stale: self.standing.is_stale(), rules: policy.rules.rules().len() }
+    }
+
+    fn metrics(&self) -> Response<Bytes> {
+        let events = self.guard.events();
+        let text = metrics::render(&Figures {
+            policy: self.policy(),
+            connections: self.connections.as_ref().map(|open| open()),
+            events: &events.counters(),
+            events_waiting: events.depth(),
+        });
+        answer_of(StatusCode::OK, text.into_bytes(), metrics::CONTENT_TYPE)
     }
 
     fn view(&self, record: &Record) -> SessionView {
@@ -440,6 +469,10 @@ fn document_of(status: StatusCode, document: &impl Serialize, kind: &'static str
     // These documents have nothing that JSON could not say; an empty body would be seen at once.
     let mut body = serde_json::to_vec(document).unwrap_or_default();
     body.push(b'\n');
+    answer_of(status, body, kind)
+}
+
+fn answer_of(status: StatusCode, body: Vec<u8>, kind: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

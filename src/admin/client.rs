@@ -170,6 +170,18 @@ impl Client {
         }
     }
 
+    /// Its figures, as Prometheus reads them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let (status, body) = self.call(Method::GET, "/metrics", LOOK).await?;
+        if !status.is_success() {
+            return Err(self.refused(status, &body));
+        }
+        String::from_utf8(body.to_vec()).ok().ok_or_else(|| ClientError::NotAGuard(self.address.clone()))
+    }
+
     /// What answers.
     ///
     /// # Errors

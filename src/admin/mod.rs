@@ -11,8 +11,9 @@
 //! | `DELETE /v1/subjects/SUBJECT/sessions` | ends all of a subject |
 //! | `DELETE /v1/sessions?all=yes` | ends every one |
 //! | `POST /v1/clear-expired` | removes records of sessions that are over |
-//! | `GET /v1/health` | whether the store answers, and whether the policy is the newest: 200 or 503 |
+//! | `GET /v1/health` | whether the store answers (else 503), and whether the policy is the newest |
 //! | `GET /v1/version` | the program's version and the API's |
+//! | `GET /metrics` | figures for Prometheus |
 //!
 //! Sessions are named by their public ref and nothing else: no id, digest, tag or cookie is ever shown. Every use is an
 //! event (`admin.action`). Faults are problem documents (RFC 9457). A connection carries one request.
@@ -20,6 +21,7 @@
 mod api;
 mod client;
 mod listen;
+mod metrics;
 mod serve;
 mod token;
 mod view;
@@ -130,7 +132,8 @@ pub enum StartError {
     Entropy(#[from] EntropyError),
 }
 
-/// Whether the policy in force is the newest there is: told by whoever reloads it, shown by `health`.
+/// Whether the policy in force is the newest there is: told by whoever reloads it, shown by `health`, with sessions and in
+/// the metrics.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyStanding(Arc<AtomicBool>);
 
@@ -154,7 +157,7 @@ impl PolicyStanding {
 pub struct Server<S> {
     listener: Listener,
     access: Arc<Access>,
-    api: Arc<Api<S>>,
+    api: Api<S>,
 }
 
 impl<S> fmt::Debug for Server<S> {
@@ -180,7 +183,14 @@ impl<S: Store> Server<S> {
             Address::Tcp(address) => Access::with_token(Token::read_or_make(&settings.token_file, &entropy)?, *address),
             Address::Unix(_) => Access::by_socket(),
         };
-        Ok(Self { listener, access: Arc::new(access), api: Arc::new(Api::new(guard, standing, entropy)?) })
+        Ok(Self { listener, access: Arc::new(access), api: Api::new(guard, standing, entropy)? })
+    }
+
+    /// The same with a figure for the metrics: how many connections of clients are open.
+    #[must_use]
+    pub fn with_connections(mut self, open: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        self.api.count_connections(Box::new(open));
+        self
     }
 
     /// Where it listens: tells the port that was chosen for port 0.
@@ -191,6 +201,7 @@ impl<S: Store> Server<S> {
     /// Serves until `shutdown` is done. Requests under way may finish within five seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { listener, access, api } = self;
+        let api = Arc::new(api);
         let mut shutdown = pin!(shutdown);
         let mut connections = JoinSet::new();
         let mut accepting = match listener.register() {

@@ -17,6 +17,8 @@ use crate::session::record::{Record, State};
 pub struct Sessions {
     /// The sessions, in no order that means anything. There may be fewer than were asked for.
     pub sessions: Vec<SessionView>,
+    /// The policy that they are held to.
+    pub policy: PolicyView,
     /// What to give as `after` to see the next page; none when this was the last. Good until the guard restarts.
     pub next: Option<String>,
 }
@@ -137,12 +139,14 @@ pub struct Health {
 }
 
 /// The policy in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyView {
     /// Counts reloads.
     pub revision: u64,
     /// Whether a newer one was refused.
     pub stale: bool,
+    /// How many rules are in force where no route names other packs.
+    pub rules: usize,
 }
 
 /// What answers.

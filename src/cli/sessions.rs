@@ -169,6 +169,7 @@ async fn gather(client: &Client, mut query: Query, limit: usize) -> Result<Sessi
         query.max = Some(limit.saturating_sub(found.sessions.len()).clamp(1, PAGE_MAX));
         let page = client.sessions(&query).await?;
         found.sessions.extend(page.sessions);
+        found.policy = page.policy;
         found.next.clone_from(&page.next);
         if page.next.is_none() || found.sessions.len() >= limit {
             return Ok(found);
@@ -218,13 +219,28 @@ fn tell(format: Format, json: &serde_json::Value, human: &str, streams: &mut Str
 fn list(found: &Sessions, format: Format, now: Timestamp, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let more = found.next.is_some();
     if format == Format::Json {
-        writeln!(streams.out, "{}", serde_json::json!({ "sessions": found.sessions, "more": more }))?;
+        writeln!(
+            streams.out,
+            "{}",
+            serde_json::json!({ "sessions": found.sessions, "more": more, "policy": found.policy })
+        )?;
         return Ok(());
     }
     if found.sessions.is_empty() {
         writeln!(streams.out, "no sessions")?;
-        return Ok(());
+    } else {
+        table(found, now, streams)?;
     }
+    if found.policy.stale {
+        writeln!(streams.out, "{STALE}")?;
+    }
+    Ok(())
+}
+
+/// Told whenever the policy in force is not the newest.
+const STALE: &str = "the policy in force is stale: a newer one was refused; the event policy.reload_failed tells why";
+
+fn table(found: &Sessions, now: Timestamp, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let rows: Vec<Row> = found.sessions.iter().map(|session| Row::of(session, now)).collect();
     // As narrow as the names allow: the table fits 100 columns.
     let subject = rows.iter().map(|row| row.subject.chars().count()).max().unwrap_or_default().max("SUBJECT".len());
@@ -237,7 +253,7 @@ fn list(found: &Sessions, format: Format, now: Timestamp, streams: &mut Streams<
     for row in &rows {
         line([row.reference, &row.subject, row.state, &row.seen, &row.risk, &row.client])?;
     }
-    let hint = if more { "; there are more (--limit)" } else { "" };
+    let hint = if found.next.is_some() { "; there are more (--limit)" } else { "" };
     writeln!(streams.out, "{}{hint}", sessions(rows.len()))?;
     Ok(())
 }
@@ -357,7 +373,7 @@ mod tests {
     use std::sync::Arc;
 
     use clap::Parser as _;
-    use portcullis::admin::{ClientView, EndView, PolicyStanding, Server, Settings, StateWord};
+    use portcullis::admin::{ClientView, EndView, PolicyStanding, PolicyView, Server, Settings, StateWord};
     use portcullis::connection::Scheme;
     use portcullis::engine;
     use portcullis::entropy::OsEntropy;
@@ -419,7 +435,8 @@ mod tests {
             }),
             ..session()
         };
-        let found = Sessions { sessions: vec![session(), evil], next: Some("more".to_owned()) };
+        let sessions = vec![session(), evil];
+        let found = Sessions { sessions, next: Some("more".to_owned()), ..Sessions::default() };
         let table = written(|streams| list(&found, Format::Human, now(), streams));
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
         assert!(
@@ -432,6 +449,19 @@ mod tests {
         let json = written(|streams| list(&found, Format::Json, now(), streams));
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((json["sessions"][0]["ref"].as_str(), json["more"].as_bool()), (Some(REF), Some(true)));
+    }
+
+    #[test]
+    fn a_stale_policy_is_told_with_every_list() {
+        for sessions in [vec![], vec![session()]] {
+            let policy = |stale| PolicyView { revision: 3, stale, rules: 16 };
+            let found = |stale| Sessions { sessions: sessions.clone(), policy: policy(stale), next: None };
+            let told = |stale, format| written(|streams| list(&found(stale), format, now(), streams));
+            assert!(told(true, Format::Human).lines().last().unwrap().contains("the policy in force is stale"));
+            assert!(!told(false, Format::Human).contains("stale"));
+            let json: serde_json::Value = serde_json::from_str(&told(true, Format::Json)).unwrap();
+            assert_eq!(json["policy"], serde_json::json!({ "revision": 3, "stale": true, "rules": 16 }));
+        }
     }
 
     #[test]

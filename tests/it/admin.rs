@@ -1,5 +1,6 @@
 //! Stories of an operator and a running guard, over a unix socket and a loopback port.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -405,9 +406,15 @@ async fn health_tells_of_a_policy_that_is_not_the_newest() {
     let health = client.health().await.unwrap();
     assert!(health.store && !health.policy.stale);
     assert_eq!(health.policy.revision, 1);
+    assert_eq!(health.policy.rules, world.guard.policy().rules.rules().len());
     world.standing.refused();
+    let stale = "\nportcullis_policy_stale 1\n";
     assert!(client.health().await.unwrap().policy.stale);
+    assert!(client.sessions(&Query::default()).await.unwrap().policy.stale);
+    assert!(client.metrics().await.unwrap().contains(stale));
     world.standing.loaded();
+    assert!(!client.sessions(&Query::default()).await.unwrap().policy.stale);
+    assert!(!client.metrics().await.unwrap().contains(stale));
     assert!(!client.health().await.unwrap().policy.stale);
     let version = client.version().await.unwrap();
     assert_eq!(
@@ -423,4 +430,96 @@ async fn a_guard_that_is_not_there_is_told_as_such() {
     let client = world.client();
     world.stop().await;
     assert!(matches!(client.version().await, Err(ClientError::NotRunning(_))));
+}
+
+/// What Prometheus reads: the samples of each metric, with their labels, after its help and its type.
+fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
+    let is_name =
+        |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && name.starts_with("portcullis_");
+    let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+    let (mut helped, mut typed) = (String::new(), String::new());
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(is_name(name) && !words.contains('\\') && !found.contains_key(name), "{line}");
+            name.clone_into(&mut helped);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, helped, "{line}");
+            assert_eq!(kind, if name.ends_with("_total") { "counter" } else { "gauge" }, "{line}");
+            name.clone_into(&mut typed);
+            found.insert(typed.clone(), Vec::new());
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = match series.split_once('{') {
+                Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
+                None => (series, ""),
+            };
+            assert_eq!(name, typed, "{line}");
+            if !labels.is_empty() {
+                let (label, word) = labels.split_once("=\"").unwrap();
+                let word = word.strip_suffix('"').unwrap();
+                assert!(["kind", "version"].contains(&label), "{line}");
+                assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{line}");
+            }
+            let samples = found.get_mut(name).unwrap();
+            assert!(samples.iter().all(|(known, _)| known != labels), "twice: {line}");
+            samples.push((labels.to_owned(), value.parse().unwrap()));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
+    let world = World::start(&Over::Tcp);
+    let before = samples(&world.client().metrics().await.unwrap());
+    for at in 0..20 {
+        world.login(&format!("subject-{at}")).await;
+    }
+    world.guard.events().flush(PATIENCE);
+    let after = samples(&world.client().metrics().await.unwrap());
+    let shape = |samples: &BTreeMap<String, Vec<(String, u64)>>| -> Vec<String> {
+        let series = |(name, of): (&String, &Vec<(String, u64)>)| {
+            of.iter().map(|(labels, _)| format!("{name}{labels}")).collect::<Vec<_>>()
+        };
+        samples.iter().flat_map(series).collect()
+    };
+    assert_eq!(shape(&before), shape(&after));
+    let of = |name: &str, labels: &str| after[name].iter().find(|(known, _)| known == labels).unwrap().1;
+    assert_eq!(of("portcullis_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), 1);
+    assert_eq!((of("portcullis_policy_revision", ""), of("portcullis_policy_stale", "")), (1, 0));
+    assert_eq!(of("portcullis_policy_rules", ""), world.guard.policy().rules.rules().len() as u64);
+    assert_eq!(of("portcullis_events_waiting", ""), 0);
+    assert_eq!(of("portcullis_events_total", "kind=\"session.created\""), 20);
+    assert_eq!(of("portcullis_events_dropped_total", "kind=\"session.created\""), 0);
+    for name in ["portcullis_events_total", "portcullis_events_dropped_total", "portcullis_events_folded_total"] {
+        let kinds: Vec<String> = Kind::ALL.iter().map(|kind| format!("kind=\"{}\"", kind.as_str())).collect();
+        assert_eq!(after[name].iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>(), kinds);
+    }
+    assert!(!after.contains_key("portcullis_connections_open"), "no proxy runs here");
+    // Who may not ask for sessions may not ask for figures.
+    let answer = world.raw(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", world.tcp())).await;
+    assert_eq!(status(&answer), 401);
+    let lines = [format!("Host: {}", world.tcp()), format!("Authorization: Bearer {}", world.token())].join("\r\n");
+    let answer = world.raw(format!("GET /metrics HTTP/1.1\r\n{lines}\r\n\r\n")).await;
+    assert!(status(&answer) == 200 && answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_is_in_the_manual_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::Unix(folder.path().join("admin.sock"));
+    let settings = Settings { address: address.clone(), token_file: PathBuf::new() };
+    let guard = Arc::new(GuardBuilder::in_memory().build().unwrap());
+    let server = Server::bind(&settings, guard, PolicyStanding::default(), Arc::new(OsEntropy)).unwrap();
+    tokio::spawn(server.with_connections(|| 3).run(std::future::pending()));
+    let text = Client::try_new(address, None).unwrap().metrics().await.unwrap();
+    assert_eq!(samples(&text)["portcullis_connections_open"], [(String::new(), 3)]);
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/howto.md")).unwrap();
+    let rows = manual.lines().filter_map(|line| line.strip_prefix("| `portcullis_"));
+    let told: BTreeSet<String> = rows.map(|row| format!("portcullis_{}", row.split('`').next().unwrap())).collect();
+    assert_eq!(told, samples(&text).into_keys().collect());
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use portcullis::admin::{Address, Client};
+
 use crate::support::origin::Origin;
 use crate::support::signal;
 use crate::support::wire::Wire;
@@ -157,5 +159,50 @@ fn five_hundred_rules_change_under_load_without_a_request_lost() {
     stop.store(true, Ordering::Relaxed);
     loaders.into_iter().for_each(|loader| loader.join().unwrap());
     assert!(served.load(Ordering::Relaxed) > 100);
+    signal::send(&guard.child, "TERM");
+}
+
+/// What the guard's three windows say of its policy: the health, the metrics, the list of sessions.
+fn is_stale(root: &Path) -> [bool; 3] {
+    let client = Client::try_new(Address::Unix(root.join("admin.sock")), None).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (health, metrics) =
+        runtime.block_on(async { (client.health().await.unwrap(), client.metrics().await.unwrap()) });
+    let sessions = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["sessions", "list", "--config", root.join("portcullis.toml").to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(sessions.status.success(), "{sessions:?}");
+    assert!(metrics.contains("\nportcullis_connections_open "), "{metrics}");
+    [
+        health.policy.stale,
+        metrics.contains("\nportcullis_policy_stale 1\n"),
+        String::from_utf8(sessions.stdout).unwrap().contains("the policy in force is stale"),
+    ]
+}
+
+/// `sessions` could not be asked at all while the rules were faulty, which is when one wants to.
+#[test]
+fn a_refused_policy_is_seen_in_health_metrics_and_sessions_until_it_is_mended() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let root = folder.path();
+    fs::create_dir(root.join("rules")).unwrap();
+    fs::write(root.join("rules/load.toml"), rules(1, 0)).unwrap();
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"unix:admin.sock\"\n\
+         [rules]\nfiles = [\"rules/*.toml\"]\n",
+        origin.address()
+    );
+    let config = root.join("portcullis.toml");
+    fs::write(&config, &text).unwrap();
+    let guard = Started::start(&config);
+    guard.event("guard.started");
+    assert_eq!(is_stale(root), [false; 3]);
+    fs::write(root.join("rules/load.toml"), "half a file").unwrap();
+    guard.event("policy.reload_failed");
+    assert_eq!(is_stale(root), [true; 3]);
+    fs::write(root.join("rules/load.toml"), rules(1, 1)).unwrap();
+    guard.event("policy.reloaded");
+    assert_eq!(is_stale(root), [false; 3]);
     signal::send(&guard.child, "TERM");
 }

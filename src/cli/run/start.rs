@@ -81,7 +81,9 @@ impl Running {
         }
         let proxy = Proxy::bind(settings.proxy(handed), Guarded::new(guard.clone()))?;
         let standing = PolicyStanding::default();
+        let handle = proxy.handle();
         let admin = admin(&settings, &guard, &standing)?;
+        let admin = admin.map(|admin| admin.with_connections(move || handle.connections()));
         Ok(Self { guard, proxy, writer, reopen, events, admin, standing })
     }
 }
