@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::{FILE_NAME, Overrides};
-use portcullis::config::{Fault, Level, Request, load, read_text};
+use portcullis::config::{Fault, Level, Request, SignedFile, load, read_text};
 use portcullis::rules::Pack;
 use portcullis::rules::diagnostic::Renderer;
 use portcullis::rules::load::{Input, compile};
@@ -16,8 +16,11 @@ pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exi
     let mut all = Vec::new();
     for path in &args.paths {
         let file = file(path);
-        let found = check(&file, args);
+        let Checked { found, signed } = check(&file, args);
         if args.format == Format::Human {
+            for SignedFile { path, counter, .. } in signed {
+                writeln!(streams.out, "{}: signed, counter {counter}", path.display())?;
+            }
             tell(&file, &found, streams)?;
         }
         all.extend(found);
@@ -56,15 +59,21 @@ fn check_rules(path: &Path) -> Vec<Fault> {
     }
 }
 
-fn check(file: &Path, args: &CheckArgs) -> Vec<Fault> {
+/// What came of checking.
+struct Checked {
+    found: Vec<Fault>,
+    signed: Vec<SignedFile>,
+}
+
+fn check(file: &Path, args: &CheckArgs) -> Checked {
     if file.is_dir() || read_text(file).is_ok_and(|text| is_rules(&text)) {
-        return check_rules(file);
+        return Checked { found: check_rules(file), signed: Vec::new() };
     }
     let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
     let request = Request { file: Some(file.to_owned()), preset: args.preset, overrides };
     match load(&request, SystemClock::new().now()).loaded {
-        Ok(loaded) => loaded.warnings,
-        Err(faults) => faults.0,
+        Ok(loaded) => Checked { found: loaded.warnings, signed: loaded.rules.signed().to_vec() },
+        Err(faults) => Checked { found: faults.0, signed: Vec::new() },
     }
 }
 

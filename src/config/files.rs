@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::reading::Reading;
 use super::reload::Watched;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
+use super::signed::Signatures;
 use super::{Preset, Rulebook, Settings};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
@@ -48,16 +49,23 @@ pub struct Attempt {
 /// Loads what is to be put in force: for start, reload and `check` alike.
 pub fn load(request: &Request, now: Timestamp) -> Attempt {
     let reading = Reading::default();
-    let loaded = read(request, now, &reading);
+    let loaded = read(request, now, &reading, Asked::Signatures);
     Attempt { loaded, watched: reading.into_watched() }
 }
 
-/// Loads what is only looked at.
+/// Whether the settings may ask for signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Signatures,
+    Nothing,
+}
+
+/// Loads what is only looked at. Rules are looked at before they are signed, so nobody asks for signatures.
 ///
 /// # Errors
 /// When a file can not be read or anything in it is wrong: all faults at once.
 pub fn inspect(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
-    read(request, now, &Reading::default())
+    read(request, now, &Reading::default(), Asked::Nothing)
 }
 
 /// The settings alone, for who must not be kept from his work by a fault in the rules.
@@ -83,12 +91,17 @@ fn settled(request: &Request, now: Timestamp, reading: &Reading) -> Result<(Opti
     Ok((file, resolved))
 }
 
-fn read(request: &Request, now: Timestamp, reading: &Reading) -> Result<Loaded, Faults> {
+fn read(request: &Request, now: Timestamp, reading: &Reading, asked: Asked) -> Result<Loaded, Faults> {
     let (file, Resolved { settings, mut warnings }) = settled(request, now, reading)?;
     // They are read by those who need them.
     watched(&settings).iter().for_each(|path| reading.before_use(path));
     warnings.append(&mut look(&settings));
-    let rules = match Rulebook::read(&settings, now, reading) {
+    let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let signatures = match asked {
+        Asked::Signatures => Signatures::asked(&settings, base, reading),
+        Asked::Nothing => None,
+    };
+    let rules = match Rulebook::read(&settings, now, reading, signatures) {
         Ok(rules) => rules,
         Err(mut more) => {
             warnings.append(&mut more.0);

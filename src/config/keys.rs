@@ -13,14 +13,14 @@
 //! out by hand when the last session it could have made has ended.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use super::durable::Draft;
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError};
 use crate::rules::diagnostic::Faults;
@@ -272,34 +272,13 @@ enum Place {
     Replace,
 }
 
-/// Writes the file as one: a reader finds the old one or the new one, never half of it.
 fn write(path: &Path, file: &KeyFile, entropy: &dyn Entropy, place: Place) -> Result<(), KeyFileError> {
-    let failed = |source| KeyFileError::Io { path: path.to_owned(), action: "written", source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let draft = draft_name(path, u64::from_be_bytes(crate::entropy::random(entropy)?));
-    let written = (|| {
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        out.write_all(file.render().as_bytes())?;
-        out.sync_all()?;
-        match place {
-            // A link fails where a rename would replace.
-            Place::New => fs::hard_link(&draft, path)?,
-            Place::Replace => fs::rename(&draft, path)?,
-        }
-        fs::File::open(folder)?.sync_all()
-    })();
-    if place == Place::New || written.is_err() {
-        // The draft has served, or is of no use; if it can not be removed it is only a copy more.
-        drop(fs::remove_file(&draft));
-    }
-    written.map_err(failed)
-}
-
-fn draft_name(path: &Path, number: u64) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{number:016x}.new"));
-    path.with_file_name(name)
+    let number = u64::from_be_bytes(crate::entropy::random(entropy)?);
+    let written = Draft::write(path, file.render().as_bytes(), number).and_then(|draft| match place {
+        Place::New => draft.place(),
+        Place::Replace => draft.replace(),
+    });
+    written.map_err(|source| KeyFileError::Io { path: path.to_owned(), action: "written", source })
 }
 
 #[cfg(test)]

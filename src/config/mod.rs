@@ -4,6 +4,8 @@
 //! [`load`] is the part that touches files, [`Watcher`] notices when one of them changes.
 
 mod assemble;
+pub mod counters;
+mod durable;
 mod files;
 pub mod keys;
 mod network;
@@ -15,6 +17,7 @@ mod reload;
 pub mod resolve;
 mod rulebook;
 mod settings;
+mod signed;
 
 pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
@@ -35,3 +38,4 @@ pub use settings::{
     Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, Session, Settings, SinkFormat, SinkTarget, Store,
     StoreKind,
 };
+pub use signed::{NotAKey, RulesKey, SignedFile};

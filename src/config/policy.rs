@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::OnOutage;
+use super::signed::RulesKey;
 use crate::facts::route::{PathPattern, RoutePattern};
 use crate::limit::{LimitSettings, LoginLimit, Rate};
 use crate::rules::Pack;
@@ -63,6 +64,10 @@ pub struct Rules {
     pub risk: Risk,
     /// Where what rules see is recorded, if it is.
     pub record: Option<Recording>,
+    /// Who signs the files; empty if nobody has to.
+    pub signed_by: Vec<RulesKey>,
+    /// Where the counters of signed files are kept; beside the keys if nothing else is said.
+    pub counters: Option<PathBuf>,
 }
 
 /// `[rules] record = { path, max_bytes }`
@@ -82,6 +87,8 @@ impl Default for Rules {
             mode: Mode::Enforce,
             risk: Risk::default(),
             record: None,
+            signed_by: Vec::new(),
+            counters: None,
         }
     }
 }

@@ -60,17 +60,15 @@ pub(super) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     if folder_has || name.matches('*').count() > 1 {
         return Err(io::Error::other("one `*` in the name of the file is read, and none in folders"));
     }
-    let Some((head, tail)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    if !name.contains('*') {
+        return Ok(vec![pattern.to_owned()]);
+    }
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let long_enough = name.len() >= head.len() + tail.len();
-        // What editors leave beside a file begins with a dot.
-        let fits = long_enough && name.starts_with(head) && name.ends_with(tail) && !name.starts_with('.');
         // A link that leads nowhere is a file that can not be read, and not one that is not there.
-        if fits && !path.is_dir() {
+        if fits(pattern, &path) && !path.is_dir() {
             if files.len() >= FILES_MAX {
                 return Err(io::Error::other(format!("more than {FILES_MAX} files match")));
             }
@@ -79,4 +77,15 @@ pub(super) fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether the name of a path fits that of a pattern.
+pub(super) fn fits(pattern: &Path, path: &Path) -> bool {
+    let of = |path: &'_ Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let (pattern, name) = (of(pattern), of(path));
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let is_long_enough = name.len() >= head.len() + tail.len();
+    // What editors leave beside a file begins with a dot, and signatures are no rules.
+    let is_beside = name.starts_with('.') || name.ends_with(".minisig");
+    is_long_enough && name.starts_with(head) && name.ends_with(tail) && !is_beside
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::reading::Reading;
+use super::signed::{Signatures, SignedFile};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::load::{self, Compiled, Input, RulesText};
@@ -17,18 +18,24 @@ pub struct Rulebook {
     lists: Vec<Vec<Pack>>,
     compiled: Compiled,
     files: Vec<PathBuf>,
+    signed: Vec<SignedFile>,
 }
 
 impl Rulebook {
-    /// Reads and compiles the rules that the settings name.
+    /// Reads and compiles the rules that the settings name, to be looked at: nobody asks for signatures.
     ///
     /// # Errors
     /// When a file can not be read or anything in one is wrong: all faults at once.
     pub fn load(settings: &Settings, now: Timestamp) -> Result<Self, Faults> {
-        Self::read(settings, now, &Reading::default())
+        Self::read(settings, now, &Reading::default(), None)
     }
 
-    pub(super) fn read(settings: &Settings, now: Timestamp, reading: &Reading) -> Result<Self, Faults> {
+    pub(super) fn read(
+        settings: &Settings,
+        now: Timestamp,
+        reading: &Reading,
+        signatures: Option<Signatures<'_>>,
+    ) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let mut fault = |path: &Path, why: &io::Error| {
             let message = format!("{} can not be read: {why}", path.display());
@@ -44,24 +51,47 @@ impl Rulebook {
         files.sort();
         files.dedup();
         let mut texts = Vec::new();
+        let is_known = |path: &Path| signatures.as_ref().is_some_and(|signatures| signatures.knows(path));
+        let check = |path: &Path, text: &str| signatures.as_ref().map_or(Ok(()), |signed| signed.check(path, text));
         for path in &files {
             match reading.text(path) {
                 // Scenarios may lie beside the rules that they test.
-                Ok(text) if is_scenarios(&text) && !settings.rules.files.contains(path) => {}
-                Ok(text) => texts.push(RulesText { path: path.clone(), text }),
+                Ok(text) if is_scenarios(&text) && !settings.rules.files.contains(path) && !is_known(path) => {}
+                Ok(text) => {
+                    if check(path, &text).is_ok() {
+                        texts.push(RulesText { path: path.clone(), text });
+                    }
+                }
                 Err(why) => fault(path, &why),
             }
         }
-        let lists = settings.pack_lists();
-        let open = |path: &Path| reading.text(path);
-        match load::compile(&Input { packs: &lists, files: &texts, open: &open, now }) {
-            Ok(compiled) if faults.is_empty() => Ok(Self { lists, compiled, files }),
-            Ok(_) => Err(Faults(faults)),
-            Err(mut more) => {
-                faults.append(&mut more.0);
-                Err(Faults(faults))
+        if let Some(signatures) = &signatures {
+            signatures.note_gone(&settings.rules.files, &files);
+            faults.append(&mut signatures.take_faults());
+            // What nobody has signed is not even parsed.
+            if faults.iter().any(|fault| fault.level == Level::Fault) {
+                return Err(Faults(faults));
             }
         }
+        let lists = settings.pack_lists();
+        let open = |path: &Path| {
+            let text = reading.text(path)?;
+            check(path, &text).map_err(io::Error::other)?;
+            Ok(text)
+        };
+        let compiled = load::compile(&Input { packs: &lists, files: &texts, open: &open, now });
+        faults.extend(signatures.iter().flat_map(Signatures::take_faults));
+        let mut compiled = match compiled {
+            Ok(compiled) if !faults.iter().any(|fault| fault.level == Level::Fault) => compiled,
+            Ok(_) => return Err(Faults(faults)),
+            Err(mut more) => {
+                faults.append(&mut more.0);
+                return Err(Faults(faults));
+            }
+        };
+        compiled.warnings.append(&mut faults);
+        let signed = signatures.map(Signatures::into_files).unwrap_or_default();
+        Ok(Self { lists, compiled, files, signed })
     }
 
     /// The packs that the settings name, without files.
@@ -69,7 +99,7 @@ impl Rulebook {
         let lists = settings.pack_lists();
         let sets = lists.iter().map(|packs| load::packs(packs)).collect();
         let compiled = Compiled { sets, warnings: Vec::new(), files: Vec::new(), expires: None };
-        Self { lists, compiled, files: Vec::new() }
+        Self { lists, compiled, files: Vec::new(), signed: Vec::new() }
     }
 
     /// The rules that are in force with these packs; with those of `[rules]` if no place names them.
@@ -108,6 +138,11 @@ impl Rulebook {
     /// When something of them expires next: they are to be loaded again then.
     pub const fn expires(&self) -> Option<Timestamp> {
         self.compiled.expires
+    }
+
+    /// The files whose signatures were asked for and are good, those of sets among them.
+    pub fn signed(&self) -> &[SignedFile] {
+        &self.signed
     }
 
     /// The files they were read from.

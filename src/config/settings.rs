@@ -67,6 +67,11 @@ impl Settings {
         all.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
     }
 
+    /// Where the counters of signed rules are kept.
+    pub fn counters(&self) -> PathBuf {
+        self.rules.counters.clone().unwrap_or_else(|| self.keys_file.with_file_name("rules.counters"))
+    }
+
     /// The limits of the whole guard, those of routes and logins included, in the order of
     /// [`routes`](Self::routes) and [`logins`](Self::logins).
     pub fn limit_settings(&self) -> LimitSettings {

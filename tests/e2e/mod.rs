@@ -1,6 +1,6 @@
 //! Real apps, unchanged, bare and behind the guard.
 //!
-//! `tests/install` fetches Django and Express. Where they are missing a story is skipped with a note, unless
+//! `tests/install` fetches Django, Express, Taplo and minisign. Where they are missing a story is skipped with a note, unless
 //! `PORTCULLIS_TEST_ALL` is set, as `make test` does: then it fails.
 
 mod app;
@@ -9,5 +9,6 @@ mod django;
 mod editor;
 mod express;
 mod guard;
+mod minisign;
 pub(crate) mod process;
 mod stories;

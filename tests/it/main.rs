@@ -34,6 +34,7 @@ mod proxy_upstream;
 mod rules_files;
 mod rules_program;
 mod service;
+mod signed_rules;
 mod soak;
 mod store_conformance;
 mod store_crash;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use portcullis::admin::{Address, Client};
 
+use crate::support::minisign::Signer;
 use crate::support::origin::Origin;
 use crate::support::signal;
 use crate::support::wire::Wire;
@@ -205,4 +206,65 @@ fn a_refused_policy_is_seen_in_health_metrics_and_sessions_until_it_is_mended() 
     guard.event("policy.reloaded");
     assert_eq!(is_stale(root), [false; 3]);
     signal::send(&guard.child, "TERM");
+}
+
+#[test]
+fn signed_rules_take_over_only_forwards_through_every_start() {
+    let (folder, origin, signer) = (tempfile::tempdir().unwrap(), Origin::start(), Signer::new(1));
+    let root = folder.path();
+    let file = root.join("rules/load.toml");
+    fs::create_dir(root.join("rules")).unwrap();
+    let sign = |version: usize, counter: u64| {
+        let text = rules(1, version);
+        fs::write(&file, &text).unwrap();
+        let signature = signer.sign(text.as_bytes(), &format!("portcullis:counter={counter} file=load.toml"));
+        fs::write(root.join("rules/load.toml.minisig"), signature).unwrap();
+    };
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
+         [rules]\nfiles = [\"rules/*.toml\"]\nsigned_by = [\"{}\"]\n",
+        origin.address(),
+        signer.public()
+    );
+    let config = root.join("portcullis.toml");
+    fs::write(&config, text).unwrap();
+    let counters = root.join("portcullis-data/rules.counters");
+    let kept = |counter: u64| fs::read_to_string(&counters).unwrap().contains(&format!("\n{counter} "));
+
+    sign(1, 11);
+    let guard = Started::start(&config);
+    let address: std::net::SocketAddr = guard.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
+    assert!(status(address, "/version-1").contains("403") && kept(11));
+    sign(2, 12);
+    guard.event("policy.reloaded");
+    assert!(status(address, "/version-2").contains("403") && kept(12));
+    // A file and its signature are two: between them another fault may be told first.
+    let refused = |why: &str| while !guard.event("policy.reload_failed")["fault"].as_str().unwrap().contains(why) {};
+    sign(1, 11);
+    refused("is outdated: its counter is 11, and 12 was in force");
+    sign(1, 12);
+    refused("is outdated: another content with the counter 12 was in force");
+    assert!(status(address, "/version-2").contains("403") && kept(12), "the last good rules stay in force");
+    sign(2, 12);
+    guard.event("policy.reloaded");
+    // The signature alone.
+    sign(2, 13);
+    guard.event("policy.reloaded");
+    assert!(kept(13));
+    signal::send(&guard.child, "TERM");
+    drop(guard);
+
+    let refused_at_start = |why: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let output = command.args(["run", "--config", config.to_str().unwrap()]).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{told}");
+        assert!(told.contains(why), "{told}");
+    };
+    sign(2, 12);
+    refused_at_start("is outdated: its counter is 12, and 13 was in force");
+    sign(2, 13);
+    fs::write(&counters, "damaged").unwrap();
+    refused_at_start("are damaged; put back a copy");
+    assert_eq!(fs::read_to_string(&counters).unwrap(), "damaged");
 }

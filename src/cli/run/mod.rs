@@ -38,6 +38,9 @@ pub(crate) enum RunError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] config::keys::KeyFileError),
+    /// The counters of signed rules.
+    #[error(transparent)]
+    Counters(#[from] config::counters::CountersError),
     /// The session store.
     #[error("{0}")]
     Store(String),

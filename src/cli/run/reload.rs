@@ -10,8 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use portcullis::admin::PolicyStanding;
 use portcullis::clock::Timestamp;
-use portcullis::config::{self, Attempt, Change, Watched, Watcher};
+use portcullis::config::{self, Attempt, Change, Watched, Watcher, counters};
 use portcullis::engine::Guard;
+use portcullis::entropy::OsEntropy;
 use portcullis::event::kinds;
 use portcullis::event::queue::EventSender;
 use portcullis::event::sink::ReopenHandle;
@@ -124,6 +125,7 @@ impl Reloader {
     }
 
     fn reload(&mut self) {
+        let before = self.guard.policy().revision;
         let Attempt { loaded, mut watched } = config::load(&self.request, self.guard.now());
         let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
         // After a failure too: what is to be mended may be in files that only the new configuration names.
@@ -138,7 +140,11 @@ impl Reloader {
                 // An exception that has expired must not live on because the files can not be read just now.
                 let again = self.guard.now().after(RETRY_EXPIRY);
                 self.expires = self.expires.map(|at| at.max(again));
-                tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
+                if self.guard.policy().revision == before {
+                    tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
+                } else {
+                    tracing::error!("the configuration is in force, but {error}: older rules could come back");
+                }
                 self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(error.headline()) });
             }
         }
@@ -155,6 +161,7 @@ impl Reloader {
         let policy = settings.policy(revision, &loaded.rules)?;
         let keys = start::key_file(settings, self.guard.now(), watched)?.keyring();
         let places = start::places(settings)?;
+        let counters = counters::prepare(settings, &loaded.rules, &OsEntropy)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;
         let limits = settings.limit_settings();
         if self.limits != limits {
@@ -174,6 +181,10 @@ impl Reloader {
             self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
         }
         self.expires = loaded.rules.expires();
+        if let Some(counters) = counters {
+            counters.keep()?;
+            watched.before_use(&settings.counters());
+        }
         Ok(kinds::PolicyReloaded { revision, rules, changes: Text::from(changes) })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, Timestamp};
+use portcullis::config::counters;
 use portcullis::config::keys::{self, KeyFile, Origin};
 use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind, Watched};
 use portcullis::engine::{Guard, Places, Setup};
@@ -43,6 +44,7 @@ impl Running {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RunError> {
         let settings = loaded.settings;
+        let counters = counters::prepare(&settings, &loaded.rules, &OsEntropy)?;
         let keys = key_file(&settings, clock.now(), watched)?;
         // The hashes in events are to stay the same over restarts, so they come from the file too.
         let (sinks, reopen) = sinks(&settings, &Arc::new(keys.keyring()))?;
@@ -84,6 +86,11 @@ impl Running {
         let handle = proxy.handle();
         let admin = admin(&settings, &guard, &standing)?;
         let admin = admin.map(|admin| admin.with_connections(move || handle.connections()));
+        // Nothing can fail any more: these rules are in force.
+        if let Some(counters) = counters {
+            counters.keep()?;
+            watched.before_use(&settings.counters());
+        }
         Ok(Self { guard, proxy, writer, reopen, events, admin, standing })
     }
 }

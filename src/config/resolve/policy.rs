@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::config::{Limits, Pack, Recording, Risk, Rules};
-use crate::rules::page::{Reader, set};
+use crate::config::{Limits, Pack, Recording, Risk, Rules, RulesKey};
+use crate::rules::page::{Reader, Value, set};
 use crate::verdict::Mode;
 
 /// The words of `mode`.
@@ -16,11 +16,30 @@ pub(super) fn rules(reader: &Reader<'_>, rules: &mut Rules) {
     if let Some(value) = reader.value("files") {
         set(&mut rules.files, value.list("a list of paths, such as [\"rules/*.toml\"]", |value| value.path()));
     }
+    if let Some(value) = reader.value("signed_by") {
+        set(&mut rules.signed_by, signers(&value));
+    }
+    if let Some(counters) = reader.path("counters") {
+        rules.counters = Some(counters);
+    }
     set(&mut rules.mode, reader.word("mode", &MODES));
     reader.table("risk", |reader| risk(reader, &mut rules.risk));
     if let Some(record) = reader.table("record", record).flatten() {
         rules.record = Some(record);
     }
+}
+
+/// `signed_by = ["RW..."]`
+fn signers(value: &Value<'_>) -> Option<Vec<RulesKey>> {
+    let mut known: Vec<RulesKey> = Vec::new();
+    value.list("a list of public keys of minisign", |value| {
+        let key: RulesKey = value.parsed("a public key of minisign in quotes", str::parse)?;
+        if known.contains(&key) {
+            value.fault("this key is listed already", None);
+        }
+        known.push(key.clone());
+        Some(key)
+    })
 }
 
 /// `record = { path = "portcullis-data/facts.jsonl", max_bytes = "64MiB" }`

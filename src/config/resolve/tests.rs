@@ -117,6 +117,8 @@ route = "POST /accounts/logout/"
 [rules]
 packs = ["baseline@1"]
 files = ["rules/*.toml"]
+signed_by = ["RWQBAgMEBQYHCAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]
+counters = "state/rules.counters"
 mode  = "observe"
 [rules.risk]
 observe    = 21
@@ -256,6 +258,10 @@ fn every_key_of_sessions_is_read() {
 #[test]
 fn every_key_of_the_policy_is_read() {
     let settings = resolve_text(FULL).unwrap().settings;
+    assert_eq!(settings.rules.signed_by.len(), 1);
+    assert_eq!(settings.counters(), Path::new("etc/state/rules.counters"));
+    assert_eq!(app("").unwrap().settings.counters(), Path::new("etc/portcullis-data/rules.counters"));
+    assert_eq!(app("[keys]\nfile = \"x/k\"").unwrap().settings.counters(), Path::new("etc/x/rules.counters"));
     let [first, api, sso, code] = settings.logins.as_slice() else { panic!("{:?}", settings.logins) };
     assert_eq!(first.route.to_string(), "POST /accounts/login/");
     assert_eq!((first.success.status.as_slice(), first.success.location.len()), ([302, 303].as_slice(), 1));

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
+use portcullis::config::counters::Counters;
 use portcullis::config::keys::KeyFile;
 use portcullis::config::resolve::{Input, resolve};
 use portcullis::config::Preset;
@@ -30,6 +31,9 @@ fuzz_target!(|input: &[u8]| {
             assert!(!faults.to_string().is_empty());
             faults.0.iter().for_each(|fault| points_at_the_text(fault, FILE, text));
         }
+    }
+    if let Some(counters) = Counters::parse(text) {
+        assert_eq!(counters.render(), text);
     }
     if let Err(faults) = KeyFile::parse(FILE, text) {
         assert!(!faults.0.is_empty());

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod jar;
+pub(crate) mod minisign;
 pub(crate) mod origin;
 pub(crate) mod running;
 pub(crate) mod signal;
