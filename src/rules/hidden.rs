@@ -51,6 +51,9 @@ pub(super) fn hidden(rules: &[&Rule]) -> Vec<(usize, usize)> {
                 && (*other < at || !(can_hide(narrow.rule) && can_be_hidden(wide.rule) && hides(narrow, wide, &mut steps)))
         });
         found.extend(behind.map(|(other, _)| (at, *other)));
+        if steps == 0 {
+            break;
+        }
     }
     found
 }

@@ -35,6 +35,8 @@ fn the_gallery_is_tested_to_the_last_comparison() {
     // Together, since one tunes the rules of another.
     let (good, said) = run(&["check", gallery.to_str().unwrap()]);
     assert!(good, "{said}");
+    // What has expired by the day of the test is no fault of the gallery; what is hidden or weaker is.
+    assert!(!said.contains("does nothing: ") && !said.contains("weaker"), "{said}");
     for file in rules {
         let (good, said) = run(&["fmt", "--check", file.to_str().unwrap()]);
         assert!(good, "{said}");
