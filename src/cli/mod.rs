@@ -10,6 +10,7 @@ mod explain;
 mod fields;
 mod fmt;
 mod init;
+mod junit;
 mod keygen;
 mod replay;
 mod rules_files;
@@ -239,7 +240,8 @@ pub(crate) struct TestArgs {
     /// Tell which rules were seen to match and to pass; one that was not seen both ways is a failure
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Turn each comparison of your own rules into its opposite; one that no scenario notices is a failure
+    /// Change your own rules a little, one change after another: each comparison turned round, those of tunes too; one more
+    /// and one less counted, and within half of the window. A change that no scenario notices is a failure
     #[arg(long)]
     pub(crate) mutate: bool,
     /// Write what came of it as JUnit XML too

@@ -5,22 +5,23 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
-use portcullis::rules::Explained;
 use portcullis::rules::diagnostic::Fault;
-use portcullis::scenario::{Coverage, Failed, Played, Scenarios, Survivor};
+use portcullis::rules::{Changed, Explained, Mutation};
+use portcullis::scenario::{Coverage, Covered, Failed, Played, Scenarios};
 
+use super::junit::{Broken, junit};
 use super::{Exit, Format, Streams, TestArgs};
 
 /// How deep folders are searched for scenarios.
 const FOLDERS_DEEP: usize = 8;
 
 /// Everything that came of one file.
-struct FileResult {
-    file: PathBuf,
-    played: Vec<Played>,
+pub(super) struct FileResult {
+    pub(super) file: PathBuf,
+    pub(super) played: Vec<Played>,
     coverage: Coverage,
     mutants: usize,
-    survivors: Vec<Survivor>,
+    pub(super) survivors: Vec<Mutation>,
     warnings: Vec<Fault>,
 }
 
@@ -35,16 +36,15 @@ pub(super) fn run(args: &TestArgs, streams: &mut Streams<'_>) -> io::Result<Exit
             return Ok(Exit::BadConfiguration);
         }
     }
-    let (mut results, mut bad) = (Vec::new(), false);
+    let (mut results, mut broken) = (Vec::new(), Vec::new());
     for file in files {
         match play(&file, args) {
-            Ok(Some(result)) => results.push(result),
-            Ok(None) => {}
+            Ok(result) => results.push(result),
             Err(faults) => {
-                bad = true;
-                for fault in faults {
+                for fault in &faults {
                     writeln!(streams.err, "{fault}\n")?;
                 }
+                broken.push(Broken { file, faults });
             }
         }
     }
@@ -52,11 +52,14 @@ pub(super) fn run(args: &TestArgs, streams: &mut Streams<'_>) -> io::Result<Exit
         Format::Human => tell(&results, args, streams)?,
         Format::Json => writeln!(streams.out, "{:#}", as_json(&results, args))?,
     }
-    if let Some(path) = &args.junit {
-        fs::write(path, junit(&results, args))?;
+    if let Some(path) = &args.junit
+        && let Err(why) = fs::write(path, junit(&results, &broken, args))
+    {
+        writeln!(streams.err, "portcullis: {} can not be written: {why}", path.display())?;
+        return Ok(Exit::Runtime);
     }
     let failed = results.iter().any(|result| result.is_failure(args));
-    Ok(if bad {
+    Ok(if !broken.is_empty() {
         Exit::BadConfiguration
     } else if failed {
         Exit::Runtime
@@ -73,7 +76,7 @@ impl FileResult {
     }
 
     /// Rules of one's own: those of packs are tested with the program.
-    fn own_rules(&self) -> impl Iterator<Item = (&String, &portcullis::scenario::Covered)> {
+    pub(super) fn own_rules(&self) -> impl Iterator<Item = (&String, &Covered)> {
         let is_pack = |name: &str| portcullis::rules::Pack::ALL.iter().any(|pack| name.starts_with(pack.family()));
         self.coverage.iter().filter(move |(name, _)| !is_pack(name))
     }
@@ -102,7 +105,7 @@ fn find(path: &Path, deep: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn play(file: &Path, args: &TestArgs) -> Result<Option<FileResult>, Vec<Fault>> {
+fn play(file: &Path, args: &TestArgs) -> Result<FileResult, Vec<Fault>> {
     let scenarios = Scenarios::load(file, SystemClock::new().now()).map_err(|faults| faults.0)?;
     let fault = |why: String| vec![Fault::new(portcullis::rules::diagnostic::Level::Fault, "", why)];
     let warnings = scenarios.warnings.clone();
@@ -111,19 +114,19 @@ fn play(file: &Path, args: &TestArgs) -> Result<Option<FileResult>, Vec<Fault>> 
     let (mut mutants, mut survivors) = (0, Vec::new());
     if args.mutate && is_sound {
         let shows = io::stderr().is_terminal();
-        let found = scenarios.mutate(|done, all| {
+        let found = scenarios.mutate(Changed::Own, |done, all| {
             if shows {
                 progress(file, done, all);
             }
         });
         (mutants, survivors) = found.map_err(|error| fault(error.to_string()))?;
     }
-    Ok(Some(FileResult { file: file.to_owned(), played, coverage, mutants, survivors, warnings }))
+    Ok(FileResult { file: file.to_owned(), played, coverage, mutants, survivors, warnings })
 }
 
 #[expect(clippy::print_stderr, reason = "progress is for a terminal alone")]
 fn progress(file: &Path, done: usize, all: usize) {
-    eprint!("\r{}: {done} of {all} turned round", file.display());
+    eprint!("\r{}: {done} of {all} changes", file.display());
 }
 
 fn tell(results: &[FileResult], args: &TestArgs, streams: &mut Streams<'_>) -> io::Result<()> {
@@ -153,13 +156,13 @@ fn tell(results: &[FileResult], args: &TestArgs, streams: &mut Streams<'_>) -> i
             tell_coverage(result, streams)?;
         }
         for survivor in &result.survivors {
-            let Survivor { rule, comparison, place } = survivor;
+            let Mutation { rule, what, place, .. } = survivor;
             let mark = paint("UNTESTED", "33;1");
-            writeln!(streams.out, "  {mark}  {rule}: no scenario notices if `{comparison}` is turned round ({place})")?;
+            writeln!(streams.out, "  {mark}  {rule}: no scenario notices if {what} ({place})")?;
         }
         if args.mutate && result.mutants > 0 {
             let killed = result.mutants - result.survivors.len();
-            writeln!(streams.out, "  {killed} of {} comparisons are tested", result.mutants)?;
+            writeln!(streams.out, "  {killed} of {} small changes to the rules are noticed", result.mutants)?;
         }
     }
     writeln!(streams.out, "{good} passed, {bad} failed")
@@ -228,7 +231,7 @@ fn as_json(results: &[FileResult], args: &TestArgs) -> serde_json::Value {
         let untested: Vec<_> = result
             .survivors
             .iter()
-            .map(|one| serde_json::json!({"rule": one.rule, "comparison": one.comparison, "place": one.place}))
+            .map(|one| serde_json::json!({"rule": one.rule.as_str(), "change": one.what, "place": one.place}))
             .collect();
         serde_json::json!({
             "file": result.file.display().to_string(),
@@ -260,62 +263,85 @@ fn played_json(played: &Played) -> serde_json::Value {
     serde_json::json!({"name": played.name, "place": played.place, "passed": played.failed.is_none(), "failed": failed})
 }
 
-/// What CI systems read. A rule that was not seen both ways, and a comparison that nothing tests, are failures of their own.
-fn junit(results: &[FileResult], args: &TestArgs) -> String {
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
-    for result in results {
-        let mut cases = String::new();
-        let (mut count, mut failures) = (0, 0);
-        let mut case = |name: &str, failure: Option<String>| {
-            count += 1;
-            let name = escaped(name);
-            match failure {
-                None => cases.push_str(&format!("    <testcase name=\"{name}\"/>\n")),
-                Some(why) => {
-                    failures += 1;
-                    let why = escaped(&why);
-                    cases.push_str(&format!("    <testcase name=\"{name}\"><failure message=\"{why}\"/></testcase>\n"));
-                }
-            }
-        };
-        for played in &result.played {
-            case(&played.name, played.failed.as_ref().map(summary));
-        }
-        for (name, seen) in result.own_rules().filter(|_| args.coverage) {
-            let why =
-                (!seen.is_full()).then(|| format!("matched {} times, passed {} times", seen.matched, seen.passed));
-            case(&format!("coverage of {name}"), why);
-        }
-        for one in &result.survivors {
-            let name = format!("{} `{}`", one.rule, one.comparison);
-            case(&name, Some(format!("no scenario notices if it is turned round ({})", one.place)));
-        }
-        let file = escaped(&result.file.display().to_string());
-        out.push_str(&format!(
-            "  <testsuite name=\"{file}\" tests=\"{count}\" failures=\"{failures}\">\n{cases}  </testsuite>\n"
-        ));
-    }
-    out + "</testsuites>\n"
-}
+#[cfg(test)]
+mod tests {
+    use super::super::tests::say;
+    use super::*;
 
-fn summary(failed: &Failed) -> String {
-    let differences =
-        failed.differences.iter().map(|one| format!("{}: expected {}, found {}", one.what, one.expected, one.found));
-    format!("step {} ({}): {}", failed.step, failed.place, differences.collect::<Vec<_>>().join("; "))
-}
+    const RULES: &str = r#"
+version = 1
+name    = "shop"
+[[rule]]
+id    = "many"
+when  = 'request.path == "/x"'
+count = { over = 2, within = "10m", per = "client.ip" }
+then  = "deny"
+[[rule]]
+id    = "resting"
+when  = 'client.is_tor'
+then  = "deny"
+mode  = "off"
+[[tune]]
+rule   = "shop/many"
+unless = 'client.country == "DE" || client.country == "FR"'
+why    = "ours"
+[[tune]]
+rule   = "baseline/asn-changed"
+unless = 'client.asn == 64500'
+why    = "ours too"
+"#;
 
-/// XML 1.0 knows no control characters, escaped or not.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            _ if letter.is_control() => out.push(' '),
-            _ => out.push(letter),
-        }
+    const SCENARIOS: &str = r#"
+version = 1
+rules   = ["shop.toml"]
+packs   = ["baseline@1"]
+[client.eve]
+ip      = "203.0.113.10"
+country = "NL"
+[client.anna]
+ip      = "203.0.113.11"
+country = "DE"
+[[scenario]]
+name = "the third is refused"
+[[scenario.step]]
+client = "eve"
+send   = "GET /x"
+times  = 3
+expect = { rules = ["shop/many"] }
+[[scenario]]
+name = "ours are not"
+[[scenario.step]]
+client = "anna"
+send   = "GET /x"
+times  = 3
+expect = { not_rules = ["shop/many"] }
+"#;
+
+    /// Tunes and counts were left as they are: what nobody tested of them was called tested.
+    #[test]
+    fn what_no_scenario_notices_is_told_for_conditions_tunes_and_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rules, scenarios) = (folder.path().join("shop.toml"), folder.path().join("shop.scenarios.toml"));
+        fs::write(&rules, RULES).unwrap();
+        fs::write(&scenarios, SCENARIOS).unwrap();
+        let path = scenarios.to_str().unwrap();
+        let (exit, out, _) = say(&["test", "--mutate", "--format", "json", path]);
+        assert_eq!(exit, Exit::Runtime, "{out}");
+        let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+        // One comparison, one more, one less, half the window, and three comparisons of tunes; none of a rule that is off.
+        assert_eq!(told[0]["mutants"], 7);
+        let untested: Vec<String> = (told[0]["untested"].as_array().unwrap().iter())
+            .map(|one| format!("{}: {}", one["rule"].as_str().unwrap(), one["change"].as_str().unwrap()))
+            .collect();
+        let expected = [
+            "baseline/asn-changed: in the `unless` of a tune `client.asn == 64500` is turned round",
+            "shop/many: it counts over 1 instead of 2",
+            "shop/many: it counts within 5m instead of 10m",
+        ];
+        assert_eq!(untested, expected);
+        let place = told[0]["untested"][0]["place"].as_str().unwrap();
+        assert!(place.ends_with("shop.toml:20:11"), "{place}");
+        let (_, out, _) = say(&["test", "--mutate", path]);
+        assert!(out.contains("4 of 7 small changes to the rules are noticed"), "{out}");
     }
-    out
 }

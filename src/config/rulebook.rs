@@ -10,7 +10,8 @@ use super::signed::{Signatures, SignedFile};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::load::{self, Compiled, Input, RulesText};
-use crate::rules::{Pack, RuleSet};
+use crate::rules::{Changed, Mutation, Pack, RuleSet};
+use crate::verdict::Mode;
 
 /// The rules of a configuration.
 #[derive(Clone, Debug)]
@@ -118,14 +119,23 @@ impl Rulebook {
         self.lists.iter().map(Vec::as_slice).zip(&self.compiled.sets)
     }
 
-    /// The same with one comparison of one rule turned into its opposite, in every set that has it.
+    /// Every small change to a rule, in the order of the rules, each once.
+    pub fn mutations(&self, whose: Changed) -> Vec<Mutation> {
+        let mut told: Vec<&str> = Vec::new();
+        let mut all = Vec::new();
+        for rule in self.compiled.sets.iter().flat_map(|set| set.rules()) {
+            if !told.contains(&rule.name.as_str()) && rule.mode > Mode::Off {
+                told.push(rule.name.as_str());
+                all.extend(rule.mutations(whose));
+            }
+        }
+        all
+    }
+
+    /// The same with one rule changed, in every set that has it.
     #[must_use]
-    pub fn mutated(&self, rule: usize, comparison: usize) -> Self {
-        let name = self.main().rules().get(rule).map(|rule| rule.name.clone());
-        let each = |set: &Arc<RuleSet>| {
-            let at = set.rules().iter().position(|rule| Some(&rule.name) == name.as_ref());
-            at.map_or_else(|| set.clone(), |at| Arc::new(set.mutated(at, comparison)))
-        };
+    pub fn mutated(&self, mutation: &Mutation) -> Self {
+        let each = |set: &Arc<RuleSet>| set.mutated(mutation).map_or_else(|| set.clone(), Arc::new);
         let sets = self.compiled.sets.iter().map(each).collect();
         Self { compiled: Compiled { sets, ..self.compiled.clone() }, ..self.clone() }
     }

@@ -1,8 +1,5 @@
 //! Why a rule matched or did not: every comparison with the value it saw.
 
-use std::sync::Arc;
-
-use super::check::Cond;
 use super::compile::meaning;
 use super::set::{Rule, RuleSet};
 use super::value::Facts;
@@ -70,57 +67,10 @@ impl Rule {
         self.when.text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// How many comparisons its condition has.
-    pub fn comparisons(&self) -> usize {
-        let mut count = 0;
-        self.cond.leaves(&mut |_| count += 1);
-        count
-    }
-
-    /// The text of one of them, and its place.
-    pub fn comparison(&self, at: usize) -> Option<(String, String)> {
-        let mut all = Vec::new();
-        self.cond.leaves(&mut |leaf| all.push(leaf));
-        all.get(at).map(|leaf| {
-            let spot = leaf.origin.spot(&leaf.span);
-            (leaf.text().to_owned(), format!("{}:{}:{}", spot.file, spot.line, spot.column))
-        })
-    }
-
     /// What its condition comes to, tunes included, by three-valued logic.
     pub fn outcome<F: Facts + ?Sized>(&self, facts: &F) -> Option<bool> {
         let zone = self.zone.as_ref();
         let excused = self.is_excused(facts);
         if excused { Some(false) } else { meaning(&self.cond, facts, zone) }
-    }
-}
-
-impl RuleSet {
-    /// The same set with one comparison of one rule turned into its opposite: for tests of tests.
-    #[must_use]
-    pub fn mutated(&self, rule: usize, comparison: usize) -> Self {
-        let mut rules = self.rules().to_vec();
-        if let Some(rule) = rules.get_mut(rule) {
-            let mut at = comparison;
-            rule.cond = Arc::new(flip(&rule.cond, &mut at));
-        }
-        Self::new(rules, self.host().into())
-    }
-}
-
-/// The condition with its `at`-th comparison negated.
-fn flip(cond: &Cond, at: &mut usize) -> Cond {
-    let mut each = |parts: &[Cond]| parts.iter().map(|part| flip(part, at)).collect::<Vec<_>>();
-    match cond {
-        Cond::All(parts) => Cond::All(each(parts)),
-        Cond::Any(parts) => Cond::Any(each(parts)),
-        Cond::Not(inner) => Cond::Not(Box::new(flip(inner, at))),
-        Cond::Const(yes) => Cond::Const(*yes),
-        Cond::Leaf(leaf) => {
-            let this = *at == 0;
-            *at = at.wrapping_sub(1);
-            let leaf = Cond::Leaf(leaf.clone());
-            if this { Cond::Not(Box::new(leaf)) } else { leaf }
-        }
     }
 }

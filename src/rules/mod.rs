@@ -19,6 +19,7 @@ mod imply;
 mod judge;
 mod lex;
 pub mod load;
+mod mutate;
 pub mod pack;
 #[cfg_attr(
     not(feature = "config"),
@@ -41,6 +42,7 @@ pub use compile::Unknown;
 pub use explain::{Compared, Explained};
 pub use file::PER;
 pub use judge::{Evidence, Judgement, Party, judge};
+pub use mutate::{Changed, Mutation};
 pub use pack::Pack;
 pub use recorded::Recorded;
 pub use set::{Matched, Read, Reads, Rule, RuleSet, Scenery};

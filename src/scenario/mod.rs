@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::clock::Timestamp;
 use crate::config::Rulebook;
 use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
-use crate::rules::{Explained, RuleSet};
+use crate::rules::{Changed, Explained, Mutation, RuleSet};
 
 use file::ScenarioFile;
 
@@ -87,17 +87,6 @@ impl Covered {
     }
 }
 
-/// A comparison whose opposite no scenario notices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survivor {
-    /// The rule.
-    pub rule: String,
-    /// The comparison.
-    pub comparison: String,
-    /// Where it stands.
-    pub place: String,
-}
-
 impl Scenarios {
     /// Reads a file of scenarios and the rules that it names.
     ///
@@ -159,30 +148,27 @@ impl Scenarios {
         self.play_with(&self.rulebook)
     }
 
-    /// Plays each with one comparison after another turned into its opposite; `tell` hears how far it is. What no scenario
-    /// notices comes back: nothing tests it.
+    /// Plays all of them with one small change to a rule after another: each comparison turned round, also those of tunes;
+    /// one more and one less counted, and within half of the window. `tell` hears how far it is. What no scenario notices comes
+    /// back with the number of changes: nothing tests it.
     ///
     /// # Errors
     /// As [`play`](Self::play).
-    pub fn mutate(&self, mut tell: impl FnMut(usize, usize)) -> Result<(usize, Vec<Survivor>), PlayError> {
-        let set = self.rules();
-        let own = |name: &str| !crate::rules::Pack::ALL.iter().any(|pack| name.starts_with(pack.family()));
-        let all: Vec<(usize, usize)> = (set.rules().iter().enumerate())
-            .filter(|(_, rule)| own(rule.name.as_str()))
-            .flat_map(|(at, rule)| (0..rule.comparisons()).map(move |comparison| (at, comparison)))
-            .collect();
+    pub fn mutate(
+        &self,
+        whose: Changed,
+        mut tell: impl FnMut(usize, usize),
+    ) -> Result<(usize, Vec<Mutation>), PlayError> {
+        let all = self.rulebook.mutations(whose);
+        let count = all.len();
         let mut survivors = Vec::new();
-        for (done, (at, comparison)) in all.iter().enumerate() {
-            tell(done, all.len());
-            let mutated = self.rulebook.mutated(*at, *comparison);
-            if self.all_pass(&mutated)?
-                && let Some(rule) = set.rules().get(*at)
-            {
-                let (text, place) = rule.comparison(*comparison).unwrap_or_default();
-                survivors.push(Survivor { rule: rule.name.to_string(), comparison: text, place });
+        for (done, mutation) in all.into_iter().enumerate() {
+            tell(done, count);
+            if self.all_pass(&self.rulebook.mutated(&mutation))? {
+                survivors.push(mutation);
             }
         }
-        Ok((all.len(), survivors))
+        Ok((count, survivors))
     }
 
     /// Whether every scenario passes under these rules; the first that does not ends it.

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portcullis::clock::Timestamp;
+use portcullis::rules::{Changed, Pack};
+use portcullis::scenario::Scenarios;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("rules")
 }
@@ -49,7 +53,7 @@ fn every_rule_of_the_baseline_catches_its_thief_and_spares_the_honest() {
     let (good, said) = run(&["test", scenarios.to_str().unwrap()]);
     assert!(good, "{said}");
     let text = fs::read_to_string(&scenarios).unwrap();
-    let set = portcullis::rules::load::packs(&[portcullis::rules::Pack::Baseline1]);
+    let set = portcullis::rules::load::packs(&[Pack::Baseline1]);
     for rule in set.rules() {
         let name = rule.name.as_str();
         let id = name.trim_start_matches("baseline/");
@@ -57,4 +61,13 @@ fn every_rule_of_the_baseline_catches_its_thief_and_spares_the_honest() {
         assert!(named >= 2, "{id} has {named} scenarios");
         assert!(text.contains(&format!("rules = [\"{name}\"")), "no scenario shows that {name} matches");
     }
+}
+
+#[test]
+fn no_small_change_to_a_rule_of_the_baseline_goes_unnoticed() {
+    let now = Timestamp::from_secs(1_795_257_972);
+    let scenarios = Scenarios::load(&root().join("baseline.scenarios.toml"), now).unwrap();
+    let (count, survivors) = scenarios.mutate(Changed::All, |_, _| {}).unwrap();
+    assert!(count >= 16, "{count}");
+    assert!(survivors.is_empty(), "{survivors:#?}");
 }

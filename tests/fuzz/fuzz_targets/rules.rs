@@ -10,7 +10,7 @@ use portcullis::rules::count::{Counting, Windows};
 use portcullis::rules::diagnostic::Faults;
 use portcullis::rules::load::{Compiled, Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
-use portcullis::rules::{Facts, Matched, Pack, RuleSet, Scenery, Value, diff, format};
+use portcullis::rules::{Changed, Facts, Matched, Pack, RuleSet, Scenery, Value, diff, format};
 use portcullis::verdict::Mode;
 use portcullis_fuzz::points_at_the_text;
 
@@ -49,7 +49,7 @@ fn run(set: &RuleSet) {
         set.run(phase, Scenery::Signals, &Nothing, (&windows, Counting::Count, Mode::Enforce), &mut matched);
     }
     for rule in set.rules() {
-        drop((rule.explain(&Nothing, set), rule.written(), rule.comparison(0)));
+        drop((rule.explain(&Nothing, set), rule.written(), rule.mutations(Changed::All)));
     }
 }
 
