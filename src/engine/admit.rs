@@ -25,6 +25,7 @@ use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
+use crate::rules::count::{Answers, Counting};
 use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
 use crate::session::cookie::{self, Scan};
 use crate::session::jar::SiteContext;
@@ -49,6 +50,8 @@ pub(super) struct Request<'r> {
     clicked: bool,
     /// What rules found out before the store is asked. Nearly always nothing, and then no room is taken.
     pub early: Option<Box<Early>>,
+    /// What a shared store counted for rules.
+    pub answers: Option<Box<Answers>>,
     /// What is odd about its cookies.
     pub odd: Odd,
 }
@@ -188,7 +191,13 @@ impl<S: Store> Guard<S> {
         {
             return Decision::Answer(refusal);
         }
-        if let Err(refusal) = self.early(&mut request) {
+        request.answers = self.answers(request.rules());
+        let mut early = self.early(&mut request, Counting::Count);
+        while request.is_asking() {
+            Box::pin(self.ask_for(&request)).await;
+            early = self.early(&mut request, Counting::Look);
+        }
+        if let Err(refusal) = early {
             return Decision::Answer(refusal);
         }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
@@ -243,6 +252,7 @@ impl<S: Store> Guard<S> {
             activity,
             clicked,
             early: None,
+            answers: None,
             odd: Odd::default(),
         }
     }
@@ -353,7 +363,7 @@ impl<S: Store> Guard<S> {
             Found::Known(known, judged) => {
                 let acted = self.obey(request, known, judged).await?;
                 if !matches!(acted.holder, Holder::Session(_))
-                    && let Err(mut refusal) = self.fence(request)
+                    && let Err(mut refusal) = self.fence(request).await
                 {
                     if acted.verdict.action == Action::Terminate && acted.plan.serve == Serve::Ended {
                         refusal.headers.append(SET_COOKIE, request.policy.cookies.guard.clear_line());
@@ -362,19 +372,19 @@ impl<S: Store> Guard<S> {
                 }
                 Ok(acted)
             }
-            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None),
+            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None).await,
             Found::Unknown(id) => {
                 self.count_guess(request)?;
                 self.count_wrong_id(request, id);
-                self.obey_stranger(request, id)
+                self.obey_stranger(request, id).await
             }
             // A stranger to rules, and none that a session may come of.
-            Found::Replaced => self.obey_stranger(request, IdEvidence::None).map(Acted::for_nobody),
+            Found::Replaced => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).map(Acted::for_nobody),
+                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
                 }
             }
         }

@@ -2,13 +2,13 @@
 //! remembers of it.
 
 use super::admit::Request;
+use super::counted::Once;
 use super::judge::SessionSeen;
 use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
 use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::history::{Change, Contexts, Holding, Visit};
-use crate::rules::count::Counting;
 use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing, Tag};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
@@ -22,24 +22,21 @@ impl<S: Store> Guard<S> {
     /// Judges the use of a session and writes into the draft what is to be remembered of it.
     ///
     /// A request that is held back is not remembered: its client would become known by trying long enough. In `observe`
-    /// mode nothing is, because what enforcement reads must not depend on it.
+    /// mode nothing is, because what enforcement reads must not depend on it. As long as a shared store is to be asked
+    /// something, nothing is written, and what comes back is not to be used.
     pub(super) fn assess(
         &self,
         request: &Request<'_>,
         stored: &Record,
         draft: &mut Draft,
         (tag, standing, evidence): (Tag, Standing, TagEvidence),
-        counting: Counting,
+        once: Once,
     ) -> Judged {
         let mode = request.mode();
         if mode == Mode::Off {
             return gate(request, stored, Judged::calm(mode));
         }
-        // A history that can not be read is one that never was: everything is new then, and said to be.
-        let mut contexts = Contexts::default();
-        if contexts.read(&stored.history).is_err() {
-            tracing::trace!("a history could not be read");
-        }
+        let mut contexts = remembered(stored);
         let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
         input.id = id_evidence(stored, evidence);
         request.odd.put(&mut input);
@@ -52,7 +49,10 @@ impl<S: Store> Guard<S> {
             (stored.tags.head().generation(), stored.tags.since())
         };
         let session = SessionSeen { record: stored, contexts: &contexts, forks, head };
-        let (judgement, seen) = self.judge_session(request, session, &assessment, counting);
+        let (judgement, seen) = self.judge_session(request, session, &assessment, once);
+        if request.is_asking() {
+            return Judged::calm(mode);
+        }
         let holding = match standing {
             Standing::Head | Standing::Successor | Standing::Sibling | Standing::Ahead => Holding::Head,
             Standing::Grace | Standing::Stale { .. } | Standing::Forged => Holding::Other,
@@ -114,6 +114,15 @@ impl Contexts {
         self.encode(&mut bytes);
         bytes.into_boxed_slice()
     }
+}
+
+/// A history that can not be read is one that never was: everything is new then, and said to be.
+fn remembered(stored: &Record) -> Contexts {
+    let mut contexts = Contexts::default();
+    if contexts.read(&stored.history).is_err() {
+        tracing::trace!("a history could not be read");
+    }
+    contexts
 }
 
 fn id_evidence(stored: &Record, evidence: TagEvidence) -> IdEvidence {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{StatusCode, response};
 
 use super::admit::{Acted, Request};
+use super::counted::Once;
 use super::facts::{AnswerFacts, Counts, LoginSeen, RequestFacts, Seen};
 use super::recognise::Judged;
 use super::settle::Outcome;
@@ -16,7 +17,7 @@ use crate::enforce::Plan;
 use crate::event::kinds as event;
 use crate::facts::readings::Readings;
 use crate::history::{Contexts, Points};
-use crate::rules::count::{Counting, HOLD_SALT, Held, Key};
+use crate::rules::count::{Answers, Counting, HOLD_SALT, Held, Key, Tally};
 use crate::rules::scheme::{Field, Phase};
 use crate::rules::{
     Evidence, Facts, Judgement, Matched, PER, Party, Read, Reads, Rule, RuleSet, Scenery, Value, judge,
@@ -83,8 +84,8 @@ pub(super) struct SessionSeen<'a> {
 }
 
 impl<S: Store> Guard<S> {
-    /// Runs the rules that read nothing but the request, before the store is asked. Those that refuse it do so here.
-    pub(super) fn early(&self, request: &mut Request<'_>) -> Result<(), Refusal> {
+    /// Runs the rules that read nothing but the request, before its session is loaded. Those that refuse it do so here.
+    pub(super) fn early(&self, request: &mut Request<'_>, requests: Counting) -> Result<(), Refusal> {
         let set = request.rules();
         let Reads { rates, city, .. } = set.reads();
         let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && rates == Read::No && city == Read::No;
@@ -93,18 +94,22 @@ impl<S: Store> Guard<S> {
         }
         let city = if city == Read::Yes { self.places.load().city(request.client.ip) } else { None };
         request.early = Some(Box::new(Early { city, ..Early::default() }));
-        let (matched, held, counts) = self.early_slowly(request, request.rules())?;
+        let (matched, held, counts) = self.early_slowly(request, request.rules(), requests)?;
         if let Some(early) = &mut request.early {
             (early.matched, early.held, early.counts) = (matched, held, counts);
         }
         Ok(())
     }
 
-    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Found, Refusal> {
-        let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request));
+    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet, requests: Counting) -> Result<Found, Refusal> {
+        let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request, requests));
         let facts = RequestFacts { counts, ..RequestFacts::early(request) };
         let mut matched = Matched::new();
-        set.run(Phase::Client, Scenery::Quiet, &facts, (&self.windows, Counting::Count, request.mode()), &mut matched);
+        let with = (self.tally(request), Counting::Count, request.mode());
+        set.run(Phase::Client, Scenery::Quiet, &facts, with, &mut matched);
+        if request.is_asking() {
+            return Ok(Found::default());
+        }
         let held = self.held_for(&facts, Phase::Client).filter(|_| request.mode() == Mode::Enforce);
         let refusing =
             |rule: &&Rule| rule.mode == Mode::Enforce && matches!(rule.then, Some(Action::Deny | Action::Throttle));
@@ -133,9 +138,9 @@ impl<S: Store> Guard<S> {
     }
 
     /// Counts a request for its client and network.
-    fn count_client(&self, request: &Request<'_>) -> Counts {
+    fn count_client(&self, request: &Request<'_>, counting: Counting) -> Counts {
         let facts = RequestFacts::early(request);
-        let count = |field| Key::of(RATE_SALT, field, &facts).map(|key| self.rates.count(key, request.now));
+        let count = |field| Key::of(RATE_SALT, field, &facts).map(|key| self.rates.ask(key, request.now, counting));
         Counts {
             client: count(Field::ClientIp).unwrap_or_default(),
             prefix: count(Field::ClientPrefix).unwrap_or_default(),
@@ -192,8 +197,12 @@ impl<S: Store> Guard<S> {
 
     /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
     /// withholds what other credentials it shows.
-    pub(super) fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
-        let judged = self.judge_stranger(request, id, Counting::Count);
+    pub(super) async fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
+        let mut judged = self.judge_stranger(request, id, Counting::Count);
+        while request.is_asking() {
+            Box::pin(self.ask_for(request)).await;
+            judged = self.judge_stranger(request, id, Counting::Count);
+        }
         if judged.verdict.action != Action::Allow {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
         }
@@ -212,8 +221,12 @@ impl<S: Store> Guard<S> {
     }
 
     /// What rules ask for about strangers, of a client that is held back from its session and served as one.
-    pub(super) fn fence(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
+    pub(super) async fn fence(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let mut judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
+        while request.is_asking() {
+            Box::pin(self.ask_for(request)).await;
+            judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
+        }
         if judged.mode != Mode::Enforce {
             return Ok(());
         }
@@ -233,7 +246,7 @@ impl<S: Store> Guard<S> {
         request: &Request<'_>,
         session: SessionSeen<'_>,
         assessment: &Assessment,
-        counting: Counting,
+        Once { requests, matches }: Once,
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scoring = &request.policy.scoring;
@@ -247,7 +260,7 @@ impl<S: Store> Guard<S> {
         if is_calm {
             return (Judgement::default(), None);
         }
-        let counts = self.count_session(request, session.record, counting);
+        let counts = self.count_session(request, session.record, requests);
         let facts = RequestFacts {
             request,
             session: Some(session),
@@ -256,9 +269,10 @@ impl<S: Store> Guard<S> {
             counts,
             reference: OnceCell::new(),
         };
-        self.judge_facts(request, facts, (assessment.before, &assessment.signals), counting)
+        self.judge_facts(request, facts, (assessment.before, &assessment.signals), matches)
     }
 
+    /// As long as a shared store is to be asked something, what comes of it is not to be used.
     fn judge_facts<'a>(
         &self,
         request: &'a Request<'a>,
@@ -269,7 +283,8 @@ impl<S: Store> Guard<S> {
         let set = request.rules();
         let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
         let mut matched = Matched::from_slice(request.matched_early());
-        set.run(Phase::Session, scenery, &facts, (&self.windows, counting, request.mode()), &mut matched);
+        let tally = self.tally(request);
+        set.run(Phase::Session, scenery, &facts, (tally, counting, request.mode()), &mut matched);
         let party = if facts.session.is_some() { Party::Session } else { Party::Stranger };
         let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity(), party };
         // Asked once for the rules that are obeyed, and perhaps once more for those that are observed.
@@ -279,10 +294,13 @@ impl<S: Store> Guard<S> {
             if set.runs_in(Phase::Risk) {
                 let facts = RequestFacts { risk: Some(risk), reference: OnceCell::new(), ..facts };
                 let counting = by_risk.replace(Counting::Look);
-                set.run(Phase::Risk, scenery, &facts, (&self.windows, counting, request.mode()), &mut risky);
+                set.run(Phase::Risk, scenery, &facts, (tally, counting, request.mode()), &mut risky);
             }
             risky
         });
+        if request.is_asking() {
+            return (judgement, None);
+        }
         let mut judgement = judgement;
         // Where nothing is obeyed, all there is to tell is what would have been.
         if request.mode() != Mode::Enforce
@@ -293,7 +311,7 @@ impl<S: Store> Guard<S> {
         let risk = judgement.risk(before);
         facts.risk = Some(risk);
         if self.observer.is_some() {
-            set.run(Phase::Risk, scenery, &facts, (&self.windows, Counting::Look, request.mode()), &mut matched);
+            set.run(Phase::Risk, scenery, &facts, (tally, Counting::Look, request.mode()), &mut matched);
             self.look_on(request, Phase::Risk, (&facts, before), &matched, &judgement.verdict);
         }
         let seen = match &self.observer {
@@ -359,6 +377,7 @@ impl<S: Store> Guard<S> {
         response: &response::Parts,
         outcome: &Outcome,
         sets_cookie: bool,
+        answers: Option<&Answers>,
     ) -> OnAnswer {
         let Some(request) = &admission.seen else { return OnAnswer::Pass };
         let route = admission.ask.route(&admission.policy);
@@ -378,7 +397,11 @@ impl<S: Store> Guard<S> {
         };
         let mut matched = Matched::new();
         let mode = admission.policy.mode_on(route);
-        set.run(Phase::Response, Scenery::Quiet, &facts, (&self.windows, Counting::Count, mode), &mut matched);
+        let tally = answers.map_or(Tally::Own(&self.windows), Tally::Shared);
+        set.run(Phase::Response, Scenery::Quiet, &facts, (tally, Counting::Count, mode), &mut matched);
+        if answers.is_some_and(Answers::are_due) {
+            return OnAnswer::Pass;
+        }
         if let Some(observer) = &self.observer {
             let (phase, matched, verdict) = (Phase::Response, &*matched, &Verdict::default());
             observer.looked(&Looked { phase, set, facts: &facts, matched, before: Points::ZERO, verdict, mode });

@@ -12,6 +12,7 @@ mod cache;
 mod change;
 pub mod control;
 mod cookies;
+mod counted;
 pub mod cut;
 mod facts;
 mod judge;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
+use super::counted::Once;
 use super::facts::Seen;
 use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
@@ -112,8 +113,13 @@ impl<S: Store> Guard<S> {
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
             // A request that is looked at again, because others wrote first, is counted once.
-            let counting = if attempt == 0 { Counting::Count } else { Counting::Look };
-            let judged = self.assess(request, &stored, &mut draft, (presented.tag, standing, evidence), counting);
+            let once = Once::both(if attempt == 0 { Counting::Count } else { Counting::Look });
+            let with = (presented.tag, standing, evidence);
+            let mut judged = self.assess(request, &stored, &mut draft, with, once);
+            while request.is_asking() {
+                Box::pin(self.ask_for(request)).await;
+                judged = self.assess(request, &stored, &mut draft, with, once.again());
+            }
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {

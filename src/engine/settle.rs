@@ -88,7 +88,15 @@ impl<S: Store> Guard<S> {
         self.count_login(&admission, by, response.status, &outcome);
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
-                self.judge_answer(&admission, response, &outcome, taken.sets_any(&response.headers))
+                let sets_cookie = taken.sets_any(&response.headers);
+                let answers = self.answers(admission.policy.rules_on(admission.ask.route(&admission.policy)));
+                let answers = answers.as_deref();
+                let mut found = self.judge_answer(&admission, response, &outcome, sets_cookie, answers);
+                while let Some(answers) = answers.filter(|answers| answers.are_due()) {
+                    Box::pin(self.ask_on_answer(&admission, answers)).await;
+                    found = self.judge_answer(&admission, response, &outcome, sets_cookie, Some(answers));
+                }
+                found
             }
             _ => OnAnswer::Pass,
         };

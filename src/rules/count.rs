@@ -1,7 +1,7 @@
 //! What rules remember between requests: how often each of them matched lately, whom a verdict on an answer holds for, how
 //! many requests came in the last minute. All of it is bounded, and none of it is a secret: keys are kept as hashes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,32 +10,21 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use super::scheme::Field;
 use super::value::{Facts, Value};
 use crate::clock::Timestamp;
 use crate::net::IpPrefix;
+use crate::store::counters::SHARDS;
+pub use crate::store::counters::{Counting, Key, Question, Windows};
 use crate::verdict::{Action, Text, Verdict};
-
-/// Bytes that all windows of `count` take together, about: 32 MiB.
-pub const WINDOWS_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// What a key takes besides its times: its place in a tree that is two thirds full, and a piece of memory of its own.
-const KEY_BYTES: usize = 120;
-/// What a time takes.
-const TIME_BYTES: usize = size_of::<Timestamp>();
 
 /// Verdicts on answers that hold at one time.
 pub const HOLDS_MAX: usize = 100_000;
 
 /// Keys of each kind that requests are counted for.
 pub const RATES_MAX: usize = 262_144;
-
-const SHARDS: usize = 16;
-
-/// Who is counted: a rule and what it counts by, as a hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u64);
 
 impl Key {
     /// The key of what a field is now; none if that is not known.
@@ -60,21 +49,8 @@ impl Key {
             // A client of IPv6 has a /64 to choose addresses from.
             Value::Ip(ip) => std::hash::Hash::hash(&chosen(*ip), &mut hash),
         }
-        Some(Self(hash.finish()))
+        Some(Self::from_u64(hash.finish()))
     }
-
-    fn shard(self) -> usize {
-        usize::try_from(self.0 >> 60).unwrap_or(0) % SHARDS
-    }
-}
-
-/// Whether a match is one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counting {
-    /// It is.
-    Count,
-    /// It was counted before: the same request is looked at again.
-    Look,
 }
 
 /// The part of an address that its client did not choose.
@@ -85,93 +61,71 @@ fn chosen(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// How often rules matched lately. Windows are exact: a key keeps the last `over` + 1 times.
-#[derive(Debug)]
-pub struct Windows {
-    shards: Box<[Mutex<Times>]>,
-    bytes_max: usize,
+/// Where matches are counted.
+#[derive(Clone, Copy, Debug)]
+pub enum Tally<'a> {
+    /// Here.
+    Own(&'a Windows),
+    /// In a store that several guards share.
+    Shared(&'a Answers),
 }
+
+impl<'a> From<&'a Windows> for Tally<'a> {
+    fn from(windows: &'a Windows) -> Self {
+        Self::Own(windows)
+    }
+}
+
+impl Tally<'_> {
+    pub(super) fn ask(self, question: Question, now: Timestamp) -> bool {
+        match self {
+            Self::Own(windows) => windows.ask(question, now),
+            Self::Shared(answers) => answers.ask(question),
+        }
+    }
+}
+
+/// What a shared store has counted for one request, and what it is still to be asked.
+///
+/// Rules run without waiting. A question that has no answer yet is noted, and answered with no for now: whoever runs them puts
+/// the questions to the store and runs them again, until none is left. There are no more questions than rules that count.
+#[derive(Debug, Default)]
+pub struct Answers(Mutex<Slips>);
 
 #[derive(Debug, Default)]
-struct Times {
-    of: BTreeMap<Key, Ring>,
-    /// Times of all of them.
-    kept: usize,
+struct Slips {
+    known: SmallVec<[(Key, Counting, bool); 2]>,
+    due: SmallVec<[Question; 2]>,
 }
 
-impl Times {
-    fn bytes(&self) -> usize {
-        self.of.len().saturating_mul(KEY_BYTES).saturating_add(self.kept.saturating_mul(TIME_BYTES))
-    }
-
-    /// First those whose window is over; if that does not do, those that matched least lately: a spray of keys has one time each,
-    /// and who is about to be caught has more.
-    fn make_room(&mut self, now: Timestamp, bytes_max: usize) {
-        let keep = |times: &mut Self, stays: &dyn Fn(&Ring) -> bool| {
-            times.of.retain(|_, ring| stays(ring));
-            times.kept = times.of.values().map(|ring| ring.times.len()).sum();
-        };
-        keep(self, &|ring| ring.until > now);
-        let mut fewest = 1;
-        while self.bytes() > bytes_max && !self.of.is_empty() {
-            keep(self, &|ring| ring.times.len() > fewest);
-            fewest = fewest.saturating_mul(2);
+impl Answers {
+    fn ask(&self, question: Question) -> bool {
+        let mut slips = self.0.lock();
+        // Whoever was counted has been looked at too.
+        let answers = |of: Counting| of == question.counting || of == Counting::Count;
+        let known = slips.known.iter().find(|(key, of, _)| *key == question.key && answers(*of));
+        if let Some((_, _, is_over)) = known {
+            return *is_over;
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Ring {
-    times: VecDeque<Timestamp>,
-    /// When the last of them leaves its window.
-    until: Timestamp,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self::new(WINDOWS_BYTES_MAX)
-    }
-}
-
-impl Windows {
-    /// Windows that take about so many bytes together at most.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), bytes_max: bytes_max.div_ceil(SHARDS) }
-    }
-
-    /// Counts one more, and tells whether there are more than `over` within the window, this one included.
-    pub fn count(&self, key: Key, over: u32, within: Duration, now: Timestamp) -> bool {
-        self.ask(key, over, within, now, Counting::Count)
-    }
-
-    /// As [`count`](Self::count), for a request that may have been counted before.
-    pub fn ask(&self, key: Key, over: u32, within: Duration, now: Timestamp, counting: Counting) -> bool {
-        let Some(shard) = self.shards.get(key.shard()) else { return false };
-        let mut shard = shard.lock();
-        let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
-        if counting == Counting::Look {
-            // Whoever is only looked at leaves no trace: an entry without a time would never be taken away.
-            let within_window = |ring: &Ring| ring.times.iter().filter(|time| now.since(**time) < within).count();
-            return shard.of.get(&key).is_some_and(|ring| within_window(ring) >= most);
+        if !slips.due.iter().any(|due| due.key == question.key && answers(due.counting)) {
+            slips.due.push(question);
         }
-        if shard.bytes() >= self.bytes_max {
-            shard.make_room(now, self.bytes_max / 2);
-        }
-        let Times { of, kept } = &mut *shard;
-        let ring = of.entry(key).or_default();
-        let before = ring.times.len();
-        while ring.times.front().is_some_and(|time| now.since(*time) >= within) || ring.times.len() >= most {
-            ring.times.pop_front();
-        }
-        ring.times.push_back(now);
-        ring.until = now.after(within);
-        *kept = kept.saturating_add(ring.times.len()).saturating_sub(before);
-        ring.times.len() >= most
+        false
     }
 
-    /// How many bytes are taken now, about.
-    pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().bytes()).sum()
+    /// Whether there are questions without an answer.
+    pub fn are_due(&self) -> bool {
+        !self.0.lock().due.is_empty()
+    }
+
+    /// The questions without an answer. Each is to be given one by [`learn`](Self::learn).
+    pub fn due(&self) -> SmallVec<[Question; 2]> {
+        std::mem::take(&mut self.0.lock().due)
+    }
+
+    /// Notes an answer.
+    pub fn learn(&self, question: Question, is_over: bool) {
+        self.0.lock().known.push((question.key, question.counting, is_over));
     }
 }
 
@@ -349,57 +303,28 @@ impl Window {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_question_is_put_once_and_who_was_counted_has_been_looked_at() {
+        let answers = Answers::default();
+        let question = |counting| Question { key: key(1), over: 1, within: Duration::from_secs(1), counting };
+        let ask = |counting| Tally::Shared(&answers).ask(question(counting), at(0));
+        assert!(!ask(Counting::Look) && !ask(Counting::Count) && !ask(Counting::Count) && !ask(Counting::Look));
+        assert!(answers.are_due());
+        assert_eq!(*answers.due(), [question(Counting::Look), question(Counting::Count)]);
+        answers.learn(question(Counting::Count), true);
+        assert!(ask(Counting::Look) && ask(Counting::Count) && !answers.are_due());
+        let other = Answers::default();
+        other.learn(question(Counting::Look), true);
+        assert!(Tally::Shared(&other).ask(question(Counting::Look), at(0)) && !other.are_due());
+        assert!(!Tally::Shared(&other).ask(question(Counting::Count), at(0)) && other.are_due());
+    }
+
     fn key(number: i64) -> Key {
         Key::new(1, Field::ClientAsn, &Value::Int(number)).unwrap()
     }
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_secs(1_000_020 + secs)
-    }
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn a_window_is_exact() {
-        let windows = Windows::default();
-        let seen = [0, 10, 20, 59, 60, 69, 200].map(|secs| windows.count(key(1), 3, MINUTE, at(secs)));
-        // At 60 the first is just out; at 69 the one of 10 is still in.
-        assert_eq!(seen, [false, false, false, true, true, true, false]);
-        assert!(!windows.count(key(2), 3, MINUTE, at(200)));
-        assert!(windows.count(key(3), 0, MINUTE, at(200)), "over 0: every match counts");
-    }
-
-    #[test]
-    fn a_spray_of_keys_neither_grows_nor_saves_who_is_counted() {
-        let most = 2_000_000;
-        let windows = Windows::new(most);
-        for number in 0..4 {
-            assert!(!windows.count(key(-1), 4, MINUTE * 60, at(number)));
-        }
-        for number in 0..200_000 {
-            windows.count(key(number), 4, MINUTE * 60, at(10));
-            assert!(
-                number % 1000 != 0 || windows.bytes() <= most + 16 * (KEY_BYTES + TIME_BYTES),
-                "{}",
-                windows.bytes()
-            );
-        }
-        assert!(windows.count(key(-1), 4, MINUTE * 60, at(11)));
-    }
-
-    /// Each key that was only looked at stayed in the table for ever.
-    #[test]
-    fn a_look_tells_what_is_counted_and_leaves_no_trace() {
-        let windows = Windows::default();
-        let looked = |number, secs| windows.ask(key(number), 1, MINUTE, at(secs), Counting::Look);
-        for number in 0..1000 {
-            assert!(!looked(number, 0));
-        }
-        assert!(windows.shards.iter().all(|shard| shard.lock().of.is_empty()));
-        assert!(!windows.count(key(1), 1, MINUTE, at(0)) && !looked(1, 1));
-        assert!(windows.count(key(1), 1, MINUTE, at(1)) && looked(1, 59));
-        assert!(!looked(1, 60) && !looked(1, 1000));
-        assert_eq!(windows.bytes(), KEY_BYTES + 2 * TIME_BYTES);
     }
 
     #[test]

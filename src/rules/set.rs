@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::check::Cond;
 use super::compile::Unknown;
-use super::count::{Counting, Key, Windows};
+use super::count::{Counting, Key, Question, Tally};
 use super::diagnostic::Spot;
 use super::expression::Expression;
 use super::file::{Count, HOLD, Score};
@@ -155,6 +155,7 @@ pub struct RuleSet {
     reads: Reads,
     /// What rules on answers read of the request.
     captures: Box<[Field]>,
+    counts: bool,
 }
 
 /// Where the conditions of a rule begin.
@@ -201,6 +202,7 @@ impl RuleSet {
             mode: rules.iter().map(|rule| rule.mode).max(),
             reads: reads(&rules),
             captures: captures(&rules),
+            counts: rules.iter().any(|rule| in_force(&rule) && rule.count.is_some()),
             program,
             steps,
             rules,
@@ -231,6 +233,11 @@ impl RuleSet {
     /// What must be at hand.
     pub const fn reads(&self) -> Reads {
         self.reads
+    }
+
+    /// Whether any rule counts.
+    pub const fn counts(&self) -> bool {
+        self.counts
     }
 
     /// What rules that look at the answer read of its request; empty if there are none.
@@ -264,18 +271,19 @@ impl RuleSet {
     }
 
     /// Runs the rules of a phase. Allocates nothing as long as fewer than nine match.
-    pub fn run<F: Facts + ?Sized>(
+    pub fn run<'t, F: Facts + ?Sized>(
         &self,
         phase: Phase,
         scenery: Scenery,
         facts: &F,
-        (windows, counting, mode): (&Windows, Counting, Mode),
+        (tally, counting, mode): (impl Into<Tally<'t>>, Counting, Mode),
         matched: &mut Matched,
     ) {
+        let tally = tally.into();
         let mut scratch = Scratch::default();
         let mut each = |places: &[u16]| {
             for at in places {
-                if self.matches(*at, facts, (windows, counting, mode), &mut scratch) {
+                if self.matches(*at, facts, (tally, counting, mode), &mut scratch) {
                     matched.push(*at);
                 }
             }
@@ -297,25 +305,25 @@ impl RuleSet {
         &self,
         at: u16,
         facts: &F,
-        (windows, counting, mode): (&Windows, Counting, Mode),
+        (tally, counting, mode): (Tally<'_>, Counting, Mode),
         scratch: &mut Scratch,
     ) -> bool {
         let Some(steps) = self.steps.get(usize::from(at)) else { return false };
         self.program.fires(steps.when, facts, scratch)
             && !steps.unless.iter().any(|tune| self.program.fires(*tune, facts, scratch))
-            && self.rule(at).is_some_and(|rule| rule.is_over(facts, windows, counting, mode))
+            && self.rule(at).is_some_and(|rule| rule.is_over(facts, tally, counting, mode))
     }
 }
 
 impl Rule {
     /// Counts a match, and tells whether there were more than the rule allows. Without `count` every match is one.
-    fn is_over<F: Facts + ?Sized>(&self, facts: &F, windows: &Windows, counting: Counting, mode: Mode) -> bool {
+    fn is_over<F: Facts + ?Sized>(&self, facts: &F, tally: Tally<'_>, counting: Counting, mode: Mode) -> bool {
         let Some(count) = &self.count else { return true };
         // What is not known can not be counted by.
         // What is only observed has counts of its own.
         let salt = self.key ^ u64::from(mode.min(self.mode) == Mode::Enforce);
         let Some(key) = Key::of(salt, count.per, facts) else { return self.unknown == Unknown::Fire };
-        windows.ask(key, count.over, count.within, facts.now(), counting)
+        tally.ask(Question { key, over: count.over, within: count.within, counting }, facts.now())
     }
 }
 

@@ -6,9 +6,11 @@
 
 pub mod any;
 pub mod conformance;
+pub mod counters;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+pub mod shared;
 mod table;
 
 use std::future::Future;
@@ -255,4 +257,9 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn clear_expired(&self, now: Timestamp, max: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Where rules count if several guards share this store. None: each guard counts for itself.
+    fn counters(&self) -> Option<&dyn counters::Counters> {
+        None
+    }
 }

@@ -48,7 +48,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Everything that clients see of a story, and everything that is stored at its end.
 fn plays(rules: Rules, steps: &[Step]) -> (String, Vec<Record>) {
-    let world = World::seeded(rules.shield("state", CookieKind::State), 7);
+    plays_in(&world_of(rules), steps)
+}
+
+fn world_of(rules: Rules) -> World {
+    World::seeded(rules.shield("state", CookieKind::State), 7)
+}
+
+fn plays_in(world: &World, steps: &[Step]) -> (String, Vec<Record>) {
     let browsers = [world.browser("alice"), world.browser("bob"), world.browser("script").with_agent(CURL)];
     let mut held = Vec::new();
     let mut seen = String::new();
@@ -166,6 +173,67 @@ proptest! {
         let (expected, records) = plays(rules().without_detectors(), &steps);
         prop_assert_eq!(seen, expected);
         prop_assert_eq!(stored, records);
+    }
+}
+
+/// Rules that count in every phase, by and for various things, obeyed and observed.
+const COUNTED: &str = r#"
+version = 1
+name = "counted"
+[[rule]]
+id = "pages"
+when = 'request.path == "/account" && rate.client > 1'
+count = { over = 2, within = "10m", per = "client.ip" }
+then = "throttle"
+[[rule]]
+id = "points"
+when = 'session.exists && rate.session > 1'
+count = { over = 2, within = "5m", per = "session.ref" }
+score = 30
+[[rule]]
+id = "more-points"
+when = 'session.authenticated'
+count = { over = 3, within = "5m", per = "session.subject" }
+score = 25
+[[rule]]
+id = "risky"
+when = 'risk >= 30'
+then = "rotate"
+[[rule]]
+id = "logins"
+when = 'request.path != "/cart"'
+count = { over = 1, within = "20m", per = "session.subject" }
+unknown = "fire"
+mode = "observe"
+then = "terminate"
+[[rule]]
+id = "strangers"
+when = '!session.exists'
+count = { over = 4, within = "10m", per = "client.ip" }
+then = "challenge"
+[[rule]]
+id = "answers"
+when = 'response.status == 302'
+count = { over = 1, within = "10m", per = "client.ip" }
+then = "deny"
+within = "1m"
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// A store that counts for several guards makes no difference to one.
+    #[test]
+    fn counts_of_a_shared_store_are_as_ones_own(steps in proptest::collection::vec(step(), 1..60)) {
+        use portcullis::rules::Pack;
+        let world = || world_of(rules().file(&[Pack::Baseline1], COUNTED));
+        let (own, shared) = (world(), world());
+        shared.store().shares_counts();
+        let (seen, stored) = plays_in(&shared, &steps);
+        let (expected, records) = plays_in(&own, &steps);
+        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(stored, records);
+        prop_assert_eq!(shared.told(), own.told());
     }
 }
 

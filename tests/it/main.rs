@@ -7,6 +7,7 @@ mod demo;
 mod docs;
 #[path = "../e2e/mod.rs"]
 mod e2e;
+mod engine_counts;
 mod engine_deadlines;
 mod engine_jar;
 mod engine_limits;

@@ -12,6 +12,7 @@
 //! ```
 
 mod concurrent;
+mod counting;
 mod limits;
 mod listing;
 mod single;
@@ -139,6 +140,12 @@ cases! {
     EndsOnce = concurrent::a_session_ends_once;
     /// After everything at once, what was acknowledged is what is there.
     Everything = concurrent::what_was_acknowledged_is_there;
+    /// Shared counters: a window counts what is in it, each key for itself.
+    Windows = counting::a_window_counts_what_is_in_it;
+    /// Shared counters: a look leaves no trace.
+    Looks = counting::a_look_counts_nothing;
+    /// Shared counters: of many who are counted at once none is lost.
+    CountsAtOnce = counting::all_that_are_counted_at_once_are_counted;
 }
 
 /// Runs all cases, each over a store that `make` made.

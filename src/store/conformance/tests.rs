@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::store::counters::{Answered, Counters, Counting, Key, Question, Windows};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Durability, Filter, Page};
 
@@ -53,6 +54,12 @@ enum How {
     ClearsMore,
     /// Leaves some.
     ClearsLess,
+    /// Counts one more with every look.
+    CountsLooks,
+    /// Has one window for all.
+    MixesKeys,
+    /// Reads, and writes what it read a while later.
+    CountsInSteps,
 }
 
 struct Broken {
@@ -60,11 +67,13 @@ struct Broken {
     how: How,
     calls: AtomicU64,
     seen: Mutex<Vec<Arc<Record>>>,
+    windows: Windows,
 }
 
 impl Broken {
     fn new(how: How) -> Self {
-        Self { inner: MemoryStore::default(), how, calls: AtomicU64::new(0), seen: Mutex::default() }
+        let (inner, windows) = (MemoryStore::default(), Windows::default());
+        Self { inner, how, calls: AtomicU64::new(0), seen: Mutex::default(), windows }
     }
 
     /// Time enough for all others to come in between.
@@ -76,6 +85,27 @@ impl Broken {
 
     fn nth_call(&self) -> u64 {
         self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Counters for Broken {
+    fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a> {
+        let mend = |question: &Question| match self.how {
+            How::CountsLooks => Question { counting: Counting::Count, ..*question },
+            How::MixesKeys => Question { key: Key::from_u64(0), ..*question },
+            How::CountsInSteps => Question { counting: Counting::Look, ..*question },
+            _ => *question,
+        };
+        let answers: Vec<bool> = questions.iter().map(|question| self.windows.ask(mend(question), now)).collect();
+        Box::pin(async move {
+            if self.how == How::CountsInSteps {
+                Self::linger().await;
+                for question in questions {
+                    self.windows.ask(*question, now);
+                }
+            }
+            Ok(answers)
+        })
     }
 }
 
@@ -207,6 +237,10 @@ impl Store for Broken {
         };
         self.inner.clear_expired(now, max)
     }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -242,6 +276,9 @@ async fn a_broken_store_fails_the_case_that_names_its_fault() {
         (How::ClearsEarly, Case::Clears),
         (How::ClearsMore, Case::Clears),
         (How::ClearsLess, Case::Clears),
+        (How::CountsLooks, Case::Looks),
+        (How::MixesKeys, Case::Windows),
+        (How::CountsInSteps, Case::CountsAtOnce),
     ];
     for (how, case) in faults {
         let failure = run_case(case, Broken::new(how)).await.expect_err(&format!("{how:?} must fail {case:?}"));

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use portcullis::clock::Timestamp;
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::Record;
+use portcullis::store::counters::{Answered, Counters, Question, Windows};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
@@ -27,6 +28,11 @@ pub(crate) struct Ledger {
     interference: AtomicUsize,
     /// In how many walks every session that is found gets another id right afterwards.
     slips: AtomicUsize,
+    /// Counts that this store shares with others.
+    counts: OnceLock<Arc<Windows>>,
+    /// Questions about them that were asked.
+    asked: AtomicUsize,
+    mute: AtomicBool,
 }
 
 impl Ledger {
@@ -63,6 +69,26 @@ impl Ledger {
     /// In the next walks over all sessions, each one that is found gets another id right afterwards.
     pub(crate) fn sessions_slip_away(&self, walks: usize) {
         self.slips.store(walks, Ordering::Relaxed);
+    }
+
+    /// What rules count is counted with the store from now on.
+    pub(crate) fn shares_counts(&self) -> Arc<Windows> {
+        self.counts.get_or_init(Arc::default).clone()
+    }
+
+    /// What rules count is counted in these.
+    pub(crate) fn counts_in(&self, windows: Arc<Windows>) {
+        self.counts.set(windows).unwrap();
+    }
+
+    /// Questions about counts since this was asked last.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::Relaxed)
+    }
+
+    /// Sessions are loaded and stored, and nothing is counted, until `is_mute` is false.
+    pub(crate) fn counts_fail(&self, is_mute: bool) {
+        self.mute.store(is_mute, Ordering::Relaxed);
     }
 
     async fn slip_away(&self, page: &Page) -> Result<(), StoreError> {
@@ -169,7 +195,24 @@ fn digests(records: &[Arc<Record>]) -> Vec<SessionDigest> {
     records.iter().map(|record| record.digest).collect()
 }
 
+impl Counters for Ledger {
+    fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.asked.fetch_add(questions.len(), Ordering::Relaxed);
+            match self.counts.get().filter(|_| !self.mute.load(Ordering::Relaxed)) {
+                Some(counts) => Counters::ask(&**counts, questions, now).await,
+                None => Err(StoreError::io("nobody can count")),
+            }
+        })
+    }
+}
+
 impl Store for Ledger {
+    fn counters(&self) -> Option<&dyn Counters> {
+        self.counts.get().map(|_| self as &dyn Counters)
+    }
+
     async fn create(
         &self,
         record: Record,

@@ -1,0 +1,238 @@
+//! How often something happened lately: counted by each guard for itself, or in a store that several guards share.
+//!
+//! A key is a hash of a rule and of whom it counts. Windows are exact: a key keeps the times of the last `over` + 1 matches.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::StoreError;
+use crate::clock::Timestamp;
+
+/// Bytes that all windows of one table take together, about: 32 MiB.
+pub const WINDOWS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a key takes besides its times: its place in a tree that is two thirds full, and a piece of memory of its own.
+const KEY_BYTES: usize = 120;
+/// What a time takes.
+const TIME_BYTES: usize = size_of::<Timestamp>();
+
+/// Parts of a table, each behind a lock of its own.
+pub(crate) const SHARDS: usize = 16;
+
+/// Who is counted: a rule and what it counts by, as a hash. The same on every node with the same rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// The key of this hash.
+    pub const fn from_u64(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    /// The hash.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn shard(self) -> usize {
+        usize::try_from(self.0 >> 60).unwrap_or(0) % SHARDS
+    }
+}
+
+/// Whether a match is one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It is.
+    Count,
+    /// It was counted before: the same request is looked at again.
+    Look,
+}
+
+/// What is asked of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Who is counted.
+    pub key: Key,
+    /// How many matches within the window are none too many.
+    pub over: u32,
+    /// The window.
+    pub within: Duration,
+    /// Whether this is one more.
+    pub counting: Counting,
+}
+
+/// The answers of [`Counters::ask`] to come.
+pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<Vec<bool>, StoreError>> + Send + 'a>>;
+
+/// Counts that several guards share: [`Store::counters`](super::Store::counters) of a store that they share.
+///
+/// [`conformance`](super::conformance) holds the counters of a store to this too.
+pub trait Counters: Send + Sync {
+    /// Answers each question, in their order: whether there are more than `over` matches of the key within the window
+    /// that ends now, this one included if it is counted. Two that are counted at once are both counted. A question with
+    /// [`Counting::Look`] leaves no trace.
+    ///
+    /// `now` is the time of the guard that asks: windows are as exact as the clocks of the nodes agree. What is kept must
+    /// have a limit, and ends with its window.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the guard that asked counts for itself then.
+    fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a>;
+}
+
+/// How often rules matched lately. Windows are exact: a key keeps the last `over` + 1 times.
+#[derive(Debug)]
+pub struct Windows {
+    shards: Box<[Mutex<Times>]>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    of: BTreeMap<Key, Ring>,
+    /// Times of all of them.
+    kept: usize,
+}
+
+impl Times {
+    fn bytes(&self) -> usize {
+        self.of.len().saturating_mul(KEY_BYTES).saturating_add(self.kept.saturating_mul(TIME_BYTES))
+    }
+
+    /// First those whose window is over; if that does not do, those that matched least lately: a spray of keys has one time each,
+    /// and who is about to be caught has more.
+    fn make_room(&mut self, now: Timestamp, bytes_max: usize) {
+        let keep = |times: &mut Self, stays: &dyn Fn(&Ring) -> bool| {
+            times.of.retain(|_, ring| stays(ring));
+            times.kept = times.of.values().map(|ring| ring.times.len()).sum();
+        };
+        keep(self, &|ring| ring.until > now);
+        let mut fewest = 1;
+        while self.bytes() > bytes_max && !self.of.is_empty() {
+            keep(self, &|ring| ring.times.len() > fewest);
+            fewest = fewest.saturating_mul(2);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    times: VecDeque<Timestamp>,
+    /// When the last of them leaves its window.
+    until: Timestamp,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::new(WINDOWS_BYTES_MAX)
+    }
+}
+
+impl Windows {
+    /// Windows that take about so many bytes together at most.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), bytes_max: bytes_max.div_ceil(SHARDS) }
+    }
+
+    /// Whether there are more than `over` matches of the key within the window, this one included if it is counted.
+    pub fn ask(&self, question: Question, now: Timestamp) -> bool {
+        let Question { key, over, within, counting } = question;
+        let Some(shard) = self.shards.get(key.shard()) else { return false };
+        let mut shard = shard.lock();
+        let most = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
+        if counting == Counting::Look {
+            // Whoever is only looked at leaves no trace: an entry without a time would never be taken away.
+            let within_window = |ring: &Ring| ring.times.iter().filter(|time| now.since(**time) < within).count();
+            return shard.of.get(&key).is_some_and(|ring| within_window(ring) >= most);
+        }
+        if shard.bytes() >= self.bytes_max {
+            shard.make_room(now, self.bytes_max / 2);
+        }
+        let Times { of, kept } = &mut *shard;
+        let ring = of.entry(key).or_default();
+        let before = ring.times.len();
+        while ring.times.front().is_some_and(|time| now.since(*time) >= within) || ring.times.len() >= most {
+            ring.times.pop_front();
+        }
+        ring.times.push_back(now);
+        ring.until = now.after(within);
+        *kept = kept.saturating_add(ring.times.len()).saturating_sub(before);
+        ring.times.len() >= most
+    }
+
+    /// How many bytes are taken now, about.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn key(number: u64) -> Key {
+        // The first bits choose the part of the table.
+        Key::from_u64(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(1_000_020 + secs)
+    }
+
+    fn ask(windows: &Windows, number: u64, over: u32, counting: Counting, now: Timestamp) -> bool {
+        windows.ask(Question { key: key(number), over, within: MINUTE, counting }, now)
+    }
+
+    fn count(windows: &Windows, number: u64, over: u32, now: Timestamp) -> bool {
+        ask(windows, number, over, Counting::Count, now)
+    }
+
+    #[test]
+    fn a_window_is_exact() {
+        let windows = Windows::default();
+        let seen = [0, 10, 20, 59, 60, 69, 200].map(|secs| count(&windows, 1, 3, at(secs)));
+        // At 60 the first is just out; at 69 the one of 10 is still in.
+        assert_eq!(seen, [false, false, false, true, true, true, false]);
+        assert!(!count(&windows, 2, 3, at(200)));
+        assert!(count(&windows, 3, 0, at(200)), "over 0: every match counts");
+    }
+
+    #[test]
+    fn a_spray_of_keys_neither_grows_nor_saves_who_is_counted() {
+        let most = 2_000_000;
+        let windows = Windows::new(most);
+        for number in 0..4 {
+            assert!(!count(&windows, u64::MAX, 4, at(number)));
+        }
+        for number in 0..200_000 {
+            count(&windows, number, 4, at(10));
+            assert!(
+                number % 1000 != 0 || windows.bytes() <= most + 16 * (KEY_BYTES + TIME_BYTES),
+                "{}",
+                windows.bytes()
+            );
+        }
+        assert!(count(&windows, u64::MAX, 4, at(11)));
+    }
+
+    /// Each key that was only looked at stayed in the table for ever.
+    #[test]
+    fn a_look_tells_what_is_counted_and_leaves_no_trace() {
+        let windows = Windows::default();
+        let looked = |number, secs| ask(&windows, number, 1, Counting::Look, at(secs));
+        for number in 0..1000 {
+            assert!(!looked(number, 0));
+        }
+        assert!(windows.shards.iter().all(|shard| shard.lock().of.is_empty()));
+        assert!(!count(&windows, 1, 1, at(0)) && !looked(1, 1));
+        assert!(count(&windows, 1, 1, at(1)) && looked(1, 59));
+        assert!(!looked(1, 60) && !looked(1, 1000));
+        assert_eq!(windows.bytes(), KEY_BYTES + 2 * TIME_BYTES);
+    }
+}
