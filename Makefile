@@ -34,6 +34,7 @@ lint:
 	$(CARGO) clippy $(PROFILE) --all-targets $(DENY)
 	$(CARGO) clippy $(PROFILE) --lib --no-default-features --features layer $(DENY)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps
+	@tests/workspaces
 	@tests/dependencies
 
 # By name: without one, cargo would link every unit test with the slowest optimisation too.

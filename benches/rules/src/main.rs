@@ -2,6 +2,8 @@
 //!
 //! Prints nanoseconds (the median of many rounds, one thread) and allocations.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
+
 use std::alloc::System;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -12,8 +14,8 @@ use portcullis::clock::Timestamp;
 use portcullis::rules::count::{Counting, Windows};
 use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
-use portcullis::verdict::Mode;
 use portcullis::rules::{Facts, Matched, Pack, RuleSet, Scenery, Short, Value};
+use portcullis::verdict::Mode;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -21,11 +23,20 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Conditions over the full table of fields, none of which a benign request meets; each here and in CEL.
 const TWENTY: [(&str, &str); 20] = [
-    (r#"session.authenticated && changed.country && changed.asn"#, r#"session_authenticated && changed_country && changed_asn"#),
-    (r#"request.path starts_with "/admin" && client.country != "DE""#, r#"request_path.startsWith("/admin") && client_country != "DE""#),
+    (
+        r#"session.authenticated && changed.country && changed.asn"#,
+        r#"session_authenticated && changed_country && changed_asn"#,
+    ),
+    (
+        r#"request.path starts_with "/admin" && client.country != "DE""#,
+        r#"request_path.startsWith("/admin") && client_country != "DE""#,
+    ),
     (r#"client.is_tor || client.is_anonymous"#, r#"client_is_tor || client_is_anonymous"#),
     (r#"session.age > 8h && request.method == "POST""#, r#"session_age > 28800000 && request_method == "POST""#),
-    (r#"request.path in ["/account/password", "/account/email"] && session.since_rotation > 5m"#, r#"request_path in ["/account/password", "/account/email"] && session_since_rotation > 300000"#),
+    (
+        r#"request.path in ["/account/password", "/account/email"] && session.since_rotation > 5m"#,
+        r#"request_path in ["/account/password", "/account/email"] && session_since_rotation > 300000"#,
+    ),
     (r#"changed.ua_family || changed.os"#, r#"changed_ua_family || changed_os"#),
     (r#"client.ua_major < session.bound.ua_major"#, r#"client_ua_major < bound_ua_major"#),
     (r#"request.host ends_with ".internal""#, r#"request_host.endsWith(".internal")"#),
@@ -33,7 +44,10 @@ const TWENTY: [(&str, &str); 20] = [
     (r#"request.size > 10000000 && !session.authenticated"#, r#"request_size > 10000000 && !session_authenticated"#),
     (r#"session.networks_seen > 4"#, r#"session_networks_seen > 4"#),
     (r#"session.devices_seen > 2 && session.authenticated"#, r#"session_devices_seen > 2 && session_authenticated"#),
-    (r#"client.asn in [64496, 64497, 64498] && request.path starts_with "/api""#, r#"client_asn in [64496, 64497, 64498] && request_path.startsWith("/api")"#),
+    (
+        r#"client.asn in [64496, 64497, 64498] && request.path starts_with "/api""#,
+        r#"client_asn in [64496, 64497, 64498] && request_path.startsWith("/api")"#,
+    ),
     (r#"session.idle > 30m && request.is_navigation"#, r#"session_idle > 1800000 && request_is_navigation"#),
     (r#"request.scheme == "http" && session.authenticated"#, r#"request_scheme == "http" && session_authenticated"#),
     (r#"request.content_type == "application/xml""#, r#"request_content_type == "application/xml""#),
@@ -129,7 +143,9 @@ fn main() {
             black_box(run(&set, &windows));
         }
         let allocations = region.change().allocations;
-        let time = median(101, calls, || drop(black_box(run(&set, &windows))));
+        let time = median(101, calls, || {
+            black_box(run(&set, &windows));
+        });
         println!("{count} rules, benign request: {time:?}, {allocations} allocations in 1000 requests");
     }
     let text = file(500);
@@ -160,14 +176,17 @@ fn large_set(what: &str, field: &str, entry: impl Fn(usize) -> String) {
     let time = median(3, 1, || drop(black_box(load())));
     println!("200 rules with a set of 60,000 {what} loaded: {time:?}, {kept} MiB kept of {passed} MiB allocated");
     let (set, windows) = (&loaded.sets[0], Windows::default());
-    let time = median(11, 100, || drop(black_box(run(set, &windows))));
+    let time = median(11, 100, || {
+        black_box(run(set, &windows));
+    });
     println!("200 rules with a set of 60,000 {what}, benign request: {time:?}");
 }
 
 /// The same conditions in CEL, compiled once, over a context made once: only the evaluation is measured.
 fn in_cel() {
     let mut context = cel::Context::default();
-    let bools = ["client_is_tor", "client_is_anonymous", "changed_country", "changed_asn", "changed_ua_family", "changed_os"];
+    let bools =
+        ["client_is_tor", "client_is_anonymous", "changed_country", "changed_asn", "changed_ua_family", "changed_os"];
     bools.iter().for_each(|name| context.add_variable_from_value(*name, false));
     for name in ["session_authenticated", "request_is_navigation"] {
         context.add_variable_from_value(name, true);
@@ -203,8 +222,12 @@ fn in_cel() {
     let run = || programs.iter().filter(|program| program.execute(&context) == Ok(cel::Value::Bool(true))).count();
     assert_eq!(run(), 0, "the request is benign in CEL too");
     let region = Region::new(ALLOCATOR);
-    (0..1000).for_each(|_| drop(black_box(run())));
+    (0..1000).for_each(|_| {
+        black_box(run());
+    });
     let allocations = region.change().allocations;
-    let time = median(101, 1000, || drop(black_box(run())));
+    let time = median(101, 1000, || {
+        black_box(run());
+    });
     println!("the same 20 rules in cel: {time:?}, {allocations} allocations in 1000 requests");
 }

@@ -9,7 +9,7 @@ use portcullis::session::record::SUBJECT_BYTES_MAX;
 use portcullis_fuzz::{headers, headers_named, lines};
 
 fuzz_target!(|input: &[u8]| {
-    let read: Vec<_> = lines(input).map(|line| parse(line)).collect();
+    let read: Vec<_> = lines(input).map(parse).collect();
     for command in read.iter().flatten() {
         if let Command::Login { subject: Some(subject) } = command {
             assert!((1..=SUBJECT_BYTES_MAX).contains(&subject.len()));
