@@ -11,8 +11,7 @@ use portcullis::config::{Location, Request, Settings, inspect};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::recorded::Line;
 use portcullis::rules::scheme::Phase;
-use portcullis::rules::{Explained, RuleSet};
-use portcullis::signal::Scoring;
+use portcullis::rules::{Explained, Policy, RuleSet};
 
 use super::{Exit, ExplainArgs, RulesChoice, Streams};
 
@@ -55,12 +54,29 @@ impl From<Faults> for Trouble {
     }
 }
 
-/// The rules that are meant, and what points mean there. Without a configuration: the baseline, and the files of `--rules`.
-pub(super) fn rules(choice: &RulesChoice) -> Result<(Arc<RuleSet>, Scoring), Trouble> {
+/// What is meant: a policy, or rules alone.
+pub(super) struct Chosen {
+    /// With the rules of `--rules` instead of those that it names.
+    pub(super) policy: Policy,
+    /// Whether there is a configuration that it comes from.
+    pub(super) source: Source,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From a configuration, with its routes and modes.
+    Configuration,
+    /// The baseline and what `--rules` names; all else is as nobody set it.
+    RulesAlone,
+}
+
+pub(super) fn chosen(choice: &RulesChoice) -> Result<Chosen, Trouble> {
     let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
     let now = SystemClock::new().now();
     let request = Request { file: choice.config.clone(), preset: None, overrides };
     let loaded = inspect(&request, now)?;
+    let source = if loaded.file.is_some() { Source::Configuration } else { Source::RulesAlone };
     let mut settings: Settings = loaded.settings;
     let rulebook = match &choice.rules {
         None => loaded.rules,
@@ -74,11 +90,16 @@ pub(super) fn rules(choice: &RulesChoice) -> Result<(Arc<RuleSet>, Scoring), Tro
         }
     };
     let policy = settings.policy(1, &rulebook).map_err(|error| Trouble::Said(error.to_string()))?;
-    Ok((policy.rules, policy.scoring))
+    Ok(Chosen { policy, source })
+}
+
+/// The rules that are meant, where no route has others.
+fn rules(choice: &RulesChoice) -> Result<Arc<RuleSet>, Trouble> {
+    Ok(chosen(choice)?.policy.rules)
 }
 
 fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>) -> Result<Exit, Trouble> {
-    let (set, _) = rules(&args.choice)?;
+    let set = rules(&args.choice)?;
     let unreadable = |why: io::Error| Trouble::Said(format!("{} can not be read: {why}", file.display()));
     let text = fs::read_to_string(file).map_err(unreadable)?;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -97,9 +118,7 @@ fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>
             continue;
         }
         let explained = rule.explain(&line.facts, &set);
-        let asks = [rule.points().map(|points| format!("score {points}")), rule.then.map(|then| then.to_string())];
-        let asks: Vec<String> = asks.into_iter().flatten().collect();
-        tell(&explained, &asks.join(" and "), streams)?;
+        tell(&explained, &rule.asks(), streams)?;
         told += 1;
     }
     if let (0, Some(wanted)) = (told, &args.rule) {
@@ -138,7 +157,7 @@ fn explain_event(seq: u64, file: &Path, choice: &RulesChoice, streams: &mut Stre
         }
     }
     if let Some(name) = event.get("rule").and_then(serde_json::Value::as_str) {
-        let (set, _) = rules(choice)?;
+        let set = rules(choice)?;
         match set.rules().iter().find(|rule| rule.name.as_str() == name) {
             Some(rule) => {
                 let place = rule.place().unwrap_or_default();

@@ -1,20 +1,21 @@
-//! `portcullis replay`: other rules over recorded requests.
+//! `portcullis replay`: another policy over recorded requests.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use portcullis::rules::RuleSet;
 use portcullis::rules::recorded::Line;
-use portcullis::rules::replay::{Hit, Replay, Replayed};
-use portcullis::signal::Scoring;
-use portcullis::verdict::Action;
+use portcullis::rules::replay::{Hit, Replay, Replayed, RuleHits, met};
+use portcullis::verdict::{Action, Mode};
 
-use super::explain::{Trouble, rules};
+use super::explain::{Chosen, Source, Trouble, chosen};
 use super::{Exit, Format, ReplayArgs, Streams};
 
+/// Bytes of the longest line that is read. A recorded request has a few thousand.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+
 pub(super) fn run(args: &ReplayArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
-    let (set, scoring) = match rules(&args.choice) {
+    let chosen = match chosen(&args.choice) {
         Ok(found) => found,
         Err(Trouble::Rules(faults)) => {
             writeln!(streams.err, "{faults}")?;
@@ -26,7 +27,7 @@ pub(super) fn run(args: &ReplayArgs, streams: &mut Streams<'_>) -> io::Result<Ex
             return Ok(Exit::Runtime);
         }
     };
-    let (replayed, odd) = match replay(&args.events, &set, &scoring) {
+    let (replayed, odd) = match replay(&args.events, &chosen) {
         Ok(found) => found,
         Err(why) => {
             writeln!(streams.err, "portcullis: {} can not be read: {why}", args.events.display())?;
@@ -44,8 +45,12 @@ pub(super) fn run(args: &ReplayArgs, streams: &mut Streams<'_>) -> io::Result<Ex
 }
 
 /// Plays a recording, and counts the lines that are none.
-fn replay(file: &Path, set: &RuleSet, scoring: &Scoring) -> io::Result<(Replayed, usize)> {
-    let mut replay = Replay::new(set, scoring);
+fn replay(file: &Path, chosen: &Chosen) -> io::Result<(Replayed, usize)> {
+    let policy = &chosen.policy;
+    let mut replay = match chosen.source {
+        Source::Configuration => Replay::new(policy),
+        Source::RulesAlone => Replay::of_rules(&policy.rules, &policy.scoring),
+    };
     let mut odd = 0;
     let mut older = file.to_owned().into_os_string();
     older.push(".1");
@@ -53,14 +58,29 @@ fn replay(file: &Path, set: &RuleSet, scoring: &Scoring) -> io::Result<(Replayed
         if path != file && !path.is_file() {
             continue;
         }
-        for line in BufReader::new(fs::File::open(path)?).lines() {
-            match Line::parse(&line?, set.host()) {
+        let mut reader = BufReader::new(fs::File::open(path)?);
+        let mut bytes = Vec::new();
+        while next_line(&mut reader, &mut bytes)? {
+            let text = std::str::from_utf8(&bytes).unwrap_or_default();
+            match Line::parse(text, policy.rules.host()) {
                 Ok(line) => replay.play(&line),
                 Err(_) => odd += 1,
             }
         }
     }
     Ok((replay.finish(), odd))
+}
+
+/// Reads the next line, if there is one. What is longer than any line of a recording is cut, and then is none.
+fn next_line(reader: &mut BufReader<fs::File>, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if !line.ends_with(b"\n") {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(true)
 }
 
 /// What an action does to somebody, strongest first.
@@ -74,32 +94,73 @@ const WORDS: [(Action, &str); 5] = [
 
 fn tell(replayed: &Replayed, streams: &mut Streams<'_>) -> io::Result<()> {
     let days = span_in_words(replayed);
-    let (sessions, subjects) = replayed.met(Action::Terminate);
-    let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     writeln!(
         streams.out,
-        "this change would have ended {} of {} in the last {days}",
-        plural(sessions, "session"),
-        plural(subjects, "subject")
+        "this change would have ended {} in the last {days}",
+        sessions(&replayed.hits, Action::Terminate)
     )?;
-    for (action, word) in WORDS.into_iter().skip(1) {
-        let (sessions, subjects) = replayed.met(action);
-        let nameless = replayed.hits.iter().filter(|hit| hit.action == action && hit.session.is_none()).count();
-        if sessions > 0 {
-            let (sessions, subjects) = (plural(sessions, "session"), plural(subjects, "subject"));
-            writeln!(streams.out, "and {word} {sessions} of {subjects}")?;
-        }
-        if nameless > 0 {
-            writeln!(streams.out, "and {word} {} without a session", plural(nameless, "client"))?;
-        }
-    }
+    tell_others(&replayed.hits, streams)?;
     if replayed.spared > 0 {
         writeln!(streams.out, "{} held back then would not be", plural(replayed.spared, "request"))?;
     }
     writeln!(streams.out, "({} played)", plural(replayed.requests, "request"))?;
-    for Hit { at, action, rule, session, subject, request, .. } in &replayed.hits {
+    tell_hits(&replayed.hits, streams)?;
+    if replayed.rules.iter().any(|hits| hits.mode == Mode::Observe) {
+        let ended = sessions(&replayed.observed, Action::Terminate);
+        writeln!(streams.out, "\nif what is only observed were enforced, it would have ended {ended} more")?;
+        tell_others(&replayed.observed, streams)?;
+        tell_hits(&replayed.observed, streams)?;
+    }
+    tell_rules(&replayed.rules, streams)
+}
+
+fn plural(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+fn sessions(hits: &[Hit], action: Action) -> String {
+    let (sessions, subjects) = met(hits, action);
+    format!("{} of {}", plural(sessions, "session"), plural(subjects, "subject"))
+}
+
+/// What else than ending sessions would have been done.
+fn tell_others(hits: &[Hit], streams: &mut Streams<'_>) -> io::Result<()> {
+    for (action, word) in WORDS.into_iter().skip(1) {
+        if met(hits, action).0 > 0 {
+            writeln!(streams.out, "and {word} {}", sessions(hits, action))?;
+        }
+        let nameless = hits.iter().filter(|hit| hit.action == action && hit.session.is_none()).count();
+        if nameless > 0 {
+            writeln!(streams.out, "and {word} {} without a session", plural(nameless, "client"))?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_hits(hits: &[Hit], streams: &mut Streams<'_>) -> io::Result<()> {
+    for Hit { at, action, rule, session, subject, request, .. } in hits {
         let (session, subject) = (session.as_deref().unwrap_or("-"), subject.as_deref().unwrap_or("-"));
         writeln!(streams.out, "  {at}  {action:<10}  {session}  {subject}  {request}  by {rule}")?;
+    }
+    Ok(())
+}
+
+fn tell_rules(rules: &[RuleHits], streams: &mut Streams<'_>) -> io::Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let width = |of: fn(&RuleHits) -> &str, title: &str| {
+        rules.iter().map(|hits| of(hits).chars().count()).chain([title.len()]).max().unwrap_or(0)
+    };
+    let (name, asks) = (width(|hits| &hits.rule, "rule"), width(|hits| &hits.asks, "asks for"));
+    writeln!(streams.out, "\n{:name$}  {:asks$}  mode     requests  sessions  subjects", "rule", "asks for")?;
+    for hits in rules {
+        let RuleHits { rule, asks: asked, mode, requests, sessions, subjects } = hits;
+        writeln!(
+            streams.out,
+            "{rule:name$}  {asked:asks$}  {:7}  {requests:8}  {sessions:8}  {subjects:8}",
+            mode.as_str()
+        )?;
     }
     Ok(())
 }
@@ -115,29 +176,41 @@ fn span_in_words(replayed: &Replayed) -> String {
 }
 
 fn as_json(replayed: &Replayed) -> serde_json::Value {
-    let hits: Vec<_> = replayed
-        .hits
-        .iter()
-        .map(|hit| {
-            serde_json::json!({
-                "at": hit.at.to_string(),
-                "action": hit.action.as_str(),
-                "then": hit.then.as_str(),
-                "rule": hit.rule,
-                "session": hit.session,
-                "subject": hit.subject,
-                "request": hit.request,
-            })
+    let each = |hit: &Hit| {
+        serde_json::json!({
+            "at": hit.at.to_string(),
+            "action": hit.action.as_str(),
+            "then": hit.then.as_str(),
+            "rule": hit.rule,
+            "session": hit.session,
+            "subject": hit.subject,
+            "request": hit.request,
         })
-        .collect();
-    let (sessions, subjects) = replayed.met(Action::Terminate);
+    };
+    let all = |hits: &[Hit]| hits.iter().map(each).collect::<serde_json::Value>();
+    let ended = |hits: &[Hit]| {
+        let (sessions, subjects) = met(hits, Action::Terminate);
+        serde_json::json!({ "sessions": sessions, "subjects": subjects })
+    };
+    let rule = |hits: &RuleHits| {
+        serde_json::json!({
+            "rule": hits.rule,
+            "asks": hits.asks,
+            "mode": hits.mode.as_str(),
+            "requests": hits.requests,
+            "sessions": hits.sessions,
+            "subjects": hits.subjects,
+        })
+    };
     serde_json::json!({
         "requests": replayed.requests,
         "from": replayed.span.map(|(first, _)| first.to_string()),
         "to": replayed.span.map(|(_, last)| last.to_string()),
-        "ended": { "sessions": sessions, "subjects": subjects },
+        "ended": ended(&replayed.hits),
         "spared": replayed.spared,
-        "hits": hits,
+        "hits": all(&replayed.hits),
+        "observed": { "ended": ended(&replayed.observed), "hits": all(&replayed.observed) },
+        "rules": replayed.rules.iter().map(rule).collect::<serde_json::Value>(),
     })
 }
 
@@ -187,5 +260,199 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((json["ended"]["sessions"].as_u64(), json["requests"].as_u64()), (Some(2), Some(5)));
         assert_eq!(say(&["replay", "--events", "none.jsonl", "--rules", rules]).0, Exit::Runtime);
+    }
+
+    const CONFIG: &str = "[rules]\npacks = []\nfiles = [\"shop.toml\"]\n[rules.risk]\nquarantine = 50\nsensitive_factor = 0.5\n\
+                          [[route]]\npath = \"/admin/**\"\npacks = [\"strict@1\"]\n\
+                          [[route]]\npath = \"/pay\"\nsensitive = true\n\
+                          [[route]]\npath = \"/try/**\"\nmode = \"observe\"\n\
+                          [[route]]\npath = \"/static/**\"\nmode = \"off\"\n";
+
+    /// A configuration with these rules of its own, and a recording: JSON as the command tells it.
+    fn played(config: &str, rules: &str, lines: &[String]) -> (serde_json::Value, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let config = file("portcullis.toml", config);
+        file("shop.toml", &format!("version = 1\nname = \"shop\"\n{rules}"));
+        let facts = file("facts.jsonl", &(lines.join("\n") + "\n"));
+        let args = ["replay", "--events", &facts, "--config", &config];
+        let (exit, out, err) = say(&args);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        let (_, json, _) = say(&[&args[..], &["--format", "json"]].concat());
+        (serde_json::from_str(&json).unwrap(), out)
+    }
+
+    fn rule(id: &str, when: &str, more: &str) -> String {
+        format!("[[rule]]\nid = \"{id}\"\nwhen = '{when}'\n{more}\n")
+    }
+
+    /// A request of a session for a path, with more facts.
+    fn asked(at: u64, session: &str, path: &str, more: &str) -> String {
+        format!(
+            "{{\"v\":1,\"at\":{at},\"phase\":\"risk\",\"action\":\"allow\",\"before\":0,\"facts\":{{\"request.method\":\"GET\",\"request.path\":\"{path}\",\"request.route\":\"/old\",\"session.exists\":true,\"session.ref\":\"{session}\",\"session.subject\":\"of {session}\",\"client.ip\":\"192.0.2.9\"{more}}}}}"
+        )
+    }
+
+    fn answered(at: u64, session: &str, path: &str, status: u16) -> String {
+        asked(at, session, path, &format!(",\"response.status\":{status}")).replace("\"risk\"", "\"response\"")
+    }
+
+    /// The rules of the hits, with the request that they hit first.
+    fn hits(json: &serde_json::Value) -> Vec<String> {
+        let each = |hit: &serde_json::Value| {
+            let word = |key: &str| hit[key].as_str().unwrap().to_owned();
+            format!("{} {} by {}", word("action"), word("request"), word("rule"))
+        };
+        json.as_array().unwrap().iter().map(each).collect()
+    }
+
+    /// `mode rule requests sessions subjects`
+    fn table(json: &serde_json::Value) -> Vec<String> {
+        let each = |hits: &serde_json::Value| {
+            let count = |key: &str| hits[key].as_u64().unwrap();
+            let (mode, rule) = (hits["mode"].as_str().unwrap(), hits["rule"].as_str().unwrap());
+            format!("{mode} {rule} {} {} {}", count("requests"), count("sessions"), count("subjects"))
+        };
+        json["rules"].as_array().unwrap().iter().map(each).collect()
+    }
+
+    /// The rules of `[rules]` were played for every request, whatever the route.
+    #[test]
+    fn a_replay_judges_by_the_rules_the_mode_and_the_thresholds_of_the_route() {
+        let rules =
+            rule("tor", "client.is_tor", "then = \"deny\"") + &rule("points", "client.is_hosting", "score = 30");
+        let tor = ",\"client.is_tor\":true";
+        let hosting = ",\"client.is_hosting\":true";
+        let little = ",\"risk\":30,\"session.authenticated\":true,\"request.is_navigation\":true,\"signal.network.asn\":10,\"signal.network.country\":22";
+        let lines = [
+            asked(1, "a", "/shop", tor),
+            asked(2, "b", "/try/it", tor),
+            asked(3, "c", "/static/x.css", tor),
+            // Half of 50 points do where the route is sensitive.
+            asked(4, "d", "/pay", hosting),
+            asked(5, "e", "/shop", hosting),
+            // What strict sees in it nobody sees elsewhere: there are no packs.
+            asked(6, "f", "/admin/users", little),
+            asked(7, "g", "/shop", little),
+        ];
+        let (json, out) = played(CONFIG, &rules, &lines);
+        let enforced = hits(&json["hits"]);
+        assert_eq!(enforced[0], "deny GET /shop by shop/tor", "{out}");
+        assert_eq!(enforced[1], "quarantine GET /pay by shop/points", "{out}");
+        assert!(enforced.len() == 3 && enforced[2].starts_with("quarantine GET /admin/users by strict/"), "{out}");
+        assert_eq!(hits(&json["observed"]["hits"]), ["deny GET /try/it by shop/tor"]);
+        let table = table(&json);
+        for row in [
+            "enforce shop/tor 1 1 1",
+            "observe shop/tor 1 1 1",
+            "enforce shop/points 2 2 2",
+            "observe shop/points 0 0 0",
+        ] {
+            assert!(table.contains(&row.to_owned()), "{row}: {table:?}");
+        }
+        assert!(out.contains("and refused 1 session of 1 subject\n"), "{out}");
+        // A ceiling is one for all.
+        let observed = CONFIG.replace("packs = []", "packs = []\nmode = \"observe\"");
+        let (json, _) = played(&observed, &rules, &lines);
+        assert_eq!((hits(&json["hits"]).len(), hits(&json["observed"]["hits"]).len()), (0, 4));
+    }
+
+    #[test]
+    fn what_observed_rules_would_do_is_told_apart_with_a_table_of_all_rules() {
+        let rules = rule("old", "client.is_tor", "then = \"throttle\"")
+            + &rule("trial", "client.is_tor", "then = \"terminate\"\nmode = \"observe\"")
+            + &rule("calm", "client.is_hosting", "then = \"deny\"\nmode = \"observe\"");
+        let tor = ",\"client.is_tor\":true";
+        let lines = [asked(0, "a", "/", tor), asked(1, "a", "/", tor), asked(2, "b", "/", tor), asked(3, "c", "/", "")];
+        let (json, out) = played(CONFIG, &rules, &lines);
+        assert_eq!(hits(&json["hits"]), ["throttle GET / by shop/old", "throttle GET / by shop/old"]);
+        assert_eq!(hits(&json["observed"]["hits"]), ["terminate GET / by shop/trial", "terminate GET / by shop/trial"]);
+        assert_eq!((&json["observed"]["ended"]["sessions"], &json["ended"]["sessions"]), (&2.into(), &0.into()));
+        let table = table(&json);
+        for row in ["observe shop/calm 0 0 0", "enforce shop/old 3 2 2", "observe shop/trial 3 2 2"] {
+            assert!(table.contains(&row.to_owned()), "{row}: {table:?}");
+        }
+        assert!(out.starts_with("this change would have ended 0 sessions of 0 subjects in the last hour\nand slowed down 2 sessions of 2 subjects\n"), "{out}");
+        assert!(
+            out.contains(
+                "\nif what is only observed were enforced, it would have ended 2 sessions of 2 subjects more\n"
+            ),
+            "{out}"
+        );
+        let row = out.lines().find(|line| line.starts_with("shop/trial ")).unwrap();
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["shop/trial", "terminate", "observe", "3", "2", "2"]);
+    }
+
+    #[test]
+    fn verdicts_on_answers_hold_where_they_are_obeyed_and_what_they_refuse_has_no_answer() {
+        let count = "count = { over = 1, within = \"1h\", per = \"session.ref\" }\nthen = \"deny\"";
+        let rules = rule("enforced", "response.status == 404", count)
+            + &rule("observed", "response.status == 500", &format!("{count}\nmode = \"observe\""));
+        let both = |at, path, status| [asked(at, "a", path, ""), answered(at, "a", path, status)];
+        let lines: Vec<String> = [
+            both(0, "/", 404),
+            both(1, "/", 404),
+            // Refused, so its answer is none. On a route that only observes it would have been.
+            both(2, "/", 404),
+            both(3, "/try/a", 200),
+            both(3_600_004, "/", 404),
+            both(3_600_005, "/", 200),
+            both(7_300_000, "/", 500),
+            both(7_300_001, "/", 500),
+            both(7_300_002, "/", 200),
+        ]
+        .concat();
+        let (json, out) = played(CONFIG, &rules, &lines);
+        assert_eq!(hits(&json["hits"]), ["deny GET / by shop/enforced"], "{out}");
+        assert_eq!(
+            hits(&json["observed"]["hits"]),
+            ["deny GET /try/a by shop/enforced", "deny GET / by shop/observed"]
+        );
+        let table = table(&json);
+        // The answer that went over the limit, and the request after it. The third answer would have begun a new window.
+        for row in ["enforce shop/enforced 2 1 1", "observe shop/enforced 1 1 1", "observe shop/observed 2 1 1"] {
+            assert!(table.contains(&row.to_owned()), "{row}: {table:?}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_that_of_the_policy_and_a_change_is_told_against_what_was_done() {
+        let rules = rule("pay", "request.route == \"/pay\"", "then = \"challenge\"")
+            + &rule("old", "request.route == \"/old\"", "then = \"deny\"");
+        let denied = |line: String| line.replace("\"allow\"", "\"deny\"");
+        let lines = [
+            asked(0, "a", "/pay", ""),
+            denied(asked(1, "b", "/pay", "")),
+            denied(asked(2, "c", "/shop", "")),
+            asked(3, "d", "/shop", ""),
+        ];
+        let (json, out) = played(CONFIG, &rules, &lines);
+        assert_eq!(hits(&json["hits"]), ["challenge GET /pay by shop/pay"], "{out}");
+        assert_eq!(json["spared"], 1, "what was denied and would be challenged is held back all the same");
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rules, facts) = (folder.path().join("shop.toml"), folder.path().join("facts.jsonl"));
+        fs::write(
+            &rules,
+            format!("version = 1\nname = \"shop\"\n{}", rule("all", "session.exists", "then = \"deny\"")),
+        )
+        .unwrap();
+        let long = vec![b' '; usize::try_from(LINE_BYTES_MAX).unwrap() * 2];
+        let good = asked(0, "a", "/", "").into_bytes();
+        fs::write(&facts, [&long, &b"\n\xff\n"[..], &good, &b"\n"[..], &long].concat()).unwrap();
+        let args = ["replay", "--events", facts.to_str().unwrap(), "--rules", rules.to_str().unwrap()];
+        let (exit, out, err) = say(&args);
+        assert_eq!(exit, Exit::Done);
+        assert!(
+            err.contains("3 lines could not be read") && out.contains("refused 1 session of 1 subject"),
+            "{out}{err}"
+        );
     }
 }

@@ -34,7 +34,7 @@ pub enum Party {
 
 impl Party {
     /// Whether an action does anything to him.
-    const fn feels(self, action: Action) -> bool {
+    pub(super) const fn feels(self, action: Action) -> bool {
         !matches!((self, action), (Self::Stranger, Action::Rotate | Action::Terminate))
     }
 }

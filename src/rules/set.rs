@@ -88,6 +88,12 @@ impl Rule {
         }
     }
 
+    /// All that it asks for: `score 20 and deny`.
+    pub fn asks(&self) -> String {
+        let asks = [self.points().map(|points| format!("score {points}")), self.then.map(|then| then.to_string())];
+        asks.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    }
+
     /// File and line.
     pub fn place(&self) -> Option<String> {
         self.spot.as_ref().map(|spot| format!("{}:{}", spot.file, spot.line))
