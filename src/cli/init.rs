@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use portcullis::config::Preset;
 use portcullis::config::resolve::FILE_NAME;
+use portcullis::config::{self, Preset};
 use portcullis::rules::schema;
 
 use super::{Exit, InitArgs, Streams};
@@ -30,7 +30,8 @@ pub(super) fn run(args: &InitArgs, streams: &mut Streams<'_>) -> io::Result<Exit
         (args.folder.join(FILE_NAME), configuration(args.preset)),
         (args.folder.join("rules/site.toml"), RULES.to_owned()),
         (args.folder.join("scenarios/site.toml"), SCENARIOS.to_owned()),
-        // Editors read them: the first line of both files names them.
+        // Editors read them: the first line of each file names its own.
+        (args.folder.join("schema/portcullis.json"), format!("{:#}\n", config::schema())),
         (args.folder.join("schema/rules.json"), format!("{:#}\n", schema::rules())),
         (args.folder.join("schema/scenarios.json"), format!("{:#}\n", schema::scenarios())),
     ];
@@ -47,11 +48,11 @@ pub(super) fn run(args: &InitArgs, streams: &mut Streams<'_>) -> io::Result<Exit
         }
         writeln!(streams.out, "wrote {}", path.display())?;
     }
-    let config = args.folder.join(FILE_NAME);
+    let file = args.folder.join(FILE_NAME);
     writeln!(streams.out, "\nNext: put the address of your app into it, then")?;
-    writeln!(streams.out, "  portcullis check {}", config.display())?;
+    writeln!(streams.out, "  portcullis check {}", file.display())?;
     writeln!(streams.out, "  portcullis test {}", args.folder.join("scenarios").display())?;
-    writeln!(streams.out, "  portcullis run --config {}", config.display())?;
+    writeln!(streams.out, "  portcullis run --config {}", file.display())?;
     Ok(Exit::Done)
 }
 

@@ -112,7 +112,7 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Tell every field that rules may read
     Fields(FieldsArgs),
-    /// Write the JSON Schema of rules files, for editors
+    /// Write the JSON Schema of rules files, of scenarios or of the configuration, for editors
     Schema(SchemaArgs),
     /// Write conditions of rules files as they are written here; everything else, comments too, stays as it is
     Fmt(FmtArgs),
@@ -279,6 +279,8 @@ pub(crate) enum SchemaOf {
     Rules,
     /// Files of scenarios
     Scenarios,
+    /// portcullis.toml
+    Config,
 }
 
 /// `portcullis fmt`

@@ -1,7 +1,8 @@
-//! `portcullis schema`: what may stand in rules files and in scenarios, for editors.
+//! `portcullis schema`: what may stand in rules files, in scenarios and in `portcullis.toml`, for editors.
 
 use std::io;
 
+use portcullis::config;
 use portcullis::rules::schema;
 
 use super::{Exit, SchemaArgs, SchemaOf, Streams};
@@ -10,6 +11,7 @@ pub(super) fn run(args: SchemaArgs, streams: &mut Streams<'_>) -> io::Result<Exi
     let schema = match args.of {
         SchemaOf::Rules => schema::rules(),
         SchemaOf::Scenarios => schema::scenarios(),
+        SchemaOf::Config => config::schema(),
     };
     writeln!(streams.out, "{schema:#}")?;
     Ok(Exit::Done)

@@ -13,9 +13,11 @@ mod policy;
 mod preset;
 mod reading;
 mod record;
+pub mod reference;
 mod reload;
 pub mod resolve;
 mod rulebook;
+mod schema;
 mod settings;
 mod signed;
 
@@ -34,6 +36,7 @@ pub use record::Recorder;
 pub use reload::{Change, POLL_EVERY, Watched, Watcher};
 pub use rulebook::Rulebook;
 pub(crate) use rulebook::is_scenarios;
+pub use schema::schema;
 pub use settings::{
     Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, Session, Settings, SinkFormat, SinkTarget, Store,
     StoreKind,

@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::limit::{Rate, parse_duration};
 
 /// Entries of one list that are read: each route or network costs time in every request.
-const ENTRIES_MAX: usize = 1000;
+pub(crate) const ENTRIES_MAX: usize = 1000;
 
 /// Longest file that is read: far more than anyone writes, little enough to read at once.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;

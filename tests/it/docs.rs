@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use portcullis::clock::Timestamp;
+use portcullis::config::reference::{Fallback, Key, TABLES, Table};
 use portcullis::config::resolve::{Input, resolve};
 use portcullis::config::{Fault, Settings};
 use portcullis::event::Kind;
@@ -217,57 +218,52 @@ fn help_of(words: &[&str]) -> String {
 
 // Tables of settings -------------------------------------------------------------------------------------------------
 
-/// Every table of the file, with a text in which an unknown key stands in it.
-const TABLES: &[(&str, &str)] = &[
-    ("Top level", "unheard_of = 1\n"),
-    ("`[[listen]]`", "[[listen]]\nunheard_of = 1\n"),
-    ("`listen.tls`", "[[listen]]\ntls = { unheard_of = 1 }\n"),
-    ("`[client]`", "[client]\nunheard_of = 1\n"),
-    ("`[upstream]`", "[upstream]\nunheard_of = 1\n"),
-    ("`upstream.health`", "[upstream]\nhealth = { unheard_of = 1 }\n"),
-    ("`[session]`", "[session]\nunheard_of = 1\n"),
-    ("An entry of `session.shield`", "[session]\nshield = [{ unheard_of = 1 }]\n"),
-    ("`session.harden`", "[session]\nharden = { unheard_of = 1 }\n"),
-    ("`session.per_subject_max`", "[session]\nper_subject_max = { unheard_of = 1 }\n"),
-    ("`[store]`", "[store]\nunheard_of = 1\n"),
-    ("`[keys]`", "[keys]\nunheard_of = 1\n"),
-    ("`[[login]]`", "[[login]]\nunheard_of = 1\n"),
-    ("`login.success`", "[[login]]\nsuccess = { unheard_of = 1 }\n"),
-    ("`login.limit`", "[[login]]\nlimit = { unheard_of = 1 }\n"),
-    ("`[[logout]]`", "[[logout]]\nunheard_of = 1\n"),
-    ("`[[route]]`", "[[route]]\nunheard_of = 1\n"),
-    ("`[rules]`", "[rules]\nunheard_of = 1\n"),
-    ("`[rules.risk]`", "[rules.risk]\nunheard_of = 1\n"),
-    ("`[limits]`", "[limits]\nunheard_of = 1\n"),
-    ("`[geo]`", "[geo]\nunheard_of = 1\n"),
-    ("`[events]`", "[events]\nunheard_of = 1\n"),
-    ("`events.repeat`", "[events]\nrepeat = { unheard_of = 1 }\n"),
-    ("`[events.privacy]`", "[events.privacy]\nunheard_of = 1\n"),
-    ("`[[events.sink]]`", "[[events.sink]]\nunheard_of = 1\n"),
-    ("`[admin]`", "[admin]\nunheard_of = 1\n"),
-];
-
-/// The keys that the reader knows in a table: it names them when it finds another.
-fn keys_of(text: &str) -> BTreeSet<String> {
-    let faults = faults_of(text);
-    let fault = faults.iter().find(|fault| fault.message.starts_with("`unheard_of`")).unwrap();
-    let known = fault.help.as_deref().and_then(|help| help.strip_prefix("known here: ")).unwrap();
-    known.split(", ").map(str::to_owned).collect()
+/// The lines of a table of the manual.
+fn lines_of(table: &Table) -> Vec<String> {
+    let line = |key: &Key| {
+        let fallback = match key.fallback {
+            Fallback::Required => "required".to_owned(),
+            Fallback::Value(value) => format!("`{value}`"),
+            Fallback::Told(told) => told.to_owned(),
+            Fallback::Absent => String::new(),
+        };
+        let cells = [format!("`{}`", key.name), key.kind.word(), fallback, key.meaning.to_owned()];
+        format!("| {} |", cells.join(" | ")).replace("|  |", "| |")
+    };
+    table.keys.iter().map(line).collect()
 }
 
+/// With `PORTCULLIS_BLESS` set, the tables of the manual are written anew instead.
 #[test]
 fn every_key_is_in_the_manual_and_no_other() {
-    let page = page("src/manual/configuration.md");
-    let rows = page.rows();
-    for (heading, text) in TABLES {
-        let rows = rows.iter().filter(|(of, _)| of == heading);
-        let told: BTreeSet<String> = rows.filter_map(|(_, cells)| Some(unquoted(cells.first()?)?.to_owned())).collect();
-        assert_eq!(told, keys_of(text), "under {heading}");
+    let path = "src/manual/configuration.md";
+    let page = page(path);
+    let mut written = String::new();
+    let (mut heading, mut told) = ("", BTreeMap::<&str, Vec<String>>::new());
+    for line in page.text.lines() {
+        let is_row = line.starts_with("| `") && !heading.is_empty();
+        if line.starts_with('#') {
+            heading = line.trim_start_matches('#').trim();
+        } else if is_row {
+            told.entry(heading).or_default().push(line.to_owned());
+        }
+        if !is_row {
+            written += &format!("{line}\n");
+        }
+        if line.starts_with("|---|---|---|---|") {
+            let table = TABLES.iter().find(|table| table.heading == heading);
+            let table = table.unwrap_or_else(|| panic!("`{heading}` is no table of the configuration"));
+            written.extend(lines_of(table).iter().map(|line| format!("{line}\n")));
+        }
     }
-    let headings: BTreeSet<&str> = TABLES.iter().map(|(heading, _)| *heading).collect();
-    for (heading, cells) in &rows {
-        assert!(cells.len() != 4 || headings.contains(heading.as_str()), "{heading} is compared with nothing");
+    if std::env::var_os("PORTCULLIS_BLESS").is_some() {
+        fs::write(root().join(path), written).unwrap();
+        return;
     }
+    for table in TABLES {
+        assert_eq!(told.remove(table.heading), Some(lines_of(table)), "under {}", table.heading);
+    }
+    assert_eq!(told, BTreeMap::new());
 }
 
 /// The prefix of the keys of a table: `` `[rules.risk]` `` is `rules.risk.`.
@@ -503,8 +499,8 @@ fn families() -> BTreeSet<&'static str> {
 fn every_event_that_is_named_exists() {
     let families = families();
     let mut keys: BTreeSet<String> = BTreeSet::new();
-    for (heading, text) in TABLES {
-        keys.extend(keys_of(text).into_iter().map(|key| prefix_of(heading) + &key));
+    for table in TABLES {
+        keys.extend(table.keys.iter().map(|key| table.path_of(key)));
     }
     let mut count = 0;
     for page in pages() {

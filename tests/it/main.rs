@@ -34,6 +34,7 @@ mod proxy_upgrade;
 mod proxy_upstream;
 mod rules_files;
 mod rules_program;
+mod schema;
 mod service;
 mod signed_rules;
 mod soak;

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod jar;
+pub(crate) mod json_schema;
 pub(crate) mod minisign;
 pub(crate) mod origin;
 pub(crate) mod running;
