@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use portcullis::rules::recorded::Line;
-use portcullis::rules::replay::{Hit, Replay, Replayed, RuleHits, met};
+use portcullis::rules::replay::{Hit, Replay, Replayed, RuleHits, Undecided, met};
 use portcullis::verdict::{Action, Mode};
 
 use super::explain::{Chosen, Source, Trouble, chosen};
@@ -103,6 +103,14 @@ fn tell(replayed: &Replayed, streams: &mut Streams<'_>) -> io::Result<()> {
     if replayed.spared > 0 {
         writeln!(streams.out, "{} held back then would not be", plural(replayed.spared, "request"))?;
     }
+    let Undecided { comparisons, lines } = replayed.undecided;
+    if comparisons > 0 {
+        let (comparisons, lines) = (plural(comparisons, "comparison"), plural(lines, "line"));
+        writeln!(
+            streams.out,
+            "{comparisons} in {lines} could not be decided, because [events.privacy] hid what they compare"
+        )?;
+    }
     writeln!(streams.out, "({} played)", plural(replayed.requests, "request"))?;
     tell_hits(&replayed.hits, streams)?;
     if replayed.rules.iter().any(|hits| hits.mode == Mode::Observe) {
@@ -153,12 +161,16 @@ fn tell_rules(rules: &[RuleHits], streams: &mut Streams<'_>) -> io::Result<()> {
         rules.iter().map(|hits| of(hits).chars().count()).chain([title.len()]).max().unwrap_or(0)
     };
     let (name, asks) = (width(|hits| &hits.rule, "rule"), width(|hits| &hits.asks, "asks for"));
-    writeln!(streams.out, "\n{:name$}  {:asks$}  mode     requests  sessions  subjects", "rule", "asks for")?;
+    writeln!(
+        streams.out,
+        "\n{:name$}  {:asks$}  mode     requests  sessions  subjects  undecided",
+        "rule", "asks for"
+    )?;
     for hits in rules {
-        let RuleHits { rule, asks: asked, mode, requests, sessions, subjects } = hits;
+        let RuleHits { rule, asks: asked, mode, requests, sessions, subjects, undecided } = hits;
         writeln!(
             streams.out,
-            "{rule:name$}  {asked:asks$}  {:7}  {requests:8}  {sessions:8}  {subjects:8}",
+            "{rule:name$}  {asked:asks$}  {:7}  {requests:8}  {sessions:8}  {subjects:8}  {undecided:9}",
             mode.as_str()
         )?;
     }
@@ -200,6 +212,7 @@ fn as_json(replayed: &Replayed) -> serde_json::Value {
             "requests": hits.requests,
             "sessions": hits.sessions,
             "subjects": hits.subjects,
+            "undecided": hits.undecided,
         })
     };
     serde_json::json!({
@@ -210,6 +223,7 @@ fn as_json(replayed: &Replayed) -> serde_json::Value {
         "spared": replayed.spared,
         "hits": all(&replayed.hits),
         "observed": { "ended": ended(&replayed.observed), "hits": all(&replayed.observed) },
+        "undecided": { "comparisons": replayed.undecided.comparisons, "lines": replayed.undecided.lines },
         "rules": replayed.rules.iter().map(rule).collect::<serde_json::Value>(),
     })
 }
@@ -346,12 +360,9 @@ mod tests {
         assert!(enforced.len() == 3 && enforced[2].starts_with("quarantine GET /admin/users by strict/"), "{out}");
         assert_eq!(hits(&json["observed"]["hits"]), ["deny GET /try/it by shop/tor"]);
         let table = table(&json);
-        for row in [
-            "enforce shop/tor 1 1 1",
-            "observe shop/tor 1 1 1",
-            "enforce shop/points 2 2 2",
-            "observe shop/points 0 0 0",
-        ] {
+        for row in
+            ["enforce shop/tor 1 1 1", "observe shop/tor 1 1 1", "enforce shop/points 2 2 2", "observe shop/tor 1 1 1"]
+        {
             assert!(table.contains(&row.to_owned()), "{row}: {table:?}");
         }
         assert!(out.contains("and refused 1 session of 1 subject\n"), "{out}");
@@ -384,7 +395,10 @@ mod tests {
             "{out}"
         );
         let row = out.lines().find(|line| line.starts_with("shop/trial ")).unwrap();
-        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["shop/trial", "terminate", "observe", "3", "2", "2"]);
+        assert_eq!(
+            row.split_whitespace().collect::<Vec<_>>(),
+            ["shop/trial", "terminate", "observe", "3", "2", "2", "0"]
+        );
     }
 
     #[test]
@@ -433,6 +447,28 @@ mod tests {
         let (json, out) = played(CONFIG, &rules, &lines);
         assert_eq!(hits(&json["hits"]), ["challenge GET /pay by shop/pay"], "{out}");
         assert_eq!(json["spared"], 1, "what was denied and would be challenged is held back all the same");
+    }
+
+    #[test]
+    fn a_replay_tells_what_privacy_kept_it_from_deciding() {
+        let rules = rule("office", "client.ip in [\"192.0.2.9\"]", "then = \"deny\"")
+            + &rule("tor", "client.is_tor", "then = \"deny\"");
+        let hide = |line: String| {
+            line.replace("\"192.0.2.9\"", "{\"pseudonym\":\"1-0123456789abcdef\"}")
+                .replace("\"of a\"", "{\"pseudonym\":\"1-fedcba9876543210\"}")
+        };
+        let lines =
+            [hide(asked(0, "a", "/", "")), hide(asked(1, "a", "/", ",\"client.is_tor\":true")), asked(2, "b", "/", "")];
+        let (json, out) = played(CONFIG, &rules, &lines);
+        assert_eq!((&json["undecided"]["comparisons"], &json["undecided"]["lines"]), (&2.into(), &2.into()));
+        assert!(out.contains("\n2 comparisons in 2 lines could not be decided, because [events.privacy] hid"), "{out}");
+        assert_eq!(hits(&json["hits"]), ["deny GET / by shop/tor", "deny GET / by shop/office"]);
+        assert_eq!(json["hits"][0]["subject"], "1-fedcba9876543210");
+        let office = out.lines().find(|line| line.starts_with("shop/office ")).unwrap();
+        assert_eq!(
+            office.split_whitespace().collect::<Vec<_>>(),
+            ["shop/office", "deny", "enforce", "1", "1", "1", "2"]
+        );
     }
 
     #[test]

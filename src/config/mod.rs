@@ -7,6 +7,7 @@ mod assemble;
 pub mod counters;
 mod durable;
 mod files;
+mod hide;
 pub mod keys;
 mod network;
 mod policy;

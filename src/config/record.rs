@@ -1,4 +1,5 @@
-//! Recording what rules see, for `portcullis replay` and `explain`: opt-in, bounded, without secrets.
+//! Recording what rules see, for `portcullis replay` and `explain`: opt-in, bounded, without secrets, and no plainer than
+//! events are.
 //!
 //! A request never waits for it: lines go through a queue to a thread of their own, and what does not fit is left out and
 //! counted. The file is begun anew when it has half of its bytes, and the one before it is kept.
@@ -12,9 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
+use super::hide::hide;
 use crate::engine::{Looked, Observer};
+use crate::event::encode::{Privacy, Veil};
 use crate::rules::Recorded;
 use crate::rules::recorded::Line;
+use crate::secret::Keyring;
 use crate::verdict::{Action, Mode};
 
 /// Lines that may wait to be written.
@@ -25,16 +29,16 @@ const WAITING_MAX: usize = 4096;
 pub struct Recorder {
     lines: SyncSender<Line>,
     left_out: Arc<AtomicU64>,
-    #[cfg(test)]
     writer: thread::JoinHandle<()>,
 }
 
 impl Recorder {
-    /// A recorder that keeps at most `bytes_max` in `path` and `path.1`. Others on the machine can not read them.
+    /// A recorder that keeps at most `bytes_max` in `path` and `path.1`. Others on the machine can not read them. Addresses and
+    /// subjects stand there only as `privacy` allows; pseudonyms are made with `keys`, as those of events are.
     ///
     /// # Errors
     /// When the file can not be opened, or there is no thread.
-    pub fn start(path: &Path, bytes_max: u64) -> io::Result<Self> {
+    pub fn start(path: &Path, bytes_max: u64, privacy: Privacy, keys: Arc<Keyring>) -> io::Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
@@ -44,15 +48,17 @@ impl Recorder {
         let left_out = Arc::new(AtomicU64::new(0));
         let counted = left_out.clone();
         let builder = thread::Builder::new().name("recorder".to_owned());
-        let writer = builder.spawn(move || write(&waiting, file, &counted))?;
-        #[cfg(not(test))]
-        drop(writer);
-        Ok(Self {
-            lines,
-            left_out,
-            #[cfg(test)]
-            writer,
-        })
+        let veil = Veil::new(privacy, keys);
+        let writer = builder.spawn(move || write(&waiting, file, &veil, &counted))?;
+        Ok(Self { lines, left_out, writer })
+    }
+
+    /// Ends the recording, and waits until all that was seen is written.
+    pub fn finish(self) {
+        drop(self.lines);
+        if self.writer.join().is_err() {
+            tracing::warn!("the recording of [rules] ended early");
+        }
     }
 }
 
@@ -102,12 +108,16 @@ impl Rolling {
 }
 
 /// Until the recorder is gone. A disk that is full costs lines, and never requests.
-fn write(waiting: &Receiver<Line>, mut file: Rolling, left_out: &AtomicU64) {
+fn write(waiting: &Receiver<Line>, mut file: Rolling, veil: &Veil, left_out: &AtomicU64) {
     let (mut told, mut tell_from) = (false, 1);
+    let put = |file: &mut Rolling, mut line: Line| {
+        hide(veil, &mut line.facts);
+        file.put(&line)
+    };
     while let Ok(line) = waiting.recv() {
-        let mut done = file.put(&line);
+        let mut done = put(&mut file, line);
         while let Ok(line) = waiting.try_recv() {
-            done = done.and_then(|()| file.put(&line));
+            done = done.and_then(|()| put(&mut file, line));
         }
         if let Err(error) = done.and_then(|()| file.file.flush())
             && !told
@@ -132,6 +142,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::history::Points;
     use crate::rules::scheme::Phase;
+    use crate::secret::{KeyId, MasterKey};
 
     #[test]
     fn a_recording_is_bounded_and_private() {
@@ -140,15 +151,14 @@ mod tests {
         fs::create_dir(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let recorder = Recorder::start(&path, 20_000).unwrap();
+        let keys = Arc::new(Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[]));
+        let recorder = Recorder::start(&path, 20_000, Privacy::default(), keys).unwrap();
         for at in 0..1000 {
             let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
             let line = Line { phase: Phase::Risk, action: Action::Allow, before: Points::ZERO, facts };
             recorder.lines.send(line).unwrap();
         }
-        let Recorder { lines, writer, .. } = recorder;
-        drop(lines);
-        writer.join().unwrap();
+        recorder.finish();
         let older = folder.path().join("deep/facts.jsonl.1");
         let text = fs::read_to_string(&path).unwrap();
         let last = text.lines().last().unwrap();

@@ -27,7 +27,7 @@ pub const HOLDS_MAX: usize = 100_000;
 pub const RATES_MAX: usize = 262_144;
 
 impl Key {
-    /// The key of what a field is now; none if that is not known.
+    /// The key of what a field is now; none if that is not known, or hidden so that clients can not be told apart.
     pub fn of<F: Facts + ?Sized>(salt: u64, per: Field, facts: &F) -> Option<Self> {
         Self::new(salt, per, &facts.value(per))
     }
@@ -48,6 +48,9 @@ impl Key {
             Value::Texts(list) => hash.write(list.as_bytes()),
             // A client of IPv6 has a /64 to choose addresses from.
             Value::Ip(ip) => std::hash::Hash::hash(&chosen(*ip), &mut hash),
+            Value::Pseudonym(pseudonym) => hash.write(pseudonym.counted_as().as_bytes()),
+            // Clients of one network are many.
+            Value::Network(_) => return None,
         }
         Some(Self::from_u64(hash.finish()))
     }

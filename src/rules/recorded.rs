@@ -5,13 +5,14 @@
 //! `{"v":1,"at":<ms>,"phase":"risk","action":"allow","before":<hundredths>,"facts":{"client.ip":"203.0.113.7",...}}`
 //!
 //! Durations are milliseconds. What was unknown is left out, and so is a signal that was not raised. There is no cookie, no
-//! credential, no query and no form value among the fields.
+//! credential, no query and no form value among the fields. What the operator wants hidden stands there as
+//! `{"pseudonym":"1-0123456789abcdef"}` or, of an address, as `{"network":"203.0.113.0/24"}`.
 
 use std::collections::BTreeMap;
 
 use super::scheme::{Field, HostFact, Phase, Type};
 use super::set::RuleSet;
-use super::value::{Facts, OwnedValue, Value};
+use super::value::{Facts, OwnedValue, Pseudonym, Value};
 use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::signal::{Signal, Signals};
@@ -19,6 +20,10 @@ use crate::verdict::Action;
 
 /// The form of lines.
 const VERSION: u64 = 1;
+
+/// Keys of values that are hidden.
+const PSEUDONYM: &str = "pseudonym";
+const NETWORK: &str = "network";
 
 /// What was known of a request, kept: every field that was known, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +70,11 @@ impl Facts for Recorded {
 }
 
 impl Recorded {
+    /// Whether anything of it is hidden.
+    pub fn hides_anything(&self) -> bool {
+        self.fields.values().any(|value| value.as_value().is_hidden())
+    }
+
     /// The signals that were raised, with their points rounded up to whole ones.
     pub fn signals(&self) -> Signals {
         let raised = Field::all().filter_map(|field| match (field, self.value(field)) {
@@ -150,10 +160,20 @@ fn json_of(value: &OwnedValue) -> serde_json::Value {
         OwnedValue::Millis(millis) => (*millis).into(),
         OwnedValue::Text(text) | OwnedValue::Texts(text) => (&**text).into(),
         OwnedValue::Ip(ip) => ip.to_string().into(),
+        OwnedValue::Pseudonym(pseudonym) => serde_json::json!({ PSEUDONYM: pseudonym.to_string() }),
+        OwnedValue::Network(network) => serde_json::json!({ NETWORK: network.to_string() }),
     }
 }
 
 fn value_of(json: &serde_json::Value, kind: Type) -> Option<OwnedValue> {
+    if let (Some(hidden), Type::Text | Type::Ip) = (json.as_object(), kind) {
+        let text = |key| hidden.get(key).and_then(serde_json::Value::as_str);
+        return match (text(PSEUDONYM), text(NETWORK)) {
+            (Some(pseudonym), _) => Some(OwnedValue::Pseudonym(Box::new(Pseudonym::parse(pseudonym)?))),
+            (None, Some(network)) if kind == Type::Ip => Some(OwnedValue::Network(network.parse().ok()?)),
+            _ => None,
+        };
+    }
     Some(match kind {
         Type::Bool => OwnedValue::Bool(json.as_bool()?),
         Type::Int => OwnedValue::Int(json.as_i64()?),
@@ -178,6 +198,8 @@ mod tests {
             ("signal.network.asn", 10.into()),
             ("facts.plan", "trial".into()),
             ("client.languages", OwnedValue::Texts("de, en;q=0.5".into())),
+            ("session.subject", OwnedValue::Pseudonym(Box::new(Pseudonym::new("7-0123456789abcdef", "7-abc")))),
+            ("client.prefix", OwnedValue::Network("192.0.2.0/24".parse().unwrap())),
         ];
         let host = vec![HostFact { name: "plan".into(), kind: Type::Text }];
         let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
@@ -191,6 +213,11 @@ mod tests {
             assert!(Line::parse(bad, &host).is_err(), "{bad}");
         }
         let newer = text.replace("client.country", "client.planet");
-        assert_eq!(Line::parse(&newer, &host).unwrap().facts.fields.len(), 6);
+        assert_eq!(Line::parse(&newer, &host).unwrap().facts.fields.len(), 8);
+        // What is no pseudonym is not known.
+        for bad in ["7-01 23", "0123", "7-0123/../..", ""] {
+            let bad = text.replace("7-0123456789abcdef/7-abc", bad);
+            assert_eq!(Line::parse(&bad, &host).unwrap().facts.fields.len(), 8, "{bad}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::lex::Compare;
 use super::scheme::{Case, Field};
 use super::table::{Ints, Networks, Texts};
 use crate::clock::Timestamp;
+use crate::net::{IpPrefix, PrefixSet};
 
 /// What a field is for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +31,10 @@ pub enum Value<'a> {
     Texts(&'a str),
     /// An address, or the first one of a network.
     Ip(IpAddr),
+    /// Something recorded whose value is kept secret: a [`Pseudonym`].
+    Pseudonym(&'a Pseudonym),
+    /// An address of which no more is recorded than a network that it is in.
+    Network(IpPrefix),
 }
 
 /// Bytes of the longest [`Short`].
@@ -75,6 +80,19 @@ impl Value<'_> {
     pub const fn is_known(&self) -> bool {
         !matches!(self, Self::Unknown)
     }
+
+    /// Whether it is known, and kept secret.
+    pub const fn is_hidden(&self) -> bool {
+        matches!(self, Self::Pseudonym(_) | Self::Network(_))
+    }
+
+    /// The value, if it is a name that reports may tell: a text, or what stands for one.
+    pub fn as_name(&self) -> Option<&str> {
+        match self {
+            Self::Pseudonym(pseudonym) => Some(pseudonym.name()),
+            other => other.as_text(),
+        }
+    }
 }
 
 /// As rules write it; `?` for what is unknown.
@@ -91,7 +109,60 @@ impl std::fmt::Display for Value<'_> {
             Self::Short(text) => write!(f, "{:?}", text.as_str()),
             Self::Texts(list) => f.debug_list().entries(texts(list)).finish(),
             Self::Ip(ip) => write!(f, "{ip}"),
+            Self::Pseudonym(pseudonym) => f.write_str(pseudonym.name()),
+            Self::Network(network) => write!(f, "{network}"),
         }
+    }
+}
+
+/// Bytes of the longest pseudonym that is read.
+const PSEUDONYM_BYTES_MAX: usize = 100;
+
+/// What stands for a value that is kept secret: equal values have equal pseudonyms under one key. Two spellings of a subject, and
+/// two addresses of a network that one client has to itself, have different ones and are counted as one; so a pseudonym may
+/// have a second name that they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pseudonym {
+    name: Box<str>,
+    counted_as: Option<Box<str>>,
+}
+
+impl Pseudonym {
+    /// A pseudonym, and what it is counted as.
+    pub fn new(name: &str, counted_as: &str) -> Self {
+        Self { name: name.into(), counted_as: (counted_as != name).then(|| counted_as.into()) }
+    }
+
+    /// Reads both, written with a slash between them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, counted_as) = text.split_once('/').unwrap_or((text, text));
+        let is_one =
+            |part: &str| part.contains('-') && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (text.len() <= PSEUDONYM_BYTES_MAX && is_one(name) && is_one(counted_as)).then(|| Self::new(name, counted_as))
+    }
+
+    /// The pseudonym.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name that it shares with what is counted as one with it.
+    pub fn counted_as(&self) -> &str {
+        self.counted_as.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether two values are one; none if they were hidden with different keys.
+    pub fn is(&self, other: &Self) -> Option<bool> {
+        let key = |of: &Self| of.name.split('-').next().map(ToOwned::to_owned);
+        (key(self) == key(other)).then(|| self.name == other.name)
+    }
+}
+
+/// Both names, as [`Pseudonym::parse`] reads them.
+impl std::fmt::Display for Pseudonym {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        self.counted_as.as_ref().map_or(Ok(()), |counted_as| write!(f, "/{counted_as}"))
     }
 }
 
@@ -113,6 +184,10 @@ pub enum OwnedValue {
     Texts(Box<str>),
     /// An address.
     Ip(IpAddr),
+    /// As in [`Value::Pseudonym`].
+    Pseudonym(Box<Pseudonym>),
+    /// As in [`Value::Network`].
+    Network(IpPrefix),
 }
 
 impl OwnedValue {
@@ -126,6 +201,8 @@ impl OwnedValue {
             Self::Text(text) => Value::Text(text),
             Self::Texts(list) => Value::Texts(list),
             Self::Ip(ip) => Value::Ip(*ip),
+            Self::Pseudonym(pseudonym) => Value::Pseudonym(pseudonym),
+            Self::Network(network) => Value::Network(*network),
         }
     }
 }
@@ -141,6 +218,8 @@ impl From<Value<'_>> for OwnedValue {
             Value::Short(text) => Self::Text(text.as_str().into()),
             Value::Texts(list) => Self::Texts(list.into()),
             Value::Ip(ip) => Self::Ip(ip),
+            Value::Pseudonym(pseudonym) => Self::Pseudonym(Box::new(pseudonym.clone())),
+            Value::Network(network) => Self::Network(network),
         }
     }
 }
@@ -302,7 +381,7 @@ pub(crate) enum TextTest {
     Contains,
 }
 
-/// Asks the test. `None`: the field is unknown.
+/// Asks the test. `None`: the field is unknown, or hidden and only its value could tell.
 pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: &Test) -> Option<bool> {
     let value = facts.value(field);
     match (test, value) {
@@ -313,6 +392,7 @@ pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: 
         (Test::Ints(wanted), Value::Int(number)) => Some(wanted.has(number)),
         (Test::Span(op, wanted), Value::Millis(millis)) => Some(ordered(*op, &millis, wanted)),
         (Test::Within(networks), Value::Ip(ip)) => Some(networks.set().contains(ip)),
+        (Test::Within(networks), Value::Network(network)) => lies_within(network, networks.set()),
         (Test::Field(op, other), value) => same(*op, value, facts.value(*other), case),
         (test, Value::Texts(list)) => Some(texts(list).any(|part| meets(test, part, case))),
         (test, value) => value.as_text().map(|text| meets(test, text, case)),
@@ -336,10 +416,33 @@ fn same(op: Compare, left: Value<'_>, right: Value<'_>, case: Case) -> Option<bo
         (Value::Millis(left), Value::Millis(right)) => Some(ordered(op, &left, &right)),
         (Value::Bool(left), Value::Bool(right)) => Some(ordered(op, &left, &right)),
         (Value::Ip(left), Value::Ip(right)) => Some(ordered(op, &left, &right)),
+        (Value::Pseudonym(left), Value::Pseudonym(right)) => {
+            // Which of two comes first only their values tell.
+            let is_same = left.is(right)?;
+            matches!(op, Compare::Eq | Compare::Ne).then_some(is_same == (op == Compare::Eq))
+        }
+        (Value::Network(one), other) | (other, Value::Network(one)) => {
+            let is_apart = match other {
+                Value::Ip(ip) => !one.contains(ip),
+                Value::Network(other) => !one.contains(other.address()) && !other.contains(one.address()),
+                _ => false,
+            };
+            (is_apart && matches!(op, Compare::Eq | Compare::Ne)).then_some(op == Compare::Ne)
+        }
         (left, right) => {
             let (left, right) = (left.as_text()?, right.as_text()?);
             Some(equal(left, right, case) == (op == Compare::Eq))
         }
+    }
+}
+
+/// Whether an address that is somewhere in a network is in one of a set; none if only the address could tell.
+fn lies_within(network: IpPrefix, set: &PrefixSet) -> Option<bool> {
+    let network: PrefixSet = std::iter::once(network).collect();
+    match (network.is_within(set), network.is_apart_from(set)) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
     }
 }
 

@@ -32,6 +32,7 @@ mod proxy_threads;
 mod proxy_tls;
 mod proxy_upgrade;
 mod proxy_upstream;
+mod recording;
 mod rules_files;
 mod rules_program;
 mod schema;

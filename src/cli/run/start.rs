@@ -47,7 +47,8 @@ impl Running {
         let counters = counters::prepare(&settings, &loaded.rules, &OsEntropy)?;
         let keys = key_file(&settings, clock.now(), watched)?;
         // The hashes in events are to stay the same over restarts, so they come from the file too.
-        let (sinks, reopen) = sinks(&settings, &Arc::new(keys.keyring()))?;
+        let hiding = Arc::new(keys.keyring());
+        let (sinks, reopen) = sinks(&settings, &hiding)?;
         let queue = queue::Settings {
             places: settings.events.queue,
             repeat: settings.events.repeat,
@@ -68,7 +69,7 @@ impl Running {
         });
         let guard = Arc::new(match &settings.rules.record {
             Some(record) => {
-                let recorder = Recorder::start(&record.path, record.bytes_max)
+                let recorder = Recorder::start(&record.path, record.bytes_max, settings.events.privacy, hiding)
                     .map_err(RunError::system("the recording of [rules] can not begin"))?;
                 guard.observed_by(Arc::new(recorder))
             }

@@ -18,7 +18,7 @@ pub use privacy::{IpPrivacy, Privacy, SubjectPrivacy, UnknownPrivacy};
 
 use super::Record;
 use crate::secret::Keyring;
-use privacy::Veil;
+pub(crate) use privacy::Veil;
 
 /// Whether a line for people has colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -79,13 +79,13 @@ impl FromStr for SubjectPrivacy {
 
 /// Privacy with the keys that pseudonyms are made with. Without keys everything is shown as it is.
 #[derive(Clone, Default)]
-pub(super) struct Veil {
+pub(crate) struct Veil {
     privacy: Privacy,
     keys: Option<Arc<Keyring>>,
 }
 
 impl Veil {
-    pub(super) fn new(privacy: Privacy, keys: Arc<Keyring>) -> Self {
+    pub(crate) fn new(privacy: Privacy, keys: Arc<Keyring>) -> Self {
         Self { privacy, keys: Some(keys) }
     }
 
@@ -102,8 +102,21 @@ impl Veil {
         }
     }
 
+    /// How addresses are shown.
+    #[cfg(feature = "config")]
+    pub(crate) const fn of_addresses(&self) -> IpPrivacy {
+        self.privacy.ip
+    }
+
+    /// What [`ip`](Self::ip) appends.
+    pub(crate) fn ip_text(&self, ip: IpAddr) -> String {
+        let mut out = Vec::new();
+        self.ip(&mut out, ip);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
     /// The subject's keyed hash, if it must not be shown.
-    pub(super) fn subject(&self, subject: &str) -> Option<String> {
+    pub(crate) fn subject(&self, subject: &str) -> Option<String> {
         match self.privacy.subject {
             SubjectPrivacy::Plain => None,
             SubjectPrivacy::Hmac => {
@@ -115,14 +128,12 @@ impl Veil {
     }
 
     /// What a text is replaced by because it is an address or a prefix and those must not be shown.
-    pub(super) fn text(&self, text: &str) -> Option<String> {
+    pub(crate) fn text(&self, text: &str) -> Option<String> {
         if self.privacy.ip == IpPrivacy::Full {
             return None;
         }
         let ip: IpAddr = text.split('/').next()?.parse().ok()?;
-        let mut out = Vec::new();
-        self.ip(&mut out, ip);
-        Some(String::from_utf8(out).unwrap_or_default())
+        Some(self.ip_text(ip))
     }
 
     /// The key's id, a dash, and 16 hex digits.

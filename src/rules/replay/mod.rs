@@ -5,10 +5,12 @@
 //! observed is judged beside it, as if it were obeyed. An answer that the app would not have been asked for is not looked at.
 //!
 //! Points that were left from earlier requests are those of then: what other rules would have left of them can not be known.
-//! The same goes for what other settings than those of rules and routes would have changed, such as what a login is.
+//! The same goes for what other settings than those of rules and routes would have changed, such as what a login is. What
+//! privacy hid in the recording is unknown to comparisons that need its value, and those are counted.
 
 mod ground;
 mod tally;
+mod undecided;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +67,17 @@ pub struct RuleHits {
     pub sessions: usize,
     /// Subjects of them.
     pub subjects: usize,
+    /// Requests of which nobody knows whether it would have matched, because what it compares is hidden.
+    pub undecided: usize,
+}
+
+/// What could not be decided, because privacy hid what is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undecided {
+    /// Comparisons and counts of rules that they could have decided.
+    pub comparisons: usize,
+    /// Lines of the recording that had any: requests, and answers to them.
+    pub lines: usize,
 }
 
 /// What came of a replay.
@@ -81,8 +94,10 @@ pub struct Replayed {
     /// Everybody whom rules that are only observed would have hit besides, if they were obeyed; of a session, the first of each
     /// rule and action.
     pub observed: Vec<Hit>,
-    /// How often each rule matched: those that did, and all that are observed.
+    /// How often each rule matched: those that did, could not be decided, or are observed wherever they are.
     pub rules: Vec<RuleHits>,
+    /// What could not be decided.
+    pub undecided: Undecided,
 }
 
 /// How many sessions, and of how many subjects, an action would have met.
@@ -135,7 +150,7 @@ impl<'p> Replay<'p> {
     fn on(ground: Ground<'p>) -> Self {
         let mut tally = Tally::default();
         for (set, mode) in ground.sets() {
-            let observed = set.rules().iter().filter(|rule| mode.min(rule.mode) == Mode::Observe);
+            let observed = set.rules().iter().filter(|rule| rule.mode == Mode::Observe && mode > Mode::Off);
             observed.for_each(|rule| tally.list(rule, Mode::Observe));
         }
         Self {
@@ -176,6 +191,7 @@ impl<'p> Replay<'p> {
             return Verdicts::default();
         }
         let mut matched = Matched::new();
+        self.note_undecided(line, played, place);
         let counted = (&self.windows, Counting::Count, place.mode);
         place.set.run(Phase::Client, Scenery::Quiet, played, counted, &mut matched);
         if let Some(verdicts) = self.refused_early(line, played, place, &matched) {
@@ -323,6 +339,7 @@ impl<'p> Replay<'p> {
             self.note(line, Verdicts { enforced: Verdict::default(), observed: Some(would) });
         }
         let mut matched = Matched::new();
+        self.note_undecided(line, played, place);
         let counted = (&self.windows, Counting::Count, place.mode);
         place.set.run(Phase::Response, Scenery::Quiet, played, counted, &mut matched);
         for mode in [Mode::Enforce, Mode::Observe] {
@@ -335,7 +352,7 @@ impl<'p> Replay<'p> {
                 Mode::Observe => &self.wishes,
                 Mode::Off => continue,
             };
-            if matches!(action, Action::Quarantine | Action::Challenge | Action::Deny) {
+            if self::holds(Some(action)) {
                 hold(holds, rule, action, played);
                 continue;
             }
@@ -433,7 +450,7 @@ fn hit(line: &Line, verdict: &Verdict) -> Hit {
 }
 
 fn text(line: &Line, field: Field) -> Option<String> {
-    line.facts.value(field).as_text().map(ToOwned::to_owned)
+    line.facts.value(field).as_name().map(ToOwned::to_owned)
 }
 
 /// The session, or the client if there is none.
@@ -473,12 +490,21 @@ fn is_owed(held: &Held, played: &Played<'_>, phase: Phase) -> bool {
     }
 }
 
+/// Whether a verdict on an answer holds for requests to come.
+fn holds(then: Option<Action>) -> bool {
+    matches!(then, Some(Action::Quarantine | Action::Challenge | Action::Deny))
+}
+
+/// Whom the verdict of a rule on an answer holds for.
+fn held_by(rule: &Rule, played: &Played<'_>) -> Field {
+    let has_session = played.value(Field::SessionRef).is_known();
+    rule.holds().0.unwrap_or(if has_session { Field::SessionRef } else { Field::ClientIp })
+}
+
 /// Holds the verdict of a rule for requests to come.
 fn hold(holds: &Holds, rule: &Rule, action: Action, played: &Played<'_>) {
-    let (per, within) = rule.holds();
-    let by_default = if played.value(Field::SessionRef).is_known() { Field::SessionRef } else { Field::ClientIp };
-    if let Some(key) = Key::of(HOLD_SALT, per.unwrap_or(by_default), played) {
-        let (rule, tags, now) = (rule.name.clone(), rule.tags.clone(), played.now());
-        holds.hold(key, Held { action, rule, tags, since: now, until: now.after(within) }, now);
+    if let Some(key) = Key::of(HOLD_SALT, held_by(rule, played), played) {
+        let (name, tags, now, within) = (rule.name.clone(), rule.tags.clone(), played.now(), rule.holds().1);
+        holds.hold(key, Held { action, rule: name, tags, since: now, until: now.after(within) }, now);
     }
 }

@@ -20,6 +20,7 @@ struct Met {
     requests: usize,
     sessions: BTreeSet<String>,
     subjects: BTreeSet<String>,
+    undecided: usize,
 }
 
 impl Tally {
@@ -58,6 +59,11 @@ impl Tally {
         self.of(rule, mode).add(facts);
     }
 
+    /// Counts a request that can not be decided for a rule.
+    pub(super) fn undecided(&mut self, rule: &Rule, mode: Mode) {
+        self.of(rule, mode).undecided += 1;
+    }
+
     /// The lines, in the order of the rules' names.
     pub(super) fn finish(self) -> Vec<RuleHits> {
         let line = |((rule, mode), met): ((String, Mode), Met)| RuleHits {
@@ -67,6 +73,7 @@ impl Tally {
             requests: met.requests,
             sessions: met.sessions.len(),
             subjects: met.subjects.len(),
+            undecided: met.undecided,
         };
         self.0.into_iter().map(line).collect()
     }
@@ -75,7 +82,7 @@ impl Tally {
 impl Met {
     fn add(&mut self, facts: &Recorded) {
         self.requests += 1;
-        let text = |field| facts.value(field).as_text().map(ToOwned::to_owned);
+        let text = |field| facts.value(field).as_name().map(ToOwned::to_owned);
         self.sessions.extend(text(Field::SessionRef));
         self.subjects.extend(text(Field::SessionSubject));
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 use portcullis::clock::{Clock as _, ManualClock, Timestamp};
-use portcullis::engine::{Guard, Places, Setup};
+use portcullis::engine::{Guard, Observer, Places, Setup};
 use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::event::queue::{Flushed, RepeatSettings, Settings};
 use portcullis::event::sink::Collector;
@@ -95,6 +95,15 @@ impl World {
 
     /// The same with another stream of randomness.
     pub(crate) fn seeded(rules: Rules, seed: u64) -> Self {
+        Self::built(rules, seed, None)
+    }
+
+    /// The same with somebody who looks on at what rules see.
+    pub(crate) fn watched(rules: Rules, observer: Arc<dyn Observer>) -> Self {
+        Self::built(rules, 1, Some(observer))
+    }
+
+    fn built(rules: Rules, seed: u64, observer: Option<Arc<dyn Observer>>) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let collector = Collector::new();
         let settings = Settings {
@@ -113,6 +122,10 @@ impl World {
             clock: clock.clone(),
             entropy: Arc::new(InsecureSeededEntropy::new(seed)),
         });
+        let guard = match observer {
+            Some(observer) => guard.observed_by(observer),
+            None => guard,
+        };
         Self(Rc::new(Shared {
             guard: Arc::new(guard),
             clock,
@@ -292,7 +305,7 @@ impl AppAnswer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body(pub(crate) String);
 
-fn keys() -> Keyring {
+pub(crate) fn keys() -> Keyring {
     Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[])
 }
 

@@ -91,7 +91,7 @@ fn pattern(text: &str) -> RoutePattern {
 }
 
 impl Rules {
-    pub(super) fn finish(self) -> (Policy, LimitSettings) {
+    pub(crate) fn finish(self) -> (Policy, LimitSettings) {
         let Self { mut policy, shields, binds, limits } = self;
         policy.cookies.binds = if binds.is_empty() { Binds::Nothing } else { Binds::Some };
         policy.cookies.names = CookieNames::try_new(policy.cookies.guard.name(), shields, binds).unwrap();

@@ -1,0 +1,169 @@
+//! What `[events.privacy]` hides in events is hidden in recordings too.
+//!
+//! A pseudonym stands for an address or a subject as in events, with the same keys, so that the two can be laid side by side. It
+//! has a second name where requests are counted by less than the value: spellings of a subject are one, and so are the
+//! addresses of an IPv6 /64. A truncated address is kept as the network that is left of it.
+
+use std::net::IpAddr;
+
+use crate::event::encode::{IpPrivacy, Veil};
+use crate::net::{IpPrefix, canonical};
+use crate::rules::scheme::Field;
+use crate::rules::{OwnedValue, Pseudonym, Recorded};
+use crate::session::subject::{folded, is_same};
+
+/// Bits of an IPv6 address that its client did not choose.
+const OF_CLIENT_V6: u8 = 64;
+
+/// Hides what must not be recorded as it is.
+pub(super) fn hide(veil: &Veil, facts: &mut Recorded) {
+    let name = |field: Field| field.name(&[]);
+    let subjects = [Field::SessionSubject, Field::LoginSubject].map(name);
+    let prefixes = [Field::ClientPrefix, Field::BoundPrefix].map(name);
+    let path = name(Field::RequestPath);
+    let text = |key: &String| match facts.fields.get(key) {
+        Some(OwnedValue::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let named: Vec<Box<str>> = subjects.iter().filter_map(text).collect();
+    let client = match facts.fields.get(&name(Field::ClientIp)) {
+        Some(OwnedValue::Ip(ip)) => Some(*ip),
+        _ => None,
+    };
+    for (key, value) in &mut facts.fields {
+        let hidden = match value {
+            OwnedValue::Ip(ip) => hidden_address(veil, *ip, prefixes.contains(key)),
+            OwnedValue::Text(text) if *key == path => hidden_path(veil, text, &named, client).map(OwnedValue::Text),
+            OwnedValue::Text(text) if named.iter().any(|subject| is_same(subject, text)) => hidden_subject(veil, text),
+            // A host may tell addresses too.
+            OwnedValue::Text(text) if key.starts_with("facts.") => hidden_text(veil, text),
+            _ => None,
+        };
+        if let Some(hidden) = hidden {
+            *value = hidden;
+        }
+    }
+}
+
+fn hidden_address(veil: &Veil, ip: IpAddr, is_prefix: bool) -> Option<OwnedValue> {
+    let ip = canonical(ip);
+    match veil.of_addresses() {
+        IpPrivacy::Full => None,
+        // Nothing of it is cut off.
+        IpPrivacy::Truncate if is_prefix && ip.is_ipv4() => None,
+        IpPrivacy::Truncate => {
+            let left: IpAddr = veil.ip_text(ip).parse().ok()?;
+            Some(OwnedValue::Network(IpPrefix::around(left, if ip.is_ipv4() { 24 } else { 48 })))
+        }
+        IpPrivacy::Pseudonym => {
+            let counted = if ip.is_ipv4() { ip } else { IpPrefix::around(ip, OF_CLIENT_V6).address() };
+            Some(pseudonym(&veil.ip_text(ip), &veil.ip_text(counted)))
+        }
+    }
+}
+
+fn hidden_subject(veil: &Veil, subject: &str) -> Option<OwnedValue> {
+    Some(pseudonym(&veil.subject(subject)?, &veil.subject(&folded(subject))?))
+}
+
+fn hidden_text(veil: &Veil, text: &str) -> Option<OwnedValue> {
+    let shown = veil.text(text)?;
+    Some(match veil.of_addresses() {
+        IpPrivacy::Pseudonym => pseudonym(&shown, &shown),
+        IpPrivacy::Full | IpPrivacy::Truncate => OwnedValue::Text(shown.into()),
+    })
+}
+
+/// A path with whoever it names hidden, and else as it was: rules and routes go by it.
+fn hidden_path(veil: &Veil, path: &str, named: &[Box<str>], client: Option<IpAddr>) -> Option<Box<str>> {
+    let hidden = |part: &str| {
+        if named.iter().any(|subject| is_same(subject, part)) {
+            return veil.subject(part);
+        }
+        part.parse()
+            .ok()
+            .filter(|ip: &IpAddr| Some(canonical(*ip)) == client.map(canonical))
+            .and_then(|_| veil.text(part))
+    };
+    let parts: Vec<Option<String>> = path.split('/').map(hidden).collect();
+    if parts.iter().all(Option::is_none) {
+        return None;
+    }
+    let parts = path.split('/').zip(parts).map(|(part, hidden)| hidden.unwrap_or_else(|| part.to_owned()));
+    Some(parts.collect::<Vec<_>>().join("/").into())
+}
+
+fn pseudonym(name: &str, counted_as: &str) -> OwnedValue {
+    OwnedValue::Pseudonym(Box::new(Pseudonym::new(name, counted_as)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::encode::{Privacy, SubjectPrivacy};
+    use crate::rules::Value;
+    use crate::rules::count::Key;
+    use crate::secret::{KeyId, Keyring, MasterKey};
+
+    fn veil(ip: IpPrivacy) -> Veil {
+        let keys = Keyring::new(&MasterKey::new(KeyId(7), [7; 32]), &[]);
+        Veil::new(Privacy { ip, subject: SubjectPrivacy::Hmac }, Arc::new(keys))
+    }
+
+    /// What a field is once it is hidden.
+    fn hidden(ip: IpPrivacy, field: Field, value: OwnedValue) -> OwnedValue {
+        let name = field.name(&[]);
+        let mut facts = Recorded::new(Timestamp::EPOCH, [(name.clone(), value)].into(), Vec::new());
+        hide(&veil(ip), &mut facts);
+        facts.fields.remove(&name).unwrap()
+    }
+
+    fn ip(text: &str) -> OwnedValue {
+        OwnedValue::Ip(text.parse().unwrap())
+    }
+
+    fn key(field: Field, value: &OwnedValue) -> Option<Key> {
+        Key::new(1, field, &value.as_value())
+    }
+
+    #[test]
+    fn what_one_client_may_choose_from_is_counted_as_one_and_told_apart() {
+        let address = |text| hidden(IpPrivacy::Pseudonym, Field::ClientIp, ip(text));
+        let (one, other, far) = (address("2001:db8::1"), address("2001:db8::2"), address("2001:db8:0:1::1"));
+        assert_ne!(one, other);
+        assert_eq!(key(Field::ClientIp, &one), key(Field::ClientIp, &other));
+        assert_ne!(key(Field::ClientIp, &one), key(Field::ClientIp, &far));
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+        assert_ne!(key(Field::ClientIp, &address("192.0.2.1")), key(Field::ClientIp, &address("192.0.2.2")));
+        let subject = |text: &str| hidden(IpPrivacy::Full, Field::SessionSubject, text.into());
+        assert_ne!(subject("alice"), subject("Alice"));
+        assert_eq!(key(Field::SessionSubject, &subject("alice")), key(Field::SessionSubject, &subject(" ALICE")));
+        assert_ne!(key(Field::SessionSubject, &subject("alice")), key(Field::SessionSubject, &subject("bob")));
+    }
+
+    #[test]
+    fn a_truncated_address_is_the_network_that_is_left_of_it() {
+        let truncated = |field, text| hidden(IpPrivacy::Truncate, field, ip(text));
+        assert_eq!(truncated(Field::ClientIp, "203.0.113.9").as_value().to_string(), "203.0.113.0/24");
+        assert_eq!(truncated(Field::ClientIp, "2001:db8:1:2::3").as_value().to_string(), "2001:db8:1::/48");
+        assert_eq!(truncated(Field::ClientPrefix, "203.0.113.0"), ip("203.0.113.0"));
+        let prefix = truncated(Field::BoundPrefix, "2001:db8:1:2::");
+        assert_eq!(
+            (prefix.as_value().to_string().as_str(), key(Field::BoundPrefix, &prefix)),
+            ("2001:db8:1::/48", None)
+        );
+        assert_eq!(hidden(IpPrivacy::Full, Field::ClientIp, ip("203.0.113.9")), ip("203.0.113.9"));
+    }
+
+    #[test]
+    fn what_was_hidden_with_different_keys_can_not_be_compared() {
+        let (one, same, other) =
+            (Pseudonym::new("1-aa", "1-aa"), Pseudonym::new("1-aa", "1-b"), Pseudonym::new("2-aa", "2-aa"));
+        assert_eq!((one.is(&same), one.is(&other)), (Some(true), None));
+        assert_eq!(one.is(&Pseudonym::new("1-ab", "1-ab")), Some(false));
+        assert!(!Value::Pseudonym(&one).to_string().is_empty());
+    }
+}
