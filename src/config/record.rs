@@ -17,6 +17,7 @@ use super::hide::hide;
 use crate::engine::{Looked, Observer};
 use crate::event::encode::{Privacy, Veil};
 use crate::rules::Recorded;
+use crate::rules::count::Counting;
 use crate::rules::recorded::Line;
 use crate::secret::Keyring;
 use crate::verdict::{Action, Mode};
@@ -64,6 +65,10 @@ impl Recorder {
 
 impl Observer for Recorder {
     fn looked(&self, at: &Looked<'_>) {
+        // A request is one line, however often it is looked at.
+        if at.counting == Counting::Look {
+            return;
+        }
         let line = Line {
             phase: at.phase,
             action: if at.mode == Mode::Enforce { at.verdict.action } else { Action::Allow },

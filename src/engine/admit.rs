@@ -274,11 +274,12 @@ impl<S: Store> Guard<S> {
         let presented = self.presented(request, scan)?;
         request.odd = self.odd(request, scan, presented.as_ref());
         let request = &*request;
+        let mut counting = Counting::Count;
         let found = match presented {
-            Some(presented) => self.recognise(request, presented).await,
+            Some(presented) => self.recognise(request, presented, &mut counting).await,
             None => Found::Fresh,
         };
-        let Acted { holder, plan, verdict, seen } = self.act(request, found).await?;
+        let Acted { holder, plan, verdict, seen } = self.act(request, found, counting).await?;
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
         // What is rare is boxed, so that the usual request does not carry room for it.
@@ -358,7 +359,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// From what was found to whose name the app is called in.
-    async fn act(&self, request: &Request<'_>, found: Found) -> Result<Acted, Refusal> {
+    async fn act(&self, request: &Request<'_>, found: Found, counting: Counting) -> Result<Acted, Refusal> {
         match found {
             Found::Known(known, judged) => {
                 let acted = self.obey(request, known, judged).await?;
@@ -372,19 +373,21 @@ impl<S: Store> Guard<S> {
                 }
                 Ok(acted)
             }
-            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None).await,
+            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None, counting).await,
             Found::Unknown(id) => {
                 self.count_guess(request)?;
                 self.count_wrong_id(request, id);
-                self.obey_stranger(request, id).await
+                self.obey_stranger(request, id, counting).await
             }
             // A stranger to rules, and none that a session may come of.
-            Found::Replaced => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
+            Found::Replaced => self.obey_stranger(request, IdEvidence::None, counting).await.map(Acted::for_nobody),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
+                    OnOutage::Anonymous => {
+                        self.obey_stranger(request, IdEvidence::None, counting).await.map(Acted::for_nobody)
+                    }
                 }
             }
         }

@@ -49,7 +49,8 @@ impl<S: Store> Guard<S> {
             (stored.tags.head().generation(), stored.tags.since())
         };
         let session = SessionSeen { record: stored, contexts: &contexts, forks, head };
-        let (judgement, seen) = self.judge_session(request, session, &assessment, once);
+        let held = self.held_of_session(request, session);
+        let (judgement, seen) = self.judge_session(request, session, &assessment, (once, held.as_deref()));
         if request.is_asking() {
             return Judged::calm(mode);
         }
@@ -85,9 +86,7 @@ impl<S: Store> Guard<S> {
             },
             ..Judged::calm(mode)
         };
-        if let Some(held) = self.held_of_session(request, session) {
-            judged.hold_to(&held);
-        }
+        held.iter().for_each(|held| judged.hold_to(held));
         let judged = gate(request, stored, judged);
         if mode == Mode::Enforce && judged.plan(standing).serve == Serve::Session {
             let durability = match contexts.note(&visit) {

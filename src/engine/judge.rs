@@ -129,7 +129,8 @@ impl<S: Store> Guard<S> {
             };
             if let Some(verdict) = found {
                 let action = verdict.action;
-                self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, &verdict);
+                let first = (Phase::Client, Counting::Count);
+                self.look_on(request, first, (&facts, Points::ZERO), &matched, &verdict);
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
                 return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
             }
@@ -176,7 +177,7 @@ impl<S: Store> Guard<S> {
     fn judge_stranger(&self, request: &Request<'_>, id: IdEvidence, counting: Counting) -> Judged {
         let mode = request.mode();
         let set = request.rules();
-        let held = request.held_early();
+        let held = request.held_early().map(|held| &**held);
         let signals = self.signals_of_stranger(request, id);
         let is_idle = request.matched_early().is_empty()
             && signals.is_empty()
@@ -187,7 +188,7 @@ impl<S: Store> Guard<S> {
             return Judged::calm(mode);
         }
         let facts = RequestFacts { counts: request.counts(), signals: &signals, ..RequestFacts::early(request) };
-        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &signals), counting);
+        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &signals), (counting, held));
         let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
         if let Some(held) = held {
             judged.hold_to(held);
@@ -197,11 +198,16 @@ impl<S: Store> Guard<S> {
 
     /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
     /// withholds what other credentials it shows.
-    pub(super) async fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
-        let mut judged = self.judge_stranger(request, id, Counting::Count);
+    pub(super) async fn obey_stranger(
+        &self,
+        request: &Request<'_>,
+        id: IdEvidence,
+        counting: Counting,
+    ) -> Result<Acted, Refusal> {
+        let mut judged = self.judge_stranger(request, id, counting);
         while request.is_asking() {
             Box::pin(self.ask_for(request)).await;
-            judged = self.judge_stranger(request, id, Counting::Count);
+            judged = self.judge_stranger(request, id, counting);
         }
         if judged.verdict.action != Action::Allow {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
@@ -246,7 +252,7 @@ impl<S: Store> Guard<S> {
         request: &Request<'_>,
         session: SessionSeen<'_>,
         assessment: &Assessment,
-        Once { requests, matches }: Once,
+        (Once { requests, matches }, held): (Once, Option<&Held>),
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scoring = &request.policy.scoring;
@@ -269,7 +275,7 @@ impl<S: Store> Guard<S> {
             counts,
             reference: OnceCell::new(),
         };
-        self.judge_facts(request, facts, (assessment.before, &assessment.signals), matches)
+        self.judge_facts(request, facts, (assessment.before, &assessment.signals), (matches, held))
     }
 
     /// As long as a shared store is to be asked something, what comes of it is not to be used.
@@ -278,7 +284,7 @@ impl<S: Store> Guard<S> {
         request: &'a Request<'a>,
         mut facts: RequestFacts<'a>,
         (before, signals): (Points, &'a [Signal]),
-        counting: Counting,
+        (counting, held): (Counting, Option<&Held>),
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
@@ -312,7 +318,11 @@ impl<S: Store> Guard<S> {
         facts.risk = Some(risk);
         if self.observer.is_some() {
             set.run(Phase::Risk, scenery, &facts, (tally, Counting::Look, request.mode()), &mut matched);
-            self.look_on(request, Phase::Risk, (&facts, before), &matched, &judgement.verdict);
+            let mut verdict = judgement.verdict.clone();
+            if request.mode() == Mode::Enforce {
+                held.into_iter().for_each(|held| hold_to(&mut verdict, held));
+            }
+            self.look_on(request, (Phase::Risk, counting), (&facts, before), &matched, &verdict);
         }
         let seen = match &self.observer {
             Some(_) => {
@@ -328,14 +338,14 @@ impl<S: Store> Guard<S> {
     fn look_on(
         &self,
         request: &Request<'_>,
-        phase: Phase,
+        (phase, counting): (Phase, Counting),
         (facts, before): (&RequestFacts<'_>, Points),
         matched: &[u16],
         verdict: &Verdict,
     ) {
         if let Some(observer) = &self.observer {
             let (set, mode) = (request.rules(), request.mode());
-            observer.looked(&Looked { phase, set, facts, matched, before, verdict, mode });
+            observer.looked(&Looked { phase, set, facts, matched, before, verdict, mode, counting });
         }
     }
 
@@ -404,7 +414,8 @@ impl<S: Store> Guard<S> {
         }
         if let Some(observer) = &self.observer {
             let (phase, matched, verdict) = (Phase::Response, &*matched, &Verdict::default());
-            observer.looked(&Looked { phase, set, facts: &facts, matched, before: Points::ZERO, verdict, mode });
+            let (before, counting) = (Points::ZERO, Counting::Count);
+            observer.looked(&Looked { phase, set, facts: &facts, matched, before, verdict, mode, counting });
         }
         let mut on_answer = OnAnswer::Pass;
         for rule in matched.iter().filter_map(|at| set.rule(*at)) {
@@ -484,12 +495,18 @@ impl OnAnswer {
 impl Judged {
     /// Makes the verdict what an earlier one asks for, if that is stronger.
     pub(super) fn hold_to(&mut self, held: &Held) {
-        if self.mode == Mode::Enforce && held.action > self.verdict.action {
-            self.verdict.action = held.action;
-            self.verdict.rule = Some(held.rule.clone());
-            self.verdict.add(Reason::new(held.rule.clone(), 0.0));
-            self.verdict.tag(&held.tags);
+        if self.mode == Mode::Enforce {
+            hold_to(&mut self.verdict, held);
         }
+    }
+}
+
+fn hold_to(verdict: &mut Verdict, held: &Held) {
+    if held.action > verdict.action {
+        verdict.action = held.action;
+        verdict.rule = Some(held.rule.clone());
+        verdict.add(Reason::new(held.rule.clone(), 0.0));
+        verdict.tag(&held.tags);
     }
 }
 

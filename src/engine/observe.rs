@@ -1,6 +1,7 @@
 //! Looking on at what rules see.
 
 use crate::history::Points;
+use crate::rules::count::Counting;
 use crate::rules::scheme::Phase;
 use crate::rules::{Facts, RuleSet};
 use crate::verdict::{Mode, Verdict};
@@ -24,10 +25,13 @@ pub struct Looked<'a> {
     pub matched: &'a [u16],
     /// What is left of earlier points.
     pub before: Points,
-    /// What came of it.
+    /// What came of it, verdicts on earlier answers that hold included.
     pub verdict: &'a Verdict,
     /// Whether verdicts are obeyed here.
     pub mode: Mode,
+    /// Whether this is the first look at the request. It is looked at again when others changed its session meanwhile, and when
+    /// its client is held back from its session and served as a stranger.
+    pub counting: Counting,
 }
 
 impl std::fmt::Debug for Looked<'_> {

@@ -91,8 +91,14 @@ pub(super) enum TagEvidence {
 }
 
 impl<S: Store> Guard<S> {
-    /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it.
-    pub(super) async fn recognise(&self, request: &Request<'_>, presented: Presented) -> Found {
+    /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it. A request that was judged
+    /// here is counted: who judges it again only looks.
+    pub(super) async fn recognise(
+        &self,
+        request: &Request<'_>,
+        presented: Presented,
+        counting: &mut Counting,
+    ) -> Found {
         let digest = presented.id.digest();
         let mut stored = match self.store.load(&digest).await {
             Ok(Some(record)) => record,
@@ -113,13 +119,14 @@ impl<S: Store> Guard<S> {
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
             // A request that is looked at again, because others wrote first, is counted once.
-            let once = Once::both(if attempt == 0 { Counting::Count } else { Counting::Look });
+            let once = Once::both(*counting);
             let with = (presented.tag, standing, evidence);
             let mut judged = self.assess(request, &stored, &mut draft, with, once);
             while request.is_asking() {
                 Box::pin(self.ask_for(request)).await;
                 judged = self.assess(request, &stored, &mut draft, with, once.again());
             }
+            *counting = Counting::Look;
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {

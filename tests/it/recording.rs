@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis::config::Recorder;
+use portcullis::engine::RefusalKind;
 use portcullis::event::encode::{Encoder, Format, IpPrivacy, Privacy, SubjectPrivacy};
-use portcullis::rules::HostFacts;
 use portcullis::rules::recorded::Line;
 use portcullis::rules::replay::{Replay, Replayed};
+use portcullis::rules::scheme::Phase;
+use portcullis::rules::{HostFacts, OnOutage};
 use portcullis::verdict::Action;
 
-use crate::support::world::{ABROAD, Ask, HOME, MOBILE, NEIGHBOUR, Rules, World, keys, minutes, rules};
+use crate::support::world::{
+    ABROAD, AppAnswer, Ask, HOME, MOBILE, NEIGHBOUR, Rules, World, keys, minutes, rules, seconds,
+};
 
 fn rule(id: &str, when: &str, more: &str) -> String {
     format!("[[rule]]\nid = \"{id}\"\nwhen = '''{when}'''\n{more}\n")
@@ -179,4 +183,81 @@ fn pseudonyms_are_compared_with_each_other() {
         let expected = vec![("shop/home", Action::Throttle), ("shop/moved", Action::Deny)];
         assert_eq!((hit(&replayed), replayed.undecided.comparisons), (expected, 0), "{privacy:?}");
     }
+}
+
+/// The requests of a recording: what each was judged by, and what came of it.
+fn requests(recording: &str) -> Vec<(Phase, Action)> {
+    let lines = recording.lines().map(|line| Line::parse(line, &[]).unwrap());
+    lines.filter(|line| line.phase != Phase::Response).map(|line| (line.phase, line.action)).collect()
+}
+
+/// A session that was held back was recorded a second time, as the stranger that it was served as, and its line said that
+/// nothing was done.
+#[test]
+fn a_client_that_is_held_back_is_recorded_once_with_what_was_done() {
+    let counted = rule(
+        "many",
+        "request.method == \"GET\"",
+        "count = { over = 3, within = \"1h\", per = \"client.ip\" }\nthen = \"deny\"",
+    );
+    for (then, per, phase) in [
+        ("quarantine", "", Phase::Risk),
+        ("challenge", "", Phase::Risk),
+        ("deny", "", Phase::Risk),
+        ("quarantine", "client.ip", Phase::Risk),
+        ("deny", "client.ip", Phase::Client),
+    ] {
+        let per = if per.is_empty() { String::new() } else { format!("per = \"{per}\"\n") };
+        let body = rule("teapot", "response.status == 418", &format!("{per}then = \"{then}\""));
+        let story = |world: &World| {
+            let alice = world.browser("alice");
+            alice.logs_in("alice").ok();
+            world.answers(AppAnswer::status(418));
+            alice.fetches("/account");
+            world.reopens_the_shop();
+            for _ in 0..3 {
+                world.after(seconds(10));
+                assert_eq!(alice.fetches("/basket").serving(), None);
+            }
+        };
+        let recording = recorded(only(&body), Privacy::default(), story);
+        let served = (Phase::Risk, Action::Allow);
+        let held = (phase, then.parse().unwrap());
+        assert_eq!(requests(&recording), [served, served, held, held, held], "{body}");
+        // The rules of then change nothing, and others count what came.
+        let same = replayed(&recording, &body);
+        assert_eq!((same.requests, hit(&same), same.spared), (5, vec![], 0), "{body}");
+        let other = replayed(&recording, &counted);
+        assert_eq!((other.rules[0].requests, hit(&other).len()), (1, usize::from(then != "deny")), "{body} {other:?}");
+    }
+}
+
+/// Each look at a request was a line.
+#[test]
+fn a_request_that_is_looked_at_again_is_recorded_once() {
+    for trouble in [|world: &World| world.store().others_write_first(2), |world: &World| world.store().fails_after(0)] {
+        let rules = quiet().with(|policy| policy.on_outage = OnOutage::Anonymous);
+        let recording = recorded(rules, Privacy::default(), |world| {
+            let alice = world.browser("alice");
+            alice.logs_in("alice").ok();
+            world.after(minutes(2));
+            trouble(world);
+            alice.visits("/account");
+        });
+        assert_eq!(requests(&recording), [(Phase::Risk, Action::Allow); 2]);
+    }
+}
+
+/// Whoever was judged with his session and, when that could not be written, once more as a stranger was counted twice.
+#[test]
+fn a_request_is_counted_once_when_the_store_fails_meanwhile() {
+    let count = "count = { over = 1, within = \"1h\", per = \"client.ip\" }\nthen = \"deny\"";
+    let rules = only(&rule("many", "session.exists || request.path == \"/basket\"", count));
+    let world = World::new(rules.with(|policy| policy.on_outage = OnOutage::Anonymous));
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    world.after(minutes(2));
+    world.store().fails_after(0);
+    alice.visits("/basket").is_stranger().ok();
+    alice.visits("/basket").is_refused(403, RefusalKind::Denied);
 }
