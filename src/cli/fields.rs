@@ -14,7 +14,11 @@ pub(super) fn run(args: &FieldsArgs, streams: &mut Streams<'_>) -> io::Result<Ex
             let wide = all.iter().map(|about| about.name.len()).max().unwrap_or(0);
             for about in &all {
                 let (kind, phase) = (about.kind.word(), about.phase.word());
-                writeln!(streams.out, "{:wide$}  {kind:<8}  {phase:<8}  {}", about.name, about.doc)?;
+                let unknown = match about.unknown {
+                    "never" => String::new(),
+                    when => format!(" Unknown {when}."),
+                };
+                writeln!(streams.out, "{:wide$}  {kind:<8}  {phase:<8}  {}{unknown}", about.name, about.doc)?;
             }
         }
         Format::Json => {
@@ -32,6 +36,9 @@ fn as_json(about: &Described) -> serde_json::Value {
         "phase": about.phase.word(),
         "doc": about.doc,
         "words": about.words,
+        "unit": about.unit,
+        "unknown": about.unknown,
+        "example": about.example,
     })
 }
 
@@ -50,5 +57,8 @@ mod tests {
         let (_, json, _) = say(&["fields", "client.os", "--format", "json"]);
         let list: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(list[0]["words"][0], "windows");
+        assert_eq!(list[0]["example"], "client.os == \"android\"");
+        let (_, size, _) = say(&["fields", "request.size"]);
+        assert!(size.ends_with(" Unknown without `Content-Length`.\n"), "{size}");
     }
 }

@@ -1,8 +1,9 @@
 //! The manual, as a book inside the documentation of the crate.
 //!
-//! An operator begins with [`howto`] and looks things up in [`configuration`] and [`attacks`]; who changes the code begins
-//! with [`architecture`] and [`glossary`]. The pages are Markdown files beside this one, and read well without rustdoc. Tests
-//! read every example in them with the real configuration code and compare their tables with the values in the code.
+//! An operator begins with [`howto`] and looks things up in [`configuration`], [`fields`] and [`attacks`]; who changes the
+//! code begins with [`architecture`] and [`glossary`]. The pages are Markdown files beside this one, and read well without
+//! rustdoc. Tests read every example in them with the real configuration code and compare their tables with the values in the
+//! code.
 
 #[doc = include_str!("howto.md")]
 pub mod howto {}
@@ -12,6 +13,9 @@ pub mod deploy {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
+
+#[doc = include_str!("fields.md")]
+pub mod fields {}
 
 #[doc = include_str!("defaults.md")]
 pub mod defaults {}

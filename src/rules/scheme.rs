@@ -95,7 +95,8 @@ pub enum Case {
 }
 
 macro_rules! fields {
-    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal: $kind:ident in $phase:ident $(($attribute:ident))?;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal: $kind:ident in $phase:ident $(($attribute:ident))? $(as $unit:literal)?,
+        unknown $unknown:literal, $example:literal;)+) => {
         /// A field.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Field {
@@ -146,6 +147,29 @@ macro_rules! fields {
                 }
             }
 
+            fn plain_unit(self) -> Option<&'static str> {
+                match self {
+                    $($(Self::$field => Some($unit),)?)+
+                    Self::Signal(_) => Some("points"),
+                    _ => None,
+                }
+            }
+
+            fn plain_unknown(self) -> &'static str {
+                match self {
+                    $(Self::$field => $unknown,)+
+                    Self::Signal(_) => "never",
+                    Self::Host(_) => "if the host does not tell it",
+                }
+            }
+
+            fn plain_example(self) -> &'static str {
+                match self {
+                    $(Self::$field => $example,)+
+                    Self::Signal(_) | Self::Host(_) => "",
+                }
+            }
+
             /// How its texts are compared.
             pub const fn case(self) -> Case {
                 match self {
@@ -161,147 +185,147 @@ macro_rules! fields {
 
 fields! {
     /// The method, such as `POST`.
-    RequestMethod = "request.method": Text in Client;
+    RequestMethod = "request.method": Text in Client, unknown "never", r#"request.method in ["PUT", "DELETE"]"#;
     /// The canonical path: decoded once, dots and doubled slashes resolved, without the query. Letters of either case are one, and `==` and `in` overlook a slash at the end, as routes do.
-    RequestPath = "request.path": Text in Client (path);
-    /// The path of the `[[route]]` that the request falls under, as it is written there and without the method; unknown if it falls under none.
-    RequestRoute = "request.route": Text in Client;
+    RequestPath = "request.path": Text in Client (path), unknown "never", r#"request.path starts_with "/admin/""#;
+    /// The path of the `[[route]]` that the request falls under, as it is written there and without the method.
+    RequestRoute = "request.route": Text in Client, unknown "if it falls under none", r#"request.route == "/admin/**""#;
     /// The host asked for, without its port.
-    RequestHost = "request.host": Text in Client (ignore_case);
+    RequestHost = "request.host": Text in Client (ignore_case), unknown "if the client names none", r#"request.host == "shop.example.com""#;
     /// `http` or `https`, as the client used it.
-    RequestScheme = "request.scheme": Text in Client;
+    RequestScheme = "request.scheme": Text in Client, unknown "never", r#"request.scheme == "http""#;
     /// Whether a person goes to a page.
-    RequestIsNavigation = "request.is_navigation": Bool in Client;
+    RequestIsNavigation = "request.is_navigation": Bool in Client, unknown "never", "request.is_navigation";
     /// Whether it does not count as use: polling, prefetches.
-    RequestIsPassive = "request.is_passive": Bool in Client;
+    RequestIsPassive = "request.is_passive": Bool in Client, unknown "never", "!request.is_passive";
     /// The media type of the body, without parameters.
-    RequestContentType = "request.content_type": Text in Client (ignore_case);
+    RequestContentType = "request.content_type": Text in Client (ignore_case), unknown "without `Content-Type`", r#"request.content_type == "application/json""#;
     /// Bytes of the body, if the client tells them.
-    RequestSize = "request.size": Int in Client;
+    RequestSize = "request.size": Int in Client as "bytes", unknown "without `Content-Length`", "request.size > 1000000";
     /// The address of the client, behind trusted proxies.
-    ClientIp = "client.ip": Ip in Client;
+    ClientIp = "client.ip": Ip in Client, unknown "never", r#"client.ip not_in ["198.51.100.0/24", "2001:db8::/32"]"#;
     /// The network of that address: the first one of its /24 (IPv4) or /64 (IPv6).
-    ClientPrefix = "client.prefix": Ip in Client;
+    ClientPrefix = "client.prefix": Ip in Client, unknown "never", r#"client.prefix == "198.51.100.0""#;
     /// The number of the autonomous system of that address.
-    ClientAsn = "client.asn": Int in Client;
+    ClientAsn = "client.asn": Int in Client as "AS number", unknown "without a database, or if it knows none", "client.asn in [64496, 64511]";
     /// Its country: two letters (ISO 3166-1).
-    ClientCountry = "client.country": Text in Client (ignore_case);
+    ClientCountry = "client.country": Text in Client (ignore_case), unknown "without a database, or if it knows none", r#"client.country not_in ["DE", "AT"]"#;
     /// Its city, in English.
-    ClientCity = "client.city": Text in Client (ignore_case);
-    /// Whether it belongs to Tor; unknown where no database tells kinds of networks.
-    ClientIsTor = "client.is_tor": Bool in Client;
+    ClientCity = "client.city": Text in Client (ignore_case), unknown "without a database, or if it knows none", r#"client.city == "Berlin""#;
+    /// Whether it belongs to Tor.
+    ClientIsTor = "client.is_tor": Bool in Client, unknown "without a database that tells kinds of networks", "client.is_tor";
     /// Whether servers live there.
-    ClientIsHosting = "client.is_hosting": Bool in Client;
+    ClientIsHosting = "client.is_hosting": Bool in Client, unknown "without a database that tells kinds of networks", "client.is_hosting";
     /// Whether it hides where its users are: VPN, relay, Tor.
-    ClientIsAnonymous = "client.is_anonymous": Bool in Client;
+    ClientIsAnonymous = "client.is_anonymous": Bool in Client, unknown "without a database that tells kinds of networks", "client.is_anonymous";
     /// The program, by the name of its family: `chrome`, `firefox`, `safari`, `curl` ...
-    ClientUaFamily = "client.ua_family": Text in Client;
+    ClientUaFamily = "client.ua_family": Text in Client, unknown "never", r#"client.ua_family in ["curl", "python"]"#;
     /// Its major version.
-    ClientUaMajor = "client.ua_major": Int in Client;
-    /// The system: `windows`, `macos`, `linux`, `android`, `ios`, `chromeos`, `other`.
-    ClientOs = "client.os": Text in Client;
+    ClientUaMajor = "client.ua_major": Int in Client as "version", unknown "if the program does not tell it", "client.ua_major < 100";
+    /// The system: `windows`, `macos`, `linux`, `android`, `ios`, `chromeos`, `bsd`, `other`.
+    ClientOs = "client.os": Text in Client, unknown "if the program does not tell it", r#"client.os == "android""#;
     /// The kind of device: `desktop`, `mobile`, `tablet`, `bot`, `other`.
-    ClientDevice = "client.device": Text in Client;
+    ClientDevice = "client.device": Text in Client, unknown "never", r#"client.device == "bot""#;
     /// What `Accept-Language` asks for, such as `de-de`, in its order and without weights.
-    ClientLanguages = "client.languages": Texts in Client (ignore_case);
-    /// The fingerprint of its TLS hello; unknown where TLS does not end here.
-    ClientJa4 = "client.ja4": Text in Client;
+    ClientLanguages = "client.languages": Texts in Client (ignore_case), unknown "never", r#"client.languages contains "de""#;
+    /// The fingerprint of its TLS hello, where TLS ends here.
+    ClientJa4 = "client.ja4": Text in Client, unknown "always: nothing fills it in this version", "known(client.ja4)";
     /// `1.0`, `1.1` or `2`.
-    ClientHttpVersion = "client.http_version": Text in Client;
+    ClientHttpVersion = "client.http_version": Text in Client, unknown "for versions besides these", r#"client.http_version == "1.0""#;
     /// The hour of the day, 0 to 23, in the zone of the file (`zone = "Europe/Berlin"`; UTC if there is none).
-    TimeHour = "time.hour": Int in Client;
+    TimeHour = "time.hour": Int in Client as "hours", unknown "never", "time.hour >= 22";
     /// The minute of the hour, 0 to 59.
-    TimeMinute = "time.minute": Int in Client;
+    TimeMinute = "time.minute": Int in Client as "minutes", unknown "never", "time.minute < 30";
     /// `monday` to `sunday`, in the zone of the file.
-    TimeWeekday = "time.weekday": Text in Client;
+    TimeWeekday = "time.weekday": Text in Client, unknown "never", r#"time.weekday in ["saturday", "sunday"]"#;
     /// Requests of this client in the last minute, this one included.
-    RateClient = "rate.client": Int in Client;
+    RateClient = "rate.client": Int in Client as "requests", unknown "never", "rate.client > 300";
     /// Requests of its network in the last minute.
-    RatePrefix = "rate.prefix": Int in Client;
+    RatePrefix = "rate.prefix": Int in Client as "requests", unknown "never", "rate.prefix > 1000";
     /// Requests of this session in the last minute.
-    RateSession = "rate.session": Int in Session;
+    RateSession = "rate.session": Int in Session as "requests", unknown "without a session", "rate.session > 120";
     /// Requests of this subject in the last minute, over all of his sessions.
-    RateSubject = "rate.subject": Int in Session;
+    RateSubject = "rate.subject": Int in Session as "requests", unknown "unless somebody has logged in", "rate.subject > 200";
     /// Whether the request attempts a login of the configuration.
-    LoginAttempt = "login.attempt": Bool in Client;
+    LoginAttempt = "login.attempt": Bool in Client, unknown "never", "login.attempt";
     /// Whether the request shows a session that is alive.
-    SessionExists = "session.exists": Bool in Session;
+    SessionExists = "session.exists": Bool in Session, unknown "never", "!session.exists";
     /// Whether somebody has logged in to it.
-    SessionAuthenticated = "session.authenticated": Bool in Session;
+    SessionAuthenticated = "session.authenticated": Bool in Session, unknown "never", "session.authenticated";
     /// Time since it began.
-    SessionAge = "session.age": Duration in Session;
+    SessionAge = "session.age": Duration in Session, unknown "without a session", "session.age > 8h";
     /// Time since it was used last.
-    SessionIdle = "session.idle": Duration in Session;
+    SessionIdle = "session.idle": Duration in Session, unknown "without a session", "session.idle > 15m";
     /// Age of its head: time since the last rotation of the tag.
-    SessionSinceRotation = "session.since_rotation": Duration in Session;
+    SessionSinceRotation = "session.since_rotation": Duration in Session, unknown "without a session", "session.since_rotation > 5m";
     /// Time since the login.
-    SessionSinceAuthentication = "session.since_authentication": Duration in Session;
+    SessionSinceAuthentication = "session.since_authentication": Duration in Session, unknown "unless somebody has logged in", "session.since_authentication > 1h";
     /// For whom it is authenticated.
-    SessionSubject = "session.subject": Text in Session;
+    SessionSubject = "session.subject": Text in Session, unknown "unless somebody has logged in", r#"session.subject == "admin""#;
     /// Its public name.
-    SessionRef = "session.ref": Text in Session;
+    SessionRef = "session.ref": Text in Session, unknown "without a session", "known(session.ref)";
     /// Requests that the guard saw of it, this one included; kept in memory, so a restart begins anew.
-    SessionRequests = "session.requests": Int in Session;
+    SessionRequests = "session.requests": Int in Session as "requests", unknown "without a session", "session.requests > 10000";
     /// Tags that it went through: it grows by one with each rotation.
-    SessionRotations = "session.rotations": Int in Session;
+    SessionRotations = "session.rotations": Int in Session as "tags", unknown "without a session", "session.rotations > 500";
     /// Forks so far: times that two live cookie jars were seen.
-    SessionForks = "session.forks": Int in Session;
+    SessionForks = "session.forks": Int in Session as "forks", unknown "without a session", "session.forks > 0";
     /// Contexts that it was seen in: a device on a network each.
-    SessionContexts = "session.contexts_seen": Int in Session;
+    SessionContexts = "session.contexts_seen": Int in Session as "contexts", unknown "without a session", "session.contexts_seen > 4";
     /// Networks that it was seen in.
-    SessionNetworks = "session.networks_seen": Int in Session;
+    SessionNetworks = "session.networks_seen": Int in Session as "networks", unknown "without a session", "session.networks_seen > 3";
     /// Devices that it was seen on.
-    SessionDevices = "session.devices_seen": Int in Session;
+    SessionDevices = "session.devices_seen": Int in Session as "devices", unknown "without a session", "session.devices_seen > 1";
     /// The program that the session is bound to: that of the login.
-    BoundUaFamily = "session.bound.ua_family": Text in Session;
+    BoundUaFamily = "session.bound.ua_family": Text in Session, unknown "without a session", "session.bound.ua_family == client.ua_family";
     /// Its major version then.
-    BoundUaMajor = "session.bound.ua_major": Int in Session;
+    BoundUaMajor = "session.bound.ua_major": Int in Session as "version", unknown "without a session, or if the program did not tell it", "session.bound.ua_major > client.ua_major";
     /// The system that the session is bound to.
-    BoundOs = "session.bound.os": Text in Session;
+    BoundOs = "session.bound.os": Text in Session, unknown "without a session, or if the program did not tell it", "session.bound.os != client.os";
     /// The kind of device that it is bound to.
-    BoundDevice = "session.bound.device": Text in Session;
+    BoundDevice = "session.bound.device": Text in Session, unknown "without a session", r#"session.bound.device == "desktop""#;
     /// The first language that it is bound to.
-    BoundLanguage = "session.bound.language": Text in Session;
+    BoundLanguage = "session.bound.language": Text in Session, unknown "without a session, or if the client named none", r#"session.bound.language == "de""#;
     /// The network that it is bound to, as `client.prefix`.
-    BoundPrefix = "session.bound.prefix": Ip in Session;
+    BoundPrefix = "session.bound.prefix": Ip in Session, unknown "without a session", "session.bound.prefix != client.prefix";
     /// The autonomous system that it is bound to.
-    BoundAsn = "session.bound.asn": Int in Session;
+    BoundAsn = "session.bound.asn": Int in Session as "AS number", unknown "without a session, or if no database knew it", "session.bound.asn == 64496";
     /// The country that it is bound to.
-    BoundCountry = "session.bound.country": Text in Session (ignore_case);
+    BoundCountry = "session.bound.country": Text in Session (ignore_case), unknown "without a session, or if no database knew it", r#"session.bound.country == "DE""#;
     /// The fingerprint of the TLS hello that it is bound to.
-    BoundJa4 = "session.bound.ja4": Text in Session;
+    BoundJa4 = "session.bound.ja4": Text in Session, unknown "always: nothing fills it in this version", "session.bound.ja4 != client.ja4";
     /// Whether the program differs from the bound one.
-    ChangedUaFamily = "changed.ua_family": Bool in Session;
+    ChangedUaFamily = "changed.ua_family": Bool in Session, unknown "without a session", "changed.ua_family";
     /// Whether its version differs.
-    ChangedUaMajor = "changed.ua_major": Bool in Session;
+    ChangedUaMajor = "changed.ua_major": Bool in Session, unknown "without a session, or if either side is unknown", "changed.ua_major";
     /// Whether the system differs.
-    ChangedOs = "changed.os": Bool in Session;
+    ChangedOs = "changed.os": Bool in Session, unknown "without a session, or if either side is unknown", "changed.os";
     /// Whether the kind of device differs.
-    ChangedDevice = "changed.device": Bool in Session;
+    ChangedDevice = "changed.device": Bool in Session, unknown "without a session", "changed.device";
     /// Whether the first language differs.
-    ChangedLanguage = "changed.language": Bool in Session;
+    ChangedLanguage = "changed.language": Bool in Session, unknown "without a session, or if either side is unknown", "changed.language";
     /// Whether the network differs.
-    ChangedPrefix = "changed.prefix": Bool in Session;
+    ChangedPrefix = "changed.prefix": Bool in Session, unknown "without a session", "changed.prefix";
     /// Whether the autonomous system differs.
-    ChangedAsn = "changed.asn": Bool in Session;
+    ChangedAsn = "changed.asn": Bool in Session, unknown "without a session, or if either side is unknown", "changed.asn";
     /// Whether the country differs.
-    ChangedCountry = "changed.country": Bool in Session;
+    ChangedCountry = "changed.country": Bool in Session, unknown "without a session, or if either side is unknown", "changed.country";
     /// Whether the fingerprint of the TLS hello differs.
-    ChangedJa4 = "changed.ja4": Bool in Session;
+    ChangedJa4 = "changed.ja4": Bool in Session, unknown "always: nothing fills it in this version", "changed.ja4";
     /// Points of this request after all rules that give points, with what is left of earlier ones.
-    Risk = "risk": Int in Risk;
+    Risk = "risk": Int in Risk as "points", unknown "never", "risk >= 35";
     /// The status of the answer.
-    ResponseStatus = "response.status": Int in Response;
+    ResponseStatus = "response.status": Int in Response as "HTTP status", unknown "never", "response.status in [401, 403]";
     /// Whether the app sets a cookie with it.
-    ResponseSetsCookie = "response.sets_cookie": Bool in Response;
+    ResponseSetsCookie = "response.sets_cookie": Bool in Response, unknown "never", "response.sets_cookie";
     /// The media type of the answer, without parameters.
-    ResponseContentType = "response.content_type": Text in Response (ignore_case);
+    ResponseContentType = "response.content_type": Text in Response (ignore_case), unknown "without `Content-Type`", r#"response.content_type == "text/csv""#;
     /// Whether a login was attempted and did not succeed.
-    LoginFailed = "login.failed": Bool in Response;
+    LoginFailed = "login.failed": Bool in Response, unknown "never", "login.failed";
     /// Whom the attempted login names, if anybody can tell.
-    LoginSubject = "login.subject": Text in Response;
+    LoginSubject = "login.subject": Text in Response, unknown "without an attempt, or if only the app can read it", r#"login.subject == "admin""#;
     /// Whether a login succeeded.
-    LoginSucceeded = "login.succeeded": Bool in Response;
+    LoginSucceeded = "login.succeeded": Bool in Response, unknown "never", "login.succeeded";
 }
 
 /// A field that the host declares in `[facts]`.
@@ -326,6 +350,12 @@ pub struct Described {
     pub doc: String,
     /// The words that it can be, if they are few.
     pub words: Vec<&'static str>,
+    /// What is counted or measured, of whole numbers. A duration is written with its unit.
+    pub unit: Option<&'static str>,
+    /// When it is unknown, in a few words; `never` if it is always known.
+    pub unknown: &'static str,
+    /// A condition that reads it.
+    pub example: String,
 }
 
 impl Field {
@@ -401,7 +431,20 @@ impl Field {
             Self::Signal(kind) => format!("{}: the points of this signal, 0 if it was not raised.", kind.meaning()),
             plain => plain.plain_doc().to_owned(),
         };
-        Described { name: self.name(&[]), kind: self.kind(&[]), phase: self.phase(), doc, words: self.words() }
+        let example = match self {
+            Self::Signal(_) => format!("{} > 0", self.name(&[])),
+            plain => plain.plain_example().to_owned(),
+        };
+        Described {
+            name: self.name(&[]),
+            kind: self.kind(&[]),
+            phase: self.phase(),
+            doc,
+            words: self.words(),
+            unit: self.plain_unit(),
+            unknown: self.plain_unknown(),
+            example,
+        }
     }
 }
 

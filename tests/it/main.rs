@@ -17,6 +17,7 @@ mod engine_quarantine;
 mod engine_rotation;
 mod engine_routes;
 mod engine_rules;
+mod fields_page;
 mod layer;
 mod model_rotation;
 mod presets;
