@@ -3,15 +3,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::Overrides;
 use portcullis::config::{Location, Request, Settings, inspect};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::recorded::Line;
+use portcullis::rules::replay::alone;
 use portcullis::rules::scheme::Phase;
-use portcullis::rules::{Explained, Policy, RuleSet};
+use portcullis::rules::{Explained, Judgement, Policy};
+use portcullis::verdict::{Action, Mode, Verdict};
 
 use super::{Exit, ExplainArgs, RulesChoice, Streams};
 
@@ -93,13 +94,8 @@ pub(super) fn chosen(choice: &RulesChoice) -> Result<Chosen, Trouble> {
     Ok(Chosen { policy, source })
 }
 
-/// The rules that are meant, where no route has others.
-fn rules(choice: &RulesChoice) -> Result<Arc<RuleSet>, Trouble> {
-    Ok(chosen(choice)?.policy.rules)
-}
-
 fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>) -> Result<Exit, Trouble> {
-    let set = rules(&args.choice)?;
+    let policy = chosen(&args.choice)?.policy;
     let unreadable = |why: io::Error| Trouble::Said(format!("{} can not be read: {why}", file.display()));
     let text = fs::read_to_string(file).map_err(unreadable)?;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -107,7 +103,12 @@ fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>
     let Some(line) = at.and_then(|at| lines.get(at)) else {
         return Err(Trouble::Said(format!("{} has {} lines", file.display(), lines.len())));
     };
-    let line = Line::parse(line, set.host()).map_err(|error| Trouble::Said(error.to_string()))?;
+    let line = Line::parse(line, policy.rules.host()).map_err(|error| Trouble::Said(error.to_string()))?;
+    let alone = alone(&policy, &line);
+    let set = alone.set;
+    if let Some(route) = alone.route {
+        writeln!(streams.out, "on the route {}, in mode {}", route.template, alone.mode)?;
+    }
     let runs = |phase: Phase| match line.phase {
         Phase::Response => phase == Phase::Response,
         other => phase <= other,
@@ -117,15 +118,44 @@ fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>
         if args.rule.as_ref().is_some_and(|wanted| rule.name.as_str() != wanted) {
             continue;
         }
-        let explained = rule.explain(&line.facts, &set);
+        let explained = rule.explain(&line.facts, set);
         tell(&explained, &rule.asks(), streams)?;
         told += 1;
     }
     if let (0, Some(wanted)) = (told, &args.rule) {
         return Err(Trouble::Said(format!("no rule `{wanted}` runs for this line")));
     }
+    if let (Some(judgement), None) = (&alone.judgement, &args.rule) {
+        tell_sum(judgement, alone.mode, &line, streams)?;
+        if set.counts() {
+            writeln!(
+                streams.out,
+                "of one request alone no rule with `count` knows how many there were: see `portcullis replay`"
+            )?;
+        }
+    }
     writeln!(streams.out, "then: {}", line.action)?;
     Ok(Exit::Done)
+}
+
+/// What the points add up to, and what is done at that.
+fn tell_sum(judgement: &Judgement, mode: Mode, line: &Line, streams: &mut Streams<'_>) -> io::Result<()> {
+    let verdict = &judgement.verdict;
+    let would = judgement.would.as_deref();
+    // Where nothing is obeyed, rules that would be are as good as observed.
+    let (now, would) = if mode == Mode::Enforce { (Some(verdict), would) } else { (None, would.or(Some(verdict))) };
+    let points = verdict.reasons.iter().filter(|reason| reason.points > 0.0);
+    let points: String = points.map(|reason| format!(" + {} of {}", reason.points, reason.kind)).collect();
+    writeln!(streams.out, "risk: {} = {} from before{points}", verdict.risk, line.before)?;
+    let by = |verdict: &Verdict| match &verdict.rule {
+        Some(rule) => format!("{}, by {rule}", verdict.action),
+        None => verdict.action.to_string(),
+    };
+    writeln!(streams.out, "now: {}", now.map_or_else(|| Action::Allow.to_string(), by))?;
+    if let Some(would) = would {
+        writeln!(streams.out, "if what is observed were obeyed: {}", by(would))?;
+    }
+    Ok(())
 }
 
 fn tell(explained: &Explained, asks: &str, streams: &mut Streams<'_>) -> io::Result<()> {
@@ -157,8 +187,10 @@ fn explain_event(seq: u64, file: &Path, choice: &RulesChoice, streams: &mut Stre
         }
     }
     if let Some(name) = event.get("rule").and_then(serde_json::Value::as_str) {
-        let set = rules(choice)?;
-        match set.rules().iter().find(|rule| rule.name.as_str() == name) {
+        let policy = chosen(choice)?.policy;
+        let places = std::iter::once(None).chain(policy.routes.iter().map(Some));
+        let mut rules = places.flat_map(|route| policy.rules_on(route).rules());
+        match rules.find(|rule| rule.name.as_str() == name) {
             Some(rule) => {
                 let place = rule.place().unwrap_or_default();
                 writeln!(streams.out, "  rule: {name} ({place})\n    {}\n    when {}", rule.about, rule.written())?;
@@ -195,6 +227,38 @@ mod tests {
         assert_eq!(say(&["explain", "--request", facts, "--line", "9", "--rules", rules]).0, Exit::Runtime);
         assert_eq!(say(&["explain", "--request", facts, "--rules", "none.toml"]).0, Exit::BadConfiguration);
         assert_eq!(say(&["explain"]).0, Exit::Usage);
+    }
+
+    #[test]
+    fn a_request_is_explained_by_its_route_with_the_sum_of_its_points() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let many = "[[rule]]\nid = \"many\"\nwhen = 'request.path == \"/pay\"'\nthen = \"deny\"\n\
+                    count = { over = 5, within = \"1m\", per = \"client.ip\" }\n";
+        fs::write(path("shop.toml"), format!("{}{many}", RULE.replace("risk >= 20", "risk >= 30"))).unwrap();
+        let config = "version = 1\n[upstream]\nurl = \"http://127.0.0.1:1\"\n[rules]\nfiles = [\"shop.toml\"]\n\
+                      [[route]]\npath = \"/pay\"\nmode = \"observe\"\n\
+                      [[route]]\npath = \"/bare\"\npacks = []\n";
+        fs::write(path("portcullis.toml"), config).unwrap();
+        let explain = |asked: &str| {
+            let line = r#"{"v":1,"at":1795257972000,"phase":"risk","action":"allow","before":300,"facts":{"request.method":"GET","request.path":"PATH","client.country":"RU","session.exists":true,"signal.network.asn":10,"signal.network.country":22}}"#;
+            fs::write(path("facts.jsonl"), line.replace("PATH", asked)).unwrap();
+            let (exit, out, err) =
+                say(&["explain", "--request", &path("facts.jsonl"), "--config", &path("portcullis.toml")]);
+            assert_eq!(exit, Exit::Done, "{err}");
+            out
+        };
+        let anywhere = explain("/");
+        assert!(!anywhere.contains("on the route"), "{anywhere}");
+        let sum = "risk: 35 = 3 from before + 10 of network.asn + 22 of network.country\nnow: deny, by shop/far\n";
+        assert!(anywhere.contains(sum), "{anywhere}");
+        assert!(anywhere.contains("no rule with `count` knows") && anywhere.ends_with("then: allow\n"), "{anywhere}");
+        let observed = explain("/pay");
+        assert!(observed.starts_with("on the route /pay, in mode observe\n"), "{observed}");
+        assert!(observed.contains("if what is observed were obeyed: deny, by shop/far"), "{observed}");
+        let bare = explain("/bare");
+        assert!(bare.contains("risk: 3 = 3 from before\nnow: allow\n"), "{bare}");
+        assert!(!bare.contains("baseline/"), "{bare}");
     }
 
     #[test]

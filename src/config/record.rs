@@ -28,9 +28,15 @@ const WAITING_MAX: usize = 4096;
 /// Writes what rules see into a file.
 #[derive(Debug)]
 pub struct Recorder {
-    lines: SyncSender<Line>,
+    waiting: SyncSender<Waiting>,
     left_out: Arc<AtomicU64>,
-    writer: thread::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Line(Line),
+    /// Somebody waits until all that came before is written.
+    Flush(SyncSender<()>),
 }
 
 impl Recorder {
@@ -45,19 +51,19 @@ impl Recorder {
         }
         let mut file = Rolling { path: path.to_owned(), half: bytes_max / 2, file: open(path)?, written: 0 };
         file.written = fs::metadata(path)?.len();
-        let (lines, waiting) = sync_channel(WAITING_MAX);
+        let (sender, waiting) = sync_channel(WAITING_MAX);
         let left_out = Arc::new(AtomicU64::new(0));
         let counted = left_out.clone();
         let builder = thread::Builder::new().name("recorder".to_owned());
         let veil = Veil::new(privacy, keys);
-        let writer = builder.spawn(move || write(&waiting, file, &veil, &counted))?;
-        Ok(Self { lines, left_out, writer })
+        builder.spawn(move || write(&waiting, file, &veil, &counted))?;
+        Ok(Self { waiting: sender, left_out })
     }
 
-    /// Ends the recording, and waits until all that was seen is written.
-    pub fn finish(self) {
-        drop(self.lines);
-        if self.writer.join().is_err() {
+    /// Blocks until all that was seen so far is written, or can not be.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.waiting.send(Waiting::Flush(done)).is_err() || wait.recv().is_err() {
             tracing::warn!("the recording of [rules] ended early");
         }
     }
@@ -75,7 +81,7 @@ impl Observer for Recorder {
             before: at.before,
             facts: Recorded::of(at.facts, at.phase, at.set),
         };
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
+        if let Err(TrySendError::Full(_)) = self.waiting.try_send(Waiting::Line(line)) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -113,22 +119,34 @@ impl Rolling {
 }
 
 /// Until the recorder is gone. A disk that is full costs lines, and never requests.
-fn write(waiting: &Receiver<Line>, mut file: Rolling, veil: &Veil, left_out: &AtomicU64) {
+fn write(waiting: &Receiver<Waiting>, mut file: Rolling, veil: &Veil, left_out: &AtomicU64) {
     let (mut told, mut tell_from) = (false, 1);
-    let put = |file: &mut Rolling, mut line: Line| {
-        hide(veil, &mut line.facts);
-        file.put(&line)
+    let put = |file: &mut Rolling, waits: &mut Vec<SyncSender<()>>, next: Waiting| match next {
+        Waiting::Line(mut line) => {
+            hide(veil, &mut line.facts);
+            file.put(&line)
+        }
+        Waiting::Flush(done) => {
+            waits.push(done);
+            Ok(())
+        }
     };
-    while let Ok(line) = waiting.recv() {
-        let mut done = put(&mut file, line);
-        while let Ok(line) = waiting.try_recv() {
-            done = done.and_then(|()| put(&mut file, line));
+    while let Ok(next) = waiting.recv() {
+        let mut waits = Vec::new();
+        let mut done = put(&mut file, &mut waits, next);
+        while let Ok(next) = waiting.try_recv() {
+            let this = put(&mut file, &mut waits, next);
+            done = done.and(this);
         }
         if let Err(error) = done.and_then(|()| file.file.flush())
             && !told
         {
             told = true;
             tracing::warn!(%error, "what rules see can not be recorded");
+        }
+        // Whoever has stopped waiting need not be told.
+        for wait in waits {
+            wait.try_send(()).unwrap_or_default();
         }
         let lines = left_out.load(Ordering::Relaxed);
         if lines >= tell_from {
@@ -161,9 +179,9 @@ mod tests {
         for at in 0..1000 {
             let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
             let line = Line { phase: Phase::Risk, action: Action::Allow, before: Points::ZERO, facts };
-            recorder.lines.send(line).unwrap();
+            recorder.waiting.send(Waiting::Line(line)).unwrap();
         }
-        recorder.finish();
+        recorder.flush();
         let older = folder.path().join("deep/facts.jsonl.1");
         let text = fs::read_to_string(&path).unwrap();
         let last = text.lines().last().unwrap();

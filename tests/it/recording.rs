@@ -39,7 +39,7 @@ fn recorded(rules: Rules, privacy: Privacy, story: impl FnOnce(&World)) -> Strin
     let world = World::watched(rules, recorder.clone());
     story(&world);
     drop(world);
-    Arc::into_inner(recorder).unwrap().finish();
+    recorder.flush();
     fs::read_to_string(path).unwrap()
 }
 

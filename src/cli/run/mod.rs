@@ -126,7 +126,7 @@ async fn serve(
     let started = (loaded.settings.clone(), loaded.rules.expires());
     let running = Running::start(loaded, &mut watched, clock).await?;
     let reloader = Reloader::new(request, started, watched, &running);
-    let Running { guard, proxy, writer, admin, .. } = running;
+    let Running { guard, proxy, writer, admin, recorder, .. } = running;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
@@ -150,6 +150,13 @@ async fn serve(
     guard.report(None, kinds::GuardStopped {});
     if let AnyStore::Embedded(store) = guard.store() {
         store.close().await;
+    }
+    if let Some(recorder) = recorder {
+        // A disk that hangs keeps the thread, and not the end.
+        let flushed = tokio::task::spawn_blocking(move || recorder.flush());
+        if tokio::time::timeout(FLUSH_MAX, flushed).await.is_err() {
+            tracing::warn!("the last of what rules saw may not have been recorded");
+        }
     }
     let flushed = tokio::task::spawn_blocking(move || writer.stop(FLUSH_MAX)).await;
     if flushed.is_err() {

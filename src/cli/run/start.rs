@@ -35,6 +35,7 @@ pub(super) struct Running {
     pub(super) events: EventSender,
     pub(super) admin: Option<admin::Server<AnyStore>>,
     pub(super) standing: PolicyStanding,
+    pub(super) recorder: Option<Arc<Recorder>>,
 }
 
 impl Running {
@@ -67,12 +68,16 @@ impl Running {
             clock,
             entropy: Arc::new(OsEntropy),
         });
-        let guard = Arc::new(match &settings.rules.record {
+        let recorder = match &settings.rules.record {
             Some(record) => {
                 let recorder = Recorder::start(&record.path, record.bytes_max, settings.events.privacy, hiding)
                     .map_err(RunError::system("the recording of [rules] can not begin"))?;
-                guard.observed_by(Arc::new(recorder))
+                Some(Arc::new(recorder))
             }
+            None => None,
+        };
+        let guard = Arc::new(match &recorder {
+            Some(recorder) => guard.observed_by(recorder.clone()),
             None => guard,
         });
         let handed = handed()?;
@@ -92,7 +97,7 @@ impl Running {
             counters.keep()?;
             watched.before_use(&settings.counters());
         }
-        Ok(Self { guard, proxy, writer, reopen, events, admin, standing })
+        Ok(Self { guard, proxy, writer, reopen, events, admin, standing, recorder })
     }
 }
 

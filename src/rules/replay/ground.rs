@@ -82,6 +82,16 @@ impl<'p> Ground<'p> {
     }
 }
 
+impl<'p> Place<'p> {
+    /// The route of the new policy.
+    pub(super) const fn route(&self) -> Option<&'p Route> {
+        match self.route {
+            Named::Anew(route) => route,
+            Named::AsRecorded => None,
+        }
+    }
+}
+
 fn request(facts: &Recorded) -> Option<(Method, &str)> {
     let method = facts.value(Field::RequestMethod);
     let method = Method::from_bytes(method.as_text()?.as_bytes()).ok()?;

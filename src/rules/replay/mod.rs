@@ -8,6 +8,7 @@
 //! The same goes for what other settings than those of rules and routes would have changed, such as what a login is. What
 //! privacy hid in the recording is unknown to comparisons that need its value, and those are counted.
 
+mod alone;
 mod ground;
 mod tally;
 mod undecided;
@@ -27,6 +28,7 @@ use super::value::{Facts, Value};
 use crate::clock::Timestamp;
 use crate::signal::Scoring;
 use crate::verdict::{Action, Mode, Verdict};
+pub use alone::{Alone, alone};
 use ground::{Ground, Place, Played};
 use tally::Tally;
 
