@@ -9,7 +9,7 @@ use portcullis::config::resolve::Overrides;
 use portcullis::config::{Location, Request, Settings, inspect};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::recorded::Line;
-use portcullis::rules::replay::alone;
+use portcullis::rules::replay::Alone;
 use portcullis::rules::scheme::Phase;
 use portcullis::rules::{Explained, Judgement, Policy};
 use portcullis::verdict::{Action, Mode, Verdict};
@@ -104,7 +104,7 @@ fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>
         return Err(Trouble::Said(format!("{} has {} lines", file.display(), lines.len())));
     };
     let line = Line::parse(line, policy.rules.host()).map_err(|error| Trouble::Said(error.to_string()))?;
-    let alone = alone(&policy, &line);
+    let alone = Alone::new(&policy, &line);
     let set = alone.set;
     if let Some(route) = alone.route {
         writeln!(streams.out, "on the route {}, in mode {}", route.template, alone.mode)?;
@@ -118,8 +118,9 @@ fn explain_request(file: &PathBuf, args: &ExplainArgs, streams: &mut Streams<'_>
         if args.rule.as_ref().is_some_and(|wanted| rule.name.as_str() != wanted) {
             continue;
         }
-        let explained = rule.explain(&line.facts, set);
-        tell(&explained, &rule.asks(), streams)?;
+        let mode = alone.mode.min(rule.mode);
+        let mode = if mode == Mode::Enforce { String::new() } else { format!(", in mode {mode}") };
+        tell(&alone.explain(rule), &format!("{}{mode}", rule.asks()), streams)?;
         told += 1;
     }
     if let (0, Some(wanted)) = (told, &args.rule) {
@@ -213,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (rules, facts) = (folder.path().join("shop.toml"), folder.path().join("facts.jsonl"));
         fs::write(&rules, RULE).unwrap();
-        let line = r#"{"v":1,"at":1795257972000,"phase":"risk","action":"allow","before":0,"facts":{"client.country":"RU","risk":7}}"#;
+        let line = r#"{"v":1,"at":1795257972000,"phase":"risk","action":"allow","before":700,"facts":{"client.country":"RU","risk":9}}"#;
         fs::write(&facts, format!("{line}\n{}\n", line.replace("RU", "DE"))).unwrap();
         let (rules, facts) = (rules.to_str().unwrap(), facts.to_str().unwrap());
         let (exit, out, err) =
@@ -250,11 +251,13 @@ mod tests {
         };
         let anywhere = explain("/");
         assert!(!anywhere.contains("on the route"), "{anywhere}");
+        assert!(anywhere.contains("true    risk >= 30  [risk is 35]"), "{anywhere}");
         let sum = "risk: 35 = 3 from before + 10 of network.asn + 22 of network.country\nnow: deny, by shop/far\n";
         assert!(anywhere.contains(sum), "{anywhere}");
         assert!(anywhere.contains("no rule with `count` knows") && anywhere.ends_with("then: allow\n"), "{anywhere}");
         let observed = explain("/pay");
         assert!(observed.starts_with("on the route /pay, in mode observe\n"), "{observed}");
+        assert!(observed.contains(": true; it asks for deny, in mode observe"), "{observed}");
         assert!(observed.contains("if what is observed were obeyed: deny, by shop/far"), "{observed}");
         let bare = explain("/bare");
         assert!(bare.contains("risk: 3 = 3 from before\nnow: allow\n"), "{bare}");

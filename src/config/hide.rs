@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::event::encode::{IpPrivacy, Veil};
 use crate::net::{IpPrefix, canonical};
 use crate::rules::scheme::Field;
-use crate::rules::{OwnedValue, Pseudonym, Recorded};
+use crate::rules::{Masked, OwnedValue, Pseudonym, Recorded};
 use crate::session::subject::{folded, is_same};
 
 /// Bits of an IPv6 address that its client did not choose.
@@ -26,14 +26,10 @@ pub(super) fn hide(veil: &Veil, facts: &mut Recorded) {
         _ => None,
     };
     let named: Vec<Box<str>> = subjects.iter().filter_map(text).collect();
-    let client = match facts.fields.get(&name(Field::ClientIp)) {
-        Some(OwnedValue::Ip(ip)) => Some(*ip),
-        _ => None,
-    };
     for (key, value) in &mut facts.fields {
         let hidden = match value {
             OwnedValue::Ip(ip) => hidden_address(veil, *ip, prefixes.contains(key)),
-            OwnedValue::Text(text) if *key == path => hidden_path(veil, text, &named, client).map(OwnedValue::Text),
+            OwnedValue::Text(text) if *key == path => hidden_path(veil, text, &named),
             OwnedValue::Text(text) if named.iter().any(|subject| is_same(subject, text)) => hidden_subject(veil, text),
             // A host may tell addresses too.
             OwnedValue::Text(text) if key.starts_with("facts.") => hidden_text(veil, text),
@@ -70,27 +66,50 @@ fn hidden_text(veil: &Veil, text: &str) -> Option<OwnedValue> {
     let shown = veil.text(text)?;
     Some(match veil.of_addresses() {
         IpPrivacy::Pseudonym => pseudonym(&shown, &shown),
-        IpPrivacy::Full | IpPrivacy::Truncate => OwnedValue::Text(shown.into()),
+        IpPrivacy::Full | IpPrivacy::Truncate => OwnedValue::Masked(Box::new(Masked::new(&shown, 0)?)),
     })
 }
 
-/// A path with whoever it names hidden, and else as it was: rules and routes go by it.
-fn hidden_path(veil: &Veil, path: &str, named: &[Box<str>], client: Option<IpAddr>) -> Option<Box<str>> {
+/// A path without what looks like a token, and without the subject and the addresses that it names; else as it was, since rules
+/// and routes go by it.
+fn hidden_path(veil: &Veil, path: &str, named: &[Box<str>]) -> Option<OwnedValue> {
     let hidden = |part: &str| {
         if named.iter().any(|subject| is_same(subject, part)) {
             return veil.subject(part);
         }
-        part.parse()
-            .ok()
-            .filter(|ip: &IpAddr| Some(canonical(*ip)) == client.map(canonical))
-            .and_then(|_| veil.text(part))
+        if part.parse::<IpAddr>().is_ok() {
+            return veil.text(part);
+        }
+        is_token(part).then(|| veil.part(part)).flatten()
     };
-    let parts: Vec<Option<String>> = path.split('/').map(hidden).collect();
-    if parts.iter().all(Option::is_none) {
-        return None;
+    let mut clear = None;
+    let mut masked = String::with_capacity(path.len());
+    for (at, part) in path.split('/').enumerate() {
+        if at > 0 {
+            masked.push('/');
+        }
+        match hidden(part) {
+            Some(pseudonym) => {
+                clear = clear.or(Some(masked.len()));
+                masked.push_str(&pseudonym);
+            }
+            None => masked.push_str(part),
+        }
     }
-    let parts = path.split('/').zip(parts).map(|(part, hidden)| hidden.unwrap_or_else(|| part.to_owned()));
-    Some(parts.collect::<Vec<_>>().join("/").into())
+    Masked::new(&masked, clear?).map(|masked| OwnedValue::Masked(Box::new(masked)))
+}
+
+/// Characters of the shortest part of a path that may be a token: what shorter ones give away can be guessed anyway.
+const TOKEN_MIN: usize = 20;
+
+/// Whether a part of a path looks made by a machine: long, with letters and digits in one word. Ids look like that too.
+fn is_token(part: &str) -> bool {
+    let is_mixed = |word: &str| {
+        word.len() >= 6
+            && word.bytes().any(|byte| byte.is_ascii_digit())
+            && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    part.len() >= TOKEN_MIN && part.split(['-', '_', '.']).any(is_mixed)
 }
 
 fn pseudonym(name: &str, counted_as: &str) -> OwnedValue {
@@ -165,5 +184,31 @@ mod tests {
         assert_eq!((one.is(&same), one.is(&other)), (Some(true), None));
         assert_eq!(one.is(&Pseudonym::new("1-ab", "1-ab")), Some(false));
         assert!(!Value::Pseudonym(&one).to_string().is_empty());
+    }
+
+    #[test]
+    fn what_looks_like_a_token_is_masked_and_words_are_not() {
+        let path = |text: &str| {
+            let path = hidden(IpPrivacy::Full, Field::RequestPath, text.into());
+            let shown = path.as_value().as_name().unwrap().to_owned();
+            (path.as_value().is_hidden(), shown.split('/').map(str::to_owned).collect::<Vec<_>>())
+        };
+        for token in [
+            "c8gxkw-9d8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b",
+            "6fa459ea-ee8a-3ca4-894e-db77e160355e",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl1",
+            "0123456789abcdef0123456789abcdef",
+        ] {
+            let (is_hidden, parts) = path(&format!("/reset/{token}/done"));
+            assert!(is_hidden && parts[1] == "reset" && parts[3] == "done", "{parts:?}");
+            assert!(parts[2].starts_with("7-") && !parts[2].contains(token), "{parts:?}");
+        }
+        for words in [
+            "/how-to-configure-2-factor-authentication",
+            "/annual-report-2026-final-version",
+            "/orders/1234567890123456789012",
+        ] {
+            assert!(!path(words).0, "{words}");
+        }
     }
 }

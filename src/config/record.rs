@@ -1,5 +1,5 @@
-//! Recording what rules see, for `portcullis replay` and `explain`: opt-in, bounded, without secrets, and no plainer than
-//! events are.
+//! Recording what rules see, for `portcullis replay` and `explain`: opt-in, bounded, without secrets, addresses and subjects as
+//! plain as in events.
 //!
 //! A request never waits for it: lines go through a queue to a thread of their own, and what does not fit is left out and
 //! counted. The file is begun anew when it has half of its bytes, and the one before it is kept.
@@ -20,10 +20,12 @@ use crate::rules::Recorded;
 use crate::rules::count::Counting;
 use crate::rules::recorded::Line;
 use crate::secret::Keyring;
-use crate::verdict::{Action, Mode};
 
 /// Lines that may wait to be written.
 const WAITING_MAX: usize = 4096;
+
+/// Lines that are written before the file is flushed and what went wrong is told.
+const ROUND: usize = 256;
 
 /// Writes what rules see into a file.
 #[derive(Debug)]
@@ -77,7 +79,8 @@ impl Observer for Recorder {
         }
         let line = Line {
             phase: at.phase,
-            action: if at.mode == Mode::Enforce { at.verdict.action } else { Action::Allow },
+            action: at.done,
+            asked: at.asked,
             before: at.before,
             facts: Recorded::of(at.facts, at.phase, at.set),
         };
@@ -109,7 +112,11 @@ impl Rolling {
             self.file.flush()?;
             let mut older = self.path.clone().into_os_string();
             older.push(".1");
-            fs::rename(&self.path, older)?;
+            // It is gone already if it could not be opened anew the last time.
+            match fs::rename(&self.path, older) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
             self.file = open(&self.path)?;
             self.written = 0;
         }
@@ -134,7 +141,8 @@ fn write(waiting: &Receiver<Waiting>, mut file: Rolling, veil: &Veil, left_out: 
     while let Ok(next) = waiting.recv() {
         let mut waits = Vec::new();
         let mut done = put(&mut file, &mut waits, next);
-        while let Ok(next) = waiting.try_recv() {
+        // Not all at once: where more comes than the disk takes, that is to be told too.
+        for next in waiting.try_iter().take(ROUND) {
             let this = put(&mut file, &mut waits, next);
             done = done.and(this);
         }
@@ -166,6 +174,7 @@ mod tests {
     use crate::history::Points;
     use crate::rules::scheme::Phase;
     use crate::secret::{KeyId, MasterKey};
+    use crate::verdict::Action;
 
     #[test]
     fn a_recording_is_bounded_and_private() {
@@ -178,7 +187,8 @@ mod tests {
         let recorder = Recorder::start(&path, 20_000, Privacy::default(), keys).unwrap();
         for at in 0..1000 {
             let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
-            let line = Line { phase: Phase::Risk, action: Action::Allow, before: Points::ZERO, facts };
+            let (action, before) = (Action::Allow, Points::ZERO);
+            let line = Line { phase: Phase::Risk, action, asked: facts.at, before, facts };
             recorder.waiting.send(Waiting::Line(line)).unwrap();
         }
         recorder.flush();
@@ -190,5 +200,27 @@ mod tests {
         let sizes = [&path, &older].map(|path| fs::metadata(path).unwrap());
         assert!(sizes.iter().map(fs::Metadata::len).sum::<u64>() <= 20_000);
         assert!(sizes.iter().all(|data| data.permissions().mode() & 0o077 == 0));
+    }
+
+    /// After a file that could not be opened anew, nothing was written any more.
+    #[test]
+    fn a_recording_goes_on_when_its_file_was_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts.jsonl");
+        let keys = Arc::new(Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[]));
+        let recorder = Recorder::start(&path, 2_000, Privacy::default(), keys).unwrap();
+        let write = |times: std::ops::Range<u64>| {
+            for at in times {
+                let facts = Recorded::new(Timestamp::from_millis(at), BTreeMap::new(), Vec::new());
+                let (action, before) = (Action::Allow, Points::ZERO);
+                let line = Line { phase: Phase::Risk, action, asked: facts.at, before, facts };
+                recorder.waiting.send(Waiting::Line(line)).unwrap();
+            }
+            recorder.flush();
+        };
+        write(0..3);
+        fs::remove_file(&path).unwrap();
+        write(3..40);
+        assert!(fs::read_to_string(&path).unwrap().contains("\"at\":39,"));
     }
 }

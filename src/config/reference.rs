@@ -482,7 +482,7 @@ tables! {
         "signed_by": List(&Text(MINISIGN)), Value("[]");
         /// the highest counter of each signed file that was in force; read and written only with `signed_by`
         "counters": Path, Told("`rules.counters` beside the keys");
-        /// where what rules see is recorded: `{ path, max_bytes }`, no plainer than `[events.privacy]` allows; see `rules/README.md`; counts from the next start
+        /// where what rules see is recorded: `{ path, max_bytes }`, addresses and subjects as `[events.privacy]` shows them; see `rules/README.md`; counts from the next start
         "record": Inner, Told("off");
         /// the ceiling for all routes: `off`, `observe` or `enforce`
         "mode": Word(MODES), Value("enforce");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::{HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::counted::Done;
 use super::facts::Seen;
 use super::judge::Early;
 use super::odd::Odd;
@@ -25,7 +26,6 @@ use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
-use crate::rules::count::{Answers, Counting};
 use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
 use crate::session::cookie::{self, Scan};
 use crate::session::jar::SiteContext;
@@ -50,8 +50,8 @@ pub(super) struct Request<'r> {
     clicked: bool,
     /// What rules found out before the store is asked. Nearly always nothing, and then no room is taken.
     pub early: Option<Box<Early>>,
-    /// What a shared store counted for rules.
-    pub answers: Option<Box<Answers>>,
+    /// What is done once, however often it is judged.
+    pub done: Done,
     /// What is odd about its cookies.
     pub odd: Odd,
 }
@@ -125,7 +125,7 @@ impl Request<'_> {
             site: self.site,
         };
         let Self { policy, now, fingerprint, .. } = self;
-        Box::new(Admission { policy, now, ask, holder, offer, verdict, fingerprint, seen, leftovers })
+        Box::new(Admission { policy, asked: now, now, ask, holder, offer, verdict, fingerprint, seen, leftovers })
     }
 
     /// How much its route is worth to a thief.
@@ -191,11 +191,10 @@ impl<S: Store> Guard<S> {
         {
             return Decision::Answer(refusal);
         }
-        request.answers = self.answers(request.rules());
-        let mut early = self.early(&mut request, Counting::Count);
+        let mut early = self.early(&mut request);
         while request.is_asking() {
             Box::pin(self.ask_for(&request)).await;
-            early = self.early(&mut request, Counting::Look);
+            early = self.early(&mut request);
         }
         if let Err(refusal) = early {
             return Decision::Answer(refusal);
@@ -252,7 +251,7 @@ impl<S: Store> Guard<S> {
             activity,
             clicked,
             early: None,
-            answers: None,
+            done: Done::default(),
             odd: Odd::default(),
         }
     }
@@ -274,12 +273,11 @@ impl<S: Store> Guard<S> {
         let presented = self.presented(request, scan)?;
         request.odd = self.odd(request, scan, presented.as_ref());
         let request = &*request;
-        let mut counting = Counting::Count;
         let found = match presented {
-            Some(presented) => self.recognise(request, presented, &mut counting).await,
+            Some(presented) => self.recognise(request, presented).await,
             None => Found::Fresh,
         };
-        let Acted { holder, plan, verdict, seen } = self.act(request, found, counting).await?;
+        let Acted { holder, plan, verdict, seen } = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
         let login = self.check_login(request, &holder, body)?;
         // What is rare is boxed, so that the usual request does not carry room for it.
@@ -359,7 +357,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// From what was found to whose name the app is called in.
-    async fn act(&self, request: &Request<'_>, found: Found, counting: Counting) -> Result<Acted, Refusal> {
+    async fn act(&self, request: &Request<'_>, found: Found) -> Result<Acted, Refusal> {
         match found {
             Found::Known(known, judged) => {
                 let acted = self.obey(request, known, judged).await?;
@@ -373,21 +371,19 @@ impl<S: Store> Guard<S> {
                 }
                 Ok(acted)
             }
-            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None, counting).await,
+            Found::Fresh | Found::Ended => self.obey_stranger(request, IdEvidence::None).await,
             Found::Unknown(id) => {
                 self.count_guess(request)?;
                 self.count_wrong_id(request, id);
-                self.obey_stranger(request, id, counting).await
+                self.obey_stranger(request, id).await
             }
             // A stranger to rules, and none that a session may come of.
-            Found::Replaced => self.obey_stranger(request, IdEvidence::None, counting).await.map(Acted::for_nobody),
+            Found::Replaced => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => {
-                        self.obey_stranger(request, IdEvidence::None, counting).await.map(Acted::for_nobody)
-                    }
+                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
                 }
             }
         }

@@ -2,7 +2,6 @@
 //! remembers of it.
 
 use super::admit::Request;
-use super::counted::Once;
 use super::judge::SessionSeen;
 use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard};
@@ -13,7 +12,7 @@ use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing, Tag};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
-use crate::verdict::Mode;
+use crate::verdict::{Mode, Verdict};
 
 /// Below so much risk it is a rule that asks for something, and not the evidence.
 const QUIET_RISK: f32 = 1.0;
@@ -30,7 +29,6 @@ impl<S: Store> Guard<S> {
         stored: &Record,
         draft: &mut Draft,
         (tag, standing, evidence): (Tag, Standing, TagEvidence),
-        once: Once,
     ) -> Judged {
         let mode = request.mode();
         if mode == Mode::Off {
@@ -43,14 +41,17 @@ impl<S: Store> Guard<S> {
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
-        let head = if standing.is_adopted() {
-            (tag.generation(), request.now)
-        } else {
-            (stored.tags.head().generation(), stored.tags.since())
-        };
+        let tags = &stored.tags;
+        let adopted = standing.is_adopted().then(|| (tag.generation(), request.now));
+        let head = adopted.unwrap_or_else(|| (tags.head().generation(), tags.since()));
         let session = SessionSeen { record: stored, contexts: &contexts, forks, head };
         let held = self.held_of_session(request, session);
-        let (judgement, seen) = self.judge_session(request, session, &assessment, (once, held.as_deref()));
+        let told = |verdict: &Verdict| {
+            let mut judged = Judged { verdict: verdict.clone(), ..Judged::calm(mode) };
+            held.iter().for_each(|held| judged.hold_to(held));
+            gate(request, stored, judged).action()
+        };
+        let (judgement, seen) = self.judge_session(request, session, &assessment, &told);
         if request.is_asking() {
             return Judged::calm(mode);
         }

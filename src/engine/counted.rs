@@ -1,56 +1,58 @@
-//! Counts of rules in a store that several guards share: rules run without waiting, and again once it has answered.
+//! What is done once for a request, though it may be judged more than once; and counts in a store that several guards share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::admit::Request;
 use super::{Admission, Guard};
 use crate::clock::Timestamp;
-use crate::rules::RuleSet;
 use crate::rules::count::{Answers, Counting, Tally};
 use crate::store::{Store, StoreError};
 
-/// What of a request is counted, and what was before: a request may be judged more than once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Once {
-    /// It itself, for rates.
-    pub(super) requests: Counting,
-    /// Its matches.
-    pub(super) matches: Counting,
-}
+/// Something that is done once for a request.
+#[derive(Debug, Default)]
+pub(super) struct Once(AtomicBool);
 
 impl Once {
-    /// Both in the same way.
-    pub(super) const fn both(counting: Counting) -> Self {
-        Self { requests: counting, matches: counting }
+    /// Whether it is to be done now.
+    pub(super) fn take(&self) -> Counting {
+        // A request is judged by one task, so there is no race to be decided.
+        if self.0.swap(true, Ordering::Relaxed) { Counting::Look } else { Counting::Count }
     }
+}
 
-    /// For judging it again with the answers of the store.
-    pub(super) const fn again(self) -> Self {
-        Self { requests: Counting::Look, ..self }
-    }
+/// What was done for a request.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Its matches are counted, each once.
+    pub(super) matches: Answers,
+    /// It is counted for its client and network.
+    pub(super) of_client: Once,
+    /// And for its session and subject.
+    pub(super) of_session: Once,
+    /// Whoever looks on has seen it.
+    pub(super) shown: Once,
 }
 
 impl Request<'_> {
     /// Whether a shared store is to be asked something before this request can be judged.
     pub(super) fn is_asking(&self) -> bool {
-        self.answers.as_deref().is_some_and(Answers::are_due)
+        self.done.matches.are_due()
     }
 }
 
 impl<S: Store> Guard<S> {
-    /// Room for what a shared store counts for rules; none if each guard counts for itself.
-    pub(super) fn answers(&self, set: &RuleSet) -> Option<Box<Answers>> {
-        (self.store.counters().is_some() && set.counts()).then(Box::default)
-    }
-
-    /// Where matches of rules are counted.
-    pub(super) fn tally<'a>(&'a self, request: &'a Request<'_>) -> Tally<'a> {
-        request.answers.as_deref().map_or(Tally::Own(&self.windows), Tally::Shared)
+    /// Where matches of rules are counted, each once.
+    pub(super) fn tally<'a>(&'a self, answers: &'a Answers) -> Tally<'a> {
+        match self.store.counters() {
+            Some(_) => Tally::Shared(answers),
+            None => Tally::Once(&self.windows, answers),
+        }
     }
 
     /// Asks the store what is to be asked for a request; it is to be judged again then.
     #[cold]
     pub(super) async fn ask_for(&self, request: &Request<'_>) {
-        let Some(answers) = request.answers.as_deref() else { return };
-        if let Err(error) = self.ask(answers, request.now).await {
+        if let Err(error) = self.ask(&request.done.matches, request.now).await {
             self.tell_outage(request, &error);
         }
     }
@@ -76,7 +78,7 @@ impl<S: Store> Guard<S> {
         };
         for (at, question) in due.into_iter().enumerate() {
             let is_over = found.get(at).copied();
-            answers.learn(question, is_over.unwrap_or_else(|| self.windows.ask(question, now)));
+            answers.learn(question, is_over.unwrap_or_else(|| self.windows.count(question, now)));
         }
         failed
     }

@@ -1,12 +1,11 @@
 //! Rules at work: what of a request they match, what is asked for by them, and what they remember.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::{StatusCode, response};
 
 use super::admit::{Acted, Request};
-use super::counted::Once;
 use super::facts::{AnswerFacts, Counts, LoginSeen, RequestFacts, Seen};
 use super::recognise::Judged;
 use super::settle::Outcome;
@@ -17,7 +16,7 @@ use crate::enforce::Plan;
 use crate::event::kinds as event;
 use crate::facts::readings::Readings;
 use crate::history::{Contexts, Points};
-use crate::rules::count::{Answers, Counting, HOLD_SALT, Held, Key, Tally};
+use crate::rules::count::{Answers, Counting, HOLD_SALT, Held, Key};
 use crate::rules::scheme::{Field, Phase};
 use crate::rules::{
     Evidence, Facts, Judgement, Matched, PER, Party, Read, Reads, Rule, RuleSet, Scenery, Value, judge,
@@ -85,28 +84,34 @@ pub(super) struct SessionSeen<'a> {
 
 impl<S: Store> Guard<S> {
     /// Runs the rules that read nothing but the request, before its session is loaded. Those that refuse it do so here.
-    pub(super) fn early(&self, request: &mut Request<'_>, requests: Counting) -> Result<(), Refusal> {
+    pub(super) fn early(&self, request: &mut Request<'_>) -> Result<(), Refusal> {
         let set = request.rules();
         let Reads { rates, city, .. } = set.reads();
-        let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && rates == Read::No && city == Read::No;
-        if (is_idle && self.observer.is_none()) || request.mode() == Mode::Off {
+        let (rates, city) = (self.needs(rates), self.needs(city));
+        let is_idle = !set.runs_in(Phase::Client) && self.holds.is_empty() && !rates && !city;
+        if is_idle || request.mode() == Mode::Off {
             return Ok(());
         }
-        let city = if city == Read::Yes { self.places.load().city(request.client.ip) } else { None };
+        let city = if city { self.places.load().city(request.client.ip) } else { None };
         request.early = Some(Box::new(Early { city, ..Early::default() }));
-        let (matched, held, counts) = self.early_slowly(request, request.rules(), requests)?;
+        let (matched, held, counts) = self.early_slowly(request, request.rules())?;
         if let Some(early) = &mut request.early {
             (early.matched, early.held, early.counts) = (matched, held, counts);
         }
         Ok(())
     }
 
-    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet, requests: Counting) -> Result<Found, Refusal> {
-        let counts = (set.reads().rates == Read::Yes).then(|| self.count_client(request, requests));
+    /// Whether something must be at hand. Whoever looks on sees everything: other rules may read what these do not.
+    pub(super) fn needs(&self, read: Read) -> bool {
+        read == Read::Yes || self.observer.is_some()
+    }
+
+    fn early_slowly(&self, request: &Request<'_>, set: &RuleSet) -> Result<Found, Refusal> {
+        let counts = self.needs(set.reads().rates).then(|| self.count_client(request));
         let facts = RequestFacts { counts, ..RequestFacts::early(request) };
         let mut matched = Matched::new();
-        let with = (self.tally(request), Counting::Count, request.mode());
-        set.run(Phase::Client, Scenery::Quiet, &facts, with, &mut matched);
+        let counted = (self.tally(&request.done.matches), request.mode());
+        set.run(Phase::Client, Scenery::Quiet, &facts, counted, &mut matched);
         if request.is_asking() {
             return Ok(Found::default());
         }
@@ -129,8 +134,7 @@ impl<S: Store> Guard<S> {
             };
             if let Some(verdict) = found {
                 let action = verdict.action;
-                let first = (Phase::Client, Counting::Count);
-                self.look_on(request, first, (&facts, Points::ZERO), &matched, &verdict);
+                self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, (&verdict, action));
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
                 return Err(if action == Action::Challenge { self.challenge(request) } else { refusal(action) });
             }
@@ -139,7 +143,8 @@ impl<S: Store> Guard<S> {
     }
 
     /// Counts a request for its client and network.
-    fn count_client(&self, request: &Request<'_>, counting: Counting) -> Counts {
+    fn count_client(&self, request: &Request<'_>) -> Counts {
+        let counting = request.done.of_client.take();
         let facts = RequestFacts::early(request);
         let count = |field| Key::of(RATE_SALT, field, &facts).map(|key| self.rates.ask(key, request.now, counting));
         Counts {
@@ -150,8 +155,9 @@ impl<S: Store> Guard<S> {
     }
 
     /// Counts it for its session and subject too.
-    fn count_session(&self, request: &Request<'_>, record: &Record, counting: Counting) -> Option<Counts> {
+    fn count_session(&self, request: &Request<'_>, record: &Record) -> Option<Counts> {
         let counts = request.counts()?;
+        let counting = request.done.of_session.take();
         let text = |field, text: &str| Key::new(RATE_SALT, field, &Value::Text(text));
         let count = |key: Option<Key>| key.map(|key| self.rates.ask(key, request.now, counting)).unwrap_or_default();
         Some(Counts {
@@ -174,7 +180,7 @@ impl<S: Store> Guard<S> {
     }
 
     /// Judges a request without a session; `id` says what the id that it showed tells.
-    fn judge_stranger(&self, request: &Request<'_>, id: IdEvidence, counting: Counting) -> Judged {
+    fn judge_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Judged {
         let mode = request.mode();
         let set = request.rules();
         let held = request.held_early().map(|held| &**held);
@@ -188,27 +194,29 @@ impl<S: Store> Guard<S> {
             return Judged::calm(mode);
         }
         let facts = RequestFacts { counts: request.counts(), signals: &signals, ..RequestFacts::early(request) };
-        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &signals), (counting, held));
-        let mut judged = Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) };
-        if let Some(held) = held {
-            judged.hold_to(held);
+        let with_held = |mut judged: Judged| {
+            held.iter().for_each(|held| judged.hold_to(held));
+            judged
+        };
+        let told = |verdict: &Verdict| with_held(Judged { verdict: verdict.clone(), ..Judged::calm(mode) }).action();
+        let (judgement, seen) = self.judge_facts(request, facts, (Points::ZERO, &signals), &told);
+        with_held(Judged { verdict: judgement.verdict, would: judgement.would, seen, ..Judged::calm(mode) })
+    }
+
+    /// The same with the answers of a store that counts.
+    async fn judged_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Judged {
+        let mut judged = self.judge_stranger(request, id);
+        while request.is_asking() {
+            Box::pin(self.ask_for(request)).await;
+            judged = self.judge_stranger(request, id);
         }
         judged
     }
 
     /// Does what rules ask for about a request without a session. There is nothing to be rotated or ended; a quarantine
     /// withholds what other credentials it shows.
-    pub(super) async fn obey_stranger(
-        &self,
-        request: &Request<'_>,
-        id: IdEvidence,
-        counting: Counting,
-    ) -> Result<Acted, Refusal> {
-        let mut judged = self.judge_stranger(request, id, counting);
-        while request.is_asking() {
-            Box::pin(self.ask_for(request)).await;
-            judged = self.judge_stranger(request, id, counting);
-        }
+    pub(super) async fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
+        let judged = self.judged_stranger(request, id).await;
         if judged.verdict.action != Action::Allow {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
         }
@@ -228,11 +236,7 @@ impl<S: Store> Guard<S> {
 
     /// What rules ask for about strangers, of a client that is held back from its session and served as one.
     pub(super) async fn fence(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let mut judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
-        while request.is_asking() {
-            Box::pin(self.ask_for(request)).await;
-            judged = self.judge_stranger(request, IdEvidence::None, Counting::Look);
-        }
+        let judged = self.judged_stranger(request, IdEvidence::None).await;
         if judged.mode != Mode::Enforce {
             return Ok(());
         }
@@ -246,13 +250,14 @@ impl<S: Store> Guard<S> {
         Err(refused)
     }
 
-    /// Judges the use of a session. Nearly every request matches nothing, which costs a few comparisons.
+    /// Judges the use of a session. Nearly every request matches nothing, which costs a few comparisons. `told` is what is done at
+    /// a verdict, for whoever looks on.
     pub(super) fn judge_session(
         &self,
         request: &Request<'_>,
         session: SessionSeen<'_>,
         assessment: &Assessment,
-        (Once { requests, matches }, held): (Once, Option<&Held>),
+        told: &dyn Fn(&Verdict) -> Action,
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scoring = &request.policy.scoring;
@@ -266,7 +271,7 @@ impl<S: Store> Guard<S> {
         if is_calm {
             return (Judgement::default(), None);
         }
-        let counts = self.count_session(request, session.record, requests);
+        let counts = self.count_session(request, session.record);
         let facts = RequestFacts {
             request,
             session: Some(session),
@@ -275,7 +280,7 @@ impl<S: Store> Guard<S> {
             counts,
             reference: OnceCell::new(),
         };
-        self.judge_facts(request, facts, (assessment.before, &assessment.signals), (matches, held))
+        self.judge_facts(request, facts, (assessment.before, &assessment.signals), told)
     }
 
     /// As long as a shared store is to be asked something, what comes of it is not to be used.
@@ -284,23 +289,20 @@ impl<S: Store> Guard<S> {
         request: &'a Request<'a>,
         mut facts: RequestFacts<'a>,
         (before, signals): (Points, &'a [Signal]),
-        (counting, held): (Counting, Option<&Held>),
+        told: &dyn Fn(&Verdict) -> Action,
     ) -> (Judgement, Option<Box<Seen>>) {
         let set = request.rules();
         let scenery = if signals.is_empty() { Scenery::Quiet } else { Scenery::Signals };
         let mut matched = Matched::from_slice(request.matched_early());
-        let tally = self.tally(request);
-        set.run(Phase::Session, scenery, &facts, (tally, counting, request.mode()), &mut matched);
+        let counted = (self.tally(&request.done.matches), request.mode());
+        set.run(Phase::Session, scenery, &facts, counted, &mut matched);
         let party = if facts.session.is_some() { Party::Session } else { Party::Stranger };
         let evidence = Evidence { set, matched: &matched, signals, before, sensitivity: request.sensitivity(), party };
-        // Asked once for the rules that are obeyed, and perhaps once more for those that are observed.
-        let by_risk = Cell::new(counting);
         let judgement = judge(&evidence, &request.policy.scoring, |risk| {
             let mut risky = Matched::new();
             if set.runs_in(Phase::Risk) {
                 let facts = RequestFacts { risk: Some(risk), reference: OnceCell::new(), ..facts };
-                let counting = by_risk.replace(Counting::Look);
-                set.run(Phase::Risk, scenery, &facts, (tally, counting, request.mode()), &mut risky);
+                set.run(Phase::Risk, scenery, &facts, counted, &mut risky);
             }
             risky
         });
@@ -317,12 +319,9 @@ impl<S: Store> Guard<S> {
         let risk = judgement.risk(before);
         facts.risk = Some(risk);
         if self.observer.is_some() {
-            set.run(Phase::Risk, scenery, &facts, (tally, Counting::Look, request.mode()), &mut matched);
-            let mut verdict = judgement.verdict.clone();
-            if request.mode() == Mode::Enforce {
-                held.into_iter().for_each(|held| hold_to(&mut verdict, held));
-            }
-            self.look_on(request, (Phase::Risk, counting), (&facts, before), &matched, &verdict);
+            set.run(Phase::Risk, scenery, &facts, counted, &mut matched);
+            let verdict = &judgement.verdict;
+            self.look_on(request, Phase::Risk, (&facts, before), &matched, (verdict, told(verdict)));
         }
         let seen = match &self.observer {
             Some(_) => {
@@ -338,14 +337,14 @@ impl<S: Store> Guard<S> {
     fn look_on(
         &self,
         request: &Request<'_>,
-        (phase, counting): (Phase, Counting),
+        phase: Phase,
         (facts, before): (&RequestFacts<'_>, Points),
         matched: &[u16],
-        verdict: &Verdict,
+        (verdict, done): (&Verdict, Action),
     ) {
         if let Some(observer) = &self.observer {
-            let (set, mode) = (request.rules(), request.mode());
-            observer.looked(&Looked { phase, set, facts, matched, before, verdict, mode, counting });
+            let (set, asked, counting) = (request.rules(), request.now, request.done.shown.take());
+            observer.looked(&Looked { phase, set, facts, matched, before, verdict, done, asked, counting });
         }
     }
 
@@ -387,7 +386,7 @@ impl<S: Store> Guard<S> {
         response: &response::Parts,
         outcome: &Outcome,
         sets_cookie: bool,
-        answers: Option<&Answers>,
+        answers: &Answers,
     ) -> OnAnswer {
         let Some(request) = &admission.seen else { return OnAnswer::Pass };
         let route = admission.ask.route(&admission.policy);
@@ -407,15 +406,18 @@ impl<S: Store> Guard<S> {
         };
         let mut matched = Matched::new();
         let mode = admission.policy.mode_on(route);
-        let tally = answers.map_or(Tally::Own(&self.windows), Tally::Shared);
-        set.run(Phase::Response, Scenery::Quiet, &facts, (tally, Counting::Count, mode), &mut matched);
-        if answers.is_some_and(Answers::are_due) {
+        set.run(Phase::Response, Scenery::Quiet, &facts, (self.tally(answers), mode), &mut matched);
+        if answers.are_due() {
             return OnAnswer::Pass;
         }
         if let Some(observer) = &self.observer {
+            let obeyed =
+                matched.iter().filter_map(|at| set.rule(*at)).filter(|rule| mode.min(rule.mode) == Mode::Enforce);
+            let done = obeyed.filter_map(|rule| rule.then.filter(|then| acts_on_answer(*then))).max();
             let (phase, matched, verdict) = (Phase::Response, &*matched, &Verdict::default());
-            let (before, counting) = (Points::ZERO, Counting::Count);
-            observer.looked(&Looked { phase, set, facts: &facts, matched, before, verdict, mode, counting });
+            let (before, done, asked) = (Points::ZERO, done.unwrap_or_default(), admission.asked);
+            let (facts, counting) = (&facts, Counting::Count);
+            observer.looked(&Looked { phase, set, facts, matched, before, verdict, done, asked, counting });
         }
         let mut on_answer = OnAnswer::Pass;
         for rule in matched.iter().filter_map(|at| set.rule(*at)) {
@@ -495,19 +497,18 @@ impl OnAnswer {
 impl Judged {
     /// Makes the verdict what an earlier one asks for, if that is stronger.
     pub(super) fn hold_to(&mut self, held: &Held) {
-        if self.mode == Mode::Enforce {
-            hold_to(&mut self.verdict, held);
+        if self.mode == Mode::Enforce && held.action > self.verdict.action {
+            self.verdict.action = held.action;
+            self.verdict.rule = Some(held.rule.clone());
+            self.verdict.add(Reason::new(held.rule.clone(), 0.0));
+            self.verdict.tag(&held.tags);
         }
     }
 }
 
-fn hold_to(verdict: &mut Verdict, held: &Held) {
-    if held.action > verdict.action {
-        verdict.action = held.action;
-        verdict.rule = Some(held.rule.clone());
-        verdict.add(Reason::new(held.rule.clone(), 0.0));
-        verdict.tag(&held.tags);
-    }
+/// Whether it is done to the answer itself, and not to requests to come.
+const fn acts_on_answer(action: Action) -> bool {
+    matches!(action, Action::Rotate | Action::Throttle | Action::Terminate)
 }
 
 fn refusal(action: Action) -> Refusal {

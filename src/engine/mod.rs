@@ -220,6 +220,9 @@ pub enum RefusalKind {
 #[derive(Debug)]
 pub struct Admission {
     policy: Arc<Policy>,
+    /// When the request came.
+    asked: Timestamp,
+    /// Now: that, until there is an answer.
     now: Timestamp,
     ask: Asked,
     holder: Holder,

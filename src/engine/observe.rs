@@ -1,10 +1,11 @@
 //! Looking on at what rules see.
 
+use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::rules::count::Counting;
 use crate::rules::scheme::Phase;
 use crate::rules::{Facts, RuleSet};
-use crate::verdict::{Mode, Verdict};
+use crate::verdict::{Action, Verdict};
 
 /// Looks on at every judgement. It is called on the request path, and must not wait.
 pub trait Observer: Send + Sync {
@@ -25,10 +26,13 @@ pub struct Looked<'a> {
     pub matched: &'a [u16],
     /// What is left of earlier points.
     pub before: Points,
-    /// What came of it, verdicts on earlier answers that hold included.
+    /// What these rules ask for, obeyed or not.
     pub verdict: &'a Verdict,
-    /// Whether verdicts are obeyed here.
-    pub mode: Mode,
+    /// What is done: by these rules as far as they are obeyed, by verdicts on earlier answers that hold, by the state of the
+    /// session and the deadlines of the route. What is done to an answer is done to it itself, not to requests to come.
+    pub done: Action,
+    /// When the request came. Its answer has this time too, besides its own.
+    pub asked: Timestamp,
     /// Whether this is the first look at the request. It is looked at again when others changed its session meanwhile, and when
     /// its client is held back from its session and served as a stranger.
     pub counting: Counting,

@@ -9,7 +9,7 @@ use crate::event::{self, ClientText};
 use crate::history::Contexts;
 use crate::rules::count::{Counting, Key};
 use crate::rules::scheme::Field;
-use crate::rules::{Binds, Read, Value};
+use crate::rules::{Binds, Value};
 use crate::session::cookie::{CookieFinding as Seen, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::signal::{self, CookieFinding, CookieFindings, Counts, DetectorInput, IdEvidence, Planted, Signals};
@@ -88,7 +88,7 @@ impl<S: Store> Guard<S> {
     pub(super) fn odd(&self, request: &Request<'_>, scan: &Scan<'_>, presented: Option<&Presented>) -> Odd {
         let binds = request.policy.cookies.binds == Binds::Some && presented.is_none();
         let is_malformed = presented.is_none() && matches!(scan.guard(), GuardSeen::Once(_));
-        if scan.findings().is_empty() && !binds && !is_malformed && !counts_wrong(request) {
+        if scan.findings().is_empty() && !binds && !is_malformed && !self.counts_wrong(request) {
             return Odd::default();
         }
         self.odd_slowly(request, scan, is_malformed)
@@ -139,8 +139,12 @@ impl<S: Store> Guard<S> {
         }
     }
 
+    fn counts_wrong(&self, request: &Request<'_>) -> bool {
+        self.needs(request.rules().reads().guesses)
+    }
+
     fn count_wrong(&self, request: &Request<'_>, wrong: Wrong) {
-        if counts_wrong(request)
+        if self.counts_wrong(request)
             && let Some(key) = key(request, wrong)
         {
             self.wrong.count(key, request.now);
@@ -149,16 +153,12 @@ impl<S: Store> Guard<S> {
 
     /// How often the client was wrong lately, if a rule asks.
     fn wrong_of(&self, request: &Request<'_>) -> Counts {
-        if !counts_wrong(request) {
+        if !self.counts_wrong(request) {
             return Counts::default();
         }
         let of = |wrong| key(request, wrong).map_or(0, |key| self.wrong.ask(key, request.now, Counting::Look).lately);
         Counts { unknown: of(Wrong::Unknown), malformed: of(Wrong::Malformed), forged: of(Wrong::Forged) }
     }
-}
-
-fn counts_wrong(request: &Request<'_>) -> bool {
-    request.rules().reads().guesses == Read::Yes
 }
 
 fn key(request: &Request<'_>, wrong: Wrong) -> Option<Key> {

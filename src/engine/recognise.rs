@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
-use super::counted::Once;
 use super::facts::Seen;
 use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
@@ -13,7 +12,6 @@ use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
 use crate::history::SEEN_EVERY;
 use crate::rules::Enforcement;
-use crate::rules::count::Counting;
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
@@ -91,14 +89,8 @@ pub(super) enum TagEvidence {
 }
 
 impl<S: Store> Guard<S> {
-    /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it. A request that was judged
-    /// here is counted: who judges it again only looks.
-    pub(super) async fn recognise(
-        &self,
-        request: &Request<'_>,
-        presented: Presented,
-        counting: &mut Counting,
-    ) -> Found {
+    /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it.
+    pub(super) async fn recognise(&self, request: &Request<'_>, presented: Presented) -> Found {
         let digest = presented.id.digest();
         let mut stored = match self.store.load(&digest).await {
             Ok(Some(record)) => record,
@@ -118,15 +110,12 @@ impl<S: Store> Guard<S> {
             let standing = request.seen_on(standing);
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
-            // A request that is looked at again, because others wrote first, is counted once.
-            let once = Once::both(*counting);
             let with = (presented.tag, standing, evidence);
-            let mut judged = self.assess(request, &stored, &mut draft, with, once);
+            let mut judged = self.assess(request, &stored, &mut draft, with);
             while request.is_asking() {
                 Box::pin(self.ask_for(request)).await;
-                judged = self.assess(request, &stored, &mut draft, with, once.again());
+                judged = self.assess(request, &stored, &mut draft, with);
             }
-            *counting = Counting::Look;
             match judged.plan(standing).serve {
                 Serve::Session => {
                     if standing.is_adopted() {
@@ -330,6 +319,11 @@ impl Judged {
             would: None,
             seen: None,
         }
+    }
+
+    /// What is done, rules that are only observed left out.
+    pub(super) fn action(&self) -> Action {
+        if self.mode == Mode::Enforce { self.verdict.action } else { Action::Allow }
     }
 
     /// What is done about it.

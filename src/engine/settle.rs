@@ -18,6 +18,7 @@ use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
+use crate::rules::count::Answers;
 use crate::rules::{OnOutage, Success};
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
@@ -89,12 +90,11 @@ impl<S: Store> Guard<S> {
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
                 let sets_cookie = taken.sets_any(&response.headers);
-                let answers = self.answers(admission.policy.rules_on(admission.ask.route(&admission.policy)));
-                let answers = answers.as_deref();
-                let mut found = self.judge_answer(&admission, response, &outcome, sets_cookie, answers);
-                while let Some(answers) = answers.filter(|answers| answers.are_due()) {
-                    Box::pin(self.ask_on_answer(&admission, answers)).await;
-                    found = self.judge_answer(&admission, response, &outcome, sets_cookie, Some(answers));
+                let answers = Answers::default();
+                let mut found = self.judge_answer(&admission, response, &outcome, sets_cookie, &answers);
+                while answers.are_due() {
+                    Box::pin(self.ask_on_answer(&admission, &answers)).await;
+                    found = self.judge_answer(&admission, response, &outcome, sets_cookie, &answers);
                 }
                 found
             }

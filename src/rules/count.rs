@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +17,7 @@ use super::value::{Facts, Value};
 use crate::clock::Timestamp;
 use crate::net::IpPrefix;
 use crate::store::counters::SHARDS;
-pub use crate::store::counters::{Counting, Key, Question, Windows};
+pub use crate::store::counters::{Effect, Key, Question, Windows};
 use crate::verdict::{Action, Text, Verdict};
 
 /// Verdicts on answers that hold at one time.
@@ -51,9 +51,19 @@ impl Key {
             Value::Pseudonym(pseudonym) => hash.write(pseudonym.counted_as().as_bytes()),
             // Clients of one network are many.
             Value::Network(_) => return None,
+            Value::Masked(masked) => hash.write(masked.text().as_bytes()),
         }
         Some(Self::from_u64(hash.finish()))
     }
+}
+
+/// Whether a request is one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It is.
+    Count,
+    /// It was counted before: the same request is looked at again.
+    Look,
 }
 
 /// The part of an address that its client did not choose.
@@ -67,50 +77,59 @@ fn chosen(ip: IpAddr) -> IpAddr {
 /// Where matches are counted.
 #[derive(Clone, Copy, Debug)]
 pub enum Tally<'a> {
-    /// Here.
-    Own(&'a Windows),
-    /// In a store that several guards share.
+    /// Here, each one.
+    Each(&'a Windows),
+    /// Here, each one once for a request, however often that is judged.
+    Once(&'a Windows, &'a Answers),
+    /// In a store that several guards share, each one once.
     Shared(&'a Answers),
 }
 
 impl<'a> From<&'a Windows> for Tally<'a> {
     fn from(windows: &'a Windows) -> Self {
-        Self::Own(windows)
+        Self::Each(windows)
     }
 }
 
 impl Tally<'_> {
-    pub(super) fn ask(self, question: Question, now: Timestamp) -> bool {
+    pub(super) fn count(self, question: Question, now: Timestamp) -> bool {
         match self {
-            Self::Own(windows) => windows.ask(question, now),
-            Self::Shared(answers) => answers.ask(question),
+            Self::Each(windows) => windows.count(question, now),
+            Self::Once(windows, answers) => answers.get_or(question, || Some(windows.count(question, now))),
+            Self::Shared(answers) => answers.get_or(question, || None),
         }
     }
 }
 
-/// What a shared store has counted for one request, and what it is still to be asked.
+/// What was counted for one request, and what a shared store is still to be asked.
 ///
-/// Rules run without waiting. A question that has no answer yet is noted, and answered with no for now: whoever runs them puts
-/// the questions to the store and runs them again, until none is left. There are no more questions than rules that count.
+/// A request may be judged more than once: because others changed its session meanwhile, because it is held back from its
+/// session and served as a stranger, because a store had to be asked. What was counted for it is not counted again.
+///
+/// Rules run without waiting. A question that only a store can answer is noted, and answered with no for now: whoever runs them
+/// puts the questions to the store and runs them again, until none is left. There are no more questions than rules that count.
 #[derive(Debug, Default)]
-pub struct Answers(Mutex<Slips>);
+pub struct Answers(OnceLock<Box<Mutex<Slips>>>);
 
 #[derive(Debug, Default)]
 struct Slips {
-    known: SmallVec<[(Key, Counting, bool); 2]>,
+    known: SmallVec<[(Key, bool); 4]>,
     due: SmallVec<[Question; 2]>,
 }
 
 impl Answers {
-    fn ask(&self, question: Question) -> bool {
-        let mut slips = self.0.lock();
-        // Whoever was counted has been looked at too.
-        let answers = |of: Counting| of == question.counting || of == Counting::Count;
-        let known = slips.known.iter().find(|(key, of, _)| *key == question.key && answers(*of));
-        if let Some((_, _, is_over)) = known {
+    /// The answer that is known, or else the one that `count` finds; without one the question is noted.
+    fn get_or(&self, question: Question, count: impl FnOnce() -> Option<bool>) -> bool {
+        // Most requests match nothing that counts, and need no room for it.
+        let mut slips = self.0.get_or_init(Box::default).lock();
+        if let Some((_, is_over)) = slips.known.iter().find(|(key, _)| *key == question.key) {
             return *is_over;
         }
-        if !slips.due.iter().any(|due| due.key == question.key && answers(due.counting)) {
+        if let Some(is_over) = count() {
+            slips.known.push((question.key, is_over));
+            return is_over;
+        }
+        if !slips.due.iter().any(|due| due.key == question.key) {
             slips.due.push(question);
         }
         false
@@ -118,17 +137,17 @@ impl Answers {
 
     /// Whether there are questions without an answer.
     pub fn are_due(&self) -> bool {
-        !self.0.lock().due.is_empty()
+        self.0.get().is_some_and(|slips| !slips.lock().due.is_empty())
     }
 
     /// The questions without an answer. Each is to be given one by [`learn`](Self::learn).
     pub fn due(&self) -> SmallVec<[Question; 2]> {
-        std::mem::take(&mut self.0.lock().due)
+        self.0.get().map(|slips| std::mem::take(&mut slips.lock().due)).unwrap_or_default()
     }
 
     /// Notes an answer.
     pub fn learn(&self, question: Question, is_over: bool) {
-        self.0.lock().known.push((question.key, question.counting, is_over));
+        self.0.get_or_init(Box::default).lock().known.push((question.key, is_over));
     }
 }
 
@@ -307,19 +326,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_put_once_and_who_was_counted_has_been_looked_at() {
-        let answers = Answers::default();
-        let question = |counting| Question { key: key(1), over: 1, within: Duration::from_secs(1), counting };
-        let ask = |counting| Tally::Shared(&answers).ask(question(counting), at(0));
-        assert!(!ask(Counting::Look) && !ask(Counting::Count) && !ask(Counting::Count) && !ask(Counting::Look));
-        assert!(answers.are_due());
-        assert_eq!(*answers.due(), [question(Counting::Look), question(Counting::Count)]);
-        answers.learn(question(Counting::Count), true);
-        assert!(ask(Counting::Look) && ask(Counting::Count) && !answers.are_due());
-        let other = Answers::default();
-        other.learn(question(Counting::Look), true);
-        assert!(Tally::Shared(&other).ask(question(Counting::Look), at(0)) && !other.are_due());
-        assert!(!Tally::Shared(&other).ask(question(Counting::Count), at(0)) && other.are_due());
+    fn a_match_is_counted_once_for_a_request_and_a_question_put_once() {
+        let windows = Windows::default();
+        let question =
+            |number| Question { key: key(number), over: 1, within: Duration::from_secs(1), effect: Effect::Obeyed };
+        let (first, second) = (Answers::default(), Answers::default());
+        let ask = |answers| Tally::Once(&windows, answers).count(question(1), at(0));
+        assert!(!ask(&first) && !ask(&first) && !ask(&first) && ask(&second) && ask(&second) && !ask(&first));
+        let shared = Answers::default();
+        let ask = |number| Tally::Shared(&shared).count(question(number), at(0));
+        assert!(!shared.are_due() && !ask(1) && !ask(2) && !ask(1) && shared.are_due());
+        assert_eq!(*shared.due(), [question(1), question(2)]);
+        shared.learn(question(1), true);
+        assert!(ask(1) && !shared.are_due());
+        assert!(!ask(2) && shared.are_due());
+        let each = || Tally::from(&windows).count(question(3), at(0));
+        assert!(!each() && each());
     }
 
     fn key(number: i64) -> Key {

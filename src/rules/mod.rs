@@ -46,7 +46,7 @@ pub use mutate::{Changed, Mutation};
 pub use pack::Pack;
 pub use recorded::Recorded;
 pub use set::{Matched, Read, Reads, Rule, RuleSet, Scenery};
-pub use value::{Facts, HostFacts, OwnedValue, Pseudonym, SHORT_BYTES_MAX, Short, Value};
+pub use value::{Facts, HostFacts, Masked, OwnedValue, Pseudonym, SHORT_BYTES_MAX, Short, Value};
 
 pub use page::FILE_BYTES_MAX;
 

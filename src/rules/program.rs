@@ -248,6 +248,7 @@ impl Program {
         let wanted = self.pool.get(start as usize..end as usize)?;
         match value {
             Value::Texts(list) => Some(super::value::texts(list).any(|part| says(kind, wanted, part, case))),
+            Value::Masked(masked) => masked.says(kind, wanted, case),
             value => value.as_text().map(|text| says(kind, wanted, text, case)),
         }
     }

@@ -2,17 +2,18 @@
 //!
 //! One line of JSON each, so that a file of them can be cut anywhere between two lines:
 //!
-//! `{"v":1,"at":<ms>,"phase":"risk","action":"allow","before":<hundredths>,"facts":{"client.ip":"203.0.113.7",...}}`
+//! `{"v":1,"at":<ms>,"asked":<ms>,"phase":"risk","action":"allow","before":<hundredths>,"facts":{"client.ip":"203.0.113.7",...}}`
 //!
 //! Durations are milliseconds. What was unknown is left out, and so is a signal that was not raised. There is no cookie, no
-//! credential, no query and no form value among the fields. What the operator wants hidden stands there as
-//! `{"pseudonym":"1-0123456789abcdef"}` or, of an address, as `{"network":"203.0.113.0/24"}`.
+//! credential, no query and no form value among the fields, and a part of a path that looks like a token is masked. What the
+//! operator wants hidden stands there as `{"pseudonym":"1-0123456789abcdef"}`, of an address as
+//! `{"network":"203.0.113.0/24"}`, and a text of which parts are hidden as `{"masked":"/reset/1-0123456789abcdef","clear":7}`.
 
 use std::collections::BTreeMap;
 
 use super::scheme::{Field, HostFact, Phase, Type};
 use super::set::RuleSet;
-use super::value::{Facts, OwnedValue, Pseudonym, Value};
+use super::value::{Facts, Masked, OwnedValue, Pseudonym, Value};
 use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::signal::{Signal, Signals};
@@ -24,6 +25,8 @@ const VERSION: u64 = 1;
 /// Keys of values that are hidden.
 const PSEUDONYM: &str = "pseudonym";
 const NETWORK: &str = "network";
+const MASKED: &str = "masked";
+const CLEAR: &str = "clear";
 
 /// What was known of a request, kept: every field that was known, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,8 +95,10 @@ impl Recorded {
 pub struct Line {
     /// Up to which phase rules were run.
     pub phase: Phase,
-    /// What the rules of then asked for.
+    /// What was done.
     pub action: Action,
+    /// When the request came; its answer is later.
+    pub asked: Timestamp,
     /// What was left of earlier points.
     pub before: Points,
     /// What was known.
@@ -113,6 +118,7 @@ impl Line {
         serde_json::json!({
             "v": VERSION,
             "at": self.facts.at.as_millis(),
+            "asked": self.asked.as_millis(),
             "phase": self.phase.word(),
             "action": self.action.as_str(),
             "before": self.before.as_hundredths(),
@@ -146,6 +152,7 @@ impl Line {
         Ok(Self {
             phase: phase.ok_or_else(|| wrong("it has no phase"))?,
             action: action.ok_or_else(|| wrong("it has no action"))?,
+            asked: number("asked").map_or(at, Timestamp::from_millis),
             before: Points::hundredths(before).min(Points::MAX),
             facts: Recorded::new(at, known.collect(), host.to_vec()),
         })
@@ -162,12 +169,17 @@ fn json_of(value: &OwnedValue) -> serde_json::Value {
         OwnedValue::Ip(ip) => ip.to_string().into(),
         OwnedValue::Pseudonym(pseudonym) => serde_json::json!({ PSEUDONYM: pseudonym.to_string() }),
         OwnedValue::Network(network) => serde_json::json!({ NETWORK: network.to_string() }),
+        OwnedValue::Masked(masked) => serde_json::json!({ MASKED: masked.text(), CLEAR: masked.clear() }),
     }
 }
 
 fn value_of(json: &serde_json::Value, kind: Type) -> Option<OwnedValue> {
     if let (Some(hidden), Type::Text | Type::Ip) = (json.as_object(), kind) {
         let text = |key| hidden.get(key).and_then(serde_json::Value::as_str);
+        if let (Some(masked), Type::Text) = (text(MASKED), kind) {
+            let clear = hidden.get(CLEAR).and_then(serde_json::Value::as_u64).and_then(|clear| clear.try_into().ok());
+            return Masked::new(masked, clear?).map(|masked| OwnedValue::Masked(Box::new(masked)));
+        }
         return match (text(PSEUDONYM), text(NETWORK)) {
             (Some(pseudonym), _) => Some(OwnedValue::Pseudonym(Box::new(Pseudonym::parse(pseudonym)?))),
             (None, Some(network)) if kind == Type::Ip => Some(OwnedValue::Network(network.parse().ok()?)),
@@ -200,11 +212,13 @@ mod tests {
             ("client.languages", OwnedValue::Texts("de, en;q=0.5".into())),
             ("session.subject", OwnedValue::Pseudonym(Box::new(Pseudonym::new("7-0123456789abcdef", "7-abc")))),
             ("client.prefix", OwnedValue::Network("192.0.2.0/24".parse().unwrap())),
+            ("request.path", OwnedValue::Masked(Box::new(Masked::new("/reset/1-00", 7).unwrap()))),
         ];
         let host = vec![HostFact { name: "plan".into(), kind: Type::Text }];
         let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
         let facts = Recorded::new(Timestamp::from_millis(1_795_257_972_123), fields, host.clone());
-        let line = Line { phase: Phase::Risk, action: Action::Observe, before: Points::whole(12), facts };
+        let (asked, before) = (Timestamp::from_millis(5), Points::whole(12));
+        let line = Line { phase: Phase::Risk, action: Action::Observe, asked, before, facts };
         let text = line.to_json();
         assert_eq!(Line::parse(&text, &host).unwrap(), line);
         assert_eq!(line.facts.signals().len(), 1);
@@ -213,7 +227,7 @@ mod tests {
             assert!(Line::parse(bad, &host).is_err(), "{bad}");
         }
         let newer = text.replace("client.country", "client.planet");
-        assert_eq!(Line::parse(&newer, &host).unwrap().facts.fields.len(), 8);
+        assert_eq!(Line::parse(&newer, &host).unwrap().facts.fields.len(), 9);
         // What is no pseudonym is not known.
         for bad in ["7-01 23", "0123", "7-0123/../..", ""] {
             let bad = text.replace("7-0123456789abcdef/7-abc", bad);

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::check::Cond;
 use super::compile::Unknown;
-use super::count::{Counting, Key, Question, Tally};
+use super::count::{Effect, Key, Question, Tally};
 use super::diagnostic::Spot;
 use super::expression::Expression;
 use super::file::{Count, HOLD, Score};
@@ -282,14 +282,14 @@ impl RuleSet {
         phase: Phase,
         scenery: Scenery,
         facts: &F,
-        (tally, counting, mode): (impl Into<Tally<'t>>, Counting, Mode),
+        (tally, mode): (impl Into<Tally<'t>>, Mode),
         matched: &mut Matched,
     ) {
         let tally = tally.into();
         let mut scratch = Scratch::default();
         let mut each = |places: &[u16]| {
             for at in places {
-                if self.matches(*at, facts, (tally, counting, mode), &mut scratch) {
+                if self.matches(*at, facts, (tally, mode), &mut scratch) {
                     matched.push(*at);
                 }
             }
@@ -311,25 +311,26 @@ impl RuleSet {
         &self,
         at: u16,
         facts: &F,
-        (tally, counting, mode): (Tally<'_>, Counting, Mode),
+        (tally, mode): (Tally<'_>, Mode),
         scratch: &mut Scratch,
     ) -> bool {
         let Some(steps) = self.steps.get(usize::from(at)) else { return false };
         self.program.fires(steps.when, facts, scratch)
             && !steps.unless.iter().any(|tune| self.program.fires(*tune, facts, scratch))
-            && self.rule(at).is_some_and(|rule| rule.is_over(facts, tally, counting, mode))
+            && self.rule(at).is_some_and(|rule| rule.is_over(facts, tally, mode))
     }
 }
 
 impl Rule {
     /// Counts a match, and tells whether there were more than the rule allows. Without `count` every match is one.
-    fn is_over<F: Facts + ?Sized>(&self, facts: &F, tally: Tally<'_>, counting: Counting, mode: Mode) -> bool {
-        let Some(count) = &self.count else { return true };
-        // What is not known can not be counted by.
+    fn is_over<F: Facts + ?Sized>(&self, facts: &F, tally: Tally<'_>, mode: Mode) -> bool {
+        let Some(Count { over, within, per }) = self.count else { return true };
+        let effect = if mode.min(self.mode) == Mode::Enforce { Effect::Obeyed } else { Effect::Observed };
         // What is only observed has counts of its own.
-        let salt = self.key ^ u64::from(mode.min(self.mode) == Mode::Enforce);
-        let Some(key) = Key::of(salt, count.per, facts) else { return self.unknown == Unknown::Fire };
-        tally.ask(Question { key, over: count.over, within: count.within, counting }, facts.now())
+        let salt = self.key ^ u64::from(effect == Effect::Obeyed);
+        // What is not known can not be counted by.
+        let Some(key) = Key::of(salt, per, facts) else { return self.unknown == Unknown::Fire };
+        tally.count(Question { key, over, within, effect }, facts.now())
     }
 }
 

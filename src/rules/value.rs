@@ -35,6 +35,8 @@ pub enum Value<'a> {
     Pseudonym(&'a Pseudonym),
     /// An address of which no more is recorded than a network that it is in.
     Network(IpPrefix),
+    /// A text of which parts are kept secret: a [`Masked`].
+    Masked(&'a Masked),
 }
 
 /// Bytes of the longest [`Short`].
@@ -83,13 +85,14 @@ impl Value<'_> {
 
     /// Whether it is known, and kept secret.
     pub const fn is_hidden(&self) -> bool {
-        matches!(self, Self::Pseudonym(_) | Self::Network(_))
+        matches!(self, Self::Pseudonym(_) | Self::Network(_) | Self::Masked(_))
     }
 
     /// The value, if it is a name that reports may tell: a text, or what stands for one.
     pub fn as_name(&self) -> Option<&str> {
         match self {
             Self::Pseudonym(pseudonym) => Some(pseudonym.name()),
+            Self::Masked(masked) => Some(&masked.text),
             other => other.as_text(),
         }
     }
@@ -111,6 +114,53 @@ impl std::fmt::Display for Value<'_> {
             Self::Ip(ip) => write!(f, "{ip}"),
             Self::Pseudonym(pseudonym) => f.write_str(pseudonym.name()),
             Self::Network(network) => write!(f, "{network}"),
+            Self::Masked(masked) => write!(f, "{:?}", masked.text),
+        }
+    }
+}
+
+/// A text of which parts are kept secret. Pseudonyms stand in their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masked {
+    text: Box<str>,
+    clear: usize,
+}
+
+impl Masked {
+    /// A text of which the first `clear` bytes are as they were. None if it does not have so many.
+    pub fn new(text: &str, clear: usize) -> Option<Self> {
+        text.is_char_boundary(clear).then(|| Self { text: text.into(), clear })
+    }
+
+    /// The text, with pseudonyms in it.
+    pub const fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many of its first bytes are as they were.
+    pub const fn clear(&self) -> usize {
+        self.clear
+    }
+
+    /// Whether a test holds for what it was; none if that only the hidden parts could tell.
+    fn ask(&self, test: &Test, case: Case) -> Option<bool> {
+        let (kind, wanted) = test.as_text()?;
+        self.says(kind, wanted, case)
+    }
+
+    /// The same for a test of texts.
+    pub(crate) fn says(&self, kind: TextTest, wanted: &str, case: Case) -> Option<bool> {
+        let clear = self.text.get(..self.clear)?;
+        let begins = |text: &str, with: &str| match (case, text.get(..with.len())) {
+            (Case::Exact, Some(begin)) => begin == with,
+            (_, Some(begin)) => begin.eq_ignore_ascii_case(with),
+            (_, None) => false,
+        };
+        match kind {
+            TextTest::StartsWith if begins(clear, wanted) => Some(true),
+            // Something is hidden behind what is clear, so what is shorter is another text.
+            TextTest::StartsWith | TextTest::Equals if !begins(wanted, clear) => Some(false),
+            _ => None,
         }
     }
 }
@@ -188,6 +238,8 @@ pub enum OwnedValue {
     Pseudonym(Box<Pseudonym>),
     /// As in [`Value::Network`].
     Network(IpPrefix),
+    /// As in [`Value::Masked`].
+    Masked(Box<Masked>),
 }
 
 impl OwnedValue {
@@ -203,6 +255,7 @@ impl OwnedValue {
             Self::Ip(ip) => Value::Ip(*ip),
             Self::Pseudonym(pseudonym) => Value::Pseudonym(pseudonym),
             Self::Network(network) => Value::Network(*network),
+            Self::Masked(masked) => Value::Masked(masked),
         }
     }
 }
@@ -220,6 +273,7 @@ impl From<Value<'_>> for OwnedValue {
             Value::Ip(ip) => Self::Ip(ip),
             Value::Pseudonym(pseudonym) => Self::Pseudonym(Box::new(pseudonym.clone())),
             Value::Network(network) => Self::Network(network),
+            Value::Masked(masked) => Self::Masked(Box::new(masked.clone())),
         }
     }
 }
@@ -394,6 +448,7 @@ pub(crate) fn ask<F: Facts + ?Sized>(facts: &F, field: Field, case: Case, test: 
         (Test::Within(networks), Value::Ip(ip)) => Some(networks.set().contains(ip)),
         (Test::Within(networks), Value::Network(network)) => lies_within(network, networks.set()),
         (Test::Field(op, other), value) => same(*op, value, facts.value(*other), case),
+        (test, Value::Masked(masked)) => masked.ask(test, case),
         (test, Value::Texts(list)) => Some(texts(list).any(|part| meets(test, part, case))),
         (test, value) => value.as_text().map(|text| meets(test, text, case)),
     }

@@ -47,7 +47,7 @@ impl<S> Clone for Shared<S> {
 
 impl Counters for Windows {
     fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a> {
-        let answers = questions.iter().map(|question| Self::ask(self, *question, now)).collect();
+        let answers = questions.iter().map(|question| self.count(*question, now)).collect();
         Box::pin(std::future::ready(Ok(answers)))
     }
 }

@@ -91,3 +91,25 @@ fn a_guard_counts_for_itself_while_the_store_does_not() {
     eve.fetches("/account").is_refused(403, RefusalKind::Denied);
     other.browser("eve").at(ABROAD).fetches("/account").is_refused(403, RefusalKind::Denied);
 }
+
+/// Rules for strangers were only looked at for such a client, so that their limits were none.
+#[test]
+fn a_client_that_is_held_back_is_counted_by_the_rules_for_strangers() {
+    let hold = "then = \"quarantine\"\n[[rule]]\nid = \"signup\"\n\
+                when = '!session.authenticated && request.path == \"/signup\"'\n\
+                count = { over = 2, within = \"10m\", per = \"client.ip\" }\nthen = \"deny\"";
+    for is_shared in [false, true] {
+        let world = World::new(counting(r#"session.authenticated && client.country == "RU" "#, hold));
+        if is_shared {
+            world.store().shares_counts();
+        }
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        let eve = world.browser("eve").at(ABROAD);
+        eve.steals_from(&alice);
+        eve.fetches("/signup").is_stranger();
+        eve.fetches("/signup").is_stranger();
+        eve.fetches("/signup").is_refused(403, RefusalKind::Denied);
+        alice.fetches("/account").is("alice");
+    }
+}

@@ -13,6 +13,7 @@ use portcullis::rules::scheme::Phase;
 use portcullis::rules::{HostFacts, OnOutage};
 use portcullis::verdict::Action;
 
+use crate::support::world::browser::OURS;
 use crate::support::world::{
     ABROAD, AppAnswer, Ask, HOME, MOBILE, NEIGHBOUR, Rules, World, keys, minutes, rules, seconds,
 };
@@ -260,4 +261,99 @@ fn a_request_is_counted_once_when_the_store_fails_meanwhile() {
     world.store().fails_after(0);
     alice.visits("/basket").is_stranger().ok();
     alice.visits("/basket").is_refused(403, RefusalKind::Denied);
+}
+
+/// The answer had a time of its own alone, so that the answer to a refused request was played all the same.
+#[test]
+fn an_answer_that_takes_its_time_belongs_to_its_request() {
+    let recording = recorded(quiet(), Privacy::default(), |world| {
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        world.answers(AppAnswer::status(404));
+        for _ in 0..4 {
+            let flight = alice.sends(Ask::fetch("/account"));
+            world.after(std::time::Duration::from_millis(20));
+            flight.lands();
+            world.after(minutes(1));
+        }
+    });
+    let count = "count = { over = 1, within = \"1h\", per = \"session.ref\" }\nthen = \"deny\"";
+    let replayed = replayed(&recording, &rule("lost", "response.status == 404", count));
+    assert_eq!(hit(&replayed), [("shop/lost", Action::Deny)]);
+    // The second answer, and the two requests after it, whose answers would not have come.
+    assert_eq!(replayed.rules[0].requests, 3);
+}
+
+#[test]
+fn what_was_done_to_an_answer_and_by_a_state_is_recorded() {
+    let ends = rule("ends", "response.status == 418", "then = \"terminate\"");
+    let story = |world: &World| {
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        world.answers(AppAnswer::status(418));
+        alice.fetches("/account");
+    };
+    let actions = |recording: &str| -> Vec<Action> {
+        recording
+            .lines()
+            .map(|line| Line::parse(line, &[]).unwrap().action)
+            .filter(|did| *did != Action::Allow)
+            .collect()
+    };
+    let recording = recorded(only(&ends), Privacy::default(), story);
+    assert_eq!(actions(&recording), vec![Action::Terminate]);
+    assert_eq!(hit(&replayed(&recording, &ends)), [], "it was done then");
+    let tried = recorded(only(&format!("{ends}mode = \"observe\"\n")), Privacy::default(), story);
+    assert_eq!(actions(&tried), vec![]);
+    assert_eq!(hit(&replayed(&tried, &ends)), [("shop/ends", Action::Terminate)]);
+    // A login that is too old for its route.
+    let fresh = quiet().route("/bank", |route| route.fresh = Some(minutes(5)));
+    let recording = recorded(fresh, Privacy::default(), |world| {
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        world.after(minutes(6));
+        alice.visits("/account").is("alice");
+        alice.visits("/bank").is_stranger();
+    });
+    assert_eq!(actions(&recording), vec![Action::Quarantine]);
+}
+
+/// Fields that no rule in force read were not recorded, and rules on trial that read them never matched.
+#[test]
+fn what_rules_in_force_do_not_read_is_recorded_too() {
+    let recording = recorded(quiet(), Privacy::default(), |world| {
+        let alice = world.browser("alice");
+        alice.logs_in("alice").ok();
+        for _ in 0..5 {
+            alice.fetches("/account").is("alice");
+        }
+        let eve = world.browser("eve").at(ABROAD);
+        for _ in 0..12 {
+            eve.holds(OURS, "no id at all");
+            eve.visits("/");
+        }
+    });
+    let hits = |when: &str| hit(&replayed(&recording, &rule("trial", when, "then = \"deny\""))).len();
+    assert_eq!(hits("rate.client > 4 && session.requests > 4"), 1);
+    assert!(hits("signal.id.guessing > 0") > 0);
+}
+
+/// A path that was hidden in part was compared as if it were whole.
+#[test]
+fn of_a_masked_path_what_is_clear_decides_what_it_can() {
+    const TOKEN: &str = "c8gxkw-9d8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b";
+    let recording = recorded(quiet(), Privacy::default(), |world| {
+        world.browser("alice").visits(&format!("/reset/{TOKEN}"));
+    });
+    assert!(!recording.contains(TOKEN) && recording.contains("/reset/"), "{recording}");
+    let found = |when: &str| {
+        let replayed = replayed(&recording, &rule("trial", when, "then = \"deny\""));
+        (replayed.hits.len(), replayed.undecided.comparisons)
+    };
+    assert_eq!(found("request.path starts_with \"/reset/\""), (1, 0));
+    assert_eq!(found("request.path starts_with \"/RESET\""), (1, 0));
+    assert_eq!(found("request.path starts_with \"/admin\" || request.path == \"/reset\""), (0, 0));
+    assert_eq!(found(&format!("request.path == \"/reset/{TOKEN}\"")), (0, 1));
+    assert_eq!(found("request.path ends_with \"/done\""), (0, 1));
+    assert_eq!(found("request.path in [\"/reset/a\", \"/b\"]"), (0, 1));
 }

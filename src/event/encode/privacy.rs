@@ -127,6 +127,15 @@ impl Veil {
         }
     }
 
+    /// The keyed hash of a part of a path that no recording may show, whatever the settings are. None without keys.
+    #[cfg(feature = "config")]
+    pub(crate) fn part(&self, part: &str) -> Option<String> {
+        self.keys.as_ref()?;
+        let mut out = Vec::new();
+        self.pseudonym(&mut out, b"path\0", part.as_bytes());
+        Some(String::from_utf8(out).unwrap_or_default())
+    }
+
     /// What a text is replaced by because it is an address or a prefix and those must not be shown.
     pub(crate) fn text(&self, text: &str) -> Option<String> {
         if self.privacy.ip == IpPrivacy::Full {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Policy;
-use super::count::{Counting, HOLD_SALT, Held, Holds, Key, Windows};
+use super::count::{HOLD_SALT, Held, Holds, Key, Windows};
 use super::file::PER;
 use super::judge::{Evidence, Judgement, Party, judge};
 use super::recorded::Line;
@@ -28,7 +28,7 @@ use super::value::{Facts, Value};
 use crate::clock::Timestamp;
 use crate::signal::Scoring;
 use crate::verdict::{Action, Mode, Verdict};
-pub use alone::{Alone, alone};
+pub use alone::Alone;
 use ground::{Ground, Place, Played};
 use tally::Tally;
 
@@ -194,7 +194,7 @@ impl<'p> Replay<'p> {
         }
         let mut matched = Matched::new();
         self.note_undecided(line, played, place);
-        let counted = (&self.windows, Counting::Count, place.mode);
+        let counted = (&self.windows, place.mode);
         place.set.run(Phase::Client, Scenery::Quiet, played, counted, &mut matched);
         if let Some(verdicts) = self.refused_early(line, played, place, &matched) {
             return verdicts;
@@ -287,7 +287,7 @@ impl<'p> Replay<'p> {
         // Of a request that was refused at once nobody knows more than rules of the client saw.
         let knows_more = line.phase > Phase::Client;
         if knows_more {
-            place.set.run(Phase::Session, scenery, played, (&self.windows, Counting::Count, place.mode), matched);
+            place.set.run(Phase::Session, scenery, played, (&self.windows, place.mode), matched);
         }
         let evidence = Evidence {
             set: place.set,
@@ -303,14 +303,8 @@ impl<'p> Replay<'p> {
             let mut risky = Matched::new();
             let mut asked = asked.borrow_mut();
             if knows_more {
-                let counting = if asked.is_empty() { Counting::Count } else { Counting::Look };
-                place.set.run(
-                    Phase::Risk,
-                    scenery,
-                    &played.at_risk(risk),
-                    (&self.windows, counting, place.mode),
-                    &mut risky,
-                );
+                let counted = (&self.windows, place.mode);
+                place.set.run(Phase::Risk, scenery, &played.at_risk(risk), counted, &mut risky);
             }
             asked.push(risky.clone());
             risky
@@ -342,7 +336,7 @@ impl<'p> Replay<'p> {
         }
         let mut matched = Matched::new();
         self.note_undecided(line, played, place);
-        let counted = (&self.windows, Counting::Count, place.mode);
+        let counted = (&self.windows, place.mode);
         place.set.run(Phase::Response, Scenery::Quiet, played, counted, &mut matched);
         for mode in [Mode::Enforce, Mode::Observe] {
             self.tally.count((place, mode), played, line, matched.iter());
@@ -465,7 +459,7 @@ fn request_of(line: &Line) -> String {
 }
 
 fn request_key(line: &Line) -> RequestKey {
-    (line.facts.at, line.facts.value(Field::ClientIp).to_string(), request_of(line))
+    (line.asked, line.facts.value(Field::ClientIp).to_string(), request_of(line))
 }
 
 fn party(played: &Played<'_>) -> Party {

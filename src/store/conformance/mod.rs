@@ -142,8 +142,6 @@ cases! {
     Everything = concurrent::what_was_acknowledged_is_there;
     /// Shared counters: a window counts what is in it, each key for itself.
     Windows = counting::a_window_counts_what_is_in_it;
-    /// Shared counters: a look leaves no trace.
-    Looks = counting::a_look_counts_nothing;
     /// Shared counters: of many who are counted at once none is lost.
     CountsAtOnce = counting::all_that_are_counted_at_once_are_counted;
 }
