@@ -1,13 +1,14 @@
 //! Signatures of rules files, as minisign makes them: `FILE.minisig` beside each file.
 //!
 //! The signature is of the very bytes that are compiled, which are read once. Its trusted comment, which is signed too, says
-//! which file it is for and which state of it: `portcullis:counter=2026112801 file=shop.toml`. Without the name one signed
-//! file could be put in the place of another; without the counter, an old one in the place of a new one.
+//! which file it is for and which state of it: `portcullis:counter=2026112801 file=rules/shop.toml`. Without the path, from
+//! the folder of the configuration, one signed file could be put in the place of another, also of one that is called the same
+//! in another folder; without the counter, an old one in the place of a new one.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::digest;
@@ -116,10 +117,13 @@ impl<'a> Signatures<'a> {
 
     fn verify(&self, path: &Path, text: &str) -> Result<SignedFile, Box<Fault>> {
         let beside = beside(path);
-        let fault = |message: String, above: Option<u64>| {
-            Box::new(Fault::new(Level::Fault, KEY, message).with_help(Some(command(path, above))))
-        };
         let (shown, shown_beside) = (path.display(), beside.display());
+        let named = self.name(path).map_err(|why| {
+            Box::new(Fault::new(Level::Fault, KEY, format!("no signature can be made for {shown}: {why}")))
+        })?;
+        let fault = |message: String, above: Option<u64>| {
+            Box::new(Fault::new(Level::Fault, KEY, message).with_help(Some(command(path, &named, above))))
+        };
         let written = self.reading.text(&beside).map_err(|why| match why.kind() {
             io::ErrorKind::NotFound => fault(format!("{shown} is not signed: there is no {shown_beside}"), None),
             _ => fault(format!("{shown_beside} can not be read: {why}"), None),
@@ -139,13 +143,12 @@ impl<'a> Signatures<'a> {
             let message = format!("the trusted comment of {shown_beside} does not say which state of the file this is");
             return Err(fault(message, None));
         };
-        if path.file_name().and_then(|name| name.to_str()) != Some(name) {
-            return Err(fault(format!("{shown_beside} was made for a file that is called {name}"), None));
+        if name != named {
+            return Err(fault(format!("{shown_beside} was made for {name}, and stands beside {named}"), None));
         }
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-        let named = self.name(path).map_err(|why| fault(format!("{shown} can not be signed: {why}"), None))?;
-        let file = SignedFile { path: path.to_owned(), name: named, counter, sha256 };
+        let file = SignedFile { path: path.to_owned(), name: named.clone(), counter, sha256 };
         match self.counters.check(&file) {
             Ok(()) => Ok(file),
             Err(why) => Err(fault(format!("{shown} is outdated: {why}"), Some(why.seen()))),
@@ -184,10 +187,12 @@ impl<'a> Signatures<'a> {
         }
     }
 
+    /// What a file is signed and remembered by.
     fn name(&self, path: &Path) -> io::Result<String> {
         let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { self.base };
         let (base, path) = (std::path::absolute(base)?, std::path::absolute(path)?);
-        let name = path.strip_prefix(base).unwrap_or(&path).to_str().filter(|name| !name.contains(['\n', '\r']));
+        let path = straight(path.strip_prefix(base).unwrap_or(&path));
+        let name = path.to_str().filter(|name| !name.contains(['\n', '\r']));
         name.map(str::to_owned).ok_or_else(|| io::Error::other("its name is no plain text"))
     }
 
@@ -205,6 +210,20 @@ impl<'a> Signatures<'a> {
     }
 }
 
+/// The path without ways there and back: a set is one file, whichever folder's rules name it.
+fn straight(path: &Path) -> PathBuf {
+    let mut straight = PathBuf::new();
+    for part in path.components() {
+        let is_back = part == Component::ParentDir;
+        if is_back && matches!(straight.components().next_back(), Some(Component::Normal(_))) {
+            straight.pop();
+        } else {
+            straight.push(part);
+        }
+    }
+    straight
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".minisig");
@@ -219,8 +238,7 @@ fn comment_of(comment: &str) -> Option<(u64, &str)> {
 }
 
 /// The command that makes a signature.
-fn command(path: &Path, above: Option<u64>) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn command(path: &Path, name: &str, above: Option<u64>) -> String {
     let number = match above {
         Some(seen) => format!("a whole number above {seen}"),
         None => "a whole number that grows with every state of the file, such as 2026112801".to_owned(),
@@ -253,7 +271,7 @@ mod tests {
     #[test]
     fn a_comment_has_one_spelling() {
         let check = |text: &str, expected: Option<(u64, &str)>| assert_eq!(comment_of(text), expected, "{text}");
-        check("portcullis:counter=1 file=shop.toml", Some((1, "shop.toml")));
+        check("portcullis:counter=1 file=rules/shop.toml", Some((1, "rules/shop.toml")));
         check("portcullis:counter=0 file=a file=b c.toml", Some((0, "a file=b c.toml")));
         check("portcullis:counter=18446744073709551615 file=a", Some((u64::MAX, "a")));
         for bad in [
@@ -276,12 +294,22 @@ mod tests {
     #[test]
     fn the_command_is_one_that_a_shell_understands() {
         let check = |path: &str, expected: &str| {
-            let command = command(Path::new(path), Some(4));
+            let command = command(&Path::new("/etc").join(path), path, Some(4));
             assert_eq!(command, format!("minisign -Sm {expected}, where N is a whole number above 4"));
         };
-        check("rules/shop.toml", "rules/shop.toml -t \"portcullis:counter=N file=shop.toml\"");
-        check("my rules/$a.toml", "'my rules/$a.toml' -t 'portcullis:counter=N file=$a.toml'");
-        check("it's.toml", "'it'\\''s.toml' -t 'portcullis:counter=N file=it'\\''s.toml'");
+        check("rules/shop.toml", "/etc/rules/shop.toml -t \"portcullis:counter=N file=rules/shop.toml\"");
+        check("my rules/$a.toml", "'/etc/my rules/$a.toml' -t 'portcullis:counter=N file=my rules/$a.toml'");
+        check("it's.toml", "'/etc/it'\\''s.toml' -t 'portcullis:counter=N file=it'\\''s.toml'");
+    }
+
+    #[test]
+    fn a_file_has_one_name_whichever_way_it_is_reached() {
+        let check = |path: &str, expected: &str| assert_eq!(straight(Path::new(path)), Path::new(expected), "{path}");
+        check("rules/shop.toml", "rules/shop.toml");
+        check("rules/eu/../us/./office.txt", "rules/us/office.txt");
+        check("rules/../office.txt", "office.txt");
+        check("../lists/../../office.txt", "../../office.txt");
+        check("/srv/rules/../office.txt", "/srv/office.txt");
     }
 
     #[test]

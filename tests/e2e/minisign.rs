@@ -45,15 +45,15 @@ fn rules_signed_by_the_real_program_are_taken() {
         let told = loaded().unwrap_err().to_string();
         assert!(told.contains(why), "{told}");
     };
-    refused("-t \"portcullis:counter=N file=shop.toml\"");
-    sign(&[], "portcullis:counter=2026112801 file=shop.toml");
+    refused("-t \"portcullis:counter=N file=rules/shop.toml\"");
+    sign(&[], "portcullis:counter=2026112801 file=rules/shop.toml");
     let signed = loaded().unwrap().rules.signed().to_vec();
     assert_eq!((signed.len(), signed[0].counter), (1, 2_026_112_801));
-    sign(&["-l"], "portcullis:counter=2026112801 file=shop.toml");
+    sign(&["-l"], "portcullis:counter=2026112801 file=rules/shop.toml");
     refused("a signature of an old kind (legacy)");
     sign(&[], "a comment of another kind");
     refused("does not say which state of the file this is");
-    sign(&[], "portcullis:counter=2026112802 file=shop.toml");
+    sign(&[], "portcullis:counter=2026112802 file=rules/shop.toml");
     fs::write(at("rules/shop.toml"), rules.replace("deny", "observe")).unwrap();
     refused("is not what was signed");
 }

@@ -217,7 +217,7 @@ fn signed_rules_take_over_only_forwards_through_every_start() {
     let sign = |version: usize, counter: u64| {
         let text = rules(1, version);
         fs::write(&file, &text).unwrap();
-        let signature = signer.sign(text.as_bytes(), &format!("portcullis:counter={counter} file=load.toml"));
+        let signature = signer.sign(text.as_bytes(), &format!("portcullis:counter={counter} file=rules/load.toml"));
         fs::write(root.join("rules/load.toml.minisig"), signature).unwrap();
     };
     let text = format!(

@@ -54,9 +54,8 @@ impl Place {
 
     /// Writes a file and its signature.
     fn sign(&self, name: &str, text: &str, counter: u64) {
-        let last = name.rsplit('/').next().unwrap();
         self.write(name, text);
-        let signature = self.signer.sign(text.as_bytes(), &format!("portcullis:counter={counter} file={last}"));
+        let signature = self.signer.sign(text.as_bytes(), &format!("portcullis:counter={counter} file={name}"));
         self.write(&format!("{name}.minisig"), &signature);
     }
 
@@ -102,9 +101,11 @@ fn what_is_not_signed_as_it_should_be_is_refused_with_the_command_that_mends_it(
     assert_eq!(place.put_in_force(), [("rules/shop.toml".to_owned(), 7)]);
     let good = place.read("rules/shop.toml.minisig");
     let by = |signer: u8, trusted: &str| Signer::new(signer).sign(text.as_bytes(), trusted);
-    let command =
-        format!("minisign -Sm {} -t \"portcullis:counter=N file=shop.toml\"", place.path("rules/shop.toml").display());
-    let sound = "portcullis:counter=7 file=shop.toml";
+    let command = format!(
+        "minisign -Sm {} -t \"portcullis:counter=N file=rules/shop.toml\"",
+        place.path("rules/shop.toml").display()
+    );
+    let sound = "portcullis:counter=7 file=rules/shop.toml";
     for (signature, message) in [
         (String::new(), "DIR/rules/shop.toml.minisig is no signature of minisign"),
         (good.lines().take(2).collect(), "DIR/rules/shop.toml.minisig is no signature of minisign"),
@@ -114,8 +115,12 @@ fn what_is_not_signed_as_it_should_be_is_refused_with_the_command_that_mends_it(
         (place.signer.sign_legacy(text.as_bytes(), sound), "is a signature of an old kind (legacy)"),
         (by(1, "timestamp:1763722800\tfile:shop.toml\thashed"), "does not say which state of the file this is"),
         (by(1, "portcullis:counter=7"), "does not say which state of the file this is"),
-        (by(1, "portcullis:counter=007 file=shop.toml"), "does not say which state of the file this is"),
-        (by(1, "portcullis:counter=7 file=bank.toml"), "was made for a file that is called bank.toml"),
+        (by(1, "portcullis:counter=007 file=rules/shop.toml"), "does not say which state of the file this is"),
+        (
+            by(1, "portcullis:counter=7 file=rules/bank.toml"),
+            "was made for rules/bank.toml, and stands beside rules/shop.toml",
+        ),
+        (by(1, "portcullis:counter=7 file=shop.toml"), "was made for shop.toml, and stands beside rules/shop.toml"),
     ] {
         place.write("rules/shop.toml.minisig", &signature);
         place.refused(message, &command);
@@ -155,7 +160,10 @@ fn files_of_sets_are_signed_too() {
     place.write("rules/office.txt", "192.0.2.0/24\n");
     let faults = place.load().unwrap_err();
     let told = faults.to_string();
-    assert!(told.contains("office.txt is not signed: there is no") && told.contains("file=office.txt\""), "{told}");
+    assert!(
+        told.contains("office.txt is not signed: there is no") && told.contains("file=rules/office.txt\""),
+        "{told}"
+    );
     assert!(told.contains("shop.toml:4:") && told.contains("its signature is missing or wrong"), "{told}");
     place.sign("rules/office.txt", "192.0.2.0/24\n", 4);
     assert_eq!(place.put_in_force(), [("rules/office.txt".to_owned(), 4), ("rules/shop.toml".to_owned(), 1)]);
@@ -166,10 +174,48 @@ fn files_of_sets_are_signed_too() {
             .unwrap();
     }
     let told = place.load().unwrap_err().to_string();
-    assert!(told.contains("was made for a file that is called tor.txt"), "{told}");
+    assert!(told.contains("was made for rules/tor.txt, and stands beside rules/office.txt"), "{told}");
     place.sign("rules/office.txt", "192.0.2.0/24\n198.51.100.0/24\n", 3);
     let told = place.load().unwrap_err().to_string();
     assert!(told.contains("office.txt is outdated: its counter is 3, and 4 was in force"), "{told}");
+}
+
+/// The name alone was compared: a file with its signature was taken in the place of one that is called the same elsewhere.
+#[test]
+fn a_signed_file_is_not_taken_in_the_place_of_one_in_another_folder() {
+    let place = Place::new();
+    for region in ["eu", "us"] {
+        fs::create_dir_all(place.path(&format!("rules/{region}"))).unwrap();
+        let head = format!("[set]\noffice = {{ file = \"{region}/office.txt\" }}\n[[rule]]");
+        let text = rules(region, "/a").replace("[[rule]]", &head).replace("then", "unknown = \"fire\"\nthen");
+        let text = text.replace("request.path == \"/a\"", "client.ip not_in @office");
+        place.sign(&format!("rules/{region}.toml"), &text, 1);
+    }
+    place.sign("rules/eu/office.txt", "192.0.2.0/24\n", 5);
+    place.sign("rules/us/office.txt", "198.51.100.0/24\n", 4);
+    assert_eq!(place.put_in_force().len(), 4);
+    for ending in ["", ".minisig"] {
+        let of = |region: &str| place.path(&format!("rules/{region}/office.txt{ending}"));
+        fs::copy(of("eu"), of("us")).unwrap();
+    }
+    let faults = place.load().unwrap_err();
+    let told = faults.to_string();
+    assert!(told.contains("was made for rules/eu/office.txt, and stands beside rules/us/office.txt"), "{told}");
+    assert!(
+        faults.0.iter().any(|fault| fault.help.as_deref().unwrap_or_default().contains("N file=rules/us/office.txt\""))
+    );
+}
+
+/// A set that two folders name is one file, and has one signature.
+#[test]
+fn a_set_beside_the_folder_of_its_rules_is_signed_by_its_own_path() {
+    let place = Place::new();
+    fs::create_dir(place.path("lists")).unwrap();
+    let head = "[set]\noffice = { file = \"../lists/office.txt\" }\n[[rule]]";
+    let text = rules("shop", "/a").replace("[[rule]]", head).replace("then", "unknown = \"fire\"\nthen");
+    place.sign("rules/shop.toml", &text.replace("request.path == \"/a\"", "client.ip not_in @office"), 1);
+    place.sign("lists/office.txt", "192.0.2.0/24\n", 2);
+    assert_eq!(place.put_in_force(), [("lists/office.txt".to_owned(), 2), ("rules/shop.toml".to_owned(), 1)]);
 }
 
 #[test]
@@ -219,7 +265,7 @@ fn rules_that_were_in_force_can_not_be_made_to_vanish() {
     place.write("rules/shop2.toml", &text);
     place.write("rules/shop2.toml.minisig", &signature);
     let told = place.load().unwrap_err().to_string();
-    assert!(told.contains("was made for a file that is called shop.toml") && told.contains("and is gone"), "{told}");
+    assert!(told.contains("was made for rules/shop.toml") && told.contains("and is gone"), "{told}");
     fs::remove_file(place.path("rules/shop2.toml")).unwrap();
     // By the signer's will they go.
     place.sign("rules/shop.toml", "version = 1\nname = \"shop\"\n", 6);
