@@ -7,7 +7,8 @@
 //! | last | `sum` and SHA-256 of all lines before it |
 //!
 //! The file is written after rules were put in force, and read before any are. It is never made anew by itself: damaged, it
-//! is a fault, since a guard without it would take any old file that was ever signed.
+//! is a fault, since a guard without it would take any old file that was ever signed. A guard that runs remembers the
+//! counters besides, so that neither the file's removal nor an old copy of it makes it forget.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -72,10 +73,16 @@ pub enum CountersError {
     },
     /// The file is not what it should be.
     #[error(
-        "the counters of signed rules in {0} are damaged; put back a copy, or remove the file to begin anew, after which any \
-         rules file that was ever signed is taken"
+        "the counters of signed rules in {0} are damaged; put back a copy, or remove the file and start the guard anew, after \
+         which any rules file that was ever signed is taken"
     )]
     Damaged(PathBuf),
+    /// The file was there while the guard ran, and is not any more.
+    #[error(
+        "the counters of signed rules in {0} are gone; put back a copy, or start the guard anew, after which any rules file \
+         that was ever signed is taken"
+    )]
+    Gone(PathBuf),
     /// A file became outdated after it was read.
     #[error("{path} is not put in force: {why}")]
     Outdated {
@@ -142,6 +149,17 @@ impl Counters {
         raised
     }
 
+    /// What is known of either: of each file the higher counter.
+    fn with(mut self, other: &Self) -> Self {
+        for (name, last) in &other.0 {
+            let known = self.0.entry(name.clone()).or_insert(*last);
+            if known.counter <= last.counter {
+                *known = *last;
+            }
+        }
+        self
+    }
+
     /// The files that were in force, each with its counter.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, last)| (name.as_str(), last.counter))
@@ -165,60 +183,109 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     bytes?.try_into().ok()
 }
 
-/// Reads a file with `text`. One that is not there is one without counters.
-pub(super) fn read(path: &Path, text: impl FnOnce(&Path) -> io::Result<String>) -> Result<Counters, CountersError> {
-    match text(path) {
-        Ok(text) => Counters::parse(&text).ok_or_else(|| CountersError::Damaged(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Counters::default()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CountersError::Damaged(path.to_owned())),
-        Err(source) => Err(CountersError::Io { path: path.to_owned(), action: "read", source }),
+/// What a guard that runs knows of the counters, whatever becomes of their file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    counters: Counters,
+    /// Where the file was seen or written.
+    file: Option<PathBuf>,
+}
+
+impl Remembered {
+    /// The counters that count: the higher ones of the file and of what is remembered. `text` reads the file.
+    pub(super) fn known(
+        &self,
+        path: &Path,
+        text: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<Counters, CountersError> {
+        Ok(self.on_disk(path, text)?.unwrap_or_default().with(&self.counters))
+    }
+
+    /// What the file says. None if it is not there, and never was.
+    fn on_disk(
+        &self,
+        path: &Path,
+        text: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<Option<Counters>, CountersError> {
+        match text(path) {
+            Ok(text) => Counters::parse(&text).map(Some).ok_or_else(|| CountersError::Damaged(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.file.as_deref() == Some(path) {
+                true => Err(CountersError::Gone(path.to_owned())),
+                false => Ok(None),
+            },
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CountersError::Damaged(path.to_owned())),
+            Err(source) => Err(CountersError::Io { path: path.to_owned(), action: "read", source }),
+        }
     }
 }
 
-/// Counters that are written and not in their place yet: what can fail for want of space or rights has been done.
+/// Counters that are not in their place yet: what can fail for want of space or rights has been done.
 #[derive(Debug)]
 #[must_use]
 pub struct Pending {
     path: PathBuf,
-    draft: Draft,
+    remembered: Remembered,
+    /// None if the file says what it should, or is not needed.
+    draft: Option<Draft>,
 }
 
-/// Makes the counters of these rules ready, before they are put in force; none if there is nothing new.
+/// Makes the counters of these rules ready, before they are put in force.
 ///
 /// # Errors
 /// When the counters can not be read or written, or when a file is outdated.
-pub fn prepare(settings: &Settings, rules: &Rulebook, entropy: &dyn Entropy) -> Result<Option<Pending>, CountersError> {
-    let files = rules.signed();
-    if files.is_empty() {
-        return Ok(None);
-    }
+pub fn prepare(
+    settings: &Settings,
+    rules: &Rulebook,
+    remembered: &Remembered,
+    entropy: &dyn Entropy,
+) -> Result<Pending, CountersError> {
     let path = settings.counters();
-    let known = read(&path, read_text)?;
-    for file in files {
+    if settings.rules.signed_by.is_empty() {
+        // Who asks for signatures later has not forgotten what was in force before.
+        return Ok(Pending { path, remembered: remembered.clone(), draft: None });
+    }
+    let on_disk = remembered.on_disk(&path, read_text)?;
+    let known = on_disk.clone().unwrap_or_default().with(&remembered.counters);
+    for file in rules.signed() {
         known.check(file).map_err(|why| CountersError::Outdated { path: file.path.clone(), why })?;
     }
-    let raised = known.raised(files);
-    if raised == known {
-        return Ok(None);
+    let counters = known.raised(rules.signed());
+    let remembered = |file| Remembered { counters: counters.clone(), file };
+    if on_disk.as_ref() == Some(&counters) {
+        return Ok(Pending { remembered: remembered(Some(path.clone())), path, draft: None });
+    }
+    if on_disk.is_none() && counters == Counters::default() {
+        return Ok(Pending { remembered: remembered(None), path, draft: None });
     }
     let failed = |source| CountersError::Io { path: path.clone(), action: "written", source };
-    let text = raised.render();
+    let text = counters.render();
     if text.len() > FILE_BYTES_MAX {
         return Err(failed(io::Error::other("there are too many files to keep in mind")));
     }
     let number = u64::from_be_bytes(crate::entropy::random(entropy)?);
     let draft = Draft::write(&path, text.as_bytes(), number).map_err(failed)?;
-    Ok(Some(Pending { path, draft }))
+    Ok(Pending { remembered: remembered(Some(path.clone())), path, draft: Some(draft) })
+}
+
+/// Whether the file was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It was written.
+    Written,
+    /// It is as it was.
+    AsItWas,
 }
 
 impl Pending {
-    /// Keeps them, now that the rules are in force.
+    /// Keeps them, and tells what is to be remembered from now on.
     ///
     /// # Errors
-    /// When that fails: the rules are in force all the same, and those before them could come back.
-    pub fn keep(self) -> Result<(), CountersError> {
-        let Self { path, draft } = self;
-        draft.replace().map_err(|source| CountersError::Io { path, action: "written", source })
+    /// When the file can not be replaced.
+    pub fn keep(self) -> Result<(Kept, Remembered), CountersError> {
+        let Self { path, remembered, draft } = self;
+        let Some(draft) = draft else { return Ok((Kept::AsItWas, remembered)) };
+        draft.replace().map_err(|source| CountersError::Io { path, action: "written", source })?;
+        Ok((Kept::Written, remembered))
     }
 }
 
@@ -242,6 +309,16 @@ mod tests {
         check(&file("c", 0, 9), Ok(()));
         check(&file("a", 4, 1), Err(Outdated::Older { counter: 4, seen: 5 }));
         check(&file("a", 5, 2), Err(Outdated::Other(5)));
+    }
+
+    #[test]
+    fn of_two_that_know_a_file_the_one_with_the_higher_counter_is_believed() {
+        let of = |files: &[SignedFile]| Counters::default().raised(files);
+        let disk = of(&[file("a", 5, 1), file("b", 9, 1), file("c", 1, 1)]);
+        let memory = of(&[file("a", 7, 2), file("b", 8, 2), file("d", 1, 2)]);
+        let both = of(&[file("a", 7, 2), file("b", 9, 1), file("c", 1, 1), file("d", 1, 2)]);
+        assert_eq!(disk.clone().with(&memory), both);
+        assert_eq!(memory.with(&disk), both);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::counters::Remembered;
 use super::reading::Reading;
 use super::reload::Watched;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
@@ -46,17 +47,22 @@ pub struct Attempt {
     pub watched: Watched,
 }
 
-/// Loads what is to be put in force: for start, reload and `check` alike.
+/// Loads what is to be put in force: for start and `check` alike.
 pub fn load(request: &Request, now: Timestamp) -> Attempt {
+    load_again(request, now, &Remembered::default())
+}
+
+/// Loads what is to be put in force by a guard that runs, and remembers what signed rules it had.
+pub fn load_again(request: &Request, now: Timestamp, remembered: &Remembered) -> Attempt {
     let reading = Reading::default();
-    let loaded = read(request, now, &reading, Asked::Signatures);
+    let loaded = read(request, now, &reading, Asked::Signatures(remembered));
     Attempt { loaded, watched: reading.into_watched() }
 }
 
 /// Whether the settings may ask for signatures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Signatures,
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    Signatures(&'a Remembered),
     Nothing,
 }
 
@@ -91,14 +97,14 @@ fn settled(request: &Request, now: Timestamp, reading: &Reading) -> Result<(Opti
     Ok((file, resolved))
 }
 
-fn read(request: &Request, now: Timestamp, reading: &Reading, asked: Asked) -> Result<Loaded, Faults> {
+fn read(request: &Request, now: Timestamp, reading: &Reading, asked: Asked<'_>) -> Result<Loaded, Faults> {
     let (file, Resolved { settings, mut warnings }) = settled(request, now, reading)?;
     // They are read by those who need them.
     watched(&settings).iter().for_each(|path| reading.before_use(path));
     warnings.append(&mut look(&settings));
     let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let signatures = match asked {
-        Asked::Signatures => Signatures::asked(&settings, base, reading),
+        Asked::Signatures(remembered) => Signatures::asked(&settings, base, reading, remembered),
         Asked::Nothing => None,
     };
     let rules = match Rulebook::read(&settings, now, reading, signatures) {

@@ -26,7 +26,7 @@ pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
 pub use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
 pub use assemble::AssembleError;
-pub use files::{Attempt, Loaded, Request, inspect, load, settings_of};
+pub use files::{Attempt, Loaded, Request, inspect, load, load_again, settings_of};
 pub use network::{
     Balance, Client, Health, Http2, Listen, Location, ProxyProtocol, TlsFiles, UnderscoreHeaders, Upstream,
 };

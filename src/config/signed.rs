@@ -14,7 +14,7 @@ use std::str::FromStr;
 use aws_lc_rs::digest;
 use minisign_verify::{Error, PublicKey, Signature};
 
-use super::counters::{self, Counters, CountersError};
+use super::counters::{Counters, CountersError, Remembered};
 use super::reading::{Reading, fits};
 use super::settings::Settings;
 use crate::rules::diagnostic::{Fault, Level};
@@ -78,13 +78,18 @@ const KEY: &str = "rules.signed_by";
 
 impl<'a> Signatures<'a> {
     /// None if nobody asks for signatures. `base` is the folder of the configuration.
-    pub(super) fn asked(settings: &'a Settings, base: &'a Path, reading: &'a Reading) -> Option<Self> {
+    pub(super) fn asked(
+        settings: &'a Settings,
+        base: &'a Path,
+        reading: &'a Reading,
+        remembered: &Remembered,
+    ) -> Option<Self> {
         let keys = settings.rules.signed_by.as_slice();
         if keys.is_empty() {
             return None;
         }
         let mut faults = Vec::new();
-        let counters = counters::read(&settings.counters(), |path| reading.text(path)).unwrap_or_else(|error| {
+        let counters = remembered.known(&settings.counters(), |path| reading.text(path)).unwrap_or_else(|error| {
             // Who only checks may not be allowed to read them; to put rules in force they are read again.
             let level = match &error {
                 CountersError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Level::Warning,

@@ -251,6 +251,16 @@ fn signed_rules_take_over_only_forwards_through_every_start() {
     sign(2, 13);
     guard.event("policy.reloaded");
     assert!(kept(13));
+    // Their file alone brings nothing back, and is missed.
+    let copy = fs::read(&counters).unwrap();
+    fs::remove_file(&counters).unwrap();
+    refused("are gone; put back a copy");
+    sign(1, 11);
+    fs::write(&counters, copy).unwrap();
+    refused("is outdated: its counter is 11, and 13 was in force");
+    sign(2, 13);
+    guard.event("policy.reloaded");
+    assert!(status(address, "/version-2").contains("403") && kept(13));
     signal::send(&guard.child, "TERM");
     drop(guard);
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portcullis::clock::Timestamp;
-use portcullis::config::{Change, Faults, Loaded, Request, Watcher, counters, inspect, load};
+use portcullis::config::counters::{self, CountersError, Pending, Remembered};
+use portcullis::config::{Change, Faults, Loaded, Request, Watcher, inspect, load, load_again};
 use portcullis::entropy::OsEntropy;
 
 use crate::support::minisign::Signer;
@@ -71,10 +72,20 @@ impl Place {
     #[track_caller]
     fn put_in_force(&self) -> Vec<(String, u64)> {
         let loaded = self.load().unwrap_or_else(|faults| panic!("{faults}"));
-        if let Some(pending) = counters::prepare(&loaded.settings, &loaded.rules, &OsEntropy).unwrap() {
-            pending.keep().unwrap();
-        }
+        self.prepare(&loaded).unwrap().keep().unwrap();
         loaded.rules.signed().iter().map(|file| (file.name.clone(), file.counter)).collect()
+    }
+
+    fn prepare(&self, loaded: &Loaded) -> Result<Pending, CountersError> {
+        counters::prepare(&loaded.settings, &loaded.rules, &Remembered::default(), &OsEntropy)
+    }
+
+    /// Loads and puts in force, as a guard does that runs and remembers. Gives the words of the refusal.
+    fn reload(&self, remembered: &mut Remembered) -> Result<(), String> {
+        let loaded = load_again(&self.request(), NOW, remembered).loaded.map_err(|faults| faults.to_string())?;
+        let pending = counters::prepare(&loaded.settings, &loaded.rules, remembered, &OsEntropy);
+        *remembered = pending.and_then(Pending::keep).map_err(|error| error.to_string())?.1;
+        Ok(())
     }
 
     /// It is refused, with these words in the one fault and this help.
@@ -295,7 +306,7 @@ fn counters_are_private_and_never_made_anew_over_damage() {
         fs::write(&path, damaged).unwrap();
         let faults = place.load().unwrap_err().to_string();
         assert!(faults.contains("rules.counters are damaged; put back a copy, or remove the file"), "{faults}");
-        let error = counters::prepare(&loaded.settings, &loaded.rules, &OsEntropy).unwrap_err().to_string();
+        let error = place.prepare(&loaded).unwrap_err().to_string();
         assert!(error.contains("are damaged"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
     }
@@ -303,13 +314,62 @@ fn counters_are_private_and_never_made_anew_over_damage() {
     place.sign("rules/shop.toml", &rules("shop", "/a"), 9);
     fs::write(&path, &good).unwrap();
     place.put_in_force();
-    let error = counters::prepare(&loaded.settings, &loaded.rules, &OsEntropy).unwrap_err().to_string();
+    let error = place.prepare(&loaded).unwrap_err().to_string();
     assert!(error.contains("its counter is 6, and 9 was in force"), "{error}");
     // Where they can not be written, nothing is put in force.
     fs::remove_dir_all(place.path("portcullis-data")).unwrap();
     place.write("portcullis-data", "a file");
-    let error = counters::prepare(&loaded.settings, &loaded.rules, &OsEntropy).unwrap_err().to_string();
+    let error = place.prepare(&loaded).unwrap_err().to_string();
     assert!(error.contains("can not be "), "{error}");
+}
+
+/// A guard that ran looked into the file alone: without it, every file that was ever signed was taken again.
+#[test]
+fn a_guard_that_runs_remembers_the_counters_though_their_file_is_removed_or_put_back() {
+    let (place, mut remembered) = (Place::new(), Remembered::default());
+    let path = place.path("portcullis-data/rules.counters");
+    let mut reload = || place.reload(&mut remembered);
+    place.sign("rules/shop.toml", &rules("shop", "/old"), 5);
+    reload().unwrap();
+    let old = place.kept().unwrap();
+    place.sign("rules/shop.toml", &rules("shop", "/new"), 6);
+    reload().unwrap();
+    let new = place.kept().unwrap();
+
+    // Removed, it is not made anew, whatever is signed.
+    fs::remove_file(&path).unwrap();
+    for (text, counter) in [("/old", 5), ("/new", 6), ("/newer", 7)] {
+        place.sign("rules/shop.toml", &rules("shop", text), counter);
+        let told = reload().unwrap_err();
+        assert!(told.contains("rules.counters are gone; put back a copy, or start the guard anew"), "{told}");
+        assert_eq!(place.kept(), None);
+    }
+    // An older copy of it brings no older rules back.
+    fs::write(&path, &old).unwrap();
+    place.sign("rules/shop.toml", &rules("shop", "/old"), 5);
+    let told = reload().unwrap_err();
+    assert!(told.contains("is outdated: its counter is 5, and 6 was in force"), "{told}");
+    assert_eq!(place.kept().unwrap(), old);
+    place.sign("rules/shop.toml", &rules("shop", "/new"), 6);
+    reload().unwrap();
+    assert_eq!(place.kept().unwrap(), new, "and is mended");
+    // Nor does another place for it, which is new and takes over what is remembered.
+    let config = place.read("portcullis.toml");
+    place.write("portcullis.toml", &config.replace("signed_by", "counters = \"other.counters\"\nsigned_by"));
+    place.sign("rules/shop.toml", &rules("shop", "/old"), 5);
+    let told = reload().unwrap_err();
+    assert!(told.contains("is outdated: its counter is 5, and 6 was in force"), "{told}");
+    place.sign("rules/shop.toml", &rules("shop", "/new"), 6);
+    reload().unwrap();
+    assert_eq!(place.read("other.counters"), new);
+    // Nor does a time without signatures.
+    place.write("portcullis.toml", "[upstream]\nurl = \"http://127.0.0.1:8000\"\n");
+    reload().unwrap();
+    place.write("portcullis.toml", &config);
+    fs::remove_file(&path).unwrap();
+    place.sign("rules/shop.toml", &rules("shop", "/old"), 5);
+    let told = reload().unwrap_err();
+    assert!(told.contains("is outdated: its counter is 5, and 6 was in force"), "{told}");
 }
 
 #[test]

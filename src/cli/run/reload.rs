@@ -10,7 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use portcullis::admin::PolicyStanding;
 use portcullis::clock::Timestamp;
-use portcullis::config::{self, Attempt, Change, Watched, Watcher, counters};
+use portcullis::config::counters::{self, Kept, Remembered};
+use portcullis::config::{self, Attempt, Change, Watched, Watcher};
 use portcullis::engine::Guard;
 use portcullis::entropy::OsEntropy;
 use portcullis::event::kinds;
@@ -40,6 +41,8 @@ pub(super) struct Reloader {
     started: config::Settings,
     /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
     limits: LimitSettings,
+    /// The signed rules in force: their file alone could be taken away or put back to an older state.
+    remembered: Remembered,
     /// When something of the rules expires.
     expires: Option<Timestamp>,
 }
@@ -76,6 +79,7 @@ impl Reloader {
             standing: running.standing.clone(),
             limits: started.limit_settings(),
             started,
+            remembered: running.remembered.clone(),
             expires,
         }
     }
@@ -126,7 +130,7 @@ impl Reloader {
 
     fn reload(&mut self) {
         let before = self.guard.policy().revision;
-        let Attempt { loaded, mut watched } = config::load(&self.request, self.guard.now());
+        let Attempt { loaded, mut watched } = config::load_again(&self.request, self.guard.now(), &self.remembered);
         let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
         // After a failure too: what is to be mended may be in files that only the new configuration names.
         self.watcher = Watcher::new(watched);
@@ -161,7 +165,7 @@ impl Reloader {
         let policy = settings.policy(revision, &loaded.rules)?;
         let keys = start::key_file(settings, self.guard.now(), watched)?.keyring();
         let places = start::places(settings)?;
-        let counters = counters::prepare(settings, &loaded.rules, &OsEntropy)?;
+        let counters = counters::prepare(settings, &loaded.rules, &self.remembered, &OsEntropy)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;
         let limits = settings.limit_settings();
         if self.limits != limits {
@@ -181,8 +185,9 @@ impl Reloader {
             self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
         }
         self.expires = loaded.rules.expires();
-        if let Some(counters) = counters {
-            counters.keep()?;
+        let (kept, remembered) = counters.keep()?;
+        self.remembered = remembered;
+        if kept == Kept::Written {
             watched.before_use(&settings.counters());
         }
         Ok(kinds::PolicyReloaded { revision, rules, changes: Text::from(changes) })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, Timestamp};
-use portcullis::config::counters;
+use portcullis::config::counters::{self, Kept, Remembered};
 use portcullis::config::keys::{self, KeyFile, Origin};
 use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind, Watched};
 use portcullis::engine::{Guard, Places, Setup};
@@ -36,6 +36,8 @@ pub(super) struct Running {
     pub(super) admin: Option<admin::Server<AnyStore>>,
     pub(super) standing: PolicyStanding,
     pub(super) recorder: Option<Arc<Recorder>>,
+    /// The signed rules in force, which the reloader is not to forget.
+    pub(super) remembered: Remembered,
 }
 
 impl Running {
@@ -45,7 +47,7 @@ impl Running {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RunError> {
         let settings = loaded.settings;
-        let counters = counters::prepare(&settings, &loaded.rules, &OsEntropy)?;
+        let counters = counters::prepare(&settings, &loaded.rules, &Remembered::default(), &OsEntropy)?;
         let keys = key_file(&settings, clock.now(), watched)?;
         // The hashes in events are to stay the same over restarts, so they come from the file too.
         let hiding = Arc::new(keys.keyring());
@@ -93,11 +95,11 @@ impl Running {
         let admin = admin(&settings, &guard, &standing)?;
         let admin = admin.map(|admin| admin.with_connections(move || handle.connections()));
         // Nothing can fail any more: these rules are in force.
-        if let Some(counters) = counters {
-            counters.keep()?;
+        let (kept, remembered) = counters.keep()?;
+        if kept == Kept::Written {
             watched.before_use(&settings.counters());
         }
-        Ok(Self { guard, proxy, writer, reopen, events, admin, standing, recorder })
+        Ok(Self { guard, proxy, writer, reopen, events, admin, standing, recorder, remembered })
     }
 }
 
