@@ -148,7 +148,8 @@ impl PolicyStanding {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_stale(&self) -> bool {
+    /// Whether a newer policy was refused.
+    pub fn is_stale(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

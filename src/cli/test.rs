@@ -98,7 +98,10 @@ fn find(path: &Path, deep: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let is_hidden = name.starts_with('.') || matches!(name, "target" | "node_modules");
         if path.is_dir() && !is_hidden {
             find(&path, deep - 1, files)?;
-        } else if name.ends_with(".toml") && fs::read_to_string(&path).is_ok_and(|text| Scenarios::is_one(&text)) {
+        } else if name.ends_with(".toml")
+            && path.is_file()
+            && fs::read_to_string(&path).is_ok_and(|text| Scenarios::is_one(&text))
+        {
             files.push(path);
         }
     }

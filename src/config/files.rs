@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::counters::Remembered;
-use super::reading::Reading;
+use super::reading::{Reading, Taken, open};
 use super::reload::Watched;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
 use super::signed::Signatures;
@@ -49,13 +49,16 @@ pub struct Attempt {
 
 /// Loads what is to be put in force: for start and `check` alike.
 pub fn load(request: &Request, now: Timestamp) -> Attempt {
-    load_again(request, now, &Remembered::default())
+    let reading = Reading::default();
+    let loaded = read(request, now, (&reading, Taken::Any), Asked::Signatures(&Remembered::default()));
+    Attempt { loaded, watched: reading.into_watched() }
 }
 
-/// Loads what is to be put in force by a guard that runs, and remembers what signed rules it had.
+/// Loads what is to be put in force by a guard that runs, and remembers what signed rules it had. A configuration that is no
+/// plain file can not be read again: a pipe gives what it has only once.
 pub fn load_again(request: &Request, now: Timestamp, remembered: &Remembered) -> Attempt {
     let reading = Reading::default();
-    let loaded = read(request, now, &reading, Asked::Signatures(remembered));
+    let loaded = read(request, now, (&reading, Taken::Plain), Asked::Signatures(remembered));
     Attempt { loaded, watched: reading.into_watched() }
 }
 
@@ -71,7 +74,7 @@ enum Asked<'a> {
 /// # Errors
 /// When a file can not be read or anything in it is wrong: all faults at once.
 pub fn inspect(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
-    read(request, now, &Reading::default(), Asked::Nothing)
+    read(request, now, (&Reading::default(), Taken::Any), Asked::Nothing)
 }
 
 /// The settings alone, for who must not be kept from his work by a fault in the rules.
@@ -79,13 +82,18 @@ pub fn inspect(request: &Request, now: Timestamp) -> Result<Loaded, Faults> {
 /// # Errors
 /// When the file can not be read or anything in it is wrong: all faults at once.
 pub fn settings_of(request: &Request, now: Timestamp) -> Result<Settings, Faults> {
-    settled(request, now, &Reading::default()).map(|(_, resolved)| resolved.settings)
+    settled(request, now, &Reading::default(), Taken::Any).map(|(_, resolved)| resolved.settings)
 }
 
-fn settled(request: &Request, now: Timestamp, reading: &Reading) -> Result<(Option<PathBuf>, Resolved), Faults> {
+fn settled(
+    request: &Request,
+    now: Timestamp,
+    reading: &Reading,
+    taken: Taken,
+) -> Result<(Option<PathBuf>, Resolved), Faults> {
     let file = request.file.clone().or_else(|| Some(PathBuf::from(FILE_NAME)).filter(|path| path.is_file()));
     let text = match &file {
-        Some(path) => Some(reading.text(path).map_err(|why| Faults(vec![unreadable(path, &why)]))?),
+        Some(path) => Some(reading.text_of(path, taken).map_err(|why| Faults(vec![unreadable(path, &why)]))?),
         None => None,
     };
     let input = Input {
@@ -97,8 +105,13 @@ fn settled(request: &Request, now: Timestamp, reading: &Reading) -> Result<(Opti
     Ok((file, resolved))
 }
 
-fn read(request: &Request, now: Timestamp, reading: &Reading, asked: Asked<'_>) -> Result<Loaded, Faults> {
-    let (file, Resolved { settings, mut warnings }) = settled(request, now, reading)?;
+fn read(
+    request: &Request,
+    now: Timestamp,
+    (reading, taken): (&Reading, Taken),
+    asked: Asked<'_>,
+) -> Result<Loaded, Faults> {
+    let (file, Resolved { settings, mut warnings }) = settled(request, now, reading, taken)?;
     // They are read by those who need them.
     watched(&settings).iter().for_each(|path| reading.before_use(path));
     warnings.append(&mut look(&settings));
@@ -139,7 +152,7 @@ fn look(settings: &Settings) -> Vec<Fault> {
     };
     for (at, tls) in settings.listen.iter().enumerate().filter_map(|(at, listen)| Some((at, listen.tls.as_ref()?))) {
         for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
-            if let Err(why) = fs::File::open(path) {
+            if let Err(why) = open(path, Taken::Plain) {
                 note(Level::Fault, &format!("listen[{at}].tls.{key}"), cannot_read(path, &why));
             }
         }
@@ -148,7 +161,7 @@ fn look(settings: &Settings) -> Vec<Fault> {
         }
     }
     for (at, path) in settings.geo_databases.iter().enumerate() {
-        if let Err(why) = fs::File::open(path) {
+        if let Err(why) = open(path, Taken::Plain) {
             note(Level::Fault, &format!("geo.databases[{at}]"), cannot_read(path, &why));
         }
     }
@@ -273,6 +286,21 @@ mod tests {
         assert!(load(&request, NOW).loaded.unwrap_err().to_string().contains("can not be read"));
         let fault = load_text(folder.path(), &"#\n".repeat(FILE_BYTES_MAX)).unwrap_err().to_string();
         assert!(fault.contains("larger than 1 MiB"), "{fault}");
+    }
+
+    /// `check --config <(make-config)` and the like: somebody stands at the other end.
+    #[test]
+    fn a_configuration_that_is_named_may_be_a_pipe_but_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let request = Request { file: Some(path.clone()), ..Request::default() };
+        let writer = std::thread::spawn(move || fs::write(path, APP).unwrap());
+        let loaded = load(&request, NOW).loaded.unwrap();
+        writer.join().unwrap();
+        assert_eq!(loaded.settings.keys_file, folder.path().join("portcullis-data/keys.toml"));
+        let again = load_again(&request, NOW, &Remembered::default()).loaded.unwrap_err().to_string();
+        assert!(again.contains("p.toml can not be read: it is no plain file"), "{again}");
     }
 
     /// A file that changed after it was read and before it was watched was noticed only at its next change.

@@ -12,7 +12,6 @@
 //! A new key is put in front and the old ones are kept, so that what they made is still understood. A key may be taken
 //! out by hand when the last session it could have made has ended.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::durable::Draft;
+use super::reading::{Taken, open};
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError};
 use crate::rules::diagnostic::Faults;
@@ -258,7 +258,7 @@ pub fn rotate(path: &Path, entropy: &dyn Entropy, now: Timestamp) -> Result<KeyF
 /// When it is not there, can not be read, or is damaged.
 pub fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), action: "read", source };
-    let file = fs::File::open(path).map_err(failed)?;
+    let (_, file) = open(path, Taken::Plain).map_err(failed)?;
     let mut text = Zeroizing::new(String::new());
     io::Read::read_to_string(&mut io::Read::take(file, FILE_BYTES_MAX), &mut text).map_err(failed)?;
     KeyFile::parse(&path.to_string_lossy(), &text).map_err(KeyFileError::Damaged)
@@ -283,6 +283,7 @@ fn write(path: &Path, file: &KeyFile, entropy: &dyn Entropy, place: Place) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -32,7 +32,7 @@ pub use network::{
 };
 pub use policy::{Activity, Limits, Login, Recording, Risk, Route, Rules, Sensitivity, SubjectSource, Success};
 pub use preset::{Preset, UnknownPreset};
-pub use reading::read_text;
+pub use reading::{read_bytes, read_named, read_text};
 pub use record::Recorder;
 pub use reload::{Change, POLL_EVERY, Watched, Watcher};
 pub use rulebook::Rulebook;

@@ -3,13 +3,23 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::reload::{Extent, Seen, Watched};
 
 /// Files that one pattern of `[rules] files` may match.
 const FILES_MAX: usize = 1000;
+
+/// Which files are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Files alone: what is found in a folder may have been put there to make us wait.
+    Plain,
+    /// Pipes and the like too, which somebody named by hand.
+    Any,
+}
 
 /// Reads files, and keeps in mind what they were like.
 #[derive(Debug, Default)]
@@ -18,7 +28,12 @@ pub(super) struct Reading(RefCell<Watched>);
 impl Reading {
     /// As [`read_text`].
     pub(super) fn text(&self, path: &Path) -> io::Result<String> {
-        let (seen, text) = Seen::read(path);
+        self.text_of(path, Taken::Plain)
+    }
+
+    /// A text from a file that is taken.
+    pub(super) fn text_of(&self, path: &Path, taken: Taken) -> io::Result<String> {
+        let (seen, text) = Seen::read(path, taken);
         self.0.borrow_mut().note(path, Extent::Text, seen);
         text
     }
@@ -41,12 +56,47 @@ impl Reading {
 }
 
 /// Reads a file of text. One that is larger than [`FILE_BYTES_MAX`](super::FILE_BYTES_MAX) is a fault, and not cut: what is
-/// cut off a set would be in no rule.
+/// cut off a set would be in no rule. So is a pipe or a device: whoever can put one into a folder could make us wait for ever.
+///
+/// # Errors
+/// When it can not be read, is no plain file, is too large, or is no text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    Seen::read(path, Taken::Plain).1
+}
+
+/// As [`read_text`], for what somebody named by hand and may wait for: a pipe will do, such as `<(git show main:shop.toml)`.
 ///
 /// # Errors
 /// When it can not be read, is too large, or is no text.
-pub fn read_text(path: &Path) -> io::Result<String> {
-    Seen::read(path).1
+pub fn read_named(path: &Path) -> io::Result<String> {
+    Seen::read(path, Taken::Any).1
+}
+
+/// Reads a plain file as it is.
+///
+/// # Errors
+/// When it can not be read or is no plain file.
+pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let _length = open(path, Taken::Plain)?.1.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file to be read. If only plain files are taken, nothing else is even opened, and no pipe is waited for.
+pub(super) fn open(path: &Path, taken: Taken) -> io::Result<(fs::Metadata, fs::File)> {
+    if taken == Taken::Any {
+        let file = fs::File::open(path)?;
+        return Ok((file.metadata()?, file));
+    }
+    let plain = |data: fs::Metadata| match data.is_file() || data.is_dir() {
+        // A folder says for itself that it can not be read.
+        true => Ok(data),
+        false => Err(io::Error::other("it is no plain file")),
+    };
+    let _looked_at = plain(fs::metadata(path)?)?;
+    // It may have become another one meanwhile.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    Ok((plain(file.metadata()?)?, file))
 }
 
 /// The files that a path with `*` in its last part matches, sorted. A path without one is itself, whether it is there or not.

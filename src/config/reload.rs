@@ -15,6 +15,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 use super::FILE_BYTES_MAX;
+use super::reading::{Taken, open};
 
 /// How often the files are to be looked at.
 pub const POLL_EVERY: Duration = Duration::from_secs(2);
@@ -215,9 +216,8 @@ impl Seen {
     const NOTHING: Self = Self { outside: None, content: Content::Nothing, calm: 0 };
 
     /// Reads a text, and looks at the file that it is read from.
-    pub(super) fn read(path: &Path) -> (Self, io::Result<String>) {
-        let opened = fs::File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        let (data, file) = match opened {
+    pub(super) fn read(path: &Path, taken: Taken) -> (Self, io::Result<String>) {
+        let (data, file) = match open(path, taken) {
             Ok(opened) => opened,
             Err(error) => return (Self::NOTHING, Err(error)),
         };
@@ -266,7 +266,7 @@ fn content(path: &Path, extent: Extent) -> io::Result<Content> {
         Extent::Text => TEXT_BYTES,
         Extent::Whole => u64::MAX,
     };
-    let mut file = fs::File::open(path)?.take(most);
+    let mut file = open(path, Taken::Plain)?.1.take(most);
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -360,7 +360,7 @@ mod tests {
         let mut watched = Watched::default();
         for text in ["one", "two", "one"] {
             fs::write(&file, text).unwrap();
-            let (seen, read) = Seen::read(&file);
+            let (seen, read) = Seen::read(&file, Taken::Plain);
             assert_eq!(read.unwrap(), text);
             watched.note(&file, Extent::Text, seen);
         }

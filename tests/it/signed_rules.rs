@@ -151,6 +151,15 @@ fn what_is_not_signed_as_it_should_be_is_refused_with_the_command_that_mends_it(
     place.put_in_force();
 }
 
+/// Looking for the other end of a pipe never ended.
+#[test]
+fn a_signature_that_is_a_pipe_is_refused() {
+    let place = Place::new();
+    place.write("rules/shop.toml", &rules("shop", "/a"));
+    assert!(Command::new("mkfifo").arg(place.path("rules/shop.toml.minisig")).status().unwrap().success());
+    place.refused("DIR/rules/shop.toml.minisig can not be read: it is no plain file", "minisign -Sm");
+}
+
 #[test]
 fn what_nobody_has_signed_is_not_even_read_as_rules() {
     let place = Place::new();

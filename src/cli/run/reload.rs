@@ -28,9 +28,13 @@ use super::signals::{self, Signals};
 use super::start::{self, Running};
 use super::{FLUSH_MAX, RunError};
 
+/// How a configuration is loaded. A test has it take as long as it likes.
+type Load = Box<dyn Fn(&config::Request, Timestamp, &Remembered) -> Attempt + Send>;
+
 /// Puts another configuration in force.
 pub(super) struct Reloader {
     request: config::Request,
+    load: Load,
     watcher: Watcher,
     guard: Arc<Guard<AnyStore>>,
     proxy: Handle<Guarded<AnyStore>>,
@@ -71,6 +75,7 @@ impl Reloader {
     ) -> Self {
         Self {
             request,
+            load: Box::new(config::load_again),
             watcher: Watcher::new(watched),
             guard: running.guard.clone(),
             proxy: running.proxy.handle(),
@@ -130,7 +135,7 @@ impl Reloader {
 
     fn reload(&mut self) {
         let before = self.guard.policy().revision;
-        let Attempt { loaded, mut watched } = config::load_again(&self.request, self.guard.now(), &self.remembered);
+        let Attempt { loaded, mut watched } = (self.load)(&self.request, self.guard.now(), &self.remembered);
         let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
         // After a failure too: what is to be mended may be in files that only the new configuration names.
         self.watcher = Watcher::new(watched);

@@ -156,7 +156,7 @@ pub(super) fn places(settings: &Settings) -> Result<Places, RunError> {
     let mut all: Option<GeoDatabase> = None;
     for path in &settings.geo_databases {
         let failed = |why: String| RunError::Geo { path: path.display().to_string(), why };
-        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let bytes = config::read_bytes(path).map_err(|error| failed(error.to_string()))?;
         let database = GeoDatabase::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
         all = Some(match all {
             Some(before) => before.and(database),

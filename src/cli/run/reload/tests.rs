@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::channel;
 
 use portcullis::clock::ManualClock;
 use portcullis::verdict::Mode;
@@ -59,9 +60,13 @@ impl World {
 
     /// How many events of a kind there were.
     fn told(&self, kind: &str) -> usize {
+        self.events().matches(&format!("\"event\":\"{kind}\"")).count()
+    }
+
+    /// All events, a line each.
+    fn events(&self) -> String {
         self.running.guard.events().flush(PATIENCE);
-        let events = fs::read_to_string(self.folder.path().join("events.jsonl")).unwrap();
-        events.matches(&format!("\"event\":\"{kind}\"")).count()
+        fs::read_to_string(self.folder.path().join("events.jsonl")).unwrap()
     }
 
     fn mode(&self, rule: &str) -> Mode {
@@ -169,20 +174,54 @@ async fn a_tune_that_expires_beside_a_faulty_file_is_tried_again_every_minute() 
     assert_eq!((world.mode("shop/fence"), world.revision()), (Mode::Enforce, 2));
 }
 
+/// Opening a pipe waited for its other end for ever, and nothing was reloaded any more.
+#[tokio::test]
+async fn a_pipe_or_a_device_among_the_files_is_refused_and_what_comes_next_is_taken_over() {
+    let set = |path: &str| {
+        let many = "[[rule]]\nid = \"many\"\nwhen = 'client.asn in @many'\nscore = 5\n";
+        rule(path).replace("[[rule]]", "[set]\nmany = { file = \"many.txt\" }\n[[rule]]") + many
+    };
+    let start = [("rules/shop.toml", &*set("/a")), ("rules/many.txt", "64500\n")];
+    for name in ["rules/more.toml", "rules/shop.toml", "rules/many.txt", "portcullis.toml"] {
+        for pipe in [true, false] {
+            let mut world = World::start(&start).await;
+            let path = world.folder.path().join(name);
+            let before = fs::read(&path).ok();
+            drop(fs::remove_file(&path));
+            if pipe {
+                assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            } else {
+                std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+            }
+            world.rounds(4);
+            assert_eq!((world.revision(), world.told("policy.reload_failed")), (1, 1), "{name}");
+            assert!(world.running.standing.is_stale(), "{name}");
+            assert!(world.events().contains(&format!("{name} can not be read: it is no plain file")), "{name}");
+            fs::remove_file(&path).unwrap();
+            before.iter().for_each(|before| fs::write(&path, before).unwrap());
+            world.write("rules/shop.toml", &set("/b"));
+            world.rounds(4);
+            assert_eq!((world.revision(), world.told("policy.reloaded")), (2, 1), "{name}");
+            assert!(!world.running.standing.is_stale(), "{name}");
+        }
+    }
+}
+
 /// Rules were read on a thread that also takes connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn connections_are_taken_while_rules_are_read_and_a_signal_meanwhile_is_followed_next() {
-    let World { folder, running, reloader, .. } = World::start(&[("rules/shop.toml", &rule("/none"))]).await;
-    // Reading a pipe takes as long as its writer likes.
-    let put = |path: &str| {
-        let name = path.trim_start_matches('/');
-        assert!(Command::new("mkfifo").arg(folder.path().join("rules").join(name)).status().unwrap().success());
-        let set = format!("[set]\nmany = {{ file = \"{name}\" }}\n[[rule]]");
-        let many = "[[rule]]\nid = \"many\"\nwhen = 'client.asn in @many'\nscore = 5\n";
-        write(folder.path(), "rules/shop.toml", &(rule(path).replace("[[rule]]", &set) + many));
-    };
-    // Waits until somebody reads it.
-    let writer = |name: &str| fs::OpenOptions::new().write(true).open(folder.path().join("rules").join(name)).unwrap();
+    let World { folder, running, mut reloader, .. } = World::start(&[("rules/shop.toml", &rule("/none"))]).await;
+    let put = |path: &str| write(folder.path(), "rules/shop.toml", &rule(path));
+    // Reading takes until it may go on.
+    let ((begins, begun), (go_on, waits)) = (channel(), channel::<()>());
+    reloader.load = Box::new(move |request, now, remembered| {
+        let attempt = config::load_again(request, now, remembered);
+        // An error means the same: the test has ended.
+        begins.send(()).unwrap_or_default();
+        waits.recv().unwrap_or_default();
+        attempt
+    });
+    let begun = || begun.recv_timeout(PATIENCE).unwrap();
 
     let (signals, guard) = (Signals::none(), running.guard.clone());
     let address = running.proxy.local_addrs()[0];
@@ -190,25 +229,23 @@ async fn connections_are_taken_while_rules_are_read_and_a_signal_meanwhile_is_fo
     put("/one");
     signals.hang_up();
     let following = tokio::spawn(reloader.follow(signals.clone()));
-    let mut one = writer("one");
+    begun();
     assert_eq!((status(address, "/none"), guard.policy().revision), ("403".to_owned(), 1));
     put("/two");
     signals.hang_up();
     signals.hang_up();
     assert_eq!((status(address, "/none"), guard.policy().revision), ("403".to_owned(), 1), "one at a time");
-    one.write_all(b"64500\n").unwrap();
-    drop(one);
+    go_on.send(()).unwrap();
 
-    let mut two = writer("two");
+    begun();
     assert_eq!((status(address, "/one"), guard.policy().revision), ("403".to_owned(), 2));
     put("/three");
     signals.hang_up();
-    two.write_all(b"64500\n").unwrap();
-    drop(two);
+    go_on.send(()).unwrap();
 
-    let three = writer("three");
+    begun();
     assert_eq!((status(address, "/two"), guard.policy().revision), ("403".to_owned(), 3));
-    drop(three);
     following.abort();
     serving.abort();
+    drop(go_on);
 }
