@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::counters::Remembered;
 use super::reading::{Reading, Taken, open};
 use super::reload::Watched;
-use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve, watched};
+use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve};
 use super::signed::Signatures;
 use super::{Preset, Rulebook, Settings};
 use crate::clock::Timestamp;
@@ -113,7 +113,7 @@ fn read(
 ) -> Result<Loaded, Faults> {
     let (file, Resolved { settings, mut warnings }) = settled(request, now, reading, taken)?;
     // They are read by those who need them.
-    watched(&settings).iter().for_each(|path| reading.before_use(path));
+    settings.files().iter().for_each(|path| reading.before_use(path));
     warnings.append(&mut look(&settings));
     let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let signatures = match asked {

@@ -67,6 +67,16 @@ impl Settings {
         all.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
     }
 
+    /// The files besides rules that a change of should be noticed: certificates, databases, keys.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tls = self.listen.iter().filter_map(|listen| listen.tls.as_ref());
+        tls.flat_map(|tls| [tls.cert.clone(), tls.key.clone()])
+            .chain(self.geo_databases.iter().cloned())
+            .chain([self.keys_file.clone()])
+            .chain(self.upstream.ca.clone())
+            .collect()
+    }
+
     /// Where the counters of signed rules are kept.
     pub fn counters(&self) -> PathBuf {
         self.rules.counters.clone().unwrap_or_else(|| self.keys_file.with_file_name("rules.counters"))

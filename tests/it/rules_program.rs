@@ -11,9 +11,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use portcullis::admin::{Address, Client};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConnection, RootCertStore};
+use tokio::time::Instant;
 
+use crate::support::jar::Jar;
 use crate::support::minisign::Signer;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, raw};
 use crate::support::signal;
 use crate::support::wire::Wire;
 
@@ -205,6 +209,86 @@ fn a_refused_policy_is_seen_in_health_metrics_and_sessions_until_it_is_mended() 
     fs::write(root.join("rules/load.toml"), rules(1, 1)).unwrap();
     guard.event("policy.reloaded");
     assert_eq!(is_stale(root), [false; 3]);
+    signal::send(&guard.child, "TERM");
+}
+
+/// Writes a certificate and its key; gives the certificate.
+fn certify(folder: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// Whether a handshake with this certificate alone comes about.
+fn shows(address: std::net::SocketAddr, certificate: &CertificateDer<'static>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.complete_io(&mut stream).is_ok()
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What was renewed waited until the last rule was mended: a key that was taken away for its theft stayed in use.
+#[test]
+fn certificates_and_keys_are_renewed_beside_faulty_rules() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let root = folder.path();
+    let config = root.join("portcullis.toml");
+    fs::create_dir(root.join("rules")).unwrap();
+    fs::write(root.join("rules/load.toml"), rules(1, 0)).unwrap();
+    let old = certify(root);
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         tls = {{ cert = \"cert.pem\", key = \"key.pem\" }}\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
+         [session]\nshield = [\"sid\"]\n[rules]\nfiles = [\"rules/*.toml\"]\n",
+        origin.address()
+    );
+    fs::write(&config, text).unwrap();
+    let guard = Started::start(&config);
+    let listen = guard.event("guard.started")["listen"].as_str().unwrap().to_owned();
+    let [plain, tls]: [std::net::SocketAddr; 2] =
+        listen.split(' ').map(|address| address.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+    assert!(shows(tls, &old));
+    origin.next(raw("HTTP/1.1 200 OK\r\nSet-Cookie: sid=abc; Path=/\r\nContent-Length: 0\r\n\r\n"));
+    let mut jar = Jar::default();
+    let reply = Wire::connect(plain).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
+    reply.all("set-cookie").iter().for_each(|line| jar.take(line, "/"));
+    let cookie = jar.header("/").unwrap();
+    // Whether the app sees the session that the cookie is of.
+    let is_good = || {
+        Wire::connect(plain).send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")).reply();
+        origin.seen().last().unwrap().header("cookie").is_some_and(|seen| seen.contains("sid=abc"))
+    };
+    assert!(is_good());
+
+    fs::write(root.join("rules/load.toml"), "half a file").unwrap();
+    guard.event("policy.reload_failed");
+    let new = certify(root);
+    until("the new certificate", || shows(tls, &new));
+    assert!(!shows(tls, &old) && is_good());
+    // Other keys, with which nothing of before can be read.
+    let keys = root.join("portcullis-data/keys.toml");
+    fs::remove_file(&keys).unwrap();
+    let mut keygen = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    assert!(keygen.args(["keygen", keys.to_str().unwrap()]).output().unwrap().status.success());
+    until("the new keys", || !is_good());
+    assert!(status(plain, "/version-0").contains("403"), "the last good rules stay in force");
     signal::send(&guard.child, "TERM");
 }
 

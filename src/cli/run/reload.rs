@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use portcullis::admin::PolicyStanding;
 use portcullis::clock::Timestamp;
 use portcullis::config::counters::{self, Kept, Remembered};
-use portcullis::config::{self, Attempt, Change, Watched, Watcher};
+use portcullis::config::{self, Attempt, Change, Watched, Watcher, keys};
 use portcullis::engine::Guard;
 use portcullis::entropy::OsEntropy;
 use portcullis::event::kinds;
@@ -43,6 +43,8 @@ pub(super) struct Reloader {
     standing: PolicyStanding,
     /// What the guard was started with.
     started: config::Settings,
+    /// What is in force.
+    settings: config::Settings,
     /// The limits in force: new ones forget what was counted, so they come only when the settings differ.
     limits: LimitSettings,
     /// The signed rules in force: their file alone could be taken away or put back to an older state.
@@ -83,6 +85,7 @@ impl Reloader {
             events: running.events.clone(),
             standing: running.standing.clone(),
             limits: started.limit_settings(),
+            settings: started.clone(),
             started,
             remembered: running.remembered.clone(),
             expires,
@@ -137,6 +140,9 @@ impl Reloader {
         let before = self.guard.policy().revision;
         let Attempt { loaded, mut watched } = (self.load)(&self.request, self.guard.now(), &self.remembered);
         let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
+        if done.is_err() {
+            self.renew(&mut watched);
+        }
         // After a failure too: what is to be mended may be in files that only the new configuration names.
         self.watcher = Watcher::new(watched);
         match done {
@@ -159,6 +165,22 @@ impl Reloader {
         }
     }
 
+    /// Reads what is no policy again under the settings in force: a key that was rotated or a newer database must not wait
+    /// until somebody has mended a rule. Certificates of listeners are followed by the proxy, whatever else happens.
+    fn renew(&self, watched: &mut Watched) {
+        let settings = &self.settings;
+        // The faulty configuration may name others.
+        settings.files().iter().for_each(|path| watched.before_use(path));
+        let renewed: [Result<(), RunError>; 3] = [
+            keys::read(&settings.keys_file).map(|keys| self.guard.replace_keys(keys.keyring())).map_err(Into::into),
+            start::places(settings).map(|places| self.guard.replace_places(places)),
+            self.proxy.reload(settings.proxy(Vec::new())).map_err(Into::into),
+        ];
+        for error in renewed.into_iter().filter_map(Result::err) {
+            tracing::error!("what was read before stays in use: {error}");
+        }
+    }
+
     fn put_in_force(
         &mut self,
         loaded: &config::Loaded,
@@ -168,7 +190,7 @@ impl Reloader {
         let revision = self.guard.policy().revision.saturating_add(1);
         // Everything that can fail comes before anything that is changed.
         let policy = settings.policy(revision, &loaded.rules)?;
-        let keys = start::key_file(settings, self.guard.now(), watched)?.keyring();
+        let keyring = start::key_file(settings, self.guard.now(), watched)?.keyring();
         let places = start::places(settings)?;
         let counters = counters::prepare(settings, &loaded.rules, &self.remembered, &OsEntropy)?;
         self.proxy.reload(settings.proxy(Vec::new()))?;
@@ -177,7 +199,7 @@ impl Reloader {
             self.guard.replace_limits(Limits::new(&limits));
             self.limits = limits;
         }
-        self.guard.replace_keys(keys);
+        self.guard.replace_keys(keyring);
         self.guard.replace_places(places);
         let before = self.guard.policy();
         let changes = diff::summary(&diff::policies(&before, &policy), CHANGES_MAX);
@@ -190,6 +212,7 @@ impl Reloader {
             self.guard.report(None, kinds::ConfigNeedsRestart { sections: Text::from(sections) });
         }
         self.expires = loaded.rules.expires();
+        self.settings = settings.clone();
         let (kept, remembered) = counters.keep()?;
         self.remembered = remembered;
         if kept == Kept::Written {

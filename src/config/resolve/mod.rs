@@ -13,7 +13,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Admin, AdminAddress, Client, Enforcement, Limits, Listen, Location, Preset, Rules, Settings, Upstream};
 use crate::clock::Timestamp;
@@ -169,16 +169,6 @@ fn override_with(settings: &mut Settings, overrides: &Overrides) {
 
 /// Where the keys of what was read stand.
 type Spots = BTreeMap<String, Spot>;
-
-/// Every file that the settings name and that a change of should be noticed.
-pub(super) fn watched(settings: &Settings) -> Vec<PathBuf> {
-    let tls = settings.listen.iter().filter_map(|listen| listen.tls.as_ref());
-    tls.flat_map(|tls| [tls.cert.clone(), tls.key.clone()])
-        .chain(settings.geo_databases.iter().cloned())
-        .chain([settings.keys_file.clone()])
-        .chain(settings.upstream.ca.clone())
-        .collect()
-}
 
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,29 @@ fn rule(path: &str) -> String {
     )
 }
 
+/// A database in which every address lies in one country.
+fn database(country: &str) -> Vec<u8> {
+    let text = |text: &str| [&[0x40 | u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // One node, of which both sides lead to the first record.
+    let mut bytes = [[0, 0, 17].repeat(2), vec![0; 16]].concat();
+    bytes.extend([vec![0xe1], text("country"), vec![0xe1], text("iso_code"), text(country)].concat());
+    bytes.extend(b"\xab\xcd\xefMaxMind.com\xe9");
+    for (name, value) in [
+        ("binary_format_major_version", vec![0xa1, 2]),
+        ("binary_format_minor_version", vec![0xa0]),
+        ("build_epoch", vec![0x01, 0x02, 1]),
+        ("database_type", text("Test")),
+        ("description", vec![0xe0]),
+        ("ip_version", vec![0xa1, 4]),
+        ("languages", vec![0x00, 0x04]),
+        ("node_count", vec![0xc1, 1]),
+        ("record_size", vec![0xa1, 24]),
+    ] {
+        bytes.extend([text(name), value].concat());
+    }
+    bytes
+}
+
 /// The status of an answer.
 fn status(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -136,6 +159,35 @@ async fn a_file_that_only_the_faulty_configuration_names_is_mended_without_touch
     world.write("new/shop.toml", &rule("/b"));
     world.rounds(4);
     assert_eq!((world.revision(), world.told("policy.reload_failed")), (2, 2));
+}
+
+/// A newer database waited until the last rule was mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_newer_database_is_taken_over_beside_a_faulty_file() {
+    let norway = rule("/a").replace("request.path == \"/a\"", "client.country == \"NO\"");
+    for (faulty, text) in [("rules/shop.toml", "half a file"), ("portcullis.toml", "half a file")] {
+        let mut world = World::start(&[("rules/shop.toml", &norway)]).await;
+        let geo = world.folder.path().join("geo.mmdb");
+        let put = |bytes: &[u8]| fs::write(geo.as_path(), bytes).unwrap();
+        put(&database("SE"));
+        let config = fs::read_to_string(world.folder.path().join("portcullis.toml")).unwrap();
+        world.write("portcullis.toml", &(config + "[geo]\ndatabases = [\"geo.mmdb\"]\n"));
+        world.reloader.round(Round::Asked);
+        let address = world.running.proxy.local_addrs()[0];
+        let serving = tokio::spawn(world.running.proxy.run(std::future::pending()));
+        let rounds = |reloader: &mut Reloader| (0..2).for_each(|_| reloader.round(Round::Regular));
+        write(world.folder.path(), faulty, text);
+        rounds(&mut world.reloader);
+        assert_eq!((status(address, "/"), world.running.guard.policy().revision), ("502".to_owned(), 2), "{faulty}");
+        put(b"no database");
+        rounds(&mut world.reloader);
+        assert_eq!(status(address, "/"), "502", "the one before stays in use beside {faulty}");
+        put(&database("NO"));
+        rounds(&mut world.reloader);
+        assert_eq!((status(address, "/"), world.running.guard.policy().revision), ("403".to_owned(), 2), "{faulty}");
+        assert!(world.running.standing.is_stale(), "{faulty}");
+        serving.abort();
+    }
 }
 
 #[tokio::test]
