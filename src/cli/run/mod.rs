@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::clock::{Clock, SystemClock};
-use portcullis::config::{self, Attempt, Faults, Watched};
+use portcullis::config::{self, Attempt, Fault, Faults, Watched};
 use portcullis::engine::Guard;
 use portcullis::event::kinds;
 use portcullis::proxy::StartError;
@@ -92,9 +92,7 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let Attempt { loaded, watched } = config::load(&request, clock.now());
     let loaded = loaded?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&loaded.warnings);
     // It accepts connections and looks after things; the threads of the proxy serve.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime =
@@ -113,6 +111,13 @@ fn diagnostics() {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact();
     if subscriber.try_init().is_err() {
         tracing::debug!("diagnostics were set up before");
+    }
+}
+
+/// What is weak or odd about what is put in force.
+fn warn(warnings: &[Fault]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

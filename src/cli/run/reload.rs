@@ -205,6 +205,7 @@ impl Reloader {
         let changes = diff::summary(&diff::policies(&before, &policy), CHANGES_MAX);
         let rules = u32::try_from(policy.rules.rules().len()).unwrap_or(u32::MAX);
         self.guard.replace_policy(policy);
+        super::warn(&loaded.warnings);
         let kept = self.started.kept_until_restart(settings);
         if !kept.is_empty() {
             let sections = kept.join(" ");

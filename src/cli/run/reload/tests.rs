@@ -190,6 +190,44 @@ async fn a_newer_database_is_taken_over_beside_a_faulty_file() {
     }
 }
 
+/// What is written to it, for the diagnostics of one thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// They were told at start alone.
+#[tokio::test]
+async fn what_is_odd_about_a_new_configuration_is_told_once() {
+    let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let told = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _until_the_end = tracing::subscriber::set_default(told);
+    let text = || String::from_utf8(std::mem::take(&mut *lines.0.lock())).unwrap();
+    let tune = "[[tune]]\nrule = \"shop/fence\"\nmode = \"off\"\nexpires = 2026-11-01\nwhy = \"the move\"\n";
+    world.write("rules/shop.toml", &(rule("/b") + tune));
+    world.rounds(2);
+    let first = text();
+    assert!(first.contains("WARN") && first.contains("shop.toml:9"), "{first}");
+    assert_eq!(world.revision(), 2);
+    world.rounds(4);
+    assert_eq!(text(), "");
+    // What is refused has warnings beside its faults, in the words of the refusal.
+    world.write("rules/shop.toml", &(rule("/b") + tune + "[[rule]]\n"));
+    world.rounds(2);
+    assert!(!text().contains("WARN"));
+}
+
 #[tokio::test]
 async fn a_tune_that_expires_while_the_guard_runs_is_out_of_force() {
     let tune = "[[tune]]\nrule = \"shop/fence\"\nmode = \"off\"\nexpires = 2026-12-01\nwhy = \"the move\"\n";
