@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, request, response};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use crate::engine::Lifetime;
 pub use crate::engine::cut::{Cut, Cutter};
@@ -363,28 +363,26 @@ impl<G> std::fmt::Debug for Handle<G> {
 }
 
 impl<G: Gate> Handle<G> {
-    /// Replaces the settings for new connections and new requests; what is under way ends under the old ones. Where to
-    /// listen and on how many threads is fixed for the life of the process and is not looked at.
+    /// Replaces the settings, as [`prepare`](Self::prepare) and [`Reload::put_in_force`] do.
     ///
     /// # Errors
     /// When the new upstream can not be used; everything is then as it was.
     pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
-        let mut authorities = self.0.reloading.lock();
+        self.prepare(settings)?.put_in_force();
+        Ok(())
+    }
+
+    /// Makes settings ready that are to replace those in force: all that can fail is done here. Where to listen and on how
+    /// many threads is fixed for the life of the process and is not looked at.
+    ///
+    /// # Errors
+    /// When the new upstream can not be used.
+    pub fn prepare(&self, settings: Settings) -> Result<Reload<'_, G>, StartError> {
+        let authorities = self.0.reloading.lock();
         let present = settings.upstream.authorities();
         let is_same = self.0.settings.load().upstream == settings.upstream && *authorities == present;
-        let new = if is_same { None } else { Some(upstream::Upstream::new(&settings.upstream)?) };
-        let settings = Arc::new(settings);
-        for (number, worker) in self.0.iter().enumerate() {
-            let pool = match &new {
-                Some(upstream) => upstream.pool(number),
-                // Its connections and what is known of its health are worth keeping.
-                None => worker.live.load().upstream.clone(),
-            };
-            worker.live.store(Arc::new(Live::new(&settings, pool)));
-        }
-        self.0.settings.store(settings);
-        *authorities = present;
-        Ok(())
+        let upstream = if is_same { None } else { Some(upstream::Upstream::new(&settings.upstream)?) };
+        Ok(Reload { workers: &self.0, settings, upstream, authorities, present })
     }
 
     /// The gate.
@@ -395,6 +393,40 @@ impl<G: Gate> Handle<G> {
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         self.0.drain.open()
+    }
+}
+
+/// Settings that can be used and are not in force yet. While there are some, others wait.
+#[must_use]
+pub struct Reload<'a, G> {
+    workers: &'a Workers<G>,
+    settings: Settings,
+    /// None if it is the same: its connections and what is known of its health are worth keeping.
+    upstream: Option<upstream::Upstream>,
+    authorities: MutexGuard<'a, Vec<Vec<u8>>>,
+    present: Vec<Vec<u8>>,
+}
+
+impl<G> std::fmt::Debug for Reload<'_, G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+impl<G: Gate> Reload<'_, G> {
+    /// Puts them in force for new connections and new requests; what is under way ends under the old ones.
+    pub fn put_in_force(self) {
+        let Self { workers, settings, upstream, mut authorities, present } = self;
+        let settings = Arc::new(settings);
+        for (number, worker) in workers.iter().enumerate() {
+            let pool = match &upstream {
+                Some(upstream) => upstream.pool(number),
+                None => worker.live.load().upstream.clone(),
+            };
+            worker.live.store(Arc::new(Live::new(&settings, pool)));
+        }
+        workers.settings.store(settings);
+        *authorities = present;
     }
 }
 

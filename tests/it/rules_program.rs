@@ -212,6 +212,46 @@ fn a_refused_policy_is_seen_in_health_metrics_and_sessions_until_it_is_mended() 
     signal::send(&guard.child, "TERM");
 }
 
+/// Rules were in force, and told as refused, when their counters could not be put in place in the end.
+#[test]
+fn rules_whose_counters_can_not_be_kept_are_not_in_force() {
+    let (folder, origin, signer) = (tempfile::tempdir().unwrap(), Origin::start(), Signer::new(1));
+    let root = folder.path();
+    fs::create_dir(root.join("rules")).unwrap();
+    let sign = |version: usize| {
+        let text = rules(1, version);
+        let signature = signer.sign(text.as_bytes(), &format!("portcullis:counter={version} file=rules/load.toml"));
+        fs::write(root.join("rules/load.toml"), &text).unwrap();
+        fs::write(root.join("rules/load.toml.minisig"), signature).unwrap();
+    };
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"unix:admin.sock\"\n\
+         [rules]\nfiles = [\"rules/*.toml\"]\nsigned_by = [\"{}\"]\n",
+        origin.address(),
+        signer.public()
+    );
+    let config = root.join("portcullis.toml");
+    fs::write(&config, &text).unwrap();
+    sign(1);
+    let guard = Started::start(&config);
+    let address: std::net::SocketAddr = guard.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
+    let refused = |why: &str| while !guard.event("policy.reload_failed")["fault"].as_str().unwrap().contains(why) {};
+    let files = || fs::read_dir(root.join("portcullis-data")).unwrap().count();
+    let before = files();
+    // Where only a folder can be, no file can: that is seen when it is put there, which even root can not.
+    fs::write(&config, format!("{text}counters = \"portcullis-data/other/\"\n")).unwrap();
+    sign(2);
+    refused("other/ can not be written");
+    assert!(status(address, "/version-1").contains("403") && status(address, "/version-2").contains("200"));
+    assert_eq!((is_stale(root), files()), ([true; 3], before), "and no draft is left behind");
+    fs::write(&config, format!("{text}counters = \"portcullis-data/other\"\n")).unwrap();
+    let told = guard.event("policy.reloaded");
+    assert_eq!(told["revision"].as_u64(), Some(2), "what was refused has no number: {told}");
+    assert!(status(address, "/version-2").contains("403"));
+    assert_eq!((is_stale(root), files()), ([false; 3], before + 1));
+    signal::send(&guard.child, "TERM");
+}
+
 /// Writes a certificate and its key; gives the certificate.
 fn certify(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

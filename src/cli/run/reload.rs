@@ -137,7 +137,6 @@ impl Reloader {
     }
 
     fn reload(&mut self) {
-        let before = self.guard.policy().revision;
         let Attempt { loaded, mut watched } = (self.load)(&self.request, self.guard.now(), &self.remembered);
         let done = loaded.map_err(RunError::from).and_then(|loaded| self.put_in_force(&loaded, &mut watched));
         if done.is_err() {
@@ -155,11 +154,7 @@ impl Reloader {
                 // An exception that has expired must not live on because the files can not be read just now.
                 let again = self.guard.now().after(RETRY_EXPIRY);
                 self.expires = self.expires.map(|at| at.max(again));
-                if self.guard.policy().revision == before {
-                    tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
-                } else {
-                    tracing::error!("the configuration is in force, but {error}: older rules could come back");
-                }
+                tracing::error!("the configuration was not reloaded, the one before stays in force: {error}");
                 self.guard.report(None, kinds::PolicyReloadFailed { fault: Text::from(error.headline()) });
             }
         }
@@ -192,8 +187,16 @@ impl Reloader {
         let policy = settings.policy(revision, &loaded.rules)?;
         let keyring = start::key_file(settings, self.guard.now(), watched)?.keyring();
         let places = start::places(settings)?;
+        let proxy = self.proxy.clone();
+        let proxied = proxy.prepare(settings.proxy(Vec::new()))?;
         let counters = counters::prepare(settings, &loaded.rules, &self.remembered, &OsEntropy)?;
-        self.proxy.reload(settings.proxy(Vec::new()))?;
+        // The last of it: kept for rules that are refused all the same, they would refuse those in force at the next start.
+        let (kept, remembered) = counters.keep()?;
+        if kept == Kept::Written {
+            watched.before_use(&settings.counters());
+        }
+        self.remembered = remembered;
+        proxied.put_in_force();
         let limits = settings.limit_settings();
         if self.limits != limits {
             self.guard.replace_limits(Limits::new(&limits));
@@ -214,11 +217,6 @@ impl Reloader {
         }
         self.expires = loaded.rules.expires();
         self.settings = settings.clone();
-        let (kept, remembered) = counters.keep()?;
-        self.remembered = remembered;
-        if kept == Kept::Written {
-            watched.before_use(&settings.counters());
-        }
         Ok(kinds::PolicyReloaded { revision, rules, changes: Text::from(changes) })
     }
 }
