@@ -392,7 +392,7 @@ impl<S: Store> Api<S> {
 
     fn policy(&self) -> PolicyView {
         let policy = self.guard.policy();
-        PolicyView { revision: policy.revision, stale: self.standing.is_stale(), rules: policy.rules.rules().len() }
+        PolicyView { revision: policy.revision, stale: self.standing.is_stale(), rules: super::rules_in_force(&policy) }
     }
 
     fn metrics(&self) -> Response<Bytes> {

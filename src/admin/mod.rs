@@ -43,7 +43,9 @@ pub use view::{Cleared, ClientView, EndView, Health, PolicyView, Revoked, Sessio
 
 use crate::engine::Guard;
 use crate::entropy::{Entropy, EntropyError};
+use crate::rules::Policy;
 use crate::store::Store;
+use crate::verdict::Mode;
 use api::Api;
 use listen::Listener;
 use serve::Access;
@@ -152,6 +154,11 @@ impl PolicyStanding {
     pub fn is_stale(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// How many rules act or report where no route names other packs: those that are off do neither.
+pub fn rules_in_force(policy: &Policy) -> usize {
+    policy.rules.rules().iter().filter(|rule| rule.mode.min(policy.mode) > Mode::Off).count()
 }
 
 /// The API, ready to run.

@@ -606,7 +606,7 @@ events! {
     PolicyReloaded = "policy.reloaded" {
         /// Its revision.
         revision: u64,
-        /// How many rules it has.
+        /// How many of its rules are in force.
         rules: u32,
         /// What that means: which rules came, went, and ask for more or less.
         changes: Text,

@@ -19,6 +19,8 @@ use portcullis::event::queue::{EventQueue, Writer};
 use portcullis::event::sink::Collector;
 use portcullis::event::{Event, Kind};
 use portcullis::layer::GuardBuilder;
+use portcullis::rules::load::{Input, RulesText, compile};
+use portcullis::rules::{Pack, RuleSet};
 use portcullis::session::id::Ref;
 use portcullis::store::memory::MemoryStore;
 use tokio::sync::oneshot;
@@ -46,6 +48,21 @@ enum Over {
     Unix,
 }
 
+/// The baseline, a rule beside it, and one that is off.
+fn rules() -> Arc<RuleSet> {
+    let text = "version = 1\nname = \"shop\"\n\
+        [[rule]]\nid = \"on\"\nwhen = 'request.path == \"/on\"'\nthen = \"deny\"\n\
+        [[rule]]\nid = \"off\"\nwhen = 'request.path == \"/off\"'\nthen = \"deny\"\nmode = \"off\"\n";
+    let files = [RulesText { path: PathBuf::from("shop.toml"), text: text.to_owned() }];
+    let open = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+    let now = Timestamp::from_secs(1_800_000_000);
+    let compiled = compile(&Input { packs: &[vec![Pack::Baseline1]], files: &files, open: &open, now });
+    compiled.unwrap_or_else(|faults| panic!("{faults}")).sets.remove(0)
+}
+
+/// So many rules of the baseline act or report.
+const BASELINE: u64 = 16;
+
 impl World {
     fn start(over: &Over) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -59,6 +76,9 @@ impl World {
         .unwrap();
         let guard = GuardBuilder::in_memory().shield("sessionid").clock(clock.clone()).events(sender).build().unwrap();
         let guard = Arc::new(guard);
+        let mut policy = guard.policy().as_ref().clone();
+        policy.rules = rules();
+        guard.replace_policy(policy);
         let settings = Settings {
             address: match over {
                 Over::Tcp => Address::Tcp("127.0.0.1:0".parse().unwrap()),
@@ -406,7 +426,7 @@ async fn health_tells_of_a_policy_that_is_not_the_newest() {
     let health = client.health().await.unwrap();
     assert!(health.store && !health.policy.stale);
     assert_eq!(health.policy.revision, 1);
-    assert_eq!(health.policy.rules, world.guard.policy().rules.rules().len());
+    assert_eq!(health.policy.rules as u64, BASELINE + 1, "the one that is off is not in force");
     world.standing.refused();
     let stale = "\nportcullis_policy_stale 1\n";
     assert!(client.health().await.unwrap().policy.stale);
@@ -490,7 +510,7 @@ async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
     let of = |name: &str, labels: &str| after[name].iter().find(|(known, _)| known == labels).unwrap().1;
     assert_eq!(of("portcullis_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), 1);
     assert_eq!((of("portcullis_policy_revision", ""), of("portcullis_policy_stale", "")), (1, 0));
-    assert_eq!(of("portcullis_policy_rules", ""), world.guard.policy().rules.rules().len() as u64);
+    assert_eq!(of("portcullis_policy_rules", ""), BASELINE + 1, "the one that is off is not in force");
     assert_eq!(of("portcullis_events_waiting", ""), 0);
     assert_eq!(of("portcullis_events_total", "kind=\"session.created\""), 20);
     assert_eq!(of("portcullis_events_dropped_total", "kind=\"session.created\""), 0);

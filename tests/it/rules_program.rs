@@ -284,6 +284,30 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Rules that are off were counted as well.
+#[test]
+fn a_reload_tells_how_many_rules_are_in_force() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let root = folder.path();
+    let config = root.join("portcullis.toml");
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
+         [rules]\nfiles = [\"load.toml\"]\n",
+        origin.address()
+    );
+    fs::write(&config, &text).unwrap();
+    fs::write(root.join("load.toml"), rules(3, 0)).unwrap();
+    let guard = Started::start(&config);
+    guard.event("guard.started");
+    fs::write(root.join("load.toml"), rules(3, 1).replacen("score = 5", "score = 5\nmode = \"off\"", 1)).unwrap();
+    let told = guard.event("policy.reloaded");
+    assert_eq!(told["rules"].as_u64(), Some(16 + 2), "{told}");
+    fs::write(&config, text + "mode = \"off\"\n").unwrap();
+    let told = guard.event("policy.reloaded");
+    assert_eq!(told["rules"].as_u64(), Some(0), "below a ceiling of off: {told}");
+    signal::send(&guard.child, "TERM");
+}
+
 /// What was renewed waited until the last rule was mended: a key that was taken away for its theft stayed in use.
 #[test]
 fn certificates_and_keys_are_renewed_beside_faulty_rules() {

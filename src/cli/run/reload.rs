@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use portcullis::admin::PolicyStanding;
+use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::Timestamp;
 use portcullis::config::counters::{self, Kept, Remembered};
 use portcullis::config::{self, Attempt, Change, Watched, Watcher, keys};
@@ -206,7 +206,7 @@ impl Reloader {
         self.guard.replace_places(places);
         let before = self.guard.policy();
         let changes = diff::summary(&diff::policies(&before, &policy), CHANGES_MAX);
-        let rules = u32::try_from(policy.rules.rules().len()).unwrap_or(u32::MAX);
+        let rules = u32::try_from(admin::rules_in_force(&policy)).unwrap_or(u32::MAX);
         self.guard.replace_policy(policy);
         super::warn(&loaded.warnings);
         let kept = self.started.kept_until_restart(settings);
