@@ -37,6 +37,7 @@ mod recording;
 mod rules_files;
 mod rules_program;
 mod schema;
+mod scripts;
 mod service;
 mod signed_rules;
 mod soak;
