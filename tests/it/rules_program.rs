@@ -1,12 +1,13 @@
 //! Rules files under a running guard: changed in every way that files are changed, under load, without a request lost.
 
+mod under_load;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::support::minisign::Signer;
 use crate::support::origin::{Origin, raw};
 use crate::support::signal;
 use crate::support::wire::Wire;
+use under_load::{App, Browser, InFlight, Load};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,8 +54,11 @@ impl Started {
     /// The next event of a kind.
     #[track_caller]
     fn event(&self, kind: &str) -> serde_json::Value {
+        let end = Instant::now() + PATIENCE;
         loop {
-            let event = self.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {kind}"));
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {kind} among what was told");
+            let event = self.events.recv_timeout(left).unwrap_or_else(|_| panic!("no {kind}"));
             if event["event"] == kind {
                 return event;
             }
@@ -80,9 +85,12 @@ fn status(address: std::net::SocketAddr, path: &str) -> String {
     wire.reply().head.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Puts rules in the place of others in one of the ways in which that is done.
+type Way<'a> = (&'a str, Box<dyn Fn(usize) + 'a>);
+
 #[test]
 fn five_hundred_rules_change_under_load_without_a_request_lost() {
-    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let (folder, app) = (tempfile::tempdir().unwrap(), App::start());
     let root = folder.path();
     let config = root.join("portcullis.toml");
     fs::create_dir(root.join("rules")).unwrap();
@@ -90,67 +98,87 @@ fn five_hundred_rules_change_under_load_without_a_request_lost() {
     fs::write(&file, rules(500, 0)).unwrap();
     let text = format!(
         "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
-         [session]\nshield = [\"sid\"]\n[limits]\nclient = \"off\"\n[rules]\nfiles = [\"rules/*.toml\"]\n",
-        origin.address()
+         [session]\nshield = [\"sid\"]\ninsecure_http_cookie = true\nrotate_every = \"20ms\"\n\
+         [[login]]\nroute = \"POST /login\"\nsuccess = {{ status = 302, location = \"/account\" }}\nsubject = \"form:user\"\n\
+         limit = \"off\"\n[limits]\nclient = \"off\"\nsession = \"off\"\nanonymous_sessions = \"off\"\n\
+         [rules]\nfiles = [\"rules/*.toml\"]\n",
+        app.address
     );
     fs::write(&config, text).unwrap();
     let guard = Started::start(&config);
     let address: std::net::SocketAddr = guard.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
     assert!(status(address, "/version-0").contains("403"));
 
-    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let loaders: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, served) = (stop.clone(), served.clone());
-            std::thread::spawn(move || {
-                let mut wire = Wire::connect(address);
-                while !stop.load(Ordering::Relaxed) {
-                    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-                    assert_eq!(wire.reply().text(), "hello");
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            })
+    let load = Load::start(address);
+    let mut members: Vec<(Browser, String)> = ["alice", "bob"]
+        .map(|name| {
+            let mut browser = Browser::connect(address);
+            let who = browser.signs_in(name);
+            (browser, who)
         })
-        .collect();
-
-    let took_over = |version: usize| {
+        .into();
+    let took_over = |version: usize, way: &str| {
         let told = guard.event("policy.reloaded");
-        assert_eq!(told["rules"].as_u64(), Some(500 + 16), "{told}");
-        assert!(told["changes"].as_str().unwrap().contains("load/marker: when changed"), "{told}");
-        assert!(status(address, &format!("/version-{version}")).contains("403"));
-        assert!(status(address, &format!("/version-{}", version - 1)).contains("200"));
+        assert_eq!(told["rules"].as_u64(), Some(500 + 16), "{way}: {told}");
+        assert!(told["changes"].as_str().unwrap().contains("load/marker: when changed"), "{way}: {told}");
+        assert!(status(address, &format!("/version-{version}")).contains("403"), "{way}");
+        assert!(status(address, &format!("/version-{}", version - 1)).contains("200"), "{way}");
     };
-    // `git checkout` takes the file away and writes a new one.
-    fs::remove_file(&file).unwrap();
-    fs::write(&file, rules(500, 1)).unwrap();
-    took_over(1);
-    // An editor writes beside it and renames.
-    let beside = root.join("rules/.load.toml.swp");
-    fs::write(&beside, rules(500, 2)).unwrap();
-    fs::rename(&beside, &file).unwrap();
-    took_over(2);
     // A ConfigMap: the file is a link through a folder that is a link, and that is swapped.
-    for version in [3, 4] {
+    let swap = |version: usize| {
         let data = root.join(format!("data-{version}"));
         fs::create_dir(&data).unwrap();
         fs::write(data.join("load.toml"), rules(500, version)).unwrap();
         symlink(&data, root.join("next")).unwrap();
         fs::rename(root.join("next"), root.join("current")).unwrap();
-        if version == 3 {
-            symlink(root.join("current/load.toml"), root.join("link")).unwrap();
-            fs::rename(root.join("link"), &file).unwrap();
-        }
-        took_over(version);
+    };
+    let ways: [Way<'_>; 5] = [
+        (
+            "`git checkout` takes the file away and writes a new one",
+            Box::new(|version| {
+                fs::remove_file(&file).unwrap();
+                fs::write(&file, rules(500, version)).unwrap();
+            }),
+        ),
+        (
+            "an editor writes beside it and renames",
+            Box::new(|version| {
+                let beside = root.join("rules/.load.toml.swp");
+                fs::write(&beside, rules(500, version)).unwrap();
+                fs::rename(&beside, &file).unwrap();
+            }),
+        ),
+        (
+            "a volume is mounted in its place",
+            Box::new(|version| {
+                swap(version);
+                symlink(root.join("current/load.toml"), root.join("link")).unwrap();
+                fs::rename(root.join("link"), &file).unwrap();
+            }),
+        ),
+        ("a ConfigMap is swapped", Box::new(swap)),
+        (
+            "half a file changes nothing but what is told; the other half makes it whole",
+            Box::new(|version| {
+                let whole = rules(500, version);
+                fs::remove_file(&file).unwrap();
+                fs::write(&file, whole.split_at(whole.len() / 2).0).unwrap();
+                let failed = guard.event("policy.reload_failed");
+                assert!(failed["fault"].as_str().unwrap().contains("load.toml"), "{failed}");
+                assert!(status(address, "/version-4").contains("403"), "the last good rules stay in force");
+                load.goes_on();
+                fs::write(&file, whole).unwrap();
+            }),
+        ),
+    ];
+    for (version, (way, change)) in (1..).zip(&ways) {
+        load.goes_on();
+        let in_flight = InFlight::begin(&app, address, &mut members);
+        change(version);
+        took_over(version, way);
+        load.goes_on();
+        in_flight.end();
     }
-    // Half a file changes nothing but what is told; the other half makes it whole.
-    let whole = rules(500, 5);
-    fs::remove_file(&file).unwrap();
-    fs::write(&file, whole.split_at(whole.len() / 2).0).unwrap();
-    let failed = guard.event("policy.reload_failed");
-    assert!(failed["fault"].as_str().unwrap().contains("load.toml"), "{failed}");
-    assert!(status(address, "/version-4").contains("403"), "the last good rules stay in force");
-    fs::write(&file, whole).unwrap();
-    took_over(5);
     // A file that comes beside it is found too.
     fs::write(
         root.join("rules/more.toml"),
@@ -160,10 +188,8 @@ fn five_hundred_rules_change_under_load_without_a_request_lost() {
     let told = guard.event("policy.reloaded");
     assert!(told["changes"].as_str().unwrap().contains("more/m: new; it asks for deny (stronger)"), "{told}");
     assert!(status(address, "/more").contains("403"));
-
-    stop.store(true, Ordering::Relaxed);
-    loaders.into_iter().for_each(|loader| loader.join().unwrap());
-    assert!(served.load(Ordering::Relaxed) > 100);
+    drop(ways);
+    load.end();
     signal::send(&guard.child, "TERM");
 }
 
