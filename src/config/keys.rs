@@ -177,8 +177,8 @@ version = 1
 /// The faults without the text they are about: it may be a key.
 fn hidden(mut faults: Vec<super::Fault>) -> Faults {
     for spot in faults.iter_mut().filter_map(|fault| fault.spot.as_mut()) {
-        spot.text.clear();
-        spot.source_line.clear();
+        spot.text = "".into();
+        spot.source_line = "".into();
     }
     Faults::sorted(faults)
 }

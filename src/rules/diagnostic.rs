@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Patch, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Origin, Patch, Snippet};
 
 pub use annotate_snippets::Renderer;
 
@@ -38,10 +38,12 @@ pub struct Spot {
     pub line: usize,
     /// Its column in characters, from 1.
     pub column: usize,
-    /// What stands there, up to the end of its line.
-    pub text: String,
-    /// The whole line.
-    pub source_line: String,
+    /// What stands there, up to the end of its line; no more than 1000 characters.
+    pub text: Arc<str>,
+    /// The whole line; of one that is longer than 1000 characters the part around the place.
+    pub source_line: Arc<str>,
+    /// The column where [`source_line`](Self::source_line) begins: 1, unless it is a part.
+    pub source_column: usize,
 }
 
 /// Another place that has to do with a fault: where a name was taken first.
@@ -75,7 +77,7 @@ pub struct Fault {
 }
 
 /// Longest line of a file that is shown with a fault, and longest replacement, in characters.
-const SHOWN_LINE_MAX: usize = 1000;
+pub(crate) const SHOWN_LINE_MAX: usize = 1000;
 
 impl Fault {
     /// A fault without a place.
@@ -132,10 +134,10 @@ impl Fault {
             let mark = AnnotationKind::Primary.span(shown.marked.clone());
             let mark = if self.label.is_empty() { mark } else { mark.label(plain(&self.label)) };
             let same_line = others.iter().filter(|(other, _)| other.is_beside(shown)).map(context);
-            group = group.element(shown.snippet().annotation(mark).annotations(same_line));
+            group = shown.headed(group).element(shown.snippet().annotation(mark).annotations(same_line));
         }
         for other in others.iter().filter(|(other, _)| !shown.as_ref().is_some_and(|shown| other.is_beside(shown))) {
-            group = group.element(other.0.snippet().annotation(context(other)));
+            group = other.0.headed(group).element(other.0.snippet().annotation(context(other)));
         }
         let fix = self.fix.as_deref().filter(|fix| fix.chars().count() <= SHOWN_LINE_MAX).zip(shown);
         let help = self.help.as_deref().map(plain);
@@ -160,7 +162,7 @@ impl Fault {
         let spot = self.spot.as_ref();
         let also = self.also.iter().map(|Also { spot, label }| {
             serde_json::json!({
-                "file": &*spot.file, "line": spot.line, "column": spot.column, "text": spot.text, "label": label,
+                "file": &*spot.file, "line": spot.line, "column": spot.column, "text": &*spot.text, "label": label,
             })
         });
         serde_json::json!({
@@ -169,7 +171,7 @@ impl Fault {
             "line": spot.map(|spot| spot.line),
             "column": spot.map(|spot| spot.column),
             "key": self.key,
-            "text": spot.map(|spot| spot.text.as_str()),
+            "text": spot.map(|spot| &*spot.text),
             "message": self.message,
             "help": self.help,
             "fix": self.fix,
@@ -188,6 +190,8 @@ impl fmt::Display for Fault {
 struct Shown {
     path: String,
     number: usize,
+    /// Where the mark is in the file, if only a part of its line is shown.
+    column: Option<usize>,
     line: String,
     marked: Range<usize>,
 }
@@ -197,15 +201,11 @@ impl Shown {
         // One character for one, so that columns stay true.
         let line = plain(&spot.source_line);
         let byte_at = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
-        let start = spot.column.saturating_sub(1);
+        let start = spot.column.saturating_sub(spot.source_column.max(1));
         let end = byte_at(start.saturating_add(spot.text.chars().count().max(1)));
         let marked = byte_at(start)..end;
-        if line.chars().count() > SHOWN_LINE_MAX {
-            let text = line.get(marked).unwrap_or_default();
-            let line: String = text.chars().take(SHOWN_LINE_MAX).collect();
-            return Self { path: plain(&spot.file), number: spot.line, marked: 0..line.len(), line };
-        }
-        Self { path: plain(&spot.file), number: spot.line, line, marked }
+        let column = (spot.source_column > 1).then_some(spot.column);
+        Self { path: plain(&spot.file), number: spot.line, column, line, marked }
     }
 
     /// Whether both are places of one line.
@@ -213,8 +213,18 @@ impl Shown {
         (&self.path, self.number, &self.line) == (&other.path, other.number, &other.line)
     }
 
+    /// Says where a part of a line comes from, which a snippet takes for the whole. A line `:::` tells that something is left
+    /// out.
+    fn headed(&self, group: Group<'static>) -> Group<'static> {
+        match self.column {
+            Some(column) => group.element(Origin::path(self.path.clone()).line(self.number).char_column(column)),
+            None => group,
+        }
+    }
+
     fn snippet<T: Clone>(&self) -> Snippet<'static, T> {
-        Snippet::source(self.line.clone()).path(self.path.clone()).line_start(self.number)
+        let path = self.column.is_none().then(|| self.path.clone());
+        Snippet::source(self.line.clone()).path(path).line_start(self.number)
     }
 }
 
@@ -295,8 +305,9 @@ mod tests {
                 file: "portcullis.toml".into(),
                 line: 12,
                 column: 8,
-                text: "\"30\"".to_owned(),
-                source_line: "idle = \"30\"".to_owned(),
+                text: "\"30\"".into(),
+                source_line: "idle = \"30\"".into(),
+                source_column: 1,
             }),
             help: Some("did you mean \"30m\"?".to_owned()),
             ..Fault::new(Level::Fault, "session.idle", "a duration needs a unit")
@@ -323,8 +334,9 @@ error: session.idle: a duration needs a unit
             file: "r.toml".into(),
             line: 3,
             column: 9,
-            text: "client.asnn".to_owned(),
-            source_line: "when = 'client.asnn == 1'".to_owned(),
+            text: "client.asnn".into(),
+            source_line: "when = 'client.asnn == 1'".into(),
+            source_column: 1,
         };
         let also = Also { spot: Spot { line: 1, ..spot.clone() }, label: "first here".to_owned() };
         let fault = Fault {
@@ -342,14 +354,29 @@ error: session.idle: a duration needs a unit
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut() {
+    fn of_a_line_without_an_end_the_part_around_the_mark_is_shown() {
+        let text = format!("{}, idle = \"30\", {}", "\u{e9}".repeat(2000), "\u{e9}".repeat(100_000));
+        let start = text.find('"').unwrap();
         let mut fault = fault();
-        if let Some(spot) = &mut fault.spot {
-            spot.source_line = "\u{e9}".repeat(100_000);
-            spot.column = 50_000;
-            spot.text = "\u{e9}".repeat(60_000);
-        }
-        assert!(fault.to_string().len() < 10_000);
+        fault.fix = Some("\"30m\"".to_owned());
+        fault.spot = Some(super::super::page::Source::new("portcullis.toml", text).spot(start..start + 4));
+        let (before, behind) = ("\u{e9}".repeat(31), "\u{e9}".repeat(38));
+        let expected = format!(
+            "error: session.idle: a duration needs a unit
+ --> portcullis.toml:1:2010
+  |
+ ::: \n\
+1 | {before}, idle = \"30\", {behind}
+  | {}^^^^
+  |
+help: did you mean \"30m\"?
+  |
+1 | {before}, idle = \"30m\", {behind}
+  | {}+",
+            " ".repeat(40),
+            " ".repeat(43),
+        );
+        assert_eq!(fault.to_string(), expected);
     }
 
     #[test]
@@ -363,7 +390,7 @@ error: session.idle: a duration needs a unit
         let mut fault = fault();
         fault.message = "\u{1b}[2J\u{202e}x".to_owned();
         if let Some(spot) = &mut fault.spot {
-            spot.source_line = "\u{1b}]0;x\u{7}".to_owned();
+            spot.source_line = "\u{1b}]0;x\u{7}".into();
         }
         assert!(!fault.to_string().contains(['\u{1b}', '\u{7}', '\u{202e}']));
     }

@@ -13,6 +13,7 @@ use super::check::{Literal, Named, Scope, Set};
 use super::compile::Unknown;
 use super::diagnostic::{Also, Fault, Level, Spot};
 use super::expression::Expression;
+use super::gathered::Gathered;
 use super::pack::Pack;
 use super::page::{Entry, Reader, Source, Value, page_of};
 use super::scheme::{Field, HostFact, Type};
@@ -123,7 +124,7 @@ pub(crate) fn read(
     base: &Path,
     host: &mut Vec<HostFact>,
     open: &dyn Fn(&Path) -> io::Result<String>,
-) -> (RulesFile, Vec<Fault>) {
+) -> (RulesFile, Gathered) {
     let mut file = RulesFile {
         name: String::new(),
         name_spot: None,

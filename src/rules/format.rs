@@ -26,7 +26,7 @@ pub fn conditions(path: &Path, text: &str) -> Result<String, Faults> {
     let lets = file.scope.lets.values().map(|named| &named.expression);
     let all: Vec<&Arc<Expression>> = rules.chain(tunes).chain(lets).collect();
     if all.is_empty() && !faults.is_empty() {
-        return Err(Faults::sorted(faults));
+        return Err(Faults::sorted(faults.into_told()));
     }
     let mut patches = Vec::new();
     let mut wrong = Vec::new();

@@ -12,6 +12,7 @@ use super::compile::Unknown;
 use super::diagnostic::{Fault, Faults, Level, nearest};
 use super::expression::Expression;
 use super::file::{RULES_MAX, RawRule, RulesFile, Score, Tune, Whose, read};
+use super::gathered::Gathered;
 use super::pack::Pack;
 use super::page::Source;
 use super::review;
@@ -85,8 +86,8 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Faults> {
         ));
     }
     let host: Arc<[HostFact]> = loader.host.clone().into();
-    loader.faults.extend(review::rules(&own, input.now));
-    let faults = Faults::sorted(std::mem::take(&mut loader.faults));
+    loader.faults.append(review::rules(&own, input.now));
+    let faults = Faults::sorted(std::mem::take(&mut loader.faults).into_told());
     if faults.is_fatal() {
         return Err(faults);
     }
@@ -118,7 +119,7 @@ pub fn packs(packs: &[Pack]) -> Arc<RuleSet> {
 
 #[derive(Default)]
 struct Loader {
-    faults: Vec<Fault>,
+    faults: Gathered,
     packs: BTreeMap<Pack, Vec<Rule>>,
     host: Vec<HostFact>,
     /// Tunes of all files, with their conditions.
@@ -144,7 +145,7 @@ impl Loader {
     fn pack(&mut self, pack: Pack) -> Vec<Rule> {
         let nothing = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
         let (file, faults) = read(&pack.source(), Whose::Pack, Path::new(""), &mut self.host, &nothing);
-        self.faults.extend(faults);
+        self.faults.append(faults);
         let ceiling = file.mode;
         let mut rules: Vec<Rule> = Vec::new();
         for base in &file.include {
@@ -162,7 +163,7 @@ impl Loader {
         let source = Source::new(&text.path.to_string_lossy(), text.text.clone());
         let base = text.path.parent().unwrap_or(Path::new(""));
         let (mut file, faults) = read(&source, Whose::User, base, &mut self.host, open);
-        self.faults.extend(faults);
+        self.faults.append(faults);
         self.named.append(&mut file.files);
         let mut rules = self.check(&file);
         for rule in &mut rules {
@@ -180,8 +181,8 @@ impl Loader {
             .collect();
         let more = checker.into_faults();
         // A name that nobody uses may only be misspelt where it is used.
-        let is_sound = more.is_empty() && !self.faults.iter().any(|fault| fault.level == Level::Fault);
-        self.faults.extend(more);
+        let is_sound = more.is_empty() && !self.faults.is_fatal();
+        self.faults.append(more);
         if is_sound {
             self.faults.extend(review::names(&file));
         }
@@ -195,7 +196,7 @@ impl Loader {
         checker.check_names();
         let checked: Vec<_> =
             file.rules.iter().map(|raw| (raw, raw.when.as_ref().and_then(|when| checker.condition(when)))).collect();
-        self.faults.extend(checker.into_faults());
+        self.faults.append(checker.into_faults());
         let rules: Vec<_> =
             checked.into_iter().filter_map(|(raw, cond)| Some(rule(file, raw, raw.when.clone()?, cond?))).collect();
         for rule in &rules {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Fault, Level, Spot, nearest};
+use super::gathered::Gathered;
+pub(crate) use super::source::Source;
 use crate::clock::Timestamp;
 use crate::limit::{Rate, parse_duration};
 
@@ -26,45 +28,12 @@ pub(crate) const ENTRIES_MAX: usize = 1000;
 /// Longest file that is read: far more than anyone writes, little enough to read at once.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// The text of a file, kept for as long as something may have to be said about a place in it.
-#[derive(Debug)]
-pub(crate) struct Source {
-    file: Arc<str>,
-    text: String,
-    /// Where each line begins.
-    lines: Vec<usize>,
-}
-
-impl Source {
-    pub(crate) fn new(file: &str, text: impl Into<String>) -> Arc<Self> {
-        let text = text.into();
-        let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
-        Arc::new(Self { file: file.into(), text, lines })
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The place of some bytes.
-    pub(crate) fn spot(&self, span: Range<usize>) -> Spot {
-        let line = self.lines.partition_point(|start| *start <= span.start);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let whole = self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let text = self.text.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
-        // The line end is no column: what begins in it, an unclosed string say, is told behind the last character.
-        let column = self.text.get(start..span.start).map_or(0, |before| before.chars().count());
-        let column = column.min(whole.chars().count());
-        Spot { file: self.file.clone(), line, column: column + 1, text: text.to_owned(), source_line: whole.to_owned() }
-    }
-}
-
 /// One file while it is read.
 pub(crate) struct Page<'t> {
     source: &'t Arc<Source>,
     base: &'t Path,
-    faults: RefCell<Vec<Fault>>,
-    missing: RefCell<Vec<Fault>>,
+    faults: RefCell<Gathered>,
+    missing: RefCell<Gathered>,
     /// Where each key that was read stands; none if nobody will ask.
     places: Option<RefCell<BTreeMap<String, Range<usize>>>>,
 }
@@ -73,7 +42,32 @@ pub(crate) struct Page<'t> {
 pub(crate) struct Notes {
     pub(crate) faults: Vec<Fault>,
     /// Where each key that was read stands.
-    pub(crate) spots: BTreeMap<String, Spot>,
+    pub(crate) spots: Spots,
+}
+
+/// Where the keys of what was read stand.
+#[derive(Debug, Default)]
+pub(crate) struct Spots(BTreeMap<String, (Arc<Source>, Range<usize>)>);
+
+impl Spots {
+    fn new(source: &Arc<Source>, places: BTreeMap<String, Range<usize>>) -> Self {
+        Self(places.into_iter().map(|(key, place)| (key, (source.clone(), place))).collect())
+    }
+
+    /// Where a key stands.
+    pub(crate) fn get(&self, key: &str) -> Option<Spot> {
+        self.0.get(key).map(|(source, place)| source.spot(place.clone()))
+    }
+
+    /// Whether a key was read.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// Takes those of another text, whose keys come later and replace those of the same name.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
 }
 
 /// Reads `text` with `read`, which asks for everything it knows. Paths in it are relative to `base`.
@@ -82,12 +76,11 @@ pub(crate) fn page(file: &str, text: &str, base: &Path, read: impl FnOnce(&Reade
     let page = Page::new(&source, base, Some(RefCell::default()));
     page.read(read);
     let places = page.places.unwrap_or_default().into_inner();
-    let spots = places.into_iter().map(|(key, place)| (key, source.spot(place))).collect();
-    Notes { faults: page.faults.into_inner(), spots }
+    Notes { faults: page.faults.into_inner().into_told(), spots: Spots::new(&source, places) }
 }
 
 /// As [`page`], for a text that is kept: only what is wrong is told.
-pub(crate) fn page_of(source: &Arc<Source>, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Vec<Fault> {
+pub(crate) fn page_of(source: &Arc<Source>, base: &Path, read: impl FnOnce(&Reader<'_>)) -> Gathered {
     let page = Page::new(source, base, None);
     page.read(read);
     page.faults.into_inner()
@@ -123,35 +116,45 @@ impl Page<'_> {
     }
 
     fn note(&self, level: Level, key: &str, message: String, help: Option<String>, span: Option<Range<usize>>) {
-        let spot = span.map(|span| self.spot(span));
-        self.faults.borrow_mut().push(Fault::new(level, key, message).at(spot).with_help(help));
+        let make = || Fault::new(level, key, message).at(span.map(|span| self.spot(span))).with_help(help);
+        self.faults.borrow_mut().note(level, make);
     }
 
     /// Notes the faults of syntax. What the reader found on the same lines only follows from them, and so does all that
     /// it missed.
     fn note_syntax(&self, errors: &[toml::de::Error]) {
-        let mut spoilt: Vec<usize> = Vec::new();
-        let mut faults = Vec::new();
+        let mut found = self.faults.borrow_mut();
+        if errors.is_empty() {
+            found.append(self.missing.take());
+            return;
+        }
+        let mut spoilt: BTreeSet<usize> = BTreeSet::new();
+        let mut faults = Gathered::default();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            let spot = self.spot(span);
             // One slip makes several errors on its line; the first says it best.
-            if !spoilt.contains(&spot.line) {
-                spoilt.push(spot.line);
-                let message = error.message().trim().replace('\n', ", ");
-                faults.push(Fault::new(Level::Fault, "", message).at(Some(spot)));
+            if spoilt.insert(self.source.line_of(span.start)) {
+                let message = || error.message().trim().replace('\n', ", ");
+                faults.note(Level::Fault, || Fault::new(Level::Fault, "", message()).at(Some(self.spot(span))));
             }
         }
-        let mut found = self.faults.borrow_mut();
-        if faults.is_empty() {
-            found.append(&mut self.missing.borrow_mut());
-        }
         // The parser goes on with values of its own making, which stand nowhere.
-        let is_made_up =
-            |spot: &Spot| !spoilt.is_empty() && (spot.line, spot.column, spot.text.is_empty()) == (1, 1, true);
-        found.retain(|fault| fault.spot.as_ref().is_none_or(|spot| !spoilt.contains(&spot.line) && !is_made_up(spot)));
-        found.append(&mut faults);
+        let is_made_up = |spot: &Spot| (spot.line, spot.column, spot.text.is_empty()) == (1, 1, true);
+        found.keep_only(|fault| {
+            fault.spot.as_ref().is_none_or(|spot| !spoilt.contains(&spot.line) && !is_made_up(spot))
+        });
+        found.append(faults);
     }
+}
+
+/// What an unknown key was meant to be.
+fn near(name: &str, asked: &[&'static str]) -> String {
+    if let Some(near) = nearest(name, asked.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    let first = |at: usize, key: &&str| !asked.iter().take(at).any(|earlier| earlier == key);
+    let known = asked.iter().enumerate().filter(|(at, key)| first(*at, key)).map(|(_, key)| *key);
+    format!("known here: {}", known.collect::<Vec<_>>().join(", "))
 }
 
 /// Reads one table.
@@ -191,17 +194,12 @@ impl<'p> Reader<'p> {
             if asked.contains(&name) {
                 continue;
             }
-            let place = if self.path.is_empty() { "this file".to_owned() } else { format!("[{}]", self.path) };
-            let help = match nearest(name, asked.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let first = |at: usize, key: &&str| !asked.iter().take(at).any(|earlier| earlier == key);
-                    let known = asked.iter().enumerate().filter(|(at, key)| first(*at, key)).map(|(_, key)| *key);
-                    format!("known here: {}", known.collect::<Vec<_>>().join(", "))
-                }
-            };
-            let message = format!("`{name}` is not a setting of {place}");
-            self.page.note(Level::Fault, "", message, Some(help), Some(key.span()));
+            // A name is looked for among those that are known only if it is told.
+            self.page.faults.borrow_mut().note(Level::Fault, || {
+                let place = if self.path.is_empty() { "this file".to_owned() } else { format!("[{}]", self.path) };
+                let fault = Fault::new(Level::Fault, "", format!("`{name}` is not a setting of {place}"));
+                fault.at(Some(self.page.spot(key.span()))).with_help(Some(near(name, &asked)))
+            });
         }
     }
 
@@ -269,9 +267,11 @@ impl<'p> Reader<'p> {
 
     /// Says that a key is missing, at the head of its table. Silent in a file that has faults of syntax: it may be there.
     pub(crate) fn missing(&self, key: &'static str, expected: &str) {
-        let spot = self.head().map(|head| self.page.spot(head));
-        let fault = Fault::new(Level::Fault, self.path.clone(), format!("`{key}` is missing"));
-        self.page.missing.borrow_mut().push(fault.at(spot).with_help(Some(expected.to_owned())));
+        self.page.missing.borrow_mut().note(Level::Fault, || {
+            let spot = self.head().map(|head| self.page.spot(head));
+            let fault = Fault::new(Level::Fault, self.path.clone(), format!("`{key}` is missing"));
+            fault.at(spot).with_help(Some(expected.to_owned()))
+        });
     }
 
     /// `true` or `false`.

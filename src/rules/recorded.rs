@@ -231,7 +231,7 @@ mod tests {
         // What is no pseudonym is not known.
         for bad in ["7-01 23", "0123", "7-0123/../..", ""] {
             let bad = text.replace("7-0123456789abcdef/7-abc", bad);
-            assert_eq!(Line::parse(&bad, &host).unwrap().facts.fields.len(), 8, "{bad}");
+            assert_eq!(Line::parse(&bad, &host).unwrap().facts.fields.len(), 9, "{bad}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::check::{Cond, Leaf};
 use super::compile::Unknown;
 use super::diagnostic::{Also, Fault, Level, Spot};
 use super::file::{Count, RulesFile, Score};
+use super::gathered::Gathered;
 use super::hidden::hidden;
 use super::load::is_in_force;
 use super::set::Rule;
@@ -35,8 +36,8 @@ pub(crate) fn names(file: &RulesFile) -> Vec<Fault> {
 }
 
 /// Everything odd about rules.
-pub(crate) fn rules(rules: &[Rule], now: Timestamp) -> Vec<Fault> {
-    let mut found = Vec::new();
+pub(crate) fn rules(rules: &[Rule], now: Timestamp) -> Gathered {
+    let mut found = Gathered::default();
     let mut seen: BTreeMap<Same<'_>, &Rule> = BTreeMap::new();
     // Those that something is to be said of which says more than that another does as much.
     let mut sound = Vec::new();

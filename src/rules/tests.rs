@@ -106,3 +106,48 @@ fn what_is_wrong_with_a_large_set_is_told_once_and_not_without_end() {
     assert_eq!(faults.0.len(), 21);
     assert!(faults.to_string().contains("59980 more of its entries are wrong"), "{faults}");
 }
+
+/// Each fault kept its whole line: 8000 keys in one line of 63 KB took half a gigabyte to tell. And 400,000 lines that are no
+/// TOML took half a minute, each looked for among those before it.
+#[test]
+fn of_very_many_faults_some_are_told_and_each_keeps_little_of_its_line() {
+    let keys: String = (0..8000).map(|at| format!("k{at} = 1, ")).collect();
+    let rules = |when: &dyn Fn(usize) -> String| -> String {
+        (0..900).map(|at| format!("[[rule]]\nid = \"r{at}\"\nwhen = '{}'\nthen = \"deny\"\n", when(at))).collect()
+    };
+    for (text, last) in [
+        (format!("rule = [{{ id = \"a\", {keys} }}]"), "error: and 7802 more errors"),
+        // A thousand of them are looked at.
+        (format!("let = {{ {keys} }}"), "error: and 801 more errors"),
+        (keys.replace(", ", "\n"), "error: and 7800 more errors"),
+        ("=\n".repeat(100_000), "error: and 99800 more errors"),
+        (rules(&|at| format!("client.no{at}")), "error: and 700 more errors"),
+        (rules(&|at| format!("client.asn == {at} && client.asn > {at}")), "warning: and 700 more warnings"),
+    ] {
+        let text = format!("version = 1\nname = \"shop\"\n{text}");
+        let files = [RulesText { path: "rules/shop.toml".into(), text }];
+        let open = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let compiled = compile(&Input { packs: &[Vec::new()], files: &files, open: &open, now: Timestamp::EPOCH });
+        let told = compiled.map_or_else(|faults| faults.0, |compiled| compiled.warnings);
+        assert_eq!((told.len(), told.last().unwrap().headline().as_str()), (201, last));
+        let spots = told.iter().flat_map(|fault| fault.spot.iter().chain(fault.also.iter().map(|also| &also.spot)));
+        let kept: usize = spots.map(|spot| spot.text.len() + spot.source_line.len()).sum();
+        assert!(kept < 50_000, "{kept} bytes for {last}");
+    }
+}
+
+/// Every rule kept the whole line that its name stands in, in each list of packs again.
+#[test]
+fn rules_in_one_line_keep_little_of_it_and_share_it_among_lists_of_packs() {
+    let rule = |at| format!("{{ id = \"r{at}\", when = 'request.path == \"/{at}\"', then = \"deny\" }}");
+    let rules: Vec<String> = (0..1000).map(rule).collect();
+    let text = format!("version = 1\nname = \"shop\"\nrule = [{}]", rules.join(", "));
+    let files = [RulesText { path: "rules/shop.toml".into(), text }];
+    let open = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let packs = [Vec::new(), vec![Pack::Baseline1]];
+    let compiled = compile(&Input { packs: &packs, files: &files, open: &open, now: Timestamp::EPOCH }).unwrap();
+    let spots = |set: usize| compiled.sets[set].rules().iter().rev().take(1000).map(|rule| rule.spot.as_ref().unwrap());
+    let kept: usize = spots(0).map(|spot| spot.text.len() + spot.source_line.len()).sum();
+    assert!(kept < 120_000, "{kept} bytes");
+    assert!(spots(0).zip(spots(1)).all(|(one, other)| Arc::ptr_eq(&one.source_line, &other.source_line)));
+}

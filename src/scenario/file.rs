@@ -131,7 +131,7 @@ pub(super) fn read(path: &Path, text: &str, now: Timestamp) -> (ScenarioFile, Ve
     let mut file = ScenarioFile { settings: plain(now), clients: BTreeMap::new(), scenarios: Vec::new() };
     let mut faults = Vec::new();
     let more = page_of(&source, base, |reader| faults = read_all(reader, &mut file, now));
-    faults.extend(more);
+    faults.extend(more.into_told());
     (file, faults)
 }
 

@@ -11,14 +11,13 @@ mod upstream;
 mod weak;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::{Admin, AdminAddress, Client, Enforcement, Limits, Listen, Location, Preset, Rules, Settings, Upstream};
 use crate::clock::Timestamp;
-use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
-use crate::rules::page::{Notes, Reader, page};
+use crate::rules::diagnostic::{Fault, Faults, Level};
+use crate::rules::page::{Notes, Reader, Spots, page};
 use crate::verdict::Mode;
 
 pub use upstream::LocationError;
@@ -64,7 +63,7 @@ pub struct Resolved {
 pub fn resolve(input: &Input<'_>, now: Timestamp) -> Result<Resolved, Faults> {
     let base = input.file.and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
     let mut settings = defaults(base);
-    let mut notes = Notes { faults: Vec::new(), spots: BTreeMap::new() };
+    let mut notes = Notes { faults: Vec::new(), spots: Spots::default() };
     if let Some(preset) = input.preset {
         add(&mut notes, read(&format!("preset {preset}"), preset.text(), base, &mut settings));
     }
@@ -86,7 +85,7 @@ pub fn resolve(input: &Input<'_>, now: Timestamp) -> Result<Resolved, Faults> {
 
 fn add(notes: &mut Notes, mut more: Notes) {
     notes.faults.append(&mut more.faults);
-    notes.spots.append(&mut more.spots);
+    notes.spots.append(more.spots);
 }
 
 fn read(name: &str, text: &str, base: &Path, settings: &mut Settings) -> Notes {
@@ -166,9 +165,6 @@ fn override_with(settings: &mut Settings, overrides: &Overrides) {
         settings.rules.mode = settings.rules.mode.min(Mode::Observe);
     }
 }
-
-/// Where the keys of what was read stand.
-type Spots = BTreeMap<String, Spot>;
 
 #[cfg(test)]
 mod tests;

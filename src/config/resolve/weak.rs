@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::Spots;
 use crate::clock::Timestamp;
 use crate::config::{
     AdminAddress, Listen, Login, OnOutage, Pack, Risk, Route, Settings, SinkTarget, StoreKind, SubjectSource,
 };
 use crate::limit::Spelled;
 use crate::rules::diagnostic::{Fault, Level};
+use crate::rules::page::Spots;
 use crate::session::cookie::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardSameSite, GuardTransport, Persist, SameSite,
 };
@@ -54,7 +54,7 @@ pub(super) fn review(settings: &Settings, spots: &Spots, now: Timestamp, read: R
 
 impl Review<'_> {
     fn note(&mut self, level: Level, key: &str, message: String, help: Option<&str>) {
-        let spot = self.spots.get(key).cloned();
+        let spot = self.spots.get(key);
         let help = help.map(str::to_owned);
         self.found.push(Fault::new(level, key, message).at(spot).with_help(help));
     }
@@ -69,7 +69,7 @@ impl Review<'_> {
 
     /// The key that was written, of several that may be to blame.
     fn written<'k>(&self, keys: &[&'k str]) -> &'k str {
-        let written = keys.iter().find(|key| self.spots.contains_key(**key));
+        let written = keys.iter().find(|key| self.spots.has(key));
         written.or(keys.first()).copied().unwrap_or_default()
     }
 
@@ -282,14 +282,14 @@ impl Review<'_> {
         for ((lower, low), (higher, high)) in steps.iter().zip(steps.iter().skip(1)) {
             if low > high {
                 let (left, right) = (format!("rules.risk.{lower}"), format!("rules.risk.{higher}"));
-                let key = if self.spots.contains_key(&left) { left } else { right };
+                let key = if self.spots.has(&left) { left } else { right };
                 self.fault(&key, format!("`{lower}` ({low}) must not need more points than `{higher}` ({high})"));
             }
         }
         if steps.is_sorted_by_key(|(_, points)| *points) {
             self.thresholds(steps);
         }
-        if rules.mode != Mode::Enforce && self.spots.contains_key("rules.mode") {
+        if rules.mode != Mode::Enforce && self.spots.has("rules.mode") {
             self.warn(
                 "rules.mode",
                 format!(

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Also, Fault, Level, Spot, nearest};
 use super::expression::Expression;
+use super::gathered::Gathered;
 use super::lex::{Compare, Problem, Span};
 use super::page::Source;
 use super::parse::{Expr, Kind, Parsed, parse};
@@ -121,7 +122,7 @@ pub(crate) struct Scope {
 /// Checks conditions of one file. Names of `[let]` are checked once, whether they are used or not.
 pub(crate) struct Checker<'s> {
     scope: &'s Scope,
-    faults: Vec<Fault>,
+    faults: Gathered,
     named: BTreeMap<&'s str, Resolved>,
     /// Parts of the condition that is being read, names of `[let]` included.
     size: usize,
@@ -139,12 +140,12 @@ enum Resolved {
 }
 
 impl<'s> Checker<'s> {
-    pub(crate) const fn new(scope: &'s Scope) -> Self {
-        Self { scope, faults: Vec::new(), named: BTreeMap::new(), size: 0, within: Vec::new() }
+    pub(crate) fn new(scope: &'s Scope) -> Self {
+        Self { scope, faults: Gathered::default(), named: BTreeMap::new(), size: 0, within: Vec::new() }
     }
 
     /// Everything that was found.
-    pub(crate) fn into_faults(self) -> Vec<Fault> {
+    pub(crate) fn into_faults(self) -> Gathered {
         self.faults
     }
 

@@ -1,0 +1,154 @@
+//! The text of a file, and places in it.
+//!
+//! A text may be one line of a megabyte with a thousand things to say about it: a place keeps no more of its line than is
+//! shown, and is found without walking along the line.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::diagnostic::{SHOWN_LINE_MAX, Spot};
+
+/// Characters of a line that is cut, before what is marked in it and behind.
+const AROUND: usize = 40;
+
+/// Bytes from one count of characters to the next.
+const STEP: usize = 4096;
+
+/// The text of a file, kept for as long as something may have to be said about a place in it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    file: Arc<str>,
+    text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    /// Characters that begin before each step.
+    characters: Vec<usize>,
+}
+
+impl Source {
+    pub(crate) fn new(file: &str, text: impl Into<String>) -> Arc<Self> {
+        let text = text.into();
+        let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
+        let mut before = 0_usize;
+        let each = |step: &[u8]| {
+            let known = before;
+            before = before.saturating_add(begun(step));
+            known
+        };
+        let characters = text.as_bytes().chunks(STEP).map(each).collect();
+        Arc::new(Self { file: file.into(), text, lines, characters })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line_of(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at)
+    }
+
+    /// The place of some bytes.
+    pub(crate) fn spot(&self, span: Range<usize>) -> Spot {
+        let line = self.line_of(span.start);
+        let whole = self.bytes_of(line);
+        // The line end is no column: what begins in it, an unclosed string say, is told behind the last character.
+        let at = self.text.floor_char_boundary(span.start.min(whole.end).max(whole.start));
+        let column = self.count(whole.start..at);
+        // Bytes of the longest text that is shown, at the least.
+        let end = self.text.floor_char_boundary(span.end.min(span.start.saturating_add(4 * SHOWN_LINE_MAX)));
+        let marked = self.text.get(span.start..end).and_then(|text| text.lines().next()).unwrap_or_default();
+        let marked = marked.char_indices().nth(SHOWN_LINE_MAX).map_or(marked, |(cut, _)| marked.split_at(cut).0);
+        let (shown, before) = if self.count(whole.clone()) <= SHOWN_LINE_MAX {
+            (whole, column)
+        } else {
+            self.around(&whole, at..at.saturating_add(marked.len()).min(whole.end))
+        };
+        Spot {
+            file: self.file.clone(),
+            line,
+            column: column + 1,
+            text: marked.into(),
+            source_line: self.text.get(shown).unwrap_or_default().into(),
+            source_column: (column + 1).saturating_sub(before),
+        }
+    }
+
+    /// The part of a line that shows what is marked in it, and how many of its characters stand before that.
+    fn around(&self, whole: &Range<usize>, marked: Range<usize>) -> (Range<usize>, usize) {
+        let before = self.text.get(whole.start..marked.start).unwrap_or_default();
+        let behind = self.text.get(marked.end..whole.end).unwrap_or_default();
+        let (characters, start) = before
+            .char_indices()
+            .rev()
+            .zip(1..=AROUND)
+            .last()
+            .map_or((0, marked.start), |((at, _), count)| (count, whole.start.saturating_add(at)));
+        let end = behind.char_indices().nth(AROUND).map_or(whole.end, |(at, _)| marked.end.saturating_add(at));
+        (start..end, characters)
+    }
+
+    /// The bytes of a line, without its end.
+    fn bytes_of(&self, line: usize) -> Range<usize> {
+        let start = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
+        let Some(next) = self.lines.get(line.max(1)) else { return start..self.text.len() };
+        let end = next.saturating_sub(1).max(start);
+        let is_return = self.text.get(start..end).is_some_and(|line| line.ends_with('\r'));
+        start..end.saturating_sub(usize::from(is_return))
+    }
+
+    /// The characters that begin in some bytes.
+    fn count(&self, bytes: Range<usize>) -> usize {
+        let before = |at: usize| {
+            let (step, all) = (at / STEP, self.text.as_bytes());
+            let known = self.characters.get(step).copied();
+            let rest = all.get(step.saturating_mul(STEP)..at).map_or(0, begun);
+            // Behind the last step there is nothing.
+            known.unwrap_or_else(|| begun(all)).saturating_add(rest)
+        };
+        before(bytes.end).saturating_sub(before(bytes.start))
+    }
+}
+
+/// The characters that begin in some bytes.
+fn begun(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_line_that_is_kept_which_is_shown() {
+        let text = format!("short = 1\r\n{}", "x = { \u{e9} = 1 },".repeat(10_000));
+        let source = Source::new("r.toml", text.as_str());
+        let start = text.match_indices('{').nth(5000).unwrap().0;
+        let spot = source.spot(start..start + 10);
+        let line = text.lines().nth(1).unwrap();
+        let column = line.chars().position(|letter| letter == '{').unwrap() + 5000 * 14 + 1;
+        assert_eq!((spot.line, spot.column, &*spot.text), (2, column, "{ \u{e9} = 1 }"));
+        assert_eq!(spot.source_line.chars().count(), AROUND + 9 + AROUND);
+        let shown: String = line.chars().skip(spot.source_column - 1).take(89).collect();
+        assert_eq!(*spot.source_line, *shown);
+        // All of it: no more than is shown of a replacement.
+        let all = source.spot(11..text.len());
+        assert_eq!((all.text.chars().count(), all.source_column), (SHOWN_LINE_MAX, 1));
+        assert_eq!(all.source_line.chars().count(), SHOWN_LINE_MAX + AROUND);
+        // A line that is no longer than what is shown stands there as it is.
+        let first = source.spot(8..9);
+        assert_eq!((&*first.source_line, first.column, first.source_column), ("short = 1", 9, 1));
+    }
+
+    #[test]
+    fn columns_of_a_long_text_are_those_that_a_walk_finds() {
+        let text = format!("{}\n{}", "\u{20ac}a".repeat(5000), "\u{e9}".repeat(9000));
+        let source = Source::new("r.toml", text.as_str());
+        for (at, _) in text.char_indices().step_by(97) {
+            let before = text.split_at(at).0;
+            let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+            let spot = source.spot(at..at);
+            assert_eq!((spot.line, spot.column), (before.matches('\n').count() + 1, column), "{at}");
+        }
+    }
+}
