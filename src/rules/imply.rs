@@ -359,7 +359,7 @@ mod tests {
             2 => Test::StartsWith(one.into()),
             3 => Test::EndsWith(one.into()),
             4 => Test::Contains(one.into()),
-            _ => Test::Matches(Pattern(Regex::new(&format!("^{one}")).unwrap())),
+            _ => Test::Matches(Pattern(Arc::new(Regex::new(&format!("^{one}")).unwrap()))),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::check::{Checker, Cond};
+use super::check::{Checker, Cond, Patterns};
 use super::compile::Unknown;
 use super::diagnostic::{Fault, Faults, Level, nearest};
 use super::expression::Expression;
@@ -120,6 +120,7 @@ pub fn packs(packs: &[Pack]) -> Arc<RuleSet> {
 #[derive(Default)]
 struct Loader {
     faults: Gathered,
+    patterns: Patterns,
     packs: BTreeMap<Pack, Vec<Rule>>,
     host: Vec<HostFact>,
     /// Tunes of all files, with their conditions.
@@ -170,7 +171,7 @@ impl Loader {
             rule.ceiling = file.mode;
             rule.mode = rule.mode.min(file.mode);
         }
-        let mut checker = Checker::new(&file.scope);
+        let mut checker = Checker::new(&file.scope, &self.patterns);
         let tunes = std::mem::take(&mut file.tunes);
         let tunes: Vec<_> = tunes
             .into_iter()
@@ -192,7 +193,7 @@ impl Loader {
 
     /// Checks every condition of a file.
     fn check(&mut self, file: &RulesFile) -> Vec<Rule> {
-        let mut checker = Checker::new(&file.scope);
+        let mut checker = Checker::new(&file.scope, &self.patterns);
         checker.check_names();
         let checked: Vec<_> =
             file.rules.iter().map(|raw| (raw, raw.when.as_ref().and_then(|when| checker.condition(when)))).collect();

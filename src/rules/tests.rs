@@ -151,3 +151,49 @@ fn rules_in_one_line_keep_little_of_it_and_share_it_among_lists_of_packs() {
     assert!(kept < 120_000, "{kept} bytes");
     assert!(spots(0).zip(spots(1)).all(|(one, other)| Arc::ptr_eq(&one.source_line, &other.source_line)));
 }
+
+fn with_rules(count: usize, when: impl Fn(usize) -> String) -> Result<Compiled, Faults> {
+    let mut text = "version = 1\nname = \"shop\"\n".to_owned();
+    for at in 0..count {
+        writeln!(text, "[[rule]]\nid = \"r{at}\"\nwhen = '{}'\nthen = \"deny\"", when(at)).unwrap();
+    }
+    let files = [RulesText { path: "rules/shop.toml".into(), text }];
+    let open = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    compile(&Input { packs: &[Vec::new(), vec![Pack::Baseline1]], files: &files, open: &open, now: Timestamp::EPOCH })
+}
+
+/// A thousand times the same small pattern took 331 MB.
+#[test]
+fn a_pattern_is_kept_once_however_many_rules_ask_it() {
+    let field = |at: usize| ["request.path", "client.ua_family", "request.method"][at % 3];
+    let when = |at| format!("{} matches \"^.[a-z]+\" && client.ua_major == {at}", field(at));
+    let compiled = with_rules(600, when).unwrap();
+    let (mut patterns, mut uses) = (BTreeSet::new(), 0);
+    for cond in compiled.sets.iter().flat_map(|set| set.rules()).flat_map(|rule| rule.conditions()) {
+        cond.leaves(&mut |leaf| {
+            if let Test::Matches(pattern) = &leaf.test {
+                uses += 1;
+                patterns.insert(Arc::as_ptr(&pattern.0));
+            }
+        });
+    }
+    assert_eq!((uses, patterns.len()), (1200, 2), "one with regard to the case of letters, and one without");
+}
+
+#[test]
+fn patterns_of_all_rules_have_a_limit_together_which_is_told_once() {
+    let full = |count: usize, pattern: &dyn Fn(usize) -> String| {
+        let found = with_rules(count, |at| format!("request.path matches \"{}\"", pattern(at)));
+        found.map_or_else(|faults| faults.to_string(), |_| String::new())
+    };
+    // Each of the first takes an eighth of a MiB, each of the others little.
+    assert_eq!(full(100, &|at| format!("x[a-z]{{1,300}}{at}")), "");
+    assert_eq!(full(900, &|at| format!("^/a/{at}/b")), "");
+    let told = full(200, &|at| format!("x[a-z]{{1,300}}{at}"));
+    assert_eq!(told.matches("error: ").count(), 1, "{told}");
+    assert!(told.contains("shop/r128: the patterns of all rules take more than 16 MiB"), "{told}");
+    // Nor is without end looked at those that are too large by themselves.
+    let told = full(200, &|at| format!("[a-z]{{9{at:03}}}"));
+    assert!(told.contains("the patterns of all rules take more than 16 MiB"), "{told}");
+    assert!(told.matches("this pattern is too large").count() < 70, "{told}");
+}

@@ -380,7 +380,7 @@ pub(crate) enum Test {
 
 /// A pattern. Fields say themselves whether the case of letters matters, so its text tells it from others.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern(pub(crate) Regex);
+pub(crate) struct Pattern(pub(crate) Arc<Regex>);
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {

@@ -18,6 +18,7 @@ use super::scheme::{Case, Field, HostFact, Type};
 use super::value::Test;
 pub(crate) use operand::range;
 use operand::{Tested, fits, noun, operators};
+pub(crate) use pattern::Patterns;
 
 /// Parts of one condition, those of the names in it included: its cost.
 pub(crate) const PARTS_MAX: usize = 512;
@@ -122,6 +123,7 @@ pub(crate) struct Scope {
 /// Checks conditions of one file. Names of `[let]` are checked once, whether they are used or not.
 pub(crate) struct Checker<'s> {
     scope: &'s Scope,
+    patterns: &'s Patterns,
     faults: Gathered,
     named: BTreeMap<&'s str, Resolved>,
     /// Parts of the condition that is being read, names of `[let]` included.
@@ -140,8 +142,8 @@ enum Resolved {
 }
 
 impl<'s> Checker<'s> {
-    pub(crate) fn new(scope: &'s Scope) -> Self {
-        Self { scope, faults: Gathered::default(), named: BTreeMap::new(), size: 0, within: Vec::new() }
+    pub(crate) fn new(scope: &'s Scope, patterns: &'s Patterns) -> Self {
+        Self { scope, patterns, faults: Gathered::default(), named: BTreeMap::new(), size: 0, within: Vec::new() }
     }
 
     /// Everything that was found.
