@@ -1,20 +1,20 @@
 //! Conditions that have one answer for every request, with the comparisons that make it so.
 //!
-//! Each field is looked at for itself: what two fields have to do with each other is not known here.
+//! Of two comparisons of one field it is asked whether one implies that the other does not hold. What two fields have to do
+//! with each other is not known here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::check::{Cond, Leaf, range};
-use super::lex::Compare;
+use super::compile::Normal;
+use super::imply::{excludes, excludes_each, over};
 use super::scheme::Field;
-use super::table::{Texts, folded};
 use super::value::Test;
 
 /// The one answer of a condition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Certain<'c> {
-    /// Whether it always holds, where its fields are known, or never.
+    /// Whether it holds wherever its fields are known, or nowhere.
     pub(crate) holds: bool,
     /// The comparison that decides it; none if no comparison does.
     pub(crate) by: Option<&'c Leaf>,
@@ -28,23 +28,29 @@ impl<'c> Certain<'c> {
     }
 }
 
-/// Whether a condition has one answer for every request.
-pub(crate) fn certain(cond: &Cond) -> Option<Certain<'_>> {
-    match cond {
-        Cond::Const(yes) => Some(Certain::new(*yes, None, None)),
-        Cond::Not(inner) => certain(inner).map(|found| Certain { holds: !found.holds, ..found }),
-        Cond::Leaf(leaf) => of_range(leaf),
-        Cond::All(parts) => joined(parts, false).or_else(|| contradiction(parts)),
-        Cond::Any(parts) => joined(parts, true).or_else(|| covers_all(parts)),
+/// A comparison, and whether it is negated.
+type Part<'c> = (&'c Leaf, bool);
+
+/// Whether a condition has one answer for every request. When there are no steps left, nothing is claimed.
+pub(crate) fn certain<'c>(cond: &'c Cond, steps: &mut usize) -> Option<Certain<'c>> {
+    of(&Normal::of(cond, false), steps)
+}
+
+fn of<'c>(form: &Normal<'c>, steps: &mut usize) -> Option<Certain<'c>> {
+    match form {
+        Normal::Const(yes) => Some(Certain::new(*yes, None, None)),
+        Normal::Leaf(leaf, negated) => of_range((&***leaf, *negated)),
+        Normal::All(parts) => joined(parts, false, steps).or_else(|| together(parts, false, steps)),
+        Normal::Any(parts) => joined(parts, true, steps).or_else(|| together(parts, true, steps)),
     }
 }
 
 /// One part that is `by` decides; and so do all together that are the opposite.
-fn joined(parts: &[Cond], by: bool) -> Option<Certain<'_>> {
+fn joined<'c>(parts: &[Normal<'c>], by: bool, steps: &mut usize) -> Option<Certain<'c>> {
     let mut last = None;
     let mut are_all_certain = true;
     for part in parts {
-        match certain(part) {
+        match of(part, steps) {
             Some(found) if found.holds == by => return Some(found),
             Some(found) => last = Some(found),
             None => are_all_certain = false,
@@ -54,146 +60,62 @@ fn joined(parts: &[Cond], by: bool) -> Option<Certain<'_>> {
 }
 
 /// A comparison that the range of its field decides.
-fn of_range(leaf: &Leaf) -> Option<Certain<'_>> {
+fn of_range((leaf, negated): Part<'_>) -> Option<Certain<'_>> {
     let (least, most) = match leaf.test {
         Test::Int(..) => range(leaf.field).map(|range| (*range.start(), *range.end()))?,
         Test::Span(..) => (0, i64::MAX),
         _ => return None,
     };
-    let (from, to) = interval(&leaf.test)?;
-    // A field that may be unknown is not certain to be in its range.
-    (from > most || to < least).then(|| Certain::new(false, Some(leaf), None))
+    let holds = over((least, most), (&leaf.test, negated))?;
+    // An app may answer with a status that HTTP has no use for.
+    let is_sure = !holds || leaf.field != Field::ResponseStatus;
+    is_sure.then(|| Certain::new(holds, Some(leaf), None))
 }
 
-/// The numbers from and up to which a test holds.
-pub(crate) fn interval(test: &Test) -> Option<(i64, i64)> {
-    let (op, number) = match test {
-        Test::Int(op, number) => (*op, *number),
-        Test::Span(op, millis) => (*op, i64::try_from(*millis).unwrap_or(i64::MAX)),
-        _ => return None,
-    };
-    Some(match op {
-        Compare::Eq => (number, number),
-        Compare::Lt => (i64::MIN, number.saturating_sub(1)),
-        Compare::Le => (i64::MIN, number),
-        Compare::Gt => (number.saturating_add(1), i64::MAX),
-        Compare::Ge => (number, i64::MAX),
-        _ => return None,
+/// Parts of which one holds whatever a field is, if only it is known, or that no field meets together. The first is the second
+/// with each part turned round.
+fn together<'c>(parts: &[Normal<'c>], is_any: bool, steps: &mut usize) -> Option<Certain<'c>> {
+    let mut flat = Vec::new();
+    flatten(parts, is_any, &mut flat);
+    let mut fields: BTreeMap<Field, Vec<Part<'c>>> = BTreeMap::new();
+    for part in flat {
+        let second = if let Test::Field(_, second) = part.0.test { Some(second) } else { None };
+        for field in [Some(part.0.field), second].into_iter().flatten() {
+            let earlier = fields.entry(field).or_default();
+            // `known(a) || a == 1` is no more than `known(a)`, and that may be asked.
+            let is_odd = |other: &Part<'_>| is_any && is_known(part.0) != is_known(other.0);
+            if let Some((with, _)) = earlier.iter().find(|other| !is_odd(other) && excludes(**other, part, steps)) {
+                return Some(Certain::new(is_any, Some(part.0), Some(with)));
+            }
+            earlier.push(part);
+        }
+    }
+    fields.values().find_map(|parts| {
+        parts.iter().enumerate().filter(|(_, (_, negated))| !negated).find_map(|(at, (list, _))| {
+            let others = |place: &usize| *place != at;
+            let others: Vec<Part<'c>> =
+                (0..parts.len()).filter(others).filter_map(|at| parts.get(at).copied()).collect();
+            let last = excludes_each(list, &others, steps)?;
+            let (other, _) = others.get(last)?;
+            let (by, with) = if last >= at { (*other, *list) } else { (*list, *other) };
+            Some(Certain::new(is_any, Some(by), Some(with)))
+        })
     })
 }
 
-/// What is left of a number, with the comparisons that left it.
-struct Left<'c> {
-    from: (i64, Option<&'c Leaf>),
-    to: (i64, Option<&'c Leaf>),
+const fn is_known(leaf: &Leaf) -> bool {
+    matches!(leaf.test, Test::Known)
 }
 
-/// Parts that must all hold and leave nothing for one of their fields.
-fn contradiction(parts: &[Cond]) -> Option<Certain<'_>> {
-    let mut flat = Vec::new();
-    flatten(parts, &mut flat, |part| if let Cond::All(inner) = part { Some(inner) } else { None });
-    if let Some(found) = opposite(&flat) {
-        return Some(Certain { holds: false, ..found });
-    }
-    let mut numbers: BTreeMap<Field, Left<'_>> = BTreeMap::new();
-    let mut texts: BTreeMap<Field, Vec<(&Leaf, Arc<Texts>)>> = BTreeMap::new();
-    for (leaf, _) in flat.iter().filter(|(_, negated)| !negated) {
-        if let Some((from, to)) = interval(&leaf.test) {
-            let left = numbers.entry(leaf.field).or_insert(Left { from: (i64::MIN, None), to: (i64::MAX, None) });
-            let above = if from > left.from.0 { (from, Some(*leaf)) } else { left.from };
-            let below = if to < left.to.0 { (to, Some(*leaf)) } else { left.to };
-            if above.0 > below.0 {
-                // One of the two bounds is this comparison's; the other was there.
-                let earlier = if from > left.to.0 { left.to.1 } else { left.from.1 };
-                return Some(Certain::new(false, Some(leaf), earlier));
-            }
-            *left = Left { from: above, to: below };
-        }
-        if let Some(allowed) = allowed(leaf) {
-            let earlier = texts.entry(leaf.field).or_default();
-            if let Some(with) = shuts_out(earlier, &allowed) {
-                return Some(Certain::new(false, Some(leaf), Some(with)));
-            }
-            if earlier.iter().all(|(_, known)| *known != allowed) {
-                earlier.push((leaf, allowed));
-            }
-        }
-    }
-    None
-}
-
-/// The whole texts that a comparison allows.
-fn allowed(leaf: &Leaf) -> Option<Arc<Texts>> {
-    match &leaf.test {
-        Test::Equals(text) if leaf.field != Field::ClientLanguages => Some(Texts::new([&**text], leaf.case)),
-        Test::OneOf(list) => Some(list.clone()),
-        _ => None,
-    }
-}
-
-/// The last of the earlier comparisons that had a text in common with this one, if now none is left.
-fn shuts_out<'c>(earlier: &[(&'c Leaf, Arc<Texts>)], allowed: &Arc<Texts>) -> Option<&'c Leaf> {
-    let last = earlier.last().map(|(leaf, _)| *leaf)?;
-    let alone = earlier.iter().find(|(_, list)| !have_common(&[list, allowed]));
-    let all: Vec<&Arc<Texts>> = earlier.iter().map(|(_, list)| list).chain([allowed]).collect();
-    alone.map(|(leaf, _)| *leaf).or_else(|| (!have_common(&all)).then_some(last))
-}
-
-fn have_common(lists: &[&Arc<Texts>]) -> bool {
-    let Some(shortest) = lists.iter().min_by_key(|list| list.len()) else { return true };
-    shortest.iter().any(|text| lists.iter().all(|list| list.has_folded(text)))
-}
-
-/// A comparison and its opposite among parts of one joint.
-fn opposite<'c>(flat: &[(&'c Leaf, bool)]) -> Option<Certain<'c>> {
-    let mut seen: BTreeMap<(Field, &Test, bool), &'c Leaf> = BTreeMap::new();
-    for (leaf, negated) in flat {
-        if let Some(earlier) = seen.get(&(leaf.field, &leaf.test, !negated)) {
-            return Some(Certain::new(true, Some(leaf), Some(earlier)));
-        }
-        seen.entry((leaf.field, &leaf.test, *negated)).or_insert(leaf);
-    }
-    None
-}
-
-/// Parts of which one holds whatever a field is, if only it is known: `a != "x" || a != "y"`.
-fn covers_all(parts: &[Cond]) -> Option<Certain<'_>> {
-    let mut flat = Vec::new();
-    flatten(parts, &mut flat, |part| if let Cond::Any(inner) = part { Some(inner) } else { None });
-    if let Some(found) = opposite(&flat) {
-        return Some(found);
-    }
-    let mut unequal: BTreeMap<Field, (&Leaf, Box<str>)> = BTreeMap::new();
-    for (leaf, _) in flat.iter().filter(|(_, negated)| *negated) {
-        // One of several languages may be another.
-        let Test::Equals(text) = &leaf.test else { continue };
-        let text = folded(text, leaf.case);
-        match unequal.get(&leaf.field) {
-            Some((earlier, other)) if *other != text && leaf.field != Field::ClientLanguages => {
-                return Some(Certain::new(true, Some(leaf), Some(earlier)));
-            }
-            Some(_) => {}
-            None => drop(unequal.insert(leaf.field, (leaf, text))),
-        }
-    }
-    None
-}
-
-/// The comparisons of parts, and of those parts within them that `opens` opens, in the order of the text.
-fn flatten<'c>(parts: &'c [Cond], into: &mut Vec<(&'c Leaf, bool)>, opens: fn(&'c Cond) -> Option<&'c Vec<Cond>>) {
+/// The comparisons of parts and of those within them that are joined alike, in the order of the text. With `turned` each as its
+/// opposite.
+fn flatten<'c>(parts: &[Normal<'c>], turned: bool, into: &mut Vec<Part<'c>>) {
     for part in parts {
-        if let Some(inner) = opens(part) {
-            flatten(inner, into, opens);
-            continue;
-        }
         match part {
-            Cond::Leaf(leaf) => into.push((leaf, false)),
-            Cond::Not(inner) => {
-                if let Cond::Leaf(leaf) = &**inner {
-                    into.push((leaf, true));
-                }
-            }
-            Cond::All(_) | Cond::Any(_) | Cond::Const(_) => {}
+            Normal::Leaf(leaf, negated) => into.push((&***leaf, *negated != turned)),
+            Normal::Any(inner) if turned => flatten(inner, turned, into),
+            Normal::All(inner) if !turned => flatten(inner, turned, into),
+            Normal::Any(_) | Normal::All(_) | Normal::Const(_) => {}
         }
     }
 }

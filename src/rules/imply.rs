@@ -39,6 +39,42 @@ pub(super) fn implies(narrow: Side<'_>, wide: Side<'_>, clocks: Clocks, steps: &
     question.ask(narrow.form, wide.form)
 }
 
+/// Whether no request meets both of two comparisons, each with whether it is negated.
+pub(super) fn excludes(one: (&Leaf, bool), other: (&Leaf, bool), steps: &mut usize) -> bool {
+    let mut question = Question { unknown: (Unknown::Silent, Unknown::Fire), clocks: Clocks::Same, steps };
+    let mut ask = |(leaf, negated): (&Leaf, bool), (other, against): (&Leaf, bool)| {
+        question.take(1) && question.leaf((leaf, negated), (other, !against))
+    };
+    ask(one, other) || ask(other, one)
+}
+
+/// Whether a comparison with a list leaves nothing beside others of its field, each with whether it is negated: each value of
+/// it meets with one that does not hold for it. Told is the last that is needed.
+pub(super) fn excludes_each(list: &Leaf, others: &[(&Leaf, bool)], steps: &mut usize) -> Option<usize> {
+    let mut question = Question { unknown: (Unknown::Silent, Unknown::Fire), clocks: Clocks::Same, steps };
+    let mut last = 0;
+    let mut is_out = |one: &Test| {
+        let mut each = others.iter().enumerate().filter(|(_, (other, _))| other.field == list.field);
+        let found = each.find(|(_, (other, against))| {
+            question.take(1) && question.values((one, false), (&other.test, !against), list.field, list.case)
+        });
+        found.inspect(|(at, _)| last = last.max(*at)).is_some()
+    };
+    let is_empty = match &list.test {
+        Test::OneOf(texts) => texts.iter().all(|text| is_out(&Test::Equals((*with_slash(text, list.case)).into()))),
+        Test::Ints(numbers) => numbers.iter().all(|number| is_out(&Test::Int(Compare::Eq, number))),
+        _ => false,
+    };
+    is_empty.then_some(last)
+}
+
+/// Whether a test holds for all numbers from one up to another, or for none of them.
+pub(super) fn over((from, to): (i64, i64), (test, negated): (&Test, bool)) -> Option<bool> {
+    let all = Numbers::Range(from, to);
+    let are_all = |negated: bool| numbers(test, negated).is_some_and(|numbers| all.are_among(&numbers));
+    if are_all(negated) { Some(true) } else { are_all(!negated).then_some(false) }
+}
+
 impl Question<'_> {
     fn ask(&mut self, narrow: &Normal<'_>, wide: &Normal<'_>) -> bool {
         if !self.take(1) {
@@ -159,6 +195,10 @@ impl Question<'_> {
 
     /// Whether a test of whole texts allows some, and `other` comes to the same for each of them.
     fn each_text(&mut self, test: &Test, other: &Test, case: Case, expected: bool) -> bool {
+        let is_of_texts = matches!(other, Test::OneOf(_) | Test::Matches(_)) || other.as_text().is_some();
+        if !is_of_texts {
+            return false;
+        }
         // A pattern may care for what the field does not.
         if matches!(other, Test::Matches(_)) && case != Case::Exact {
             return false;
@@ -297,6 +337,7 @@ mod tests {
     use proptest::prelude::*;
     use regex::Regex;
 
+    use super::super::certain::{Certain, certain};
     use super::super::check::Cond;
     use super::super::compile::meaning;
     use super::super::expression::Expression;
@@ -378,6 +419,9 @@ mod tests {
                     3 if kind == 5 => (Field::BoundUaMajor, Test::Known),
                     3 => (Field::ClientUaMajor, Test::Field(ops[kind], Field::BoundUaMajor)),
                     4 => (Field::RequestPath, test_of_text(kind, Field::RequestPath, texts)),
+                    5 if kind == 5 => {
+                        (Field::RequestHost, Test::Field(ops[usize::from(number > 2)], Field::RequestMethod))
+                    }
                     5 => (Field::RequestHost, test_of_text(kind, Field::RequestHost, texts)),
                     6 => (Field::RequestMethod, test_of_text(kind, Field::RequestMethod, texts)),
                     7 => (Field::ClientLanguages, test_of_text(kind, Field::ClientLanguages, texts)),
@@ -443,5 +487,30 @@ mod tests {
         });
         held.unwrap();
         assert!(claimed.get() > 600, "{} claims of 6000 say little", claimed.get());
+    }
+
+    #[test]
+    fn no_request_meets_a_condition_that_is_told_to_match_never_or_misses_one_that_is_told_to_match_always() {
+        use proptest::test_runner::{Config, TestRunner};
+        let claimed = std::cell::Cell::new([0, 0]);
+        let mut runner = TestRunner::new(Config { cases: 6000, failure_persistence: None, ..Config::default() });
+        let held = runner.run(&(0usize..9).prop_flat_map(condition), |cond| {
+            let mut steps = 10_000;
+            if let Some(Certain { holds, by: Some(_), .. }) = certain(&cond, &mut steps) {
+                let mut count = claimed.get();
+                count[usize::from(holds)] += 1;
+                claimed.set(count);
+                let mut against = None;
+                all_facts(|facts| {
+                    if against.is_none() && meaning(&cond, facts, None) == Some(!holds) {
+                        against = Some(format!("{facts:?}"));
+                    }
+                });
+                prop_assert_eq!(against, None, "{:?}", cond);
+            }
+            Ok(())
+        });
+        held.unwrap();
+        assert!(claimed.get().iter().all(|count| *count > 100), "{:?} claims of 6000 say little", claimed.get());
     }
 }

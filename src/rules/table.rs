@@ -70,11 +70,6 @@ impl Texts {
         found.is_ok()
     }
 
-    /// Whether one of them is this text, which is folded as they are.
-    pub(crate) fn has_folded(&self, text: &str) -> bool {
-        self.values.binary_search_by(|one| (**one).cmp(text)).is_ok()
-    }
-
     /// All of them, as they are compared.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.values.iter().map(|text| &**text)
