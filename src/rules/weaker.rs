@@ -1,10 +1,18 @@
 //! What a tune takes from a rule of a pack: such a tune is to be looked at again one day, so it should end by itself.
 
+use jiff::tz::TimeZone;
+
 use super::certain::certain;
+use super::check::Cond;
+use super::compile::{Normal, Unknown};
 use super::file::Score;
+use super::imply::{Clocks, Side, implies};
+use super::lex::Compare;
+use super::scheme::Field;
 use super::set::Rule;
+use super::value::Test;
 use crate::history::Points;
-use crate::signal::Weights;
+use crate::signal::{Scope, Weights};
 use crate::verdict::{Action, Mode};
 
 /// Steps that are taken to find out what a tune takes: what takes longer is not claimed.
@@ -31,6 +39,9 @@ impl Asked {
             return None;
         }
         let mut tunes = rule.unless.iter().skip(self.tunes);
+        if tunes.clone().any(|(tune, zone)| is_always_excused(rule, (tune, zone.as_ref()))) {
+            return Some(format!("{} -> nothing: `unless` holds wherever the rule matches", self.all()));
+        }
         let mut steps = STEPS_MAX;
         if tunes.any(|(tune, _)| certain(tune, &mut steps).is_some_and(|tune| tune.holds && tune.by.is_some())) {
             return Some(format!("{} -> nothing where the fields of `unless` are known", self.all()));
@@ -53,6 +64,75 @@ impl Asked {
         let score = (self.score != Score::None).then(|| format!("{} points", points(self.score)));
         then.into_iter().chain(score).collect::<Vec<_>>().join(" and ")
     }
+}
+
+/// Whether a tune holds wherever a rule matches.
+fn is_always_excused(rule: &Rule, (tune, zone): (&Cond, Option<&TimeZone>)) -> bool {
+    // That is a fault, and told as one.
+    if matches!(tune, Cond::Const(_)) {
+        return false;
+    }
+    let (form, mut unless) = (Normal::of(&rule.cond, false), Normal::of(tune, false));
+    settle(&mut unless, needs_session(&form, rule.unknown));
+    let name = |zone: Option<&TimeZone>| zone.and_then(TimeZone::iana_name).map(ToOwned::to_owned);
+    let clocks = if name(rule.zone.as_ref()) == name(zone) { Clocks::Same } else { Clocks::Apart };
+    let mut steps = STEPS_MAX;
+    implies(
+        Side { form: &form, unknown: rule.unknown },
+        Side { form: &unless, unknown: Unknown::Silent },
+        clocks,
+        &mut steps,
+    )
+}
+
+/// Puts what follows from ties between fields for the comparisons that ask it: every path begins with a slash (but for the `*` of
+/// OPTIONS, which is none), and a rule may need a session.
+fn settle(form: &mut Normal<'_>, with_session: bool) {
+    match form {
+        Normal::All(parts) | Normal::Any(parts) => parts.iter_mut().for_each(|part| settle(part, with_session)),
+        Normal::Leaf(leaf, negated) => {
+            let is_sure = match (&leaf.test, leaf.field) {
+                (Test::Is, Field::SessionExists) => with_session,
+                (Test::StartsWith(text), Field::RequestPath) => **text == *"/",
+                _ => false,
+            };
+            if is_sure {
+                *form = Normal::Const(!*negated);
+            }
+        }
+        Normal::Const(_) => {}
+    }
+}
+
+/// Whether a condition matches only requests with a session.
+fn needs_session(form: &Normal<'_>, unknown: Unknown) -> bool {
+    match form {
+        Normal::All(parts) => parts.iter().any(|part| needs_session(part, unknown)),
+        Normal::Any(parts) => !parts.is_empty() && parts.iter().all(|part| needs_session(part, unknown)),
+        Normal::Leaf(leaf, negated) => match (&leaf.test, leaf.field) {
+            (Test::Is, Field::SessionExists | Field::SessionAuthenticated) => !negated,
+            (test, Field::Signal(kind)) => {
+                let is_seen = matches!(
+                    (test, negated),
+                    (Test::Int(Compare::Gt, 0..), false) | (Test::Int(Compare::Ge | Compare::Eq, 1..), false)
+                );
+                is_seen && kind.scope() != Scope::Request
+            }
+            (Test::Known, field) => !negated && is_of_session(field),
+            (Test::Field(_, second), field) => {
+                unknown == Unknown::Silent && (is_of_session(field) || is_of_session(*second))
+            }
+            (_, field) => unknown == Unknown::Silent && is_of_session(field),
+        },
+        Normal::Const(yes) => !yes,
+    }
+}
+
+/// Whether a field is unknown without a session.
+fn is_of_session(field: Field) -> bool {
+    let name = field.name(&[]);
+    let is_always_known = matches!(field, Field::SessionExists | Field::SessionAuthenticated);
+    !is_always_known && ["changed.", "session.", "rate.session", "rate.subject"].iter().any(|of| name.starts_with(of))
 }
 
 /// Whether an action does less than another. Of a new tag and a 429 nobody can say which is more.
@@ -116,6 +196,28 @@ mod tests {
             "mode = \"off\"",
             &["quarantine and up to 100 points -> nothing"],
         );
+    }
+
+    /// Such a tune leaves nothing of the rule, and was taken for one that excuses a few.
+    #[test]
+    fn a_tune_that_holds_wherever_the_rule_matches_is_told() {
+        let all = [vec![Pack::Baseline1], vec![Pack::Strict1]];
+        let check = |rule: &str, unless: &str, is_told: bool| {
+            let told = told(&all, &[&format!("rule = \"{rule}\"\nunless = '{unless}'")]);
+            let found = told.iter().any(|lost| lost.ends_with("-> nothing: `unless` holds wherever the rule matches"));
+            assert_eq!((found, told.len()), (is_told, usize::from(is_told)), "{rule} {unless}: {told:?}");
+        };
+        const OS: &str = "baseline/os-changed";
+        check(OS, "session.exists", true);
+        check(OS, "session.exists || client.is_tor", true);
+        check(OS, "session.exists && client.is_tor", false);
+        check(OS, "!session.exists", false);
+        check(OS, "request.path starts_with \"/\"", true);
+        check(OS, "request.path starts_with \"/a\"", false);
+        check(OS, "signal.device.os >= 1", true);
+        check(OS, "signal.device.os > 20", false);
+        check(OS, "session.authenticated", false);
+        check(OS, "changed.os", false);
     }
 
     #[test]

@@ -171,8 +171,16 @@ impl Review<'_> {
                 format!("`mode` of [rules] is the ceiling of all, so this route is in mode \"{mode}\""),
             );
         }
-        if route.mode == Some(Mode::Off) && route.pattern.path().matches("/") && route.pattern.path().matches("/a/b") {
+        let is_all = route.pattern.path().matches("/") && route.pattern.path().matches("/a/b");
+        if route.mode == Some(Mode::Off) && is_all {
             self.warn(&key("mode"), "no rules and no detectors for any path");
+        }
+        let acts = self.settings.rules.mode == Mode::Enforce;
+        if route.mode == Some(Mode::Observe) && is_all && acts && route.pattern.method().is_none() {
+            self.warn(
+                &key("mode"),
+                "no rule acts on any path: attacks are reported and let through where no other route says otherwise",
+            );
         }
         if let Some(packs) = route.packs.as_ref().filter(|_| route.mode != Some(Mode::Off)) {
             let general = &self.settings.rules.packs;
