@@ -61,6 +61,10 @@ pub(crate) fn rules(rules: &[Rule], now: Timestamp) -> Gathered {
             let help = Some("look at what it reported, then enforce it or take it away".to_owned());
             found.push(warn(rule, "this rule has been observed for more than 30 days".to_owned()).with_help(help));
         }
+        if rule.mode == Mode::Observe && rule.since.is_none() {
+            let help = day(now).map(|day| format!("add `since = {day}`: after 30 days `check` asks what came of it"));
+            found.push(warn(rule, "this rule is observed, and does not say since when".to_owned()).with_help(help));
+        }
         if let (Score::Fixed(_), Some(Action::Observe)) = (rule.score, rule.then) {
             let help = Some("points alone are told as soon as they reach the first threshold".to_owned());
             found.push(warn(rule, "`then = \"observe\"` beside points tells every match".to_owned()).with_help(help));
@@ -74,6 +78,12 @@ pub(crate) fn rules(rules: &[Rule], now: Timestamp) -> Gathered {
         Some(beside(warn(rule, message), behind, &format!("asks for {then} whenever that one matches")))
     }));
     found
+}
+
+/// The day in UTC.
+fn day(now: Timestamp) -> Option<jiff::civil::Date> {
+    let now = jiff::Timestamp::from_millisecond(i64::try_from(now.as_millis()).ok()?).ok()?;
+    Some(now.to_zoned(TimeZone::UTC).date())
 }
 
 fn warn(rule: &Rule, message: String) -> Fault {
