@@ -396,7 +396,7 @@ fn signed_rules_take_over_only_forwards_through_every_start() {
     };
     let text = format!(
         "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n[admin]\naddress = \"off\"\n\
-         [rules]\nfiles = [\"rules/*.toml\"]\nsigned_by = [\"{}\"]\n",
+         [events]\nrepeat = {{ first = 1000 }}\n[rules]\nfiles = [\"rules/*.toml\"]\nsigned_by = [\"{}\"]\n",
         origin.address(),
         signer.public()
     );

@@ -218,7 +218,7 @@ async fn what_is_odd_about_a_new_configuration_is_told_once() {
     world.write("rules/shop.toml", &(rule("/b") + tune));
     world.rounds(2);
     let first = text();
-    assert!(first.contains("WARN") && first.contains("shop.toml:9"), "{first}");
+    assert!(first.contains("WARN") && first.contains("this tune of `shop/fence` has expired"), "{first}");
     assert_eq!(world.revision(), 2);
     world.rounds(4);
     assert_eq!(text(), "");
