@@ -9,6 +9,7 @@ use portcullis::config::{Fault, Level, Request, SignedFile, load, read_text};
 use portcullis::rules::Pack;
 use portcullis::rules::diagnostic::Renderer;
 use portcullis::rules::load::{Input, compile};
+use toml::de::DeTable;
 
 use super::{CheckArgs, Exit, Format, Streams, rules_files};
 
@@ -36,14 +37,27 @@ pub(super) fn run(args: &CheckArgs, streams: &mut Streams<'_>) -> io::Result<Exi
 /// The file that is meant: of a folder, the configuration in it, unless it is one of rules files.
 fn file(path: &Path) -> PathBuf {
     let config = path.join(FILE_NAME);
-    let holds_rules = || rules_files::at(path).is_ok_and(|files| files.iter().any(|file| is_rules(&file.text)));
+    let holds_rules =
+        || rules_files::at(path).is_ok_and(|files| files.iter().any(|file| is_rules(&file.path, &file.text)));
     if path.is_dir() && (config.is_file() || !holds_rules()) { config } else { path.to_owned() }
 }
 
-/// Whether a text is one of rules: it has some, and is no configuration.
-fn is_rules(text: &str) -> bool {
-    let begins = |start: &str| text.lines().any(|line| line.trim_start().starts_with(start));
-    (begins("[[rule]]") || begins("[[tune]]")) && !begins("[upstream]") && !begins("[[scenario")
+/// Tables of a configuration, and those of scenarios: what has one is no rules file.
+const OTHERS: [&str; 15] = [
+    "listen", "client", "upstream", "session", "store", "keys", "login", "logout", "route", "rules", "limits", "geo",
+    "events", "admin", "scenario",
+];
+
+/// Whether a text is one of rules, by its keys: a configuration may have a name too.
+fn is_rules(path: &Path, text: &str) -> bool {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let has = |key: &str| table.get_ref().contains_key(key);
+    let is_named = has("name") && path.file_name().is_none_or(|name| name != FILE_NAME);
+    // What has rules is hardly meant for anything else, and is told which of its tables do not belong there.
+    if has("rule") || has("tune") {
+        return !has("upstream") && !has("scenario");
+    }
+    (is_named || ["set", "let", "facts"].into_iter().any(has)) && !OTHERS.into_iter().any(has)
 }
 
 /// Checks rules by themselves, with all packs in reach of their tunes.
@@ -66,7 +80,7 @@ struct Checked {
 }
 
 fn check(file: &Path, args: &CheckArgs) -> Checked {
-    if file.is_dir() || read_text(file).is_ok_and(|text| is_rules(&text)) {
+    if file.is_dir() || read_text(file).is_ok_and(|text| is_rules(file, &text)) {
         return Checked { found: check_rules(file), signed: Vec::new() };
     }
     let overrides = Overrides { upstream: args.upstream.clone(), ..Overrides::default() };
@@ -159,6 +173,31 @@ mod tests {
             assert_eq!(exit, Exit::BadConfiguration);
             assert!(out.contains("there is no field `client.is_tot`") && out.ends_with(": 1 error\n"), "{out}");
         }
+    }
+
+    /// Only `[[rule]]` at the beginning of a line told a rules file; others were taken for configurations without an app.
+    #[test]
+    fn a_rules_file_is_told_by_its_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |name: &str, text: &str, expected: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            let (_, out, _) = say(&["check", path.to_str().unwrap()]);
+            let last = out.rsplit_once(": ").map(|(_, last)| last.trim());
+            assert_eq!(last, Some(expected), "{text}: {out}");
+            fs::remove_file(path).unwrap();
+        };
+        const HEAD: &str = "version = 1\nname = \"shop\"\n";
+        let rules = |more: &str, expected: &str| check("shop.toml", &format!("{HEAD}{more}"), expected);
+        rules("", "nothing wrong");
+        rules("rule = [{ id = \"a\", when = 'client.is_tor', then = \"deny\" }]", "nothing wrong");
+        rules("[let]\nfar = 'client.is_tor'", "1 warning");
+        rules("[set]\noffice = [\"192.0.2.0/24\"]", "1 warning");
+        rules("[[rule]\nid = \"a\"", "2 errors");
+        check("shop.toml", "version = 1\n[let]\nfar = 'client.is_tor'", "1 error");
+        check("edge.toml", &format!("{HEAD}[upstream]\nurl = \"http://127.0.0.1:8000\""), "nothing wrong");
+        check(FILE_NAME, HEAD, "1 error");
+        check("edge.toml", "version = 1", "1 error");
     }
 
     #[test]

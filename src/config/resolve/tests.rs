@@ -387,6 +387,22 @@ fn packs_hold_everywhere_but_where_a_route_names_others() {
     check(&ceiling, "/admin", Mode::Observe, Yes);
 }
 
+/// Nothing acts any more, and nobody was told.
+#[test]
+fn a_route_for_all_paths_that_only_observes_is_told() {
+    let check = |text: &str, is_told: bool| {
+        let told = app(text).unwrap().warnings;
+        assert_eq!(told.iter().any(|fault| fault.message.contains("no rule acts on any path")), is_told, "{text}");
+    };
+    let route = |path: &str| format!("[[route]]\npath = \"{path}\"\nmode = \"observe\"\n");
+    check(&route("/**"), true);
+    check(&route("GET /**"), false);
+    check(&route("/a/**"), false);
+    check(&route("/**").replace("observe", "enforce"), false);
+    // That is told of all rules already.
+    check(&format!("[rules]\nmode = \"observe\"\n{}", route("/**")), false);
+}
+
 #[test]
 fn a_login_that_a_failure_could_pass_for_is_told() {
     let check = |login: &str, expected: &[&str]| {
