@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portcullis::clock::Timestamp;
-use portcullis::rules::count::{Counting, Windows};
+use portcullis::rules::count::Windows;
 use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
 use portcullis::rules::{Facts, Matched, Pack, RuleSet, Scenery, Short, Value};
@@ -115,7 +115,7 @@ fn load(text: &str) -> std::sync::Arc<RuleSet> {
 fn run(set: &RuleSet, windows: &Windows) -> usize {
     let mut matched = Matched::new();
     for phase in [Phase::Client, Phase::Session] {
-        set.run(phase, Scenery::Quiet, black_box(&Benign), (windows, Counting::Count, Mode::Enforce), &mut matched);
+        set.run(phase, Scenery::Quiet, black_box(&Benign), (windows, Mode::Enforce), &mut matched);
     }
     matched.len()
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
+use portcullis::config::Preset;
 use portcullis::config::counters::Counters;
 use portcullis::config::keys::KeyFile;
 use portcullis::config::resolve::{Input, resolve};
-use portcullis::config::Preset;
 use portcullis_fuzz::{first_line, points_at_the_text};
 
 const FILE: &str = "etc/p.toml";

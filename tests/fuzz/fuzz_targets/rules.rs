@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
-use portcullis::rules::count::{Counting, Windows};
+use portcullis::rules::count::Windows;
 use portcullis::rules::diagnostic::Faults;
 use portcullis::rules::load::{Compiled, Input, RulesText, compile};
 use portcullis::rules::scheme::{Field, Phase};
@@ -46,7 +46,7 @@ fn read(text: &str) -> Result<Compiled, Faults> {
 fn run(set: &RuleSet) {
     let (windows, mut matched) = (Windows::new(1000), Matched::new());
     for phase in [Phase::Client, Phase::Session, Phase::Risk, Phase::Response] {
-        set.run(phase, Scenery::Signals, &Nothing, (&windows, Counting::Count, Mode::Enforce), &mut matched);
+        set.run(phase, Scenery::Signals, &Nothing, (&windows, Mode::Enforce), &mut matched);
     }
     for rule in set.rules() {
         drop((rule.explain(&Nothing, set), rule.written(), rule.mutations(Changed::All)));
