@@ -99,8 +99,8 @@ fn hidden_path(veil: &Veil, path: &str, named: &[Box<str>]) -> Option<OwnedValue
     Masked::new(&masked, clear?).map(|masked| OwnedValue::Masked(Box::new(masked)))
 }
 
-/// Characters of the shortest part of a path that may be a token: what shorter ones give away can be guessed anyway.
-const TOKEN_MIN: usize = 20;
+/// Characters of the shortest part of a path that may be a token: 64 bits in hexadecimal digits.
+const TOKEN_MIN: usize = 16;
 
 /// Whether a part of a path looks made by a machine: long, with letters and digits in one word. Ids look like that too.
 fn is_token(part: &str) -> bool {
@@ -198,6 +198,7 @@ mod tests {
             "6fa459ea-ee8a-3ca4-894e-db77e160355e",
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl1",
             "0123456789abcdef0123456789abcdef",
+            "0a1b2c3d4e5f6071",
         ] {
             let (is_hidden, parts) = path(&format!("/reset/{token}/done"));
             assert!(is_hidden && parts[1] == "reset" && parts[3] == "done", "{parts:?}");

@@ -51,6 +51,8 @@ impl Key {
             Value::Pseudonym(pseudonym) => hash.write(pseudonym.counted_as().as_bytes()),
             // Clients of one network are many.
             Value::Network(_) => return None,
+            // Nothing of it is clear: what stands there may stand for many.
+            Value::Masked(masked) if masked.clear() == 0 => return None,
             Value::Masked(masked) => hash.write(masked.text().as_bytes()),
         }
         Some(Self::from_u64(hash.finish()))

@@ -356,4 +356,10 @@ fn of_a_masked_path_what_is_clear_decides_what_it_can() {
     assert_eq!(found(&format!("request.path == \"/reset/{TOKEN}\"")), (0, 1));
     assert_eq!(found("request.path ends_with \"/done\""), (0, 1));
     assert_eq!(found("request.path in [\"/reset/a\", \"/b\"]"), (0, 1));
+    // It falls on its route all the same.
+    let body = rule("trial", "request.route == \"/reset/*\"", "then = \"deny\"");
+    let (policy, _) = only(&body).route("/reset/*", |_| {}).finish();
+    let mut replay = Replay::new(&policy);
+    recording.lines().for_each(|line| replay.play(&Line::parse(line, &[]).unwrap()));
+    assert_eq!(hit(&replay.finish()), [("shop/trial", Action::Deny)]);
 }

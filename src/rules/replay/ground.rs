@@ -78,7 +78,7 @@ impl<'p> Ground<'p> {
             Self::Rules(..) => false,
         };
         played.value(Field::LoginAttempt) == Value::Bool(true)
-            || played.value(Field::RequestPath).as_text().is_some_and(is_login)
+            || played.value(Field::RequestPath).as_name().is_some_and(is_login)
     }
 }
 
@@ -95,8 +95,10 @@ impl<'p> Place<'p> {
 fn request(facts: &Recorded) -> Option<(Method, &str)> {
     let method = facts.value(Field::RequestMethod);
     let method = Method::from_bytes(method.as_text()?.as_bytes()).ok()?;
+    // Of a path with hidden parts each stands in its place, so it falls on the same route.
     match facts.value(Field::RequestPath) {
         Value::Text(path) => Some((method, path)),
+        Value::Masked(masked) => Some((method, masked.text())),
         _ => None,
     }
 }
