@@ -6,9 +6,9 @@
 //! | one for each file | its counter, SHA-256 of its content in hex, its path; sorted by path |
 //! | last | `sum` and SHA-256 of all lines before it |
 //!
-//! The file is read before rules are put in force, and written when nothing else can keep them from it. It is never made anew by itself: damaged, it
-//! is a fault, since a guard without it would take any old file that was ever signed. A guard that runs remembers the
-//! counters besides, so that neither the file's removal nor an old copy of it makes it forget.
+//! The file is read before rules are put in force, and written when nothing else can keep them from it. It is never made anew by
+//! itself: damaged, it is a fault, since a guard without it would take any old file that was ever signed. A guard that runs
+//! remembers the counters besides, so that neither the file's removal nor an old copy of it makes it forget.
 
 use std::collections::BTreeMap;
 use std::io;
