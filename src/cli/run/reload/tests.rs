@@ -1,10 +1,12 @@
 //! Reloads as they come: by a signal, by a change, by time.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 use std::sync::mpsc::channel;
 
 use portcullis::clock::ManualClock;
@@ -190,13 +192,17 @@ async fn a_newer_database_is_taken_over_beside_a_faulty_file() {
     }
 }
 
-/// What is written to it, for the diagnostics of one thread.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What the program said of itself on this thread.
+    static SAID: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl std::io::Write for Lines {
+/// Writes to [`SAID`].
+struct Said;
+
+impl std::io::Write for Said {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
+        SAID.with_borrow_mut(|said| said.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -205,15 +211,22 @@ impl std::io::Write for Lines {
     }
 }
 
+/// One subscriber for the whole process: whether anybody listens to a line is remembered for all threads, and one that listens
+/// on a single thread is overlooked if another thread comes to that line first.
+fn listen() {
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Said).with_ansi(false).finish();
+        tracing::subscriber::set_global_default(subscriber).expect("the only one of these tests");
+    });
+}
+
 /// They were told at start alone.
 #[tokio::test]
 async fn what_is_odd_about_a_new_configuration_is_told_once() {
     let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let told = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _until_the_end = tracing::subscriber::set_default(told);
-    let text = || String::from_utf8(std::mem::take(&mut *lines.0.lock())).unwrap();
+    listen();
+    let text = || String::from_utf8(SAID.take()).unwrap();
     let tune = "[[tune]]\nrule = \"shop/fence\"\nmode = \"off\"\nexpires = 2026-11-01\nwhy = \"the move\"\n";
     world.write("rules/shop.toml", &(rule("/b") + tune));
     world.rounds(2);
