@@ -16,6 +16,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, request, response};
 use portcullis::clock::{Clock, ManualClock, Timestamp};
 use portcullis::connection::Scheme;
+use portcullis::connection::print::Print;
 use portcullis::engine::subject::{Extent, Peeked};
 use portcullis::engine::{AnsweredBy, Client, ClientStanding, Decision, Guard};
 use portcullis::event::queue::{Flushed, Writer};
@@ -245,7 +246,7 @@ fn ours(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn client(number: usize) -> Client {
     let ip = Ipv4Addr::from_bits(0x0a00_0000 | u32::try_from(number).unwrap());
-    Client { ip: IpAddr::V4(ip), scheme: Scheme::Http, standing: ClientStanding::Own }
+    Client { ip: IpAddr::V4(ip), scheme: Scheme::Http, standing: ClientStanding::Own, print: Print::default() }
 }
 
 fn request(method: Method, target: &'static str) -> request::Parts {

@@ -375,6 +375,7 @@ mod tests {
     use clap::Parser as _;
     use portcullis::admin::{ClientView, EndView, PolicyStanding, PolicyView, Server, Settings, StateWord};
     use portcullis::connection::Scheme;
+    use portcullis::connection::print::Print;
     use portcullis::engine;
     use portcullis::entropy::OsEntropy;
     use portcullis::layer::GuardBuilder;
@@ -510,6 +511,7 @@ mod tests {
                 ip: "203.0.113.10".parse().unwrap(),
                 scheme: Scheme::Https,
                 standing: engine::ClientStanding::Own,
+                print: Print::default(),
             };
             let (mut request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
             let engine::Decision::Forward(admission) = guard.admit(client, &mut request, None).await else { panic!() };

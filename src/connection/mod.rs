@@ -3,12 +3,15 @@
 //! The peer named here is the client's side as the transport knows it: the other end of our socket, or what a required
 //! PROXY header said in its stead. What request headers claim is no part of it (`facts::client_ip`).
 
+pub mod print;
 pub mod proxy_protocol;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
 
 use crate::net::canonical;
 
+pub use print::{Http2Print, Print};
 pub use proxy_protocol::Endpoints;
 
 /// Numbers the connections of one run, for events; it starts anew with the program.
@@ -85,6 +88,10 @@ pub struct Connection {
     local: Option<SocketAddr>,
     transport: Transport,
     proxied: Proxied,
+    /// What is known of its TLS and its first packet when it opens.
+    print: Print,
+    /// What its HTTP/2 looks like, once it is seen.
+    http2: OnceLock<Http2Print>,
 }
 
 impl Connection {
@@ -101,7 +108,15 @@ impl Connection {
             Peer::Ip(address) => Peer::Ip(canonical_socket(address)),
             Peer::Unix => Peer::Unix,
         };
-        Self { id, socket, local: local.map(canonical_socket), transport, proxied }
+        Self {
+            id,
+            socket,
+            local: local.map(canonical_socket),
+            transport,
+            proxied,
+            print: Print::default(),
+            http2: OnceLock::new(),
+        }
     }
 
     /// Its number.
@@ -150,6 +165,23 @@ impl Connection {
     /// Plain or TLS.
     pub const fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// The same connection, of a client whose transport looks so.
+    #[must_use]
+    pub const fn with_print(mut self, print: Print) -> Self {
+        self.print = print;
+        self
+    }
+
+    /// The beginning of HTTP/2 on it was seen. Only the first time counts.
+    pub fn see_http2(&self, print: Http2Print) {
+        self.http2.get_or_init(|| print);
+    }
+
+    /// What its client's transport looks like, as far as it was seen.
+    pub fn print(&self) -> Print {
+        Print { http2: self.http2.get().copied().or(self.print.http2), ..self.print }
     }
 
     /// What a PROXY header said.

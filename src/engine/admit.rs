@@ -587,6 +587,7 @@ mod tests {
 
     use super::*;
     use crate::connection::Scheme;
+    use crate::connection::print::Print;
     use crate::facts::route::{CaseSensitivity, RoutePattern};
     use crate::layer::GuardBuilder;
     use crate::rules::{Login, SubjectSource, Success};
@@ -629,7 +630,12 @@ mod tests {
         });
         let guard: Guard<MemoryStore> = builder.build().unwrap();
         let (parts, ()) = Ask::get(path).header("accept", accept).body(()).unwrap().into_parts();
-        let client = Client { ip: IpAddr::from([127, 0, 0, 1]), scheme: Scheme::Https, standing: ClientStanding::Own };
+        let client = Client {
+            ip: IpAddr::from([127, 0, 0, 1]),
+            scheme: Scheme::Https,
+            standing: ClientStanding::Own,
+            print: Print::default(),
+        };
         let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);
         let judged = Judged { verdict: Verdict { action, ..Verdict::default() }, ..Judged::calm(Mode::Enforce) };
         match guard.obey(&request, known(), judged).await {

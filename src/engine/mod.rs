@@ -35,6 +35,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::clock::{Clock, Timestamp};
 use crate::connection::Scheme;
+use crate::connection::print::Print;
 use crate::enforce::Offer;
 use crate::entropy::Entropy;
 use crate::event::queue::EventSender;
@@ -167,6 +168,8 @@ pub struct Client {
     pub scheme: Scheme,
     /// Whether its address may be that of a proxy that nobody declared: limits by client only report then.
     pub standing: ClientStanding,
+    /// What its transport looks like.
+    pub print: Print,
 }
 
 /// Whether a client's address is its own.

@@ -113,6 +113,48 @@ impl NetworkKind {
     }
 }
 
+/// Where on earth, to a kilometre, and how sure that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Hundredths of a degree north.
+    pub latitude: i16,
+    /// Hundredths of a degree east.
+    pub longitude: i16,
+    /// The radius in kilometres of a circle in which the address probably is.
+    pub radius_km: u16,
+}
+
+impl Position {
+    /// The radius that counts where none is given.
+    pub const RADIUS_UNKNOWN_KM: u16 = 1000;
+
+    /// A position in degrees; none if there is no such place on earth.
+    pub fn new(latitude: f64, longitude: f64, radius_km: Option<u16>) -> Option<Self> {
+        let hundredths = |degrees: f64, most: f64| {
+            let fits = degrees.is_finite() && degrees.abs() <= most;
+            #[expect(clippy::cast_possible_truncation, reason = "at most 18000")]
+            fits.then(|| (degrees * 100.0).round() as i16)
+        };
+        Some(Self {
+            latitude: hundredths(latitude, 90.0)?,
+            longitude: hundredths(longitude, 180.0)?,
+            radius_km: radius_km.unwrap_or(Self::RADIUS_UNKNOWN_KM),
+        })
+    }
+
+    /// The way along the surface of the earth, in kilometres, from centre to centre.
+    pub fn kilometres_to(self, other: Self) -> f64 {
+        /// Twice its mean radius (IUGG).
+        const EARTH_DIAMETER_KM: f64 = 12_742.0;
+        let radians = |hundredths: i16| (f64::from(hundredths) / 100.0).to_radians();
+        let (north, other_north) = (radians(self.latitude), radians(other.latitude));
+        let half = |angle: f64| (angle / 2.0).sin().powi(2);
+        let east = radians(other.longitude) - radians(self.longitude);
+        let haversine = half(other_north - north) + north.cos() * other_north.cos() * half(east);
+        EARTH_DIAMETER_KM * haversine.clamp(0.0, 1.0).sqrt().asin()
+    }
+}
+
 /// Where an address is. Everything may be unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -122,6 +164,8 @@ pub struct Place {
     pub asn: Option<Asn>,
     /// What the network is used for.
     pub kind: NetworkKind,
+    /// Where on earth.
+    pub position: Option<Position>,
 }
 
 impl Place {
@@ -132,6 +176,7 @@ impl Place {
             country: self.country.or(other.country),
             asn: self.asn.or(other.asn),
             kind: if self.kind == NetworkKind::Unknown { other.kind } else { self.kind },
+            position: self.position.or(other.position),
         }
     }
 }
@@ -382,6 +427,21 @@ mod tests {
     }
 
     #[test]
+    fn ways_on_earth() {
+        let at = |latitude, longitude| Position::new(latitude, longitude, Some(10)).unwrap();
+        let (berlin, tokyo) = (at(52.52, 13.40), at(35.69, 139.69));
+        let way = berlin.kilometres_to(tokyo);
+        assert!((8900.0..8940.0).contains(&way), "{way}");
+        assert_eq!(berlin.kilometres_to(berlin), 0.0);
+        let round = at(0.0, -180.0).kilometres_to(at(0.0, 0.0));
+        assert!((20_010.0..20_020.0).contains(&round), "{round}");
+        for (latitude, longitude) in [(90.1, 0.0), (0.0, -180.1), (f64::NAN, 0.0), (0.0, f64::INFINITY)] {
+            assert_eq!(Position::new(latitude, longitude, None), None);
+        }
+        assert_eq!(Position::new(0.0, 0.0, None).unwrap().radius_km, Position::RADIUS_UNKNOWN_KM);
+    }
+
+    #[test]
     fn kinds_come_back_from_name_and_number() {
         for (number, kind) in (0..).zip(NetworkKind::ALL) {
             assert_eq!((kind as u8, NetworkKind::from_number(number)), (number, kind));
@@ -393,7 +453,7 @@ mod tests {
     #[test]
     fn unknown_parts_are_taken_from_the_next() {
         let first = Place { asn: Some(Asn(1)), ..Place::default() };
-        let second = Place { asn: Some(Asn(2)), country: Country::parse("DE"), kind: NetworkKind::Vpn };
+        let second = Place { asn: Some(Asn(2)), country: Country::parse("DE"), kind: NetworkKind::Vpn, position: None };
         assert_eq!(first.or(second), Place { asn: Some(Asn(1)), ..second });
     }
 }
@@ -462,7 +522,7 @@ mod database_tests {
         };
         let all = city.and(asn).and(anonymous);
         let check = |ip: &str, country: Option<&str>, asn: Option<u32>, kind| {
-            let expected = Place { country: country.and_then(Country::parse), asn: asn.map(Asn), kind };
+            let expected = Place { country: country.and_then(Country::parse), asn: asn.map(Asn), kind, position: None };
             assert_eq!(all.lookup(ip.parse().unwrap()), expected, "{ip}");
         };
         // This one is flagged as everything there is: the most telling flag wins.

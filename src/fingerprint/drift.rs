@@ -439,7 +439,7 @@ mod tests {
     }
 
     fn place(asn: u32, country: &str, kind: NetworkKind) -> Place {
-        Place { asn: (asn != 0).then_some(Asn(asn)), country: Country::parse(country), kind }
+        Place { asn: (asn != 0).then_some(Asn(asn)), country: Country::parse(country), kind, position: None }
     }
 
     #[track_caller]

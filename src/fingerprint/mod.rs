@@ -351,6 +351,7 @@ impl Fingerprint {
             asn: (asn != 0).then_some(Asn(asn)),
             country: std::str::from_utf8(&country).ok().and_then(Country::parse),
             kind: NetworkKind::from_number(tag & 0xf),
+            position: None,
         };
         Some(Self { agent, language, hints, prefix, place })
     }
@@ -463,7 +464,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_newer_fingerprint_keeps_what_it_does_not_know() {
-        let home = Place { asn: Some(Asn(3320)), country: Country::parse("DE"), kind: NetworkKind::Vpn };
+        let home =
+            Place { asn: Some(Asn(3320)), country: Country::parse("DE"), kind: NetworkKind::Vpn, position: None };
         let older = Fingerprint { place: home, ..Fingerprint::default() };
         assert_eq!(Fingerprint::default().after(&older).place, Place { kind: NetworkKind::Unknown, ..home });
     }
@@ -486,6 +488,7 @@ pub(crate) mod tests {
                 asn: place.0.map(Asn),
                 country: place.1.and_then(|code| Country::parse(&code)),
                 kind: NetworkKind::from_number(place.2),
+                position: None,
             };
             Fingerprint { agent, language, hints, prefix, place }
         })

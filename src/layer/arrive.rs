@@ -5,6 +5,7 @@ use http::{StatusCode, request};
 
 use super::GuardLayer;
 use crate::connection::Scheme;
+use crate::connection::print::Print;
 use crate::engine::{Client, ClientStanding, control};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::client_ip::{self, UntrustedForwarding};
@@ -45,7 +46,7 @@ impl<S: Store> GuardLayer<S> {
         if let Some(junk) = client.junk {
             self.guard.advise_proxy_header(peer, junk);
         }
-        Ok(Client { ip: client.ip, scheme, standing })
+        Ok(Client { ip: client.ip, scheme, standing, print: Print::default() })
     }
 
     fn scheme_of(&self, parts: &request::Parts) -> Scheme {

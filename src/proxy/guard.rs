@@ -91,7 +91,8 @@ impl<S: Store> Gate for Guarded<S> {
         if let Some(junk) = arrival.client.junk {
             self.0.advise_proxy_header(arrival.connection.peer_ip(), junk);
         }
-        let client = Client { ip: arrival.client.ip, scheme: arrival.scheme, standing };
+        let client =
+            Client { ip: arrival.client.ip, scheme: arrival.scheme, standing, print: arrival.connection.print() };
         let decision = match self.0.peek(request) {
             None => self.0.admit(client, request, None).await,
             // Boxed, since it is rare.

@@ -224,8 +224,12 @@ fn visitor(reader: &Reader<'_>) -> Option<Visitor> {
             NetworkKind::parse(text).ok_or("expected residential, mobile, corporate, hosting, vpn, relay, tor or sase")
         })
     });
-    let place =
-        Place { country, asn: reader.whole("asn", 1..=u32::MAX.into()).map(Asn), kind: kind.unwrap_or_default() };
+    let place = Place {
+        country,
+        asn: reader.whole("asn", 1..=u32::MAX.into()).map(Asn),
+        kind: kind.unwrap_or_default(),
+        position: None,
+    };
     let city = reader.value("city").and_then(|value| value.text("a name")).map(Into::into);
     let text = |key, default: &'static str| {
         reader.value(key).and_then(|value| value.text("a string")).map_or(default.to_owned(), ToOwned::to_owned)

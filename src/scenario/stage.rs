@@ -14,6 +14,7 @@ use super::{Coverage, Covered, Difference, Failed, PlayError, place};
 use crate::clock::ManualClock;
 use crate::config::Rulebook;
 use crate::connection::Scheme;
+use crate::connection::print::Print;
 use crate::engine::subject::{Extent, Peeked};
 use crate::engine::{
     AnsweredBy, Client, ClientStanding, Decision, Guard, Looked, Observer, Places, Refusal, RefusalKind, Setup,
@@ -219,7 +220,8 @@ impl<'f> Stage<'f> {
         let visitor = self.file.clients.get(&step.client)?;
         let jar = self.jars.get(step.session_of.as_ref().unwrap_or(&step.client)).cloned().unwrap_or_default();
         let mut parts = dress(step, visitor, &jar);
-        let client = Client { ip: visitor.ip, scheme: Scheme::Https, standing: ClientStanding::Own };
+        let client =
+            Client { ip: visitor.ip, scheme: Scheme::Https, standing: ClientStanding::Own, print: Print::default() };
         let Self { guard, runtime, .. } = self;
         let wants = guard.peek(&parts);
         let body = wants.map(|_| Peeked { bytes: step.body.as_bytes(), extent: Extent::Whole });

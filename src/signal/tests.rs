@@ -41,7 +41,7 @@ pub(super) fn at_home() -> Client {
 }
 
 pub(super) fn place(asn: u32, country: &str, kind: NetworkKind) -> Place {
-    Place { asn: Some(Asn(asn)), country: Country::parse(country), kind }
+    Place { asn: Some(Asn(asn)), country: Country::parse(country), kind, position: None }
 }
 
 impl Client {

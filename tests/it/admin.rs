@@ -12,6 +12,7 @@ use http::{Request, Response};
 use portcullis::admin::{Address, Client, ClientError, PolicyStanding, Query, Server, Settings, StateWord, Token};
 use portcullis::clock::{ManualClock, Timestamp};
 use portcullis::connection::Scheme;
+use portcullis::connection::print::Print;
 use portcullis::engine::cut::Cut;
 use portcullis::engine::{AnsweredBy, ClientStanding, Decision, Guard, Selection};
 use portcullis::entropy::OsEntropy;
@@ -120,7 +121,12 @@ impl World {
         let request = cookie.iter().fold(request, |request, cookie| request.header("cookie", *cookie));
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let ip: IpAddr = "203.0.113.10".parse().unwrap();
-        let client = portcullis::engine::Client { ip, scheme: Scheme::Https, standing: ClientStanding::Own };
+        let client = portcullis::engine::Client {
+            ip,
+            scheme: Scheme::Https,
+            standing: ClientStanding::Own,
+            print: Print::default(),
+        };
         let Decision::Forward(admission) = self.guard.admit(client, &mut parts, None).await else {
             panic!("not admitted");
         };

@@ -200,5 +200,5 @@ fn place(ip: IpAddr) -> Place {
         [198, 51, 100, _] => ("BR", 64_502, NetworkKind::Hosting),
         _ => return Place::default(),
     };
-    Place { country: Country::parse(country), asn: Some(Asn(asn)), kind }
+    Place { country: Country::parse(country), asn: Some(Asn(asn)), kind, position: None }
 }

@@ -310,7 +310,12 @@ pub(crate) fn keys() -> Keyring {
 }
 
 fn place(ip: std::net::IpAddr) -> Place {
-    let known = |country: &str, asn, kind| Place { country: Country::parse(country), asn: Some(Asn(asn)), kind };
+    let known = |country: &str, asn, kind| Place {
+        country: Country::parse(country),
+        asn: Some(Asn(asn)),
+        kind,
+        position: None,
+    };
     match ip.to_string() {
         ip if ip.starts_with("203.0.113.") || ip.starts_with("100.70.") => known("DE", 3320, NetworkKind::Residential),
         ip if ip.starts_with("198.51.100.") => known("DE", 3209, NetworkKind::Mobile),

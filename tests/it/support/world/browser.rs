@@ -8,6 +8,7 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use portcullis::connection::Scheme;
+use portcullis::connection::print::Print;
 use portcullis::engine::cut::Cut;
 use portcullis::engine::subject::{Extent, Peeked};
 use portcullis::engine::{Admission, AnsweredBy, Client, ClientStanding, Decision, RefusalKind};
@@ -305,7 +306,11 @@ impl Browser {
         if let Some(facts) = ask.facts {
             parts.extensions.insert(facts);
         }
-        (Client { ip: self.ip.get(), scheme: ask.scheme, standing: self.standing.get() }, parts, body)
+        (
+            Client { ip: self.ip.get(), scheme: ask.scheme, standing: self.standing.get(), print: Print::default() },
+            parts,
+            body,
+        )
     }
 }
 
