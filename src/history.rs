@@ -4,21 +4,29 @@
 //! between home and work is new only once. Risk belongs to a context: what a thief does in his does not fall on the owner in
 //! hers. Only what can not be told apart (a fork, two devices in turn) is risk of the whole session.
 //!
+//! A host with two families of addresses is on one network: both of its prefixes belong to one context. What is kept is
+//! limited in bytes, so that a million sessions have a known size; what was used least recently makes room.
+//!
 //! Everything is a pure function of state and time. Note a request only if it was let through: a client that was held back
 //! must not become known by trying long enough.
 
 mod risk;
+mod stored;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::connection::print::Ja4;
+use crate::facts::geo::NetworkKind;
 use crate::facts::user_agent::{Family, Os, UserAgent};
-use crate::fingerprint::drift::{Drift, Moved, OsDrift, drift, toggles};
-use crate::fingerprint::{BODY_LEN, Fingerprint, Prefix, take};
+use crate::fingerprint::drift::{Drift, Moved, NetworkDrift, OsDrift, drift, toggles};
+use crate::fingerprint::stored::Network;
+use crate::fingerprint::{Fingerprint, Prefix, Wire};
 
 pub use risk::{HalfLife, Points, RiskScore};
+pub use stored::{DecodeError, ENCODED_MAX};
 
 /// Contexts a session remembers at most.
 pub const CONTEXTS_MAX: usize = 8;
@@ -46,8 +54,8 @@ pub enum Standing {
 pub struct Context {
     /// How it looked when it was last written down.
     pub fingerprint: Fingerprint,
-    /// When it turned up. Whole seconds are kept.
-    pub first_seen: Timestamp,
+    /// The prefix of the other family of addresses, of a host that has both.
+    pub other: Prefix,
     /// When it was last used, within [`SEEN_EVERY`]. Whole seconds are kept.
     pub last_seen: Timestamp,
     /// Its own risk.
@@ -59,7 +67,27 @@ pub struct Context {
 impl Context {
     fn new(fingerprint: Fingerprint, now: Timestamp, points: Points, standing: Standing) -> Self {
         let now = Timestamp::from_secs(now.as_secs());
-        Self { fingerprint, first_seen: now, last_seen: now, risk: RiskScore::new(points, now), standing }
+        Self { fingerprint, other: Prefix::Unknown, last_seen: now, risk: RiskScore::new(points, now), standing }
+    }
+
+    /// What moved from it to `now`.
+    pub fn drift(&self, now: &Fingerprint) -> Drift {
+        let found = drift(&self.fingerprint, now);
+        if self.is_on(now) { Drift { network: NetworkDrift::default(), ..found } } else { found }
+    }
+
+    /// Whether a client is on the network of this context, by either family of addresses.
+    fn is_on(&self, now: &Fingerprint) -> bool {
+        self.fingerprint.same_network(now) || (self.other == now.prefix && now.prefix != Prefix::Unknown)
+    }
+
+    /// Its client was seen again: it looks like this now.
+    fn follow(&mut self, now: &Fingerprint) {
+        let older = self.fingerprint;
+        let mut network = Network { prefix: older.prefix, other: self.other, place: older.place };
+        network.follow(now.prefix);
+        self.fingerprint = Fingerprint { prefix: network.prefix, ..now.after(&older) };
+        self.other = network.other;
     }
 }
 
@@ -79,6 +107,26 @@ pub struct Interleaving {
     pub family: Family,
     /// Its system.
     pub os: Os,
+    /// How it spoke.
+    pub wire: Wire,
+}
+
+/// Where a holder is, seen from somewhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// When the holder was seen there last, within [`SEEN_EVERY`].
+    pub last_seen: Timestamp,
+    /// What kinds of lines the two are on.
+    pub lines: Lines,
+}
+
+/// Whether lines move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Neither does.
+    Fixed,
+    /// One of them may.
+    Any,
 }
 
 /// A change of device: from then on it was this one.
@@ -86,18 +134,38 @@ pub struct Interleaving {
 struct Turn {
     family: Family,
     os: Os,
+    wire: Wire,
+    via: Via,
     since: Timestamp,
+}
+
+/// Whether the TLS of a client is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    Itself,
+    /// A gateway that inspects it, and speaks for all of its users alike.
+    Gateway,
 }
 
 impl Turn {
     fn of(fingerprint: &Fingerprint, since: Timestamp) -> Self {
-        Self { family: fingerprint.agent.family, os: fingerprint.agent.os, since }
+        let Fingerprint { agent, wire, place, .. } = fingerprint;
+        let via = if place.kind == NetworkKind::Sase { Via::Gateway } else { Via::Itself };
+        Self { family: agent.family, os: agent.os, wire: engine_of(wire), via, since }
     }
 
     fn same_device(&self, other: &Self) -> bool {
         let agent = |turn: &Self| UserAgent { family: turn.family, os: turn.os, ..UserAgent::default() };
-        agent(self).is_same_program(&agent(other)) && (self.os == other.os || toggles(self.os, other.os))
+        let one_stack = self.wire.tls != 0 && self.wire.tls == other.wire.tls;
+        let same_os = self.os == other.os || toggles(self.os, other.os);
+        // A system that changed under one and the same TLS is told by itself; in turns it is device emulation.
+        agent(self).is_same_program(&agent(other)) && self.wire.agrees(&other.wire) && (same_os || one_stack)
     }
+}
+
+/// What of its looks on the wire tells one engine from another.
+fn engine_of(wire: &Wire) -> Wire {
+    Wire { tls: wire.tls, http2: wire.http2, ..Wire::default() }
 }
 
 /// Whether the one who made a request shows the newest tag.
@@ -147,6 +215,10 @@ pub struct Contexts {
     holder: Option<u8>,
     /// The network of the authentication: that of the first context follows its client through an operator's network.
     home: Prefix,
+    /// The fingerprint of TLS at the authentication, for events and rules.
+    ja4: Option<stored::PackedJa4>,
+    /// Whether the login has still to be looked at.
+    unjudged: bool,
     session_risk: RiskScore,
     trace: SmallVec<[Turn; TRACE_MAX]>,
 }
@@ -160,6 +232,30 @@ impl Contexts {
         contexts.holder = Some(0);
         contexts.home = fingerprint.prefix;
         contexts
+    }
+
+    /// The same, with the fingerprint of TLS that its client had.
+    #[must_use]
+    pub fn with_ja4(mut self, ja4: Option<Ja4>) -> Self {
+        self.ja4 = ja4.and_then(stored::pack);
+        self
+    }
+
+    /// The same, with something about the login that detectors shall look at with the next request.
+    #[must_use]
+    pub const fn unjudged(mut self) -> Self {
+        self.unjudged = true;
+        self
+    }
+
+    /// Whether the login has still to be looked at.
+    pub const fn is_unjudged(&self) -> bool {
+        self.unjudged
+    }
+
+    /// The fingerprint of TLS at the authentication.
+    pub fn ja4(&self) -> Option<Ja4> {
+        self.ja4.and_then(stored::unpack)
     }
 
     /// The known contexts, the one bound at authentication first.
@@ -179,13 +275,28 @@ impl Contexts {
         self.known.get(usize::from(self.holder?)).map(|context| &context.fingerprint)
     }
 
+    /// Where the holder of the newest tag is, if that is elsewhere: at another fixed line or with another operator, and neither
+    /// of the two comes out of many places at once.
+    pub fn holder_elsewhere(&self, now: &Fingerprint) -> Option<Elsewhere> {
+        let holder = self.known.get(usize::from(self.holder?))?;
+        let has_many = |kind| matches!(kind, NetworkKind::Relay | NetworkKind::Tor | NetworkKind::Sase);
+        let moved = holder.drift(now).network;
+        let is_elsewhere = moved.asn == Moved::Yes || moved.line == Moved::Yes;
+        if !is_elsewhere || has_many(holder.fingerprint.place.kind) || has_many(now.place.kind) {
+            return None;
+        }
+        let fixed = |kind| kind == NetworkKind::Residential;
+        let lines = fixed(holder.fingerprint.place.kind) && fixed(now.place.kind);
+        Some(Elsewhere { last_seen: holder.last_seen, lines: if lines { Lines::Fixed } else { Lines::Any } })
+    }
+
     /// The nearest known context; none if there are none.
     pub fn best_match(&self, now: &Fingerprint) -> Option<Match> {
-        let same = |context: &Context| context.fingerprint.same_device(now) && context.fingerprint.same_network(now);
+        let same = |context: &Context| context.is_on(now) && context.fingerprint.same_device(now);
         if let Some(index) = self.known.iter().position(same) {
             return Some(Match { index, drift: Drift::default() });
         }
-        let drifts = self.known.iter().map(|context| drift(&context.fingerprint, now)).enumerate();
+        let drifts = self.known.iter().map(|context| context.drift(now)).enumerate();
         drifts.min_by_key(|(_, drift)| drift.distance()).map(|(index, drift)| Match { index, drift })
     }
 
@@ -225,8 +336,12 @@ impl Contexts {
         let this = Turn::of(fingerprint, now);
         let [.., before, between] = self.trace.as_slice() else { return None };
         let back = before.same_device(&this) && !between.same_device(&this);
-        (back && now.since(between.since) < INTERLEAVE_WINDOW)
-            .then_some(Interleaving { family: between.family, os: between.os })
+        let inspected = [before, between, &this].iter().any(|turn| turn.via == Via::Gateway);
+        (back && !inspected && now.since(between.since) < INTERLEAVE_WINDOW).then_some(Interleaving {
+            family: between.family,
+            os: between.os,
+            wire: between.wire,
+        })
     }
 
     /// Remembers a request that was let through.
@@ -237,9 +352,13 @@ impl Contexts {
             Some(found) => (found.index, self.revisit(found.index, visit)),
             None => {
                 let points = self.inherited(&fingerprint, now, half_life).plus(visit.context_points);
-                (self.add(Context::new(fingerprint, now, points, Standing::Untrusted)), Change::Material)
+                let looks = self.completed(&fingerprint);
+                (self.add(Context::new(looks, now, points, Standing::Untrusted)), Change::Material)
             }
         };
+        if std::mem::take(&mut self.unjudged) {
+            change = Change::Material;
+        }
         if visit.session_points > Points::ZERO {
             self.session_risk =
                 self.session_risk.plus(visit.session_points, Timestamp::from_secs(now.as_secs()), half_life);
@@ -249,7 +368,17 @@ impl Contexts {
             self.holder = u8::try_from(index).ok();
             change = Change::Material;
         }
-        change.max(self.take_turn(&fingerprint, now))
+        change = change.max(self.take_turn(&fingerprint, now));
+        self.fit();
+        change
+    }
+
+    /// A client with what is known of its device already: what some of its requests leave out.
+    fn completed(&self, now: &Fingerprint) -> Fingerprint {
+        match self.known.iter().find(|context| context.fingerprint.same_device(now)) {
+            Some(context) => Fingerprint { prefix: now.prefix, place: now.place, ..now.after(&context.fingerprint) },
+            None => *now,
+        }
     }
 
     /// Somebody authenticated in this context after all: it is trusted, and no risk is left anywhere in it or the session.
@@ -266,6 +395,7 @@ impl Contexts {
         self.session_risk = RiskScore::default();
         self.trace.clear();
         self.trace.push(Turn::of(fingerprint, Timestamp::from_secs(now.as_secs())));
+        self.fit();
     }
 
     fn revisit(&mut self, index: usize, visit: &Visit) -> Change {
@@ -277,7 +407,7 @@ impl Contexts {
         // Risk is brought to the time of the last visit, so that one time is stored and not two.
         context.last_seen = Timestamp::from_secs(visit.now.as_secs()).max(context.last_seen);
         context.risk = context.risk.plus(points, context.last_seen, visit.half_life);
-        context.fingerprint = visit.fingerprint.after(&context.fingerprint);
+        context.follow(&visit.fingerprint);
         if points == Points::ZERO { Change::Seen } else { Change::Material }
     }
 
@@ -285,19 +415,30 @@ impl Contexts {
     /// by the first, which was bound at authentication.
     fn add(&mut self, context: Context) -> usize {
         if self.known.len() >= CONTEXTS_MAX {
-            let others = self.known.iter().enumerate().skip(1);
-            let oldest = others.min_by_key(|(_, known)| (known.standing == Standing::Trusted, known.last_seen));
-            if let Some((evicted, _)) = oldest {
-                self.known.remove(evicted);
-                self.holder = self.holder.and_then(|holder| match usize::from(holder).cmp(&evicted) {
-                    std::cmp::Ordering::Less => Some(holder),
-                    std::cmp::Ordering::Equal => None,
-                    std::cmp::Ordering::Greater => holder.checked_sub(1),
-                });
-            }
+            self.evict();
         }
         self.known.push(context);
         self.known.len().saturating_sub(1)
+    }
+
+    fn evict(&mut self) {
+        let others = self.known.iter().enumerate().skip(1);
+        let oldest = others.min_by_key(|(_, known)| (known.standing == Standing::Trusted, known.last_seen));
+        if let Some((evicted, _)) = oldest {
+            self.known.remove(evicted);
+            self.holder = self.holder.and_then(|holder| match usize::from(holder).cmp(&evicted) {
+                std::cmp::Ordering::Less => Some(holder),
+                std::cmp::Ordering::Equal => None,
+                std::cmp::Ordering::Greater => holder.checked_sub(1),
+            });
+        }
+    }
+
+    /// Forgets contexts until the stored form is as small as it has to be.
+    fn fit(&mut self) {
+        while self.known.len() > stored::ALWAYS_FIT && self.encoded_len() > ENCODED_MAX {
+            self.evict();
+        }
     }
 
     fn take_turn(&mut self, fingerprint: &Fingerprint, now: Timestamp) -> Change {
@@ -317,151 +458,6 @@ impl Contexts {
 fn alike(a: &Fingerprint, b: &Fingerprint) -> bool {
     let device = drift(a, b).device;
     device.family == Moved::No && device.os != OsDrift::Changed
-}
-
-// The stored form, big-endian. Times are whole seconds since 1970 in 32 bits, which end in 2106.
-//
-//     0  1   version (2; in version 1 there is no network of the authentication)
-//     1  1   number of contexts (high 4 bits), index of the holder or 15 (low 4 bits)
-//     2  2   risk of the session, hundredths
-//     4  4   when that was
-//     8  1   number of turns
-//     9  1   kind of the network of the authentication: 0 unknown, 4, 6
-//    10  8   that network, filled up with zeros
-//            per context, 46 bytes
-//        35  fingerprint
-//         1  standing: 1 trusted
-//         4  first seen
-//         4  last seen
-//         2  risk when last seen, hundredths
-//            per turn, 7 bytes
-//         2  family
-//         1  system
-//         4  since
-
-const VERSION: u8 = 2;
-/// What is read besides: histories of before networks were kept.
-const VERSION_WITHOUT_HOME: u8 = 1;
-const CONTEXT_LEN: usize = BODY_LEN + 11;
-const TURN_LEN: usize = 7;
-const HEADER_LEN: usize = 18;
-const NO_HOLDER: u8 = 15;
-
-/// Bytes of the stored form at most.
-pub const ENCODED_MAX: usize = HEADER_LEN + CONTEXTS_MAX * CONTEXT_LEN + TRACE_MAX * TURN_LEN;
-
-/// Stored bytes are not the past of a session that this program can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a session history of version {VERSION}")]
-pub struct DecodeError;
-
-impl Contexts {
-    /// Appends the stored form, at most [`ENCODED_MAX`] bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let count = |length: usize| u8::try_from(length).unwrap_or(0);
-        out.push(VERSION);
-        out.push(count(self.known.len()) << 4 | self.holder.unwrap_or(NO_HOLDER));
-        out.extend_from_slice(&risk_bytes(self.session_risk));
-        out.extend_from_slice(&time_bytes(self.session_risk.since()));
-        out.push(count(self.trace.len()));
-        let (kind, home) = self.home.to_parts();
-        out.push(kind);
-        out.extend_from_slice(&home.to_be_bytes());
-        for context in &self.known {
-            context.fingerprint.encode_body(out);
-            out.push(u8::from(context.standing == Standing::Trusted));
-            out.extend_from_slice(&time_bytes(context.first_seen));
-            out.extend_from_slice(&time_bytes(context.last_seen));
-            out.extend_from_slice(&risk_bytes(context.risk));
-        }
-        for turn in &self.trace {
-            out.extend_from_slice(&turn.family.number().to_be_bytes());
-            out.push(turn.os as u8);
-            out.extend_from_slice(&time_bytes(turn.since));
-        }
-    }
-
-    /// Reads the stored form, which must fill `bytes`. Never allocates.
-    ///
-    /// # Errors
-    /// When it is of another version, cut, too long, or counts more than the limits allow.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut found = Self::default();
-        found.read(bytes)?;
-        Ok(found)
-    }
-
-    /// As [`decode`](Self::decode), into `self`: a history is large, and moving it costs more than reading it. After an
-    /// error it is empty.
-    ///
-    /// # Errors
-    /// As `decode`.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let mut rest = bytes;
-        if self.read_from(&mut rest).is_some() && rest.is_empty() {
-            return Ok(());
-        }
-        *self = Self::default();
-        Err(DecodeError)
-    }
-
-    fn read_from(&mut self, bytes: &mut &[u8]) -> Option<()> {
-        let [version, counts] = take(bytes)?;
-        let (contexts, holder) = (usize::from(counts >> 4), counts & 0xf);
-        let session_risk = risk_from(take(bytes)?);
-        let session_risk = RiskScore::new(session_risk, time_from(take(bytes)?));
-        let [turns] = take(bytes)?;
-        let home = match version {
-            VERSION => {
-                let [kind] = take(bytes)?;
-                Prefix::from_parts(kind, u64::from_be_bytes(take(bytes)?))
-            }
-            VERSION_WITHOUT_HOME => Prefix::Unknown,
-            _ => return None,
-        };
-        if contexts > CONTEXTS_MAX || usize::from(turns) > TRACE_MAX {
-            return None;
-        }
-        self.session_risk = session_risk;
-        self.home = home;
-        self.holder = (usize::from(holder) < contexts).then_some(holder);
-        self.known.clear();
-        self.trace.clear();
-        for _ in 0..contexts {
-            self.known.push(decode_context(bytes)?);
-        }
-        for _ in 0..turns {
-            let family = Family::from_number(u16::from_be_bytes(take(bytes)?));
-            let [os] = take(bytes)?;
-            self.trace.push(Turn { family, os: Os::from_number(os), since: time_from(take(bytes)?) });
-        }
-        Some(())
-    }
-}
-
-fn decode_context(bytes: &mut &[u8]) -> Option<Context> {
-    let fingerprint = Fingerprint::decode_body(bytes)?;
-    let [trusted] = take(bytes)?;
-    let standing = if trusted == 1 { Standing::Trusted } else { Standing::Untrusted };
-    let (first_seen, last_seen) = (time_from(take(bytes)?), time_from(take(bytes)?));
-    let risk = RiskScore::new(risk_from(take(bytes)?), last_seen);
-    Some(Context { fingerprint, first_seen, last_seen, risk, standing })
-}
-
-fn time_bytes(time: Timestamp) -> [u8; 4] {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes()
-}
-
-fn time_from(bytes: [u8; 4]) -> Timestamp {
-    Timestamp::from_secs(u64::from(u32::from_be_bytes(bytes)))
-}
-
-fn risk_bytes(risk: RiskScore) -> [u8; 2] {
-    u16::try_from(risk.points().as_hundredths()).unwrap_or(u16::MAX).to_be_bytes()
-}
-
-fn risk_from(bytes: [u8; 2]) -> Points {
-    Points::hundredths(u32::from(u16::from_be_bytes(bytes))).min(Points::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod connection;
+#[cfg(feature = "config")]
+pub mod drive;
 pub mod enforce;
 pub mod engine;
 pub mod entropy;
@@ -29,5 +31,7 @@ pub mod scenario;
 pub mod secret;
 pub mod session;
 pub mod signal;
+#[cfg(feature = "config")]
+pub mod simulate;
 pub mod store;
 pub mod verdict;

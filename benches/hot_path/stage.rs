@@ -246,7 +246,13 @@ fn ours(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn client(number: usize) -> Client {
     let ip = Ipv4Addr::from_bits(0x0a00_0000 | u32::try_from(number).unwrap());
-    Client { ip: IpAddr::V4(ip), scheme: Scheme::Http, standing: ClientStanding::Own, print: Print::default() }
+    Client {
+        ip: IpAddr::V4(ip),
+        scheme: Scheme::Http,
+        standing: ClientStanding::Own,
+        print: Print::default(),
+        order: None,
+    }
 }
 
 fn request(method: Method, target: &'static str) -> request::Parts {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{Location, Request, Settings, inspect};
+use portcullis::config::{Location, Request, Rulebook, Settings, inspect};
 use portcullis::rules::diagnostic::{Fault, Faults, Level};
 use portcullis::rules::recorded::Line;
 use portcullis::rules::replay::Alone;
@@ -72,6 +72,14 @@ pub(super) enum Source {
     RulesAlone,
 }
 
+/// The settings and rules of a configuration; without one, what is in force where nobody sets anything.
+pub(super) fn settled(file: Option<&Path>) -> Result<(Settings, Rulebook), Trouble> {
+    let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
+    let request = Request { file: file.map(Path::to_owned), preset: None, overrides };
+    let loaded = inspect(&request, SystemClock::new().now())?;
+    Ok((loaded.settings, loaded.rules))
+}
+
 pub(super) fn chosen(choice: &RulesChoice) -> Result<Chosen, Trouble> {
     let overrides = Overrides { upstream: "http://127.0.0.1:1".parse::<Location>().ok(), ..Overrides::default() };
     let now = SystemClock::new().now();
@@ -87,7 +95,7 @@ pub(super) fn chosen(choice: &RulesChoice) -> Result<Chosen, Trouble> {
                 return Err(Faults(vec![Fault::new(Level::Fault, "", why)]).into());
             }
             settings.rules.files = if path.is_dir() { vec![path.join("*.toml")] } else { vec![path.clone()] };
-            portcullis::config::Rulebook::load(&settings, now)?
+            Rulebook::load(&settings, now)?
         }
     };
     let policy = settings.policy(1, &rulebook).map_err(|error| Trouble::Said(error.to_string()))?;

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod demo;
 mod diff;
+mod drive;
 mod explain;
 mod fields;
 mod fmt;
@@ -17,6 +18,7 @@ mod rules_files;
 mod run;
 mod schema;
 mod sessions;
+mod simulate;
 mod test;
 mod version;
 
@@ -122,6 +124,10 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Play other rules over recorded requests: who would have been logged out
     Replay(ReplayArgs),
+    /// Tell how often a policy troubles honest people and catches thieves, in simulation
+    Simulate(SimulateArgs),
+    /// Run the engine on standard input, one JSON object a line, with a clock of its own
+    Drive(DriveArgs),
     /// Look at and end the sessions of a running guard
     Sessions(SessionsArgs),
     /// Make a new key the current one; the previous ones are kept
@@ -357,6 +363,58 @@ pub(crate) struct ReplayArgs {
     pub(crate) format: Format,
 }
 
+/// `portcullis simulate`
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// What all randomness follows from; the same seed gives the same figures
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    pub(crate) seed: u64,
+    /// How many honest sessions there are
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) sessions: usize,
+    /// How many sessions are stolen in each way [default: a tenth of a way's share, at least 100]
+    #[arg(long, value_name = "N")]
+    pub(crate) thefts: Option<usize>,
+    /// The policy that is tried: a configuration [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// A rougher world: wrong countries, inspecting gateways, more lost cookies and crashes
+    #[arg(long)]
+    pub(crate) rough: bool,
+    /// What the guard is told of its clients
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) sees: Sees,
+    /// Leave out the simple checks that the policy is compared with
+    #[arg(long)]
+    pub(crate) alone: bool,
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// What a simulated guard is told of its clients.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Sees {
+    /// TLS ends at the guard, and it has databases of networks
+    #[default]
+    Everything,
+    /// Nothing of TLS, HTTP/2 and packets: they are those of a CDN
+    BehindCdn,
+    /// Nothing of networks but addresses
+    NoGeo,
+}
+
+/// `portcullis drive`
+#[derive(Debug, Args)]
+pub(crate) struct DriveArgs {
+    /// The policy: a configuration [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// What all randomness follows from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
 /// `portcullis sessions`
 #[derive(Debug, Args)]
 pub(crate) struct SessionsArgs {
@@ -477,6 +535,8 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
         Command::Diff(args) => diff::run(args, streams),
         Command::Explain(args) => explain::run(args, streams),
         Command::Replay(args) => replay::run(args, streams),
+        Command::Drive(args) => drive::run(args, &mut io::stdin().lock(), streams),
+        Command::Simulate(args) => simulate::run(args, streams),
         Command::Keygen(args) => keygen::run(args, streams),
         Command::Completions(args) => completions::run(args, streams),
         Command::Version(args) => version::run(args, streams),

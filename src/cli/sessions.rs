@@ -512,6 +512,7 @@ mod tests {
                 scheme: Scheme::Https,
                 standing: engine::ClientStanding::Own,
                 print: Print::default(),
+                order: None,
             };
             let (mut request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
             let engine::Decision::Forward(admission) = guard.admit(client, &mut request, None).await else { panic!() };

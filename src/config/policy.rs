@@ -175,6 +175,24 @@ pub struct Route {
     pub on_outage: Option<OnOutage>,
 }
 
+impl Route {
+    /// A route on which nothing differs yet.
+    pub const fn plain(pattern: RoutePattern) -> Self {
+        Self {
+            pattern,
+            mode: None,
+            packs: None,
+            idle: None,
+            absolute: None,
+            fresh: None,
+            sensitivity: Sensitivity::Ordinary,
+            activity: Activity::Usual,
+            limit: None,
+            on_outage: None,
+        }
+    }
+}
+
 /// Whether the thresholds are lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sensitivity {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::secret::sha256;
+
 /// What of a `ClientHello` is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlsPrint {
@@ -14,6 +16,14 @@ pub struct TlsPrint {
     pub soft: u8,
     /// JA4, for events and rules. It differs between a fresh and a resumed connection of one browser.
     pub ja4: Option<Ja4>,
+}
+
+impl TlsPrint {
+    /// A print that goes by a word, for clients that are made up: one word is one build.
+    pub fn named(core: &str, soft: u8, ja4: Option<Ja4>) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = sha256(core.as_bytes());
+        Self { core: u64::from_be_bytes([a, b, c, d, e, f, g, h]), soft, ja4 }
+    }
 }
 
 /// A JA4 fingerprint of a TLS client: 36 characters.
@@ -27,7 +37,7 @@ impl Ja4 {
         let fits = bytes.iter().enumerate().all(|(at, byte)| match at {
             10 | 23 => *byte == b'_',
             0..10 => byte.is_ascii_alphanumeric(),
-            _ => byte.is_ascii_hexdigit(),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
         });
         fits.then_some(Self(bytes))
     }
@@ -63,9 +73,32 @@ pub struct Http2Print {
     pub pseudo: Option<PseudoOrder>,
 }
 
+impl Http2Print {
+    /// TEMP
+    pub fn of_text(text: &str) -> Self {
+        let [a, b, c, d, ..] = crate::secret::sha256(text.as_bytes());
+        Self {
+            key: u32::from_be_bytes([a, b, c, d]),
+            pseudo: text
+                .rsplit('|')
+                .next()
+                .map(|p| p.bytes().filter(|b| *b != b',').collect::<Vec<u8>>())
+                .and_then(|v| Some(PseudoOrder(v.try_into().ok()?))),
+        }
+    }
+}
+
 /// What kind of system sent the first packet of a connection, as a number; see the feature `kernel-hints`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynClass(pub u8);
+
+impl SynClass {
+    /// A class that goes by a word, for clients that are made up.
+    pub fn named(word: &str) -> Self {
+        let [class, ..] = sha256(word.as_bytes());
+        Self(class.max(1))
+    }
+}
 
 /// What the transport of a client looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -21,10 +21,11 @@ use crate::connection::Scheme;
 use crate::enforce::{Offer, Plan, Serve};
 use crate::event;
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
+use crate::facts::order::HeaderOrder;
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, Wire};
 use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
 use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
 use crate::session::cookie::{self, Scan};
@@ -222,7 +223,9 @@ impl<S: Store> Guard<S> {
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let places = self.places.load();
         let seen = SeenHeaders::of(&parts.headers);
-        let fingerprint = Fingerprint::observe(&seen, client.ip, places.find(client.ip), &self.agents);
+        let order = client.order.unwrap_or_else(|| HeaderOrder::of(&parts.headers));
+        let wire = Wire::of(&client.print, order);
+        let fingerprint = Fingerprint::observe(&seen, wire, client.ip, places.find(client.ip), &self.agents);
         let metadata = FetchMetadata::of(&seen);
         let fetch = if seen.upgrade.is_present() {
             Fetch::Upgrade
@@ -520,7 +523,7 @@ pub(super) const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
 
 fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
-    Looks { client: ClientKey::new(ip), prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash }
+    Looks { client: ClientKey::new(ip), prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash.into() }
 }
 
 /// Whether a limit counts by the client's address.
@@ -635,6 +638,7 @@ mod tests {
             scheme: Scheme::Https,
             standing: ClientStanding::Own,
             print: Print::default(),
+            order: None,
         };
         let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);
         let judged = Judged { verdict: Verdict { action, ..Verdict::default() }, ..Judged::calm(Mode::Enforce) };

@@ -1,18 +1,24 @@
 //! Weighing the evidence: what the detectors make of a request, what the policy makes of that, and what the session
 //! remembers of it.
 
+use std::time::Duration;
+
 use super::admit::Request;
 use super::judge::SessionSeen;
-use super::recognise::{Draft, Judged, Scope, TagEvidence, edit, gate};
-use super::{Admission, Guard};
+use super::recognise::{Draft, InUse, Judged, Scope, TagEvidence, edit, gate};
+use super::{Admission, Guard, Holder};
 use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::history::{Change, Contexts, Holding, Visit};
+use crate::limit::Device;
 use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing, Tag};
 use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
 use crate::verdict::{Mode, Verdict};
+
+/// A session that was used elsewhere so short a time ago is in use in two places.
+const TWO_PLACES_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// Below so much risk it is a rule that asks for something, and not the evidence.
 const QUIET_RISK: f32 = 1.0;
@@ -36,7 +42,8 @@ impl<S: Store> Guard<S> {
         }
         let mut contexts = remembered(stored);
         let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
-        input.id = id_evidence(stored, evidence);
+        input.id = id_evidence(stored, tag, evidence);
+        input.pseudo = request.client.print.http2.and_then(|http2| http2.pseudo);
         request.odd.put(&mut input);
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
@@ -69,14 +76,18 @@ impl<S: Store> Guard<S> {
         };
         let forked = evidence == TagEvidence::Fork;
         let elsewhere = assessment.signals.iter().any(|signal| {
-            signal.kind == SignalKind::IdStale
-                && signal.points >= scoring.weights.stale_asn.min(scoring.weights.stale_device)
+            signal.kind == SignalKind::IdStaleDevice
+                || (signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn)
         });
         let by_rule = judgement.verdict.rule.is_some() && judgement.verdict.risk < QUIET_RISK;
         let mut judged = Judged {
             verdict: judgement.verdict,
             would: judgement.would,
             seen,
+            places: match contexts.holder_elsewhere(&request.fingerprint) {
+                Some(elsewhere) if request.now.since(elsewhere.last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
+                _ => InUse::Here,
+            },
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
             cause: if forked {
                 Cause::Fork
@@ -103,8 +114,30 @@ impl<S: Store> Guard<S> {
     }
 
     /// Binds a session to the client that has just begun it or logged in.
-    pub(super) fn trust(&self, admission: &Admission, record: &mut Record) {
-        record.history = Contexts::bind(admission.fingerprint, admission.now).encoded();
+    pub(super) fn bind(&self, admission: &Admission, record: &mut Record, bind: Bind) {
+        let Admission { fingerprint, ask, now, .. } = admission;
+        let contexts = Contexts::bind(*fingerprint, *now).with_ja4(ask.client.print.tls.and_then(|tls| tls.ja4));
+        let pseudo = ask.client.print.http2.and_then(|http2| http2.pseudo);
+        let is_odd = bind == Bind::Login && !admission.is_known() && signal::is_suspicious_login(fingerprint, pseudo);
+        record.history = if is_odd { contexts.unjudged() } else { contexts }.encoded();
+    }
+}
+
+/// Why a session is bound to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// It begins.
+    Visit,
+    /// Somebody has logged in to it.
+    Login,
+}
+
+impl Admission {
+    /// Whether its client needs no look at how it logs in: it has just passed one that was asked for, or the subject has logged in
+    /// from it before.
+    fn is_known(&self) -> bool {
+        let knows = |attempt: &super::Attempt| attempt.device != Device::Unknown;
+        matches!(self.holder, Holder::Quarantined(_)) || self.ask.login.as_ref().is_some_and(knows)
     }
 }
 
@@ -117,7 +150,7 @@ impl Contexts {
 }
 
 /// A history that can not be read is one that never was: everything is new then, and said to be.
-fn remembered(stored: &Record) -> Contexts {
+pub(super) fn remembered(stored: &Record) -> Contexts {
     let mut contexts = Contexts::default();
     if contexts.read(&stored.history).is_err() {
         tracing::trace!("a history could not be read");
@@ -125,11 +158,12 @@ fn remembered(stored: &Record) -> Contexts {
     contexts
 }
 
-fn id_evidence(stored: &Record, evidence: TagEvidence) -> IdEvidence {
+fn id_evidence(stored: &Record, tag: Tag, evidence: TagEvidence) -> IdEvidence {
+    let behind = stored.tags.head().generation().saturating_sub(tag.generation());
     let previous = stored.tags.stale().last().map(|Dated { at, .. }| *at);
     match evidence {
         TagEvidence::Clean => IdEvidence::None,
-        TagEvidence::Stale(_) => IdEvidence::Stale { previous },
-        TagEvidence::Fork => IdEvidence::Fork { previous, earlier: stored.forks.into() },
+        TagEvidence::Stale(_) => IdEvidence::Stale { previous, behind },
+        TagEvidence::Fork => IdEvidence::Fork { previous, earlier: stored.forks.into(), behind },
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use super::adopt::Claim;
+use super::assess::Bind;
 use super::control::Scope;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
@@ -297,7 +298,7 @@ impl<S: Store> Guard<S> {
         if proven.why == Rotation::Login {
             record.subject.clone_from(&proven.subject);
         }
-        self.trust(admission, record);
+        self.bind(admission, record, Bind::Login);
     }
 
     /// The session that a quarantined client was moved away from, if the one who logged in is its subject.
@@ -490,7 +491,7 @@ impl<S: Store> Guard<S> {
             bound: Box::default(),
             history: Box::default(),
         };
-        self.trust(admission, &mut record);
+        self.bind(admission, &mut record, Bind::Visit);
         Ok(record)
     }
 

@@ -41,6 +41,7 @@ use crate::entropy::Entropy;
 use crate::event::queue::EventSender;
 use crate::facts::geo::Place;
 use crate::facts::headers::Navigation;
+use crate::facts::order::HeaderOrder;
 use crate::facts::user_agent::UserAgentCache;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
@@ -170,6 +171,8 @@ pub struct Client {
     pub standing: ClientStanding,
     /// What its transport looks like.
     pub print: Print,
+    /// In which order its headers came, if something was taken off them since.
+    pub order: Option<HeaderOrder>,
 }
 
 /// Whether a client's address is its own.
@@ -253,6 +256,14 @@ impl Admission {
     pub fn action(&self) -> Action {
         let mode = self.policy.mode_on(self.ask.route(&self.policy));
         if mode == Mode::Enforce { self.verdict.action } else { Action::Allow }
+    }
+
+    /// How the tag stood that the request showed, if it showed one of a session.
+    pub const fn standing(&self) -> Option<Standing> {
+        match &self.holder {
+            Holder::Session(known) | Holder::Quarantined(known) => Some(known.standing),
+            Holder::Stranger | Holder::Nobody => None,
+        }
     }
 
     /// How long the exchange is to go on. Known before the answer, so a `GET` that logs out counts only if the policy names

@@ -1,21 +1,24 @@
 //! Whose request is it: from the cookie a client shows to the session behind it, with what its tag tells.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
 
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
 use super::facts::Seen;
 use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
-use crate::enforce::{self, Plan, Serve};
+use crate::enforce::{self, Offer, Plan, Serve};
 use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
-use crate::history::SEEN_EVERY;
+use crate::history::{Lines, SEEN_EVERY};
 use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::Presented;
 use crate::session::record::{EndReason, Record, State};
-use crate::session::tag::{Staleness, Standing, Tag};
+use crate::session::tag::{Staleness, Standing, Tag, Tags};
 use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
@@ -53,6 +56,18 @@ pub(super) struct Judged {
     pub would: Option<Box<Verdict>>,
     /// What rules on the answer want to know of the request.
     pub seen: Option<Box<Seen>>,
+    /// Whether the session is in use in two places.
+    pub places: InUse,
+}
+
+/// Where a session is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum InUse {
+    /// In one place, as far as is known.
+    #[default]
+    Here,
+    /// Its newest tag was shown elsewhere a moment ago.
+    Elsewhere,
 }
 
 /// Whom a quarantine moves.
@@ -107,6 +122,10 @@ impl<S: Store> Guard<S> {
             if standing == Standing::Forged {
                 return self.forged(request);
             }
+            let standing = match standing {
+                Standing::Grace => self.within_grace(request, &stored, presented.tag),
+                other => other,
+            };
             let standing = request.seen_on(standing);
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
@@ -157,6 +176,26 @@ impl<S: Store> Guard<S> {
         }
         // The last attempt writes nothing, so it does not come here.
         Found::Ended
+    }
+
+    /// How a superseded tag stands, once it is known who shows it.
+    ///
+    /// The grace is for requests that were under way when the jar moved on. Those that wait longest wait for one of a few
+    /// sockets, which HTTP/2 does not have to. They come from where the holder is, or was a moment ago. And once there is a
+    /// sign of two jars, there is less to wait for.
+    #[cold]
+    fn within_grace(&self, request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
+        let contexts = super::assess::remembered(stored);
+        let elsewhere = contexts.holder_elsewhere(&request.fingerprint).map(|elsewhere| elsewhere.lines);
+        let part = match elsewhere {
+            _ if is_suspected(&stored.tags, request.now) => 12,
+            Some(Lines::Fixed) => 12,
+            Some(Lines::Any) => 4,
+            None if request.parts.version == Version::HTTP_2 => 3,
+            None => 1,
+        };
+        // Its MAC was checked already.
+        stored.tags.standing(&tag, || true, request.policy.session.grace / part, request.now)
     }
 
     /// A session whose tag we issued was one, and its record is gone: an honest jar that was left alone, not a guess.
@@ -249,6 +288,17 @@ impl<S: Store> Guard<S> {
     }
 }
 
+/// How long after a stale tag another sign of two jars is looked for.
+const SUSPECTED_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// What of the age at which a tag is renewed is left meanwhile.
+pub(super) const SUSPECTED_PART: u32 = 4;
+
+/// Whether a stale tag was shown lately.
+pub(super) fn is_suspected(tags: &Tags, now: Timestamp) -> bool {
+    tags.stale().last().is_some_and(|stale| now.since(stale.at) < SUSPECTED_FOR)
+}
+
 /// A record that is being changed, and how soon the change must be safe. Most requests change none.
 pub(super) type Draft = Option<(Box<Record>, Durability)>;
 
@@ -318,6 +368,7 @@ impl Judged {
             mode,
             would: None,
             seen: None,
+            places: InUse::Here,
         }
     }
 
@@ -328,7 +379,13 @@ impl Judged {
 
     /// What is done about it.
     pub(super) fn plan(&self, standing: Standing) -> Plan {
-        enforce::plan(self.verdict.action, self.mode, standing)
+        let plan = enforce::plan(self.verdict.action, self.mode, standing);
+        // Whoever is there may be one person on two networks; two jars show themselves by their tags, so these are renewed.
+        let offer = match (plan.offer, self.places, self.mode) {
+            (Offer::WhenDue, InUse::Elsewhere, Mode::Enforce) => Offer::AtOnce,
+            (offer, ..) => offer,
+        };
+        Plan { offer, ..plan }
     }
 
     /// Whether it begins a quarantine of everybody who shows the session.
@@ -352,6 +409,6 @@ impl Judged {
     }
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,6 +11,7 @@ use super::control::{self, Command};
 use super::cookies::Taken;
 use super::cut::Cut;
 use super::judge::OnAnswer;
+use super::recognise::{SUSPECTED_PART, is_suspected};
 use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
 use crate::clock::Timestamp;
 use crate::enforce::Offer;
@@ -479,7 +480,11 @@ impl Admission {
         let due = match self.offer {
             Offer::Never => false,
             Offer::AtOnce => true,
-            Offer::WhenDue => self.now.since(known.record.tags.since()) >= self.policy.session.rotate_every,
+            Offer::WhenDue => {
+                let every = self.policy.session.rotate_every;
+                let every = if is_suspected(&known.record.tags, self.now) { every / SUSPECTED_PART } else { every };
+                self.now.since(known.record.tags.since()) >= every
+            }
         };
         due && self.ask.kind.fetch == Fetch::Ordinary
     }

@@ -120,13 +120,16 @@ pub struct Position {
     pub latitude: i16,
     /// Hundredths of a degree east.
     pub longitude: i16,
-    /// The radius in kilometres of a circle in which the address probably is.
+    /// The radius in kilometres of a circle in which the address probably is: in steps of [`Self::RADIUS_STEP_KM`].
     pub radius_km: u16,
 }
 
 impl Position {
     /// The radius that counts where none is given.
     pub const RADIUS_UNKNOWN_KM: u16 = 1000;
+
+    /// Radii are rounded up to a multiple of this, so that they fit one byte.
+    pub const RADIUS_STEP_KM: u16 = 10;
 
     /// A position in degrees; none if there is no such place on earth.
     pub fn new(latitude: f64, longitude: f64, radius_km: Option<u16>) -> Option<Self> {
@@ -138,7 +141,11 @@ impl Position {
         Some(Self {
             latitude: hundredths(latitude, 90.0)?,
             longitude: hundredths(longitude, 180.0)?,
-            radius_km: radius_km.unwrap_or(Self::RADIUS_UNKNOWN_KM),
+            radius_km: radius_km
+                .unwrap_or(Self::RADIUS_UNKNOWN_KM)
+                .div_ceil(Self::RADIUS_STEP_KM)
+                .min(u8::MAX.into())
+                .saturating_mul(Self::RADIUS_STEP_KM),
         })
     }
 
@@ -438,7 +445,9 @@ mod tests {
         for (latitude, longitude) in [(90.1, 0.0), (0.0, -180.1), (f64::NAN, 0.0), (0.0, f64::INFINITY)] {
             assert_eq!(Position::new(latitude, longitude, None), None);
         }
-        assert_eq!(Position::new(0.0, 0.0, None).unwrap().radius_km, Position::RADIUS_UNKNOWN_KM);
+        for (given, kept) in [(None, Position::RADIUS_UNKNOWN_KM), (Some(0), 0), (Some(1), 10), (Some(9999), 2550)] {
+            assert_eq!(Position::new(0.0, 0.0, given).unwrap().radius_km, kept);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use super::client_ip::is_forwarding;
 use super::headers::{is_alias, is_hop_by_hop};
+use super::order::{HeaderOrder, Walk};
 
 /// What a walk over the names found. Nothing is known of the values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct HopHeaders {
     pub sets_cookie: bool,
     /// Some name stands there more than once.
     pub repeats: bool,
+    /// The order of some of them, which is gone once others are taken off.
+    pub order: HeaderOrder,
 }
 
 impl HopHeaders {
@@ -37,8 +40,10 @@ impl HopHeaders {
     #[inline]
     pub fn of(headers: &HeaderMap) -> Self {
         let mut found = Self { repeats: headers.len() > headers.keys_len(), ..Self::default() };
+        let mut walk = Walk::default();
         for name in headers.keys() {
             let text = name.as_str();
+            walk.see(text);
             found.forwarding |= is_forwarding(text);
             found.alias |= is_alias(name);
             found.ours |= text.starts_with("portcullis-");
@@ -53,6 +58,7 @@ impl HopHeaders {
                 _ => {}
             }
         }
+        found.order = walk.order();
         found
     }
 }

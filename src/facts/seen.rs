@@ -43,6 +43,16 @@ pub struct SeenHeaders<'h> {
     pub sec_ch_ua_mobile: Field<'h>,
     /// `Sec-CH-UA-Platform`.
     pub sec_ch_ua_platform: Field<'h>,
+    /// `Sec-CH-UA-Platform-Version`.
+    pub sec_ch_ua_platform_version: Field<'h>,
+    /// `Sec-CH-UA-Full-Version-List`.
+    pub sec_ch_ua_full_version_list: Field<'h>,
+    /// `Sec-CH-UA-Model`.
+    pub sec_ch_ua_model: Field<'h>,
+    /// `Sec-CH-UA-Arch`.
+    pub sec_ch_ua_arch: Field<'h>,
+    /// `Sec-CH-UA-Bitness`.
+    pub sec_ch_ua_bitness: Field<'h>,
     /// `Sec-Fetch-Site`.
     pub sec_fetch_site: Field<'h>,
     /// `Sec-Fetch-Mode`.
@@ -88,19 +98,27 @@ impl<'h> SeenHeaders<'h> {
             10 if name == "user-agent" => Some(&mut self.user_agent),
             11 if name == "sec-purpose" => Some(&mut self.sec_purpose),
             14 => match name {
+                "sec-ch-ua-arch" => Some(&mut self.sec_ch_ua_arch),
                 "sec-fetch-site" => Some(&mut self.sec_fetch_site),
                 "sec-fetch-mode" => Some(&mut self.sec_fetch_mode),
                 "sec-fetch-dest" => Some(&mut self.sec_fetch_dest),
                 "sec-fetch-user" => Some(&mut self.sec_fetch_user),
                 _ => None,
             },
-            15 if name == "accept-language" => Some(&mut self.accept_language),
+            15 => match name {
+                "accept-language" => Some(&mut self.accept_language),
+                "sec-ch-ua-model" => Some(&mut self.sec_ch_ua_model),
+                _ => None,
+            },
             16 => match name {
                 "sec-ch-ua-mobile" => Some(&mut self.sec_ch_ua_mobile),
                 "x-requested-with" => Some(&mut self.x_requested_with),
                 _ => None,
             },
+            17 if name == "sec-ch-ua-bitness" => Some(&mut self.sec_ch_ua_bitness),
             18 if name == "sec-ch-ua-platform" => Some(&mut self.sec_ch_ua_platform),
+            26 if name == "sec-ch-ua-platform-version" => Some(&mut self.sec_ch_ua_platform_version),
+            27 if name == "sec-ch-ua-full-version-list" => Some(&mut self.sec_ch_ua_full_version_list),
             _ => None,
         }
     }

@@ -258,7 +258,7 @@ pub struct UserAgent {
     /// The kind of device.
     pub device: DeviceClass,
     /// A hash of the header as it was sent, the same on every node; 0 if there was none.
-    pub hash: u64,
+    pub hash: u32,
 }
 
 impl UserAgent {
@@ -268,8 +268,9 @@ impl UserAgent {
         if raw.is_empty() {
             return Self::default();
         }
-        // 0 means "absent", so the one header in 2^64 that hashes to it becomes 1.
-        let hash = stable_hash(raw).max(1);
+        // 0 means "absent", so the headers that hash to it become 1.
+        let [a, b, c, d, ..] = stable_hash(raw).to_be_bytes();
+        let hash = u32::from_be_bytes([a, b, c, d]).max(1);
         if raw.starts_with(b"AppleCoreMedia/") {
             return Self { hash, ..apple_media(raw) };
         }

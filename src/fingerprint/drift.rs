@@ -3,8 +3,10 @@
 //! This is observation without judgement: how many points a movement is worth is the business of `signal`. What is unknown
 //! on either side did not move. A change that follows from another one (hints that move with the version) is told once.
 
-use super::{Fingerprint, MobileHint, Prefix};
-use crate::facts::geo::NetworkKind;
+use std::cmp::Ordering;
+
+use super::{Exact, Fingerprint, MobileHint, Prefix};
+use crate::facts::geo::{NetworkKind, Place};
 use crate::facts::user_agent::{DeviceClass, Family, Os, UserAgent};
 
 /// Versions that a browser may go up between two visits without being remarkable: two months of Chrome.
@@ -76,6 +78,41 @@ pub struct DeviceDrift {
     pub mobile: Moved,
     /// The Chromium version hint, while the user agent's version stayed.
     pub hint_version: Moved,
+    /// The exact versions that are told to whoever asks, while the major version stayed.
+    pub exact: ExactDrift,
+    /// The machine that is told to whoever asks.
+    pub machine: Moved,
+    /// How it looks on the wire, and a gateway that inspects TLS speaks for one of the two: then it is told here, and not below.
+    pub gateway: Moved,
+    /// The core key of TLS, while the version did not go up.
+    pub tls: Moved,
+    /// Traits of TLS that are weak by themselves.
+    pub soft: Moved,
+    /// The settings of HTTP/2.
+    pub http2: Moved,
+    /// The order of headers.
+    pub order: Moved,
+    /// The class of the first packet.
+    pub syn: Moved,
+}
+
+impl DeviceDrift {
+    /// Whether any part of how it looks on the wire moved that tells one engine from another.
+    pub fn engine_moved(&self) -> bool {
+        self.tls == Moved::Yes || self.http2 == Moved::Yes || self.order == Moved::Yes
+    }
+}
+
+/// How the exact versions moved: of the platform, and of Chromium within one major version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExactDrift {
+    /// They did not, or one side is unknown.
+    #[default]
+    Same,
+    /// Up: an update.
+    Up,
+    /// One of them went down, which no update does.
+    Down,
 }
 
 /// How the prefix moved.
@@ -109,6 +146,8 @@ pub enum CountryDrift {
 pub struct NetworkDrift {
     /// The prefix.
     pub prefix: PrefixDrift,
+    /// The line, of two that do not move and belong to one operator.
+    pub line: Moved,
     /// The autonomous system.
     pub asn: Moved,
     /// The country.
@@ -127,10 +166,12 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Whether nothing moved that is worth any points. Another prefix alone is nothing.
+    /// Whether nothing moved that is worth any points. Another prefix alone is nothing, and neither are traits of TLS that are weak
+    /// by themselves.
     pub fn is_none(&self) -> bool {
         let network = NetworkDrift { prefix: PrefixDrift::Same, ..self.network };
-        self.device == DeviceDrift::default() && network == NetworkDrift::default()
+        let device = DeviceDrift { soft: Moved::No, ..self.device };
+        device == DeviceDrift::default() && network == NetworkDrift::default()
     }
 
     /// A number to find the nearest of several fingerprints by, and nothing else. In tenths of the default points.
@@ -152,7 +193,18 @@ impl Drift {
             LanguageDrift::List => 40,
             LanguageDrift::Changed => 120,
         };
+        let exact = match device.exact {
+            ExactDrift::Same => 0,
+            ExactDrift::Up => 20,
+            ExactDrift::Down => 220,
+        };
         let hints = if_moved(device.platform, 220) + if_moved(device.hint_version, 220) + if_moved(device.mobile, 120);
+        let wire = if_moved(device.gateway, 250)
+            + if_moved(device.tls, 450)
+            + if_moved(device.http2, 100)
+            + if_moved(device.order, 100);
+        let wire = wire + if_moved(device.soft, 10) + if_moved(device.syn, 120);
+        let hints = hints + exact + if_moved(device.machine, 220) + wire;
         let prefix = match network.prefix {
             PrefixDrift::Same => 0,
             PrefixDrift::Site | PrefixDrift::FamilyFlip => 1,
@@ -163,9 +215,10 @@ impl Drift {
             CountryDrift::Hidden => 110,
             CountryDrift::Changed => 220,
         };
+        let line = if_moved(network.line, 30);
         let into = if network.into.is_some() { 150 } else { 0 };
         let family = if_moved(device.family, 750);
-        family + os + version + language + hints + prefix + if_moved(network.asn, 100) + country + into
+        family + os + version + language + hints + prefix + line + if_moved(network.asn, 100) + country + into
     }
 }
 
@@ -208,6 +261,10 @@ fn network(bound: &Fingerprint, now: &Fingerprint) -> NetworkDrift {
         return NetworkDrift { prefix, ..NetworkDrift::default() };
     }
     let (from, to) = (bound.place, now.place);
+    if from.kind == NetworkKind::Tor && to.kind == NetworkKind::Tor {
+        // One network, that sends its users out somewhere else every ten minutes.
+        return NetworkDrift { prefix, ..NetworkDrift::default() };
+    }
     // A relay sends its users out through whichever operator it likes, but in their own region.
     let asn = if to.kind == NetworkKind::Relay { Moved::No } else { moved(from.asn, to.asn) };
     let country = match moved(from.country, to.country) {
@@ -217,7 +274,14 @@ fn network(bound: &Fingerprint, now: &Fingerprint) -> NetworkDrift {
     };
     let telling = matches!(to.kind, NetworkKind::Hosting | NetworkKind::Vpn | NetworkKind::Tor);
     let into = (telling && from.kind != to.kind).then_some(to.kind);
-    NetworkDrift { prefix, asn, country, into }
+    let fixed = |place: &Place| place.kind == NetworkKind::Residential;
+    let one_operator = from.asn.is_some() && from.asn == to.asn;
+    let line = if prefix == PrefixDrift::Elsewhere && one_operator && fixed(&from) && fixed(&to) {
+        Moved::Yes
+    } else {
+        Moved::No
+    };
+    NetworkDrift { prefix, line, asn, country, into }
 }
 
 fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {
@@ -230,7 +294,7 @@ fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {
 fn device(bound: &Fingerprint, now: &Fingerprint, nearness: Nearness) -> DeviceDrift {
     let (from, to) = (&bound.agent, &now.agent);
     let family = if from.is_same_program(to) { Moved::No } else { Moved::Yes };
-    let os = os(from, to, nearness);
+    let os = if bound.wire.tls_differs(&now.wire) { other_os(from, to) } else { os(from, to, nearness) };
     let version = if family == Moved::Yes { VersionDrift::Same } else { version(from, to) };
     let language = if bound.language == now.language {
         LanguageDrift::Same
@@ -240,7 +304,45 @@ fn device(bound: &Fingerprint, now: &Fingerprint, nearness: Nearness) -> DeviceD
         LanguageDrift::Changed
     };
     let drift = DeviceDrift { family, os, version, language, ..DeviceDrift::default() };
-    with_hints(drift, bound, now)
+    with_wire(with_hints(drift, bound, now), bound, now)
+}
+
+/// Browsers change how they speak TLS when they are updated, and then only. What stands between a client and us may answer
+/// for its packets: a class is compared only where that is not so.
+fn with_wire(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> DeviceDrift {
+    let (from, to) = (&bound.wire, &now.wire);
+    let if_so = |is_so| if is_so { Moved::Yes } else { Moved::No };
+    let updated = drift.version == VersionDrift::Up;
+    let own_packets = |kind| {
+        !matches!(
+            kind,
+            NetworkKind::Relay | NetworkKind::Sase | NetworkKind::Tor | NetworkKind::Vpn | NetworkKind::Mobile
+        )
+    };
+    let found = DeviceDrift {
+        tls: if_so(!updated && from.tls_differs(to)),
+        soft: if_so(!updated && from.soft_differs(to)),
+        http2: if_so(from.http2_differs(to)),
+        order: if_so(from.order.contradicts(to.order)),
+        syn: if_so(from.syn_differs(to) && own_packets(bound.place.kind) && own_packets(now.place.kind)),
+        ..drift
+    };
+    let inspected = bound.place.kind == NetworkKind::Sase || now.place.kind == NetworkKind::Sase;
+    if inspected && found.engine_moved() {
+        let no = Moved::No;
+        return DeviceDrift { gateway: Moved::Yes, tls: no, soft: no, http2: no, order: no, ..found };
+    }
+    found
+}
+
+fn exact(from: Exact, to: Exact) -> ExactDrift {
+    let pairs = [(from.platform_version, to.platform_version), (from.patch, to.patch)];
+    let known = pairs.into_iter().filter(|(from, to)| *from != 0 && *to != 0);
+    known.fold(ExactDrift::Same, |drift, (from, to)| match (from.cmp(&to), drift) {
+        (Ordering::Greater, _) | (_, ExactDrift::Down) => ExactDrift::Down,
+        (Ordering::Less, _) | (_, ExactDrift::Up) => ExactDrift::Up,
+        (Ordering::Equal, ExactDrift::Same) => ExactDrift::Same,
+    })
 }
 
 /// Hints that contradict a user agent which stayed as it was: the mark of a copied header.
@@ -255,21 +357,26 @@ fn with_hints(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> Dev
         _ => Moved::No,
     };
     let hint_version = moved(known(from.major, 0), known(to.major, 0));
-    DeviceDrift { platform, mobile, hint_version, ..drift }
+    let exact = exact(from.exact, to.exact);
+    let machine = moved(known(from.exact.machine, 0), known(to.exact.machine, 0));
+    DeviceDrift { platform, mobile, hint_version, exact, machine, ..drift }
 }
 
 fn known<T: PartialEq + Copy>(value: T, unknown: T) -> Option<T> {
     (value != unknown).then_some(value)
 }
 
-fn os(from: &UserAgent, to: &UserAgent, nearness: Nearness) -> OsDrift {
-    if from.os == to.os {
-        return OsDrift::Same;
-    }
+/// The system of what can not be one browser, since it speaks TLS in another way.
+fn other_os(from: &UserAgent, to: &UserAgent) -> OsDrift {
     let unknown = from.os == Os::Unknown || to.os == Os::Unknown;
-    if !from.is_same_program(to) {
-        // Another program that names no system (curl) has moved once, not twice.
-        return if unknown { OsDrift::Same } else { OsDrift::Changed };
+    // Another program that names no system (curl) has moved once, not twice.
+    let excused = from.os == to.os || (unknown && !from.is_same_program(to));
+    if excused { OsDrift::Same } else { OsDrift::Changed }
+}
+
+fn os(from: &UserAgent, to: &UserAgent, nearness: Nearness) -> OsDrift {
+    if from.os == to.os || !from.is_same_program(to) {
+        return other_os(from, to);
     }
     let handheld = |agent: &UserAgent| matches!(agent.device, DeviceClass::Mobile | DeviceClass::Tablet);
     let flipped =
@@ -314,6 +421,7 @@ mod tests {
     use super::*;
     use crate::facts::geo::{Country, Place};
     use crate::facts::user_agent::UserAgentCache;
+    use crate::fingerprint::Wire;
     use crate::net::Asn;
 
     const WINDOWS: &str =
@@ -333,6 +441,7 @@ mod tests {
         let cache = UserAgentCache::new([1; 16]);
         Fingerprint::observe(
             &crate::facts::seen::SeenHeaders::of(&headers(&lines)),
+            Wire::default(),
             ip.parse().unwrap(),
             Place::default(),
             &cache,
@@ -356,6 +465,14 @@ mod tests {
         platform: Moved::No,
         mobile: Moved::No,
         hint_version: Moved::No,
+        exact: ExactDrift::Same,
+        machine: Moved::No,
+        gateway: Moved::No,
+        tls: Moved::No,
+        soft: Moved::No,
+        http2: Moved::No,
+        order: Moved::No,
+        syn: Moved::No,
     };
 
     #[test]
@@ -438,6 +555,62 @@ mod tests {
         check_device((WINDOWS, from, HOME), (&newer, to, HOME), DeviceDrift { version: VersionDrift::Up, ..NONE });
     }
 
+    #[test]
+    fn exact_hints_go_up_and_not_down() {
+        fn with<'h>(platform: &'h str, patch: &'h str) -> [(&'h str, &'h str); 2] {
+            [("sec-ch-ua-platform-version", platform), ("sec-ch-ua-full-version-list", patch)]
+        }
+        let patch = |last: &str| format!(r#""Chromium";v="150.0.8000.{last}""#);
+        let check = |from: [&str; 2], to: [&str; 2], expected| {
+            let (old, new) = (patch(from[1]), patch(to[1]));
+            let expected = DeviceDrift { exact: expected, ..NONE };
+            check_device((WINDOWS, &with(from[0], &old), HOME), (WINDOWS, &with(to[0], &new), HOME), expected);
+        };
+        check(["\"15.0.0\"", "7"], ["\"15.0.0\"", "7"], ExactDrift::Same);
+        check(["\"15.0.0\"", "7"], ["\"15.0.0\"", "9"], ExactDrift::Up);
+        check(["\"15.0.0\"", "7"], ["\"19.0.0\"", "7"], ExactDrift::Up);
+        check(["\"15.0.0\"", "7"], ["\"15.0.0\"", "6"], ExactDrift::Down);
+        check(["\"15.0.0\"", "7"], ["\"10.0.0\"", "9"], ExactDrift::Down);
+        check(["\"15.0.0\"", "7"], ["\"\"", "x"], ExactDrift::Same);
+        let machine: &[_] = &[("sec-ch-ua-model", "\"Pixel 9\"")];
+        let other: &[_] = &[("sec-ch-ua-model", "\"SM-S911B\"")];
+        check_device((ANDROID, machine, HOME), (ANDROID, other, HOME), DeviceDrift { machine: Moved::Yes, ..NONE });
+    }
+
+    #[test]
+    fn on_the_wire() {
+        use NetworkKind::{Mobile, Residential, Sase, Vpn};
+        let bound = Wire { tls: 1, http2: 2, soft: 3, syn: 4, ..Wire::default() };
+        let other = Wire { tls: 9, http2: 9, soft: 9, syn: 9, ..bound };
+        let at = |wire, kind| Fingerprint { wire, place: place(1, "DE", kind), ..client(WINDOWS, &[], HOME) };
+        let check = |from: Fingerprint, to: Fingerprint, expected| assert_eq!(drift(&from, &to).device, expected);
+        let all = DeviceDrift { tls: Moved::Yes, soft: Moved::Yes, http2: Moved::Yes, syn: Moved::Yes, ..NONE };
+        check(at(bound, Residential), at(other, Residential), all);
+        // What stands in between may have sent the first packet.
+        for kind in [Mobile, Vpn] {
+            check(at(bound, Residential), at(other, kind), DeviceDrift { syn: Moved::No, ..all });
+        }
+        // A gateway speaks for itself.
+        check(at(bound, Residential), at(other, Sase), DeviceDrift { gateway: Moved::Yes, ..NONE });
+        check(at(bound, Residential), at(bound, Sase), NONE);
+        // Nothing is known of a connection that ended before us.
+        check(at(bound, Residential), at(Wire::default(), Residential), NONE);
+        // An update may change TLS; a step back may not.
+        let version = |major| Fingerprint { wire: other, ..client(&WINDOWS.replace("150", major), &[], HOME) };
+        let from = Fingerprint { wire: bound, ..client(WINDOWS, &[], HOME) };
+        let updated = DeviceDrift { tls: Moved::No, soft: Moved::No, version: VersionDrift::Up, ..all };
+        check(from, version("151"), updated);
+        check(from, version("149"), DeviceDrift { version: VersionDrift::Down, ..all });
+        // Another system that speaks in another way is no switch for desktop pages.
+        let phone = Fingerprint { wire: bound, ..client(ANDROID, &[], HOME) };
+        let desktop = |wire| Fingerprint { wire, ..client(LINUX, &[], HOME) };
+        check(phone, desktop(bound), DeviceDrift { os: OsDrift::DesktopToggle, ..NONE });
+        check(phone, desktop(Wire { tls: 9, ..bound }), DeviceDrift { os: OsDrift::Changed, tls: Moved::Yes, ..NONE });
+        // Weak traits alone are nothing.
+        let soft = drift(&from, &Fingerprint { wire: Wire { soft: 1, ..bound }, ..from });
+        assert!(soft.device.soft == Moved::Yes && soft.is_none());
+    }
+
     fn place(asn: u32, country: &str, kind: NetworkKind) -> Place {
         Place { asn: (asn != 0).then_some(Asn(asn)), country: Country::parse(country), kind, position: None }
     }
@@ -450,7 +623,7 @@ mod tests {
 
     #[test]
     fn networks() {
-        use NetworkKind::{Hosting, Relay, Tor, Unknown, Vpn};
+        use NetworkKind::{Hosting, Relay, Residential, Tor, Unknown, Vpn};
         let none = NetworkDrift::default();
         let home = place(3320, "DE", Unknown);
         let away = place(7922, "US", Unknown);
@@ -473,12 +646,19 @@ mod tests {
         check_network((HOME, home), (AWAY, place(9, "DE", Hosting)), NetworkDrift { into: Some(Hosting), ..asn });
         check_network((HOME, home), (AWAY, place(9, "DE", Tor)), NetworkDrift { into: Some(Tor), ..asn });
         check_network((HOME, home), (AWAY, place(9, "DE", Relay)), elsewhere);
-        // Back out of a VPN, or from one exit of Tor to the next, nothing telling was entered.
+        // Back out of a VPN nothing telling was entered.
         check_network(
-            (HOME, place(9, "US", Tor)),
-            (AWAY, place(9, "DE", Tor)),
+            (HOME, place(9, "US", Vpn)),
+            (AWAY, place(9, "DE", Unknown)),
             NetworkDrift { country: CountryDrift::Hidden, ..elsewhere },
         );
+        let one = DeviceDrift::default();
+        assert_eq!(one, NONE);
+        // From one exit of Tor to the next, and from one line to another of the same operator.
+        check_network((HOME, place(9, "US", Tor)), (AWAY, place(8, "DE", Tor)), elsewhere);
+        let line = |asn| place(asn, "DE", Residential);
+        check_network((HOME, line(9)), (AWAY, line(9)), NetworkDrift { line: Moved::Yes, ..elsewhere });
+        check_network((HOME, line(9)), (AWAY, line(8)), asn);
         // Unknown is no change.
         check_network((HOME, home), (AWAY, Place::default()), elsewhere);
         check_network((HOME, Place::default()), (AWAY, away), elsewhere);

@@ -255,6 +255,7 @@ fn receive<G: Gate>(
         upgrade,
         looks,
         wants_trailers: found.te && wants_trailers(&head.headers),
+        order: found.order,
     };
     if found.hop_by_hop {
         let nominated = || Refusal::new(Problem::BadRequest, Fault::Nominated);

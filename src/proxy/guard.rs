@@ -91,8 +91,13 @@ impl<S: Store> Gate for Guarded<S> {
         if let Some(junk) = arrival.client.junk {
             self.0.advise_proxy_header(arrival.connection.peer_ip(), junk);
         }
-        let client =
-            Client { ip: arrival.client.ip, scheme: arrival.scheme, standing, print: arrival.connection.print() };
+        let client = Client {
+            ip: arrival.client.ip,
+            scheme: arrival.scheme,
+            standing,
+            print: arrival.connection.print(),
+            order: Some(arrival.order),
+        };
         let decision = match self.0.peek(request) {
             None => self.0.admit(client, request, None).await,
             // Boxed, since it is rare.

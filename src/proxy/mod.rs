@@ -51,6 +51,7 @@ pub use settings::{
 use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transport};
 use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
 use crate::facts::headers::Upgrade;
+use crate::facts::order::HeaderOrder;
 use crate::proxy::listener::Listener;
 use crate::proxy::worker::{Threads, Workers};
 
@@ -114,6 +115,8 @@ pub struct Arrival {
     pub upgrade: Upgrade,
     /// In what form it wants an answer of ours.
     pub looks: Looks,
+    /// In which order some of its headers came.
+    pub order: HeaderOrder,
     wants_trailers: bool,
 }
 
@@ -129,6 +132,7 @@ impl Arrival {
             untrusted_forwarding: UntrustedForwarding::No,
             upgrade: Upgrade::No,
             looks,
+            order: HeaderOrder::default(),
             wants_trailers: false,
         }
     }

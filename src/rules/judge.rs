@@ -65,7 +65,8 @@ impl Judgement {
 ///
 /// `by_risk` runs the rules that read `risk`, which is what is left of earlier points and those of this request. The points
 /// of a signal stick to the client or session it was seen on and fade; those of a rule (`score = 20`) count while it matches.
-/// Evidence from the network alone never ends a session by points: addresses change for honest reasons every day.
+/// Points end a session only if the request itself gives conclusive evidence ([`SignalKind::is_conclusive`]) or matches a
+/// rule that gives points by its own decision: addresses, browsers and jars change for honest reasons every day.
 pub fn judge(evidence: &Evidence<'_>, scoring: &Scoring, by_risk: impl Fn(Points) -> Matched) -> Judgement {
     let (verdict, sum) = weigh(evidence, scoring, Mode::Enforce, &by_risk);
     // Rules that read `risk` may be observed too, and what else is observed changes what they read.
@@ -85,8 +86,8 @@ struct Sum {
     context: Points,
     session: Points,
     request: Points,
-    /// Whether anything but the network gave any.
-    beyond_network: bool,
+    /// Whether any of it is enough to end a session.
+    conclusive: bool,
     counted: smallvec::SmallVec<[SignalKind; 8]>,
 }
 
@@ -112,7 +113,7 @@ fn weigh(
     }
     let risk = evidence.before.plus(sum.context).plus(sum.session).plus(sum.request);
     let by_points = match scoring.thresholds.level(risk, evidence.sensitivity) {
-        Level::Terminate if !sum.beyond_network || evidence.party == Party::Stranger => Action::Quarantine,
+        Level::Terminate if !sum.conclusive || evidence.party == Party::Stranger => Action::Quarantine,
         Level::Terminate => Action::Terminate,
         Level::Quarantine => Action::Quarantine,
         Level::Rotate if evidence.party == Party::Session => Action::Rotate,
@@ -151,7 +152,7 @@ impl Sum {
             Score::None => Points::ZERO,
             Score::Fixed(points) => {
                 self.request = self.request.plus(points);
-                self.beyond_network = true;
+                self.conclusive = true;
                 verdict.add(Reason::new(rule.name.clone(), as_number(points)));
                 points
             }
@@ -168,7 +169,7 @@ impl Sum {
                     Scope::Request => &mut self.request,
                 };
                 *place = place.plus(points);
-                self.beyond_network |= !kind.name().starts_with("network.");
+                self.conclusive |= kind.is_conclusive() && points > Points::ZERO;
                 let reason = Reason::new(Text::of(kind.name()), as_number(points));
                 verdict.add(reason.changed(signal.before.clone(), signal.after.clone()));
                 points

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::clock::Timestamp;
 use crate::config::resolve::{Input, Overrides, read_routes, resolve};
 use crate::config::{Location, Rulebook, Settings};
+use crate::connection::print::{Http2Print, Ja4, Print, SynClass, TlsPrint};
 use crate::event::Kind;
 use crate::facts::geo::{Country, NetworkKind, Place};
 use crate::net::Asn;
@@ -36,6 +37,7 @@ pub(super) struct ScenarioFile {
 pub(super) struct Visitor {
     pub(super) ip: IpAddr,
     pub(super) place: Place,
+    pub(super) print: Print,
     pub(super) city: Option<Box<str>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -242,7 +244,24 @@ fn visitor(reader: &Reader<'_>) -> Option<Visitor> {
         .filter_map(|(name, value)| header(name, value))
         .collect();
     headers.extend(reader.value("headers").map(|value| read_headers(&value)).unwrap_or_default());
-    Some(Visitor { ip: ip?, place, city, headers })
+    Some(Visitor { ip: ip?, place, print: print(reader), city, headers })
+}
+
+/// `tls = "chrome-142"`, `ja4 = "t13d..."`, `http2 = "1:65536;...|m,a,s,p"`, `syn = "windows"`: how a client looks on the wire. What
+/// `tls` and `syn` say is only told apart.
+fn print(reader: &Reader<'_>) -> Print {
+    let word = |key| reader.value(key).and_then(|value| value.text("a string"));
+    let ja4 = reader.value("ja4").and_then(|value| {
+        value.parsed("a JA4", |text| {
+            Ja4::parse(text).ok_or("expected 36 characters, such as \"t13d1516h2_8daaf6152771_02713d6af862\"")
+        })
+    });
+    let core = word("tls").or(ja4.as_ref().map(Ja4::as_str));
+    Print {
+        tls: core.map(|core| TlsPrint::named(core, 0, ja4)),
+        http2: word("http2").map(Http2Print::of_text),
+        syn: word("syn").map(SynClass::named),
+    }
 }
 
 /// What a client is that does not say.

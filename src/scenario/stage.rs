@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use memchr::memmem;
 use parking_lot::Mutex;
 
 use super::file::{Expect, Scenario, ScenarioFile, Step, Visitor};
@@ -14,7 +15,6 @@ use super::{Coverage, Covered, Difference, Failed, PlayError, place};
 use crate::clock::ManualClock;
 use crate::config::Rulebook;
 use crate::connection::Scheme;
-use crate::connection::print::Print;
 use crate::engine::subject::{Extent, Peeked};
 use crate::engine::{
     AnsweredBy, Client, ClientStanding, Decision, Guard, Looked, Observer, Places, Refusal, RefusalKind, Setup,
@@ -220,8 +220,13 @@ impl<'f> Stage<'f> {
         let visitor = self.file.clients.get(&step.client)?;
         let jar = self.jars.get(step.session_of.as_ref().unwrap_or(&step.client)).cloned().unwrap_or_default();
         let mut parts = dress(step, visitor, &jar);
-        let client =
-            Client { ip: visitor.ip, scheme: Scheme::Https, standing: ClientStanding::Own, print: Print::default() };
+        let client = Client {
+            ip: visitor.ip,
+            scheme: Scheme::Https,
+            standing: ClientStanding::Own,
+            print: visitor.print,
+            order: None,
+        };
         let Self { guard, runtime, .. } = self;
         let wants = guard.peek(&parts);
         let body = wants.map(|_| Peeked { bytes: step.body.as_bytes(), extent: Extent::Whole });
@@ -308,8 +313,13 @@ fn dress(step: &Step, visitor: &Visitor, jar: &BTreeMap<String, String>) -> requ
             ("sec-fetch-user", "?1"),
             ("sec-fetch-dest", "document"),
         ];
-        for (name, value) in fetch {
-            parts.headers.insert(name, HeaderValue::from_static(value));
+        // Each engine has its own order, which the guard knows.
+        let is_chromium = visitor.headers.iter().any(|(_, value)| memmem::find(value.as_bytes(), b"Chrome/").is_some());
+        let mut put = |(name, value)| parts.headers.insert(name, HeaderValue::from_static(value));
+        if is_chromium {
+            fetch.into_iter().for_each(|line| drop(put(line)));
+        } else {
+            fetch.into_iter().rev().for_each(|line| drop(put(line)));
         }
     }
     if step.method == Method::POST {

@@ -3,7 +3,9 @@
 use super::weights::{Weights, correlated};
 use super::{Scene, Signal, SignalKind, Text};
 use crate::facts::geo::NetworkKind;
-use crate::fingerprint::drift::{DeviceDrift, LanguageDrift, Moved, OsDrift, VersionDrift};
+use crate::fingerprint::drift::{
+    CountryDrift, DeviceDrift, Drift, ExactDrift, LanguageDrift, Moved, OsDrift, VersionDrift,
+};
 use crate::history::Points;
 
 /// Another program: curl for Chrome, or none named for one that was.
@@ -55,8 +57,12 @@ pub(super) fn hints(scene: &Scene<'_>) -> Option<Signal> {
         (from.platform.name().into(), to.platform.name().into())
     } else if device.hint_version == Moved::Yes {
         (from.major.to_string().into(), to.major.to_string().into())
-    } else {
+    } else if device.mobile == Moved::Yes {
         ("mobile".into(), "not mobile".into())
+    } else if device.machine == Moved::Yes {
+        ("".into(), "another machine".into())
+    } else {
+        ("".into(), if device.exact == ExactDrift::Up { "a newer build" } else { "an older build" }.into())
     };
     Signal::worth(SignalKind::DeviceHints, points, before, after)
 }
@@ -72,13 +78,25 @@ pub(super) fn interaction(scene: &Scene<'_>) -> Option<Signal> {
     let network = super::place::points(&scene.drift.network, weights);
     let both = device >= weights.interaction_device && network >= weights.interaction_network;
     let points = if both { weights.interaction } else { Points::ZERO };
-    Signal::worth(SignalKind::Interaction, points, "", "new device on a new network")
+    if is_far(&scene.drift) {
+        Signal::worth(SignalKind::InteractionFar, points, "", "new device on a new network, far away")
+    } else {
+        Signal::worth(SignalKind::Interaction, points, "", "new device on a new network")
+    }
+}
+
+/// What honest people do not do together with a change of device.
+fn is_far(drift: &Drift) -> bool {
+    drift.network.country != CountryDrift::Same
+        || matches!(drift.network.into, Some(NetworkKind::Hosting | NetworkKind::Tor))
+        || drift.device.version == VersionDrift::Down
 }
 
 /// All the evidence that the device is another.
 pub(super) fn points(drift: &DeviceDrift, weights: &Weights) -> Points {
     let parts = [family_points, system_points, version_points, language_points, hint_points];
-    parts.iter().map(|points| points(drift, weights)).sum()
+    let own: Points = parts.iter().map(|points| points(drift, weights)).sum();
+    own.plus(super::engine::points(drift, weights))
 }
 
 fn family_points(drift: &DeviceDrift, weights: &Weights) -> Points {
@@ -110,10 +128,17 @@ fn language_points(drift: &DeviceDrift, weights: &Weights) -> Points {
 }
 
 fn hint_points(drift: &DeviceDrift, weights: &Weights) -> Points {
+    let exact = match drift.exact {
+        ExactDrift::Same => Points::ZERO,
+        ExactDrift::Up => weights.hint_exact_up,
+        ExactDrift::Down => weights.hint_exact,
+    };
     correlated([
         if_moved(drift.platform, weights.hint_platform),
         if_moved(drift.hint_version, weights.hint_version),
         if_moved(drift.mobile, weights.hint_mobile),
+        exact,
+        if_moved(drift.machine, weights.hint_machine),
     ])
 }
 

@@ -1,6 +1,7 @@
 //! Two live holders of one session: two cookie jars, or two devices in turn.
 
 use super::{IdEvidence, Scene, Signal, SignalKind};
+use crate::facts::user_agent::{Family, Os};
 
 /// Two stale tags in turn: two jars that both store cookies. There is no surer sign of theft, but a jar that went back twice
 /// looks the same, so the first asks and only the next ends the session.
@@ -14,10 +15,14 @@ pub(super) fn fork(scene: &Scene<'_>) -> Option<Signal> {
 pub(super) fn concurrency(scene: &Scene<'_>) -> Option<Signal> {
     let input = scene.input;
     let between = input.contexts.interleaving(input.fingerprint, input.now)?;
-    let name = |family: crate::facts::user_agent::Family, os: crate::facts::user_agent::Os| {
-        format!("{} {}", family.name(), os.name())
+    let name = |family: Family, os: Os| format!("{} {}", family.name(), os.name());
+    let now = input.fingerprint;
+    let (before, after) = (name(between.family, between.os), name(now.agent.family, now.agent.os));
+    let others = (between.family, between.os) != (now.agent.family, now.agent.os);
+    let kind = if others && between.wire.tls_differs(&now.wire) {
+        SignalKind::ConcurrencyDevices
+    } else {
+        SignalKind::Concurrency
     };
-    let agent = input.fingerprint.agent;
-    let (before, after) = (name(between.family, between.os), name(agent.family, agent.os));
-    Signal::worth(SignalKind::Concurrency, scene.weights.concurrency, before, after)
+    Signal::worth(kind, scene.weights.concurrency, before, after)
 }

@@ -5,9 +5,11 @@
 //! newest tag, runs none of them: it costs a few comparisons and no allocation.
 
 mod drift;
+mod engine;
 mod fixation;
 mod fork;
 mod guessing;
+mod login;
 mod place;
 mod protocol;
 mod replay;
@@ -18,10 +20,12 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::connection::print::PseudoOrder;
 use crate::fingerprint::Fingerprint;
 use crate::fingerprint::drift::Drift;
-use crate::history::{Contexts, Holding, Match, Points, Visit};
+use crate::history::{Contexts, Holding, Match, Points, Standing, Visit};
 
+pub use login::is_suspicious as is_suspicious_login;
 pub use protocol::{CookieFinding, CookieFindings};
 pub use weights::{Level, Scoring, Sensitivity, Thresholds, Weights};
 
@@ -85,10 +89,24 @@ signal_kinds! {
     DeviceLanguage = "device.language", Context;
     /// Client hints that contradict a user agent which stayed.
     DeviceHints = "device.hints", Context;
+    /// TLS is spoken in another way, though the program was not updated.
+    DeviceTls = "device.tls", Context;
+    /// Weak traits of TLS differ.
+    DeviceTlsSoft = "device.tls_soft", Context;
+    /// HTTP/2 is spoken in another way.
+    DeviceHttp2 = "device.http2", Context;
+    /// The headers come in the order of another engine.
+    DeviceOrder = "device.order", Context;
+    /// The first packet is of another kind of system.
+    DeviceSyn = "device.syn", Context;
+    /// Another fixed line of the same operator.
+    NetworkLine = "network.line", Context;
     /// Another autonomous system.
     NetworkAsn = "network.asn", Context;
     /// Another country.
     NetworkCountry = "network.country", Context;
+    /// Faster than anybody travels.
+    NetworkTravel = "network.travel", Context;
     /// Into a network of servers.
     NetworkHosting = "network.hosting", Context;
     /// Into a VPN or public proxy.
@@ -97,10 +115,20 @@ signal_kinds! {
     NetworkTor = "network.tor", Context;
     /// A new device and a new network in one step.
     Interaction = "interaction", Context;
+    /// A new device and a new network in one step, and the one is an older version or the other abroad, of servers, or Tor.
+    InteractionFar = "interaction.far", Context;
     /// Two devices take turns.
     Concurrency = "concurrency", Session;
+    /// Two devices take turns that differ in program or system and in how they speak TLS.
+    ConcurrencyDevices = "concurrency.devices", Session;
+    /// A login by what can not be the program that it claims to be.
+    LoginContradiction = "login.contradiction", Context;
+    /// A login from a network of servers.
+    LoginHosting = "login.hosting", Context;
     /// A tag that was superseded longer than the grace ago.
     IdStale = "id.stale", Context;
+    /// The same, on another device than the holder of the newest tag.
+    IdStaleDevice = "id.stale_device", Context;
     /// Two stale tags in turn: two live cookie jars.
     IdFork = "id.fork", Session;
     /// A tag that no key of ours signed.
@@ -113,6 +141,14 @@ signal_kinds! {
     IdGuessing = "id.guessing", Request;
     /// A `Cookie` header that no browser sends.
     ProtocolCookie = "protocol.cookie", Request;
+}
+
+impl SignalKind {
+    /// Whether it may end a session once there are points enough. Honest people as good as never do this; everything else is
+    /// graded, and at most asks for a login.
+    pub const fn is_conclusive(self) -> bool {
+        matches!(self, Self::InteractionFar | Self::ConcurrencyDevices | Self::IdStaleDevice | Self::IdFork)
+    }
 }
 
 /// A small text for events: a name, a number.
@@ -151,6 +187,8 @@ pub enum IdEvidence {
     Stale {
         /// When one was shown before.
         previous: Option<Timestamp>,
+        /// Generations between it and the head.
+        behind: u32,
     },
     /// A stale tag that differs from the last one.
     Fork {
@@ -158,6 +196,8 @@ pub enum IdEvidence {
         previous: Option<Timestamp>,
         /// Forks of this session within a day, this one not counted.
         earlier: u32,
+        /// Generations between it and the head.
+        behind: u32,
     },
     /// A tag that was never issued for this id.
     Forged,
@@ -199,6 +239,8 @@ pub struct DetectorInput<'a> {
     pub contexts: &'a Contexts,
     /// What its id and tag say.
     pub id: IdEvidence,
+    /// The order of pseudo-headers on its connection, if it speaks HTTP/2.
+    pub pseudo: Option<PseudoOrder>,
     /// An app cookie that should not be there.
     pub planted: Planted,
     /// What is wrong with its `Cookie` header.
@@ -215,6 +257,7 @@ impl<'a> DetectorInput<'a> {
             fingerprint,
             contexts,
             id: IdEvidence::None,
+            pseudo: None,
             planted: Planted::No,
             cookies: CookieFindings::default(),
             counts: Counts::default(),
@@ -231,6 +274,10 @@ pub struct Scene<'a> {
     pub weights: &'a Weights,
     /// The nearest known context.
     pub bound: Option<&'a Fingerprint>,
+    /// When it was used last.
+    pub last_seen: Option<Timestamp>,
+    /// Whether somebody authenticated in it.
+    pub standing: Option<Standing>,
     /// How far it is.
     pub drift: Drift,
 }
@@ -240,6 +287,7 @@ impl Scene<'_> {
     fn is_quiet(&self) -> bool {
         let DetectorInput { id, planted, cookies, counts, .. } = self.input;
         self.drift.is_none()
+            && !self.input.contexts.is_unjudged()
             && *id == IdEvidence::None
             && *planted == Planted::No
             && cookies.is_empty()
@@ -258,11 +306,20 @@ pub const DETECTORS: &[Detector] = &[
     drift::version,
     drift::language,
     drift::hints,
+    engine::tls,
+    engine::http2,
+    engine::order,
+    engine::soft,
+    engine::syn,
+    place::line,
     place::asn,
     place::country,
+    place::travel,
     place::kind,
     drift::interaction,
     fork::concurrency,
+    login::contradiction,
+    login::hosting,
     replay::stale,
     fork::fork,
     fixation::forged,
@@ -313,9 +370,15 @@ pub fn assess(input: &DetectorInput<'_>, scoring: &Scoring) -> Assessment {
 pub fn assess_with(input: &DetectorInput<'_>, scoring: &Scoring, detectors: &[Detector]) -> Assessment {
     let found = input.contexts.best_match(input.fingerprint);
     let before = input.contexts.risk(found.as_ref(), input.fingerprint, input.now, scoring.half_life);
-    let bound = found.and_then(|found| input.contexts.known().get(found.index)).map(|context| &context.fingerprint);
-    let drift = found.map(|found| found.drift).unwrap_or_default();
-    let scene = Scene { input, weights: &scoring.weights, bound, drift };
+    let nearest = found.and_then(|found| input.contexts.known().get(found.index));
+    let scene = Scene {
+        input,
+        weights: &scoring.weights,
+        bound: nearest.map(|context| &context.fingerprint),
+        last_seen: nearest.map(|context| context.last_seen),
+        standing: nearest.map(|context| context.standing),
+        drift: found.map(|found| found.drift).unwrap_or_default(),
+    };
     if scene.is_quiet() {
         return Assessment { signals: Signals::new(), found, before, risk: before };
     }

@@ -1,11 +1,19 @@
 //! The network is another: operator, country, what it is used for. Never enough to act on by itself.
 
+use std::time::Duration;
+
 use super::drift::if_moved;
 use super::weights::Weights;
 use super::{Scene, Signal, SignalKind};
-use crate::facts::geo::NetworkKind;
+use crate::facts::geo::{NetworkKind, Place, Position};
 use crate::fingerprint::drift::{CountryDrift, Moved, NetworkDrift};
 use crate::history::Points;
+
+/// Another fixed line of the same operator: where one line ends, its user is not at the other.
+pub(super) fn line(scene: &Scene<'_>) -> Option<Signal> {
+    let points = if_moved(scene.drift.network.line, scene.weights.line);
+    Signal::worth(SignalKind::NetworkLine, points, "", "another line of the same operator")
+}
 
 /// Another autonomous system.
 pub(super) fn asn(scene: &Scene<'_>) -> Option<Signal> {
@@ -26,6 +34,50 @@ pub(super) fn country(scene: &Scene<'_>) -> Option<Signal> {
     Signal::worth(SignalKind::NetworkCountry, points, before.to_string(), after.to_string())
 }
 
+/// Places are circles, and what a database says of their radius is a guess: this much of a way is taken off beside both of them,
+/// twice.
+const DOUBT_KM: f64 = 100.0;
+/// A place that is known no better than this is not known.
+const RADIUS_MAX_KM: u16 = 500;
+/// Faster than the fastest way between two cities.
+const SPEED_MAX_KM_PER_HOUR: f64 = 1000.0;
+/// What is known of the time at least: a context is written down once a minute.
+const TIME_MIN: Duration = Duration::from_secs(60);
+
+/// Faster than anybody travels since the nearest context was used last. Only between lines that do not move, in two countries:
+/// telephones come out of the network wherever their operator likes, and so do VPNs.
+pub(super) fn travel(scene: &Scene<'_>) -> Option<Signal> {
+    let points = travel_points(scene);
+    if points == Points::ZERO {
+        return None;
+    }
+    let (from, to) = (scene.bound?.place, scene.input.fingerprint.place);
+    let way = from.position?.kilometres_to(to.position?);
+    let time = scene.input.now.since(scene.last_seen?);
+    let before = from.country.map(|country| country.to_string()).unwrap_or_default();
+    let after = format!("{} km in {} min", way.round(), time.as_secs().div_ceil(60));
+    Signal::worth(SignalKind::NetworkTravel, points, before, after)
+}
+
+fn travel_points(scene: &Scene<'_>) -> Points {
+    let is_impossible = || {
+        let (from, to) = (scene.bound?.place, scene.input.fingerprint.place);
+        let (there, here) = (fixed(&from)?, fixed(&to)?);
+        let time = scene.input.now.since(scene.last_seen?).max(TIME_MIN);
+        let radii = f64::from(there.radius_km) + f64::from(here.radius_km);
+        let way = there.kilometres_to(here) - 2.0 * radii - DOUBT_KM;
+        let moved = scene.drift.network.country == CountryDrift::Changed;
+        (moved && way / (time.as_secs_f64() / 3600.0) > SPEED_MAX_KM_PER_HOUR).then_some(())
+    };
+    if is_impossible().is_some() { scene.weights.travel } else { Points::ZERO }
+}
+
+/// Where a line ends that does not move.
+fn fixed(place: &Place) -> Option<Position> {
+    let is_fixed = matches!(place.kind, NetworkKind::Residential | NetworkKind::Corporate | NetworkKind::Hosting);
+    place.position.filter(|position| is_fixed && position.radius_km < RADIUS_MAX_KM)
+}
+
 /// Into a network of servers, a VPN or Tor.
 pub(super) fn kind(scene: &Scene<'_>) -> Option<Signal> {
     let kind = match scene.drift.network.into? {
@@ -39,7 +91,7 @@ pub(super) fn kind(scene: &Scene<'_>) -> Option<Signal> {
 
 /// All the evidence that the network is another.
 pub(super) fn points(drift: &NetworkDrift, weights: &Weights) -> Points {
-    let asn = if_moved(drift.asn, weights.asn);
+    let asn = if_moved(drift.asn, weights.asn).plus(if_moved(drift.line, weights.line));
     asn.plus(country_points(drift, weights)).plus(kind_points(drift, weights))
 }
 

@@ -1,9 +1,10 @@
 //! Whole stories: honest people must not be troubled, thieves must be.
 
-use super::tests::{ANDROID, Client, FIREFOX, LINUX, WINDOWS, at_home};
+use super::tests::{ANDROID, BLINK, Client, FIREFOX, LINUX, WINDOWS, at_home};
 use super::*;
-use crate::facts::geo::NetworkKind::{Hosting, Mobile, Residential, Tor, Unknown, Vpn};
-use crate::facts::geo::Place;
+use crate::facts::geo::NetworkKind::{Hosting, Mobile, Residential, Sase, Tor, Unknown, Vpn};
+use crate::facts::geo::{Place, Position};
+use crate::fingerprint::Wire;
 
 /// A session as the engine would keep it: requests below quarantine are remembered, and the past is stored between any two.
 struct Session {
@@ -42,7 +43,7 @@ impl Session {
 
     /// A request with a stale tag, the first in a long time.
     fn stale(&mut self, secs: u64, client: &Client) -> (Level, Points) {
-        self.request(secs, client, IdEvidence::Stale { previous: None })
+        self.request(secs, client, IdEvidence::Stale { previous: None, behind: 2 })
     }
 }
 
@@ -148,7 +149,7 @@ fn a_lost_answer_or_a_crash_shows_an_old_tag() {
 fn a_traveller_crosses_a_border() {
     let mut session = Session::of(&on_cell());
     let abroad = on_cell().on("192.0.2.7", 3215, "FR", Mobile);
-    assert_eq!(session.head(3600, &abroad), (Level::Observe, Points::whole(32)));
+    assert_eq!(session.head(3600, &abroad), (Level::Observe, Points::whole(29)));
     let (level, risk) = session.head(3 * 3600, &abroad);
     assert!(level == Level::Calm && risk < Points::whole(1));
 }
@@ -164,8 +165,84 @@ fn nobody_is_judged_by_a_database_that_is_gone() {
 fn a_cookie_copied_to_curl_abroad() {
     let mut session = Session::of(&at_home());
     let thief = at_home().agent("curl/8.5.0").without_hints().speaks("").on("192.0.2.1", 64500, "US", Unknown);
-    assert_eq!(session.head(60, &thief), (Level::Terminate, Points::whole(75 + 12 + 10 + 22 + 22)));
+    assert_eq!(session.head(60, &thief), (Level::Terminate, Points::whole(75 + 12 + 10 + 19 + 22)));
     assert_eq!(session.head(61, &at_home()), CALM);
+}
+
+#[test]
+fn a_script_with_all_headers_copied() {
+    let script = Wire { tls: 70, http2: 80, ..BLINK };
+    let mut session = Session::of(&at_home());
+    // Next door, and from a line of the same operator.
+    assert_eq!(session.head(60, &at_home().wired(script)), (Level::Quarantine, Points::whole(45 + 9)));
+    let line = at_home().on("198.51.100.7", 3320, "DE", Residential).wired(script);
+    assert_eq!(session.head(61, &line), (Level::Quarantine, Points::whole(45 + 9)));
+    // And from another operator's.
+    let away = at_home().on("198.51.100.7", 7922, "DE", Residential).wired(script);
+    assert_eq!(session.head(62, &away), (Level::Quarantine, Points::whole(45 + 9 + 10 + 22)));
+    assert_eq!(session.head(63, &at_home()), CALM);
+}
+
+#[test]
+fn a_laptop_behind_an_inspecting_gateway() {
+    let mut session = Session::of(&at_home());
+    let gateway = Wire { tls: 70, http2: 80, syn: 9, ..BLINK };
+    let inspected = at_home().on("198.51.100.7", 22616, "DE", Sase).wired(gateway);
+    assert_eq!(session.head(60, &inspected), (Level::Observe, Points::whole(18 + 10)));
+    let both = [at_home(), inspected];
+    for (secs, client) in (61..90).zip(both.iter().cycle()) {
+        let (level, risk) = session.head(secs, client);
+        assert!(level <= Level::Observe && risk <= Points::whole(28), "{secs}: {risk}");
+    }
+}
+
+#[test]
+fn a_browser_that_loses_its_tls_to_a_websocket() {
+    let mut session = Session::of(&at_home());
+    let socket = Wire { http2: 0, soft: 4, ..BLINK };
+    assert_eq!(session.head(60, &at_home().without_hints().wired(socket)), CALM);
+    assert_eq!(session.head(61, &at_home()), CALM);
+}
+
+#[test]
+fn an_exit_of_tor_follows_another() {
+    let exit = |ip, asn, country| at_home().on(ip, asn, country, Tor);
+    let mut session = Session::of(&exit("198.51.100.7", 6000, "NL"));
+    for (secs, ip, asn, country) in [(600, "192.0.2.1", 6001, "RU"), (1200, "203.0.113.9", 6002, "US")] {
+        assert_eq!(session.head(secs, &exit(ip, asn, country)), CALM);
+    }
+}
+
+#[test]
+fn nobody_is_in_two_countries_within_the_hour() {
+    let fixed = |ip, asn, country, north, east| {
+        let client = at_home().on(ip, asn, country, Residential);
+        Client { place: Place { position: Position::new(north, east, Some(20)), ..client.place }, ..client }
+    };
+    let berlin = fixed("203.0.113.7", 3320, "DE", 52.5, 13.4);
+    let mut session = Session::of(&berlin);
+    let boston = fixed("192.0.2.7", 7922, "US", 42.4, -71.1);
+    assert_eq!(session.head(3600, &boston), (Level::Quarantine, Points::whole(10 + 19 + 25)));
+    // A flight later it is a journey.
+    assert_eq!(session.head(9 * 3600, &boston), (Level::Observe, Points::whole(10 + 19)));
+    // Where a telephone or a VPN comes out is nothing to go by.
+    for kind in [Mobile, Vpn] {
+        let place = Place { kind, ..boston.place };
+        let mut session = Session::of(&berlin);
+        assert!(session.head(3600, &Client { place, ..boston.clone() }).1 < Points::whole(40));
+    }
+}
+
+#[test]
+fn a_session_in_use_at_another_line_of_the_operator() {
+    let mut session = Session::of(&at_home().on("203.0.113.7", 3320, "DE", Residential));
+    let line = at_home().on("198.51.100.7", 3320, "DE", Residential);
+    assert_eq!(session.head(60, &line), (Level::Calm, Points::whole(3)));
+    // Its tag became old while another line held the newest one.
+    let owner = at_home().on("203.0.113.7", 3320, "DE", Residential);
+    assert_eq!(session.stale(300, &owner).1, Points::whole(8), "a copy that is a little behind, at home");
+    let far = IdEvidence::Stale { previous: None, behind: 10 };
+    assert_eq!(session.request(1200, &owner, far).0, Level::Quarantine);
 }
 
 #[test]
@@ -210,8 +287,14 @@ fn a_twin_beside_the_owner() {
     let mut session = Session::of(&at_home());
     assert_eq!(session.stale(200, &at_home()), (Level::Calm, Points::whole(8)));
     let previous = Some(session.start.after(std::time::Duration::from_secs(200)));
-    assert_eq!(session.request(210, &at_home(), IdEvidence::Fork { previous, earlier: 0 }).0, Level::Quarantine);
-    assert_eq!(session.request(220, &at_home(), IdEvidence::Fork { previous, earlier: 1 }).0, Level::Terminate);
+    assert_eq!(
+        session.request(210, &at_home(), IdEvidence::Fork { previous, earlier: 0, behind: 2 }).0,
+        Level::Quarantine
+    );
+    assert_eq!(
+        session.request(220, &at_home(), IdEvidence::Fork { previous, earlier: 1, behind: 2 }).0,
+        Level::Terminate
+    );
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::facts::geo::{Country, NetworkKind, Place};
+use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::UserAgentCache;
+use crate::fingerprint::Wire;
 use crate::fingerprint::tests::{any_fingerprint, headers};
 use crate::history::HalfLife;
 use crate::net::Asn;
@@ -24,7 +26,17 @@ pub(super) struct Client {
     pub(super) hints: Vec<(&'static str, &'static str)>,
     pub(super) ip: &'static str,
     pub(super) place: Place,
+    pub(super) wire: Wire,
 }
+
+/// A browser on the wire.
+pub(super) const BLINK: Wire = Wire {
+    tls: 7,
+    http2: 8,
+    soft: 0,
+    syn: 1,
+    order: HeaderOrder { site_before_dest: First::Yes, encoding_before_language: First::Yes },
+};
 
 pub(super) fn at_home() -> Client {
     Client {
@@ -37,6 +49,7 @@ pub(super) fn at_home() -> Client {
         ],
         ip: "203.0.113.7",
         place: place(3320, "DE", NetworkKind::Unknown),
+        wire: BLINK,
     }
 }
 
@@ -70,6 +83,11 @@ impl Client {
         self
     }
 
+    pub(super) fn wired(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
+    }
+
     pub(super) fn seen(&self) -> Fingerprint {
         let mut lines = self.hints.clone();
         lines.extend([("user-agent", self.agent.as_str()), ("accept-language", self.language)]);
@@ -77,6 +95,7 @@ impl Client {
         let cache = UserAgentCache::new([3; 16]);
         Fingerprint::observe(
             &crate::facts::seen::SeenHeaders::of(&headers(&lines)),
+            self.wire,
             self.ip.parse().unwrap(),
             self.place,
             &cache,
@@ -147,15 +166,104 @@ fn hints_that_contradict_the_user_agent() {
 }
 
 #[test]
+fn exact_hints() {
+    let with = |value| {
+        let mut client = at_home();
+        client.hints.push(("sec-ch-ua-platform-version", value));
+        client
+    };
+    let contexts = Contexts::bind(with("\"15.0.0\"").seen(), at(0));
+    let check = |value, expected: &[&str]| {
+        let fingerprint = with(value).seen();
+        let found = assess(&DetectorInput::new(at(10), &fingerprint, &contexts), &Scoring::default());
+        assert_eq!(told(&found), expected);
+    };
+    check("\"15.0.0\"", &[]);
+    check("\"19.0.0\"", &["device.hints 2 >a newer build"]);
+    check("\"10.0.0\"", &["device.hints 22 >an older build"]);
+}
+
+#[test]
+fn another_engine() {
+    let wired = |wire| at_home().wired(wire);
+    let tls = "device.tls 45 00000007>00000070";
+    check(&wired(Wire { tls: 0x70, ..BLINK }), &[tls]);
+    check(&wired(Wire { http2: 0x80, ..BLINK }), &["device.http2 30 0008>0080"]);
+    let firefox = HeaderOrder { site_before_dest: First::No, encoding_before_language: First::No };
+    let order = "the order of another engine";
+    check(&wired(Wire { order: firefox, ..BLINK }), &[&format!("device.order 30 >{order}")]);
+    // One cause, so the greatest and 30 % of the rest.
+    let all = Wire { tls: 0x70, http2: 0x80, order: firefox, ..BLINK };
+    check(&wired(all), &[tls, "device.http2 9 0008>0080", &format!("device.order 9 >{order}")]);
+    check(&wired(Wire { soft: 5, ..BLINK }), &[]);
+    check(&wired(Wire { soft: 5, tls: 0x70, ..BLINK }), &[tls, "device.tls_soft 5 0000>0101"]);
+    check(&wired(Wire { syn: 9, ..BLINK }), &["device.syn 12 1>9"]);
+    check(&wired(Wire::default()), &[]);
+    let gateway = wired(all).on("198.51.100.7", 9, "DE", NetworkKind::Sase);
+    check(&gateway, &["device.tls 18 unknown>sase", "network.asn 10 3320>9"]);
+}
+
+#[test]
+fn another_line_of_the_operator() {
+    let contexts = Contexts::bind(at_home().on("203.0.113.7", 9, "DE", NetworkKind::Residential).seen(), at(0));
+    let fingerprint = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Residential).seen();
+    let found = assess(&DetectorInput::new(at(10), &fingerprint, &contexts), &Scoring::default());
+    assert_eq!(told(&found), ["network.line 3 >another line of the same operator"]);
+}
+
+/// The signals of the first request after a login.
+#[track_caller]
+fn check_login(client: &Client, pseudo: &[u8; 4], expected: &[&str]) {
+    let (fingerprint, pseudo) = (client.seen(), Some(PseudoOrder(*pseudo)));
+    assert_eq!(is_suspicious_login(&fingerprint, pseudo), !expected.is_empty());
+    let contexts = Contexts::bind(fingerprint, at(0)).unjudged();
+    let input = DetectorInput { pseudo, ..DetectorInput::new(at(1), &fingerprint, &contexts) };
+    assert_eq!(told(&assess(&input, &Scoring::default())), expected);
+    // It is looked at once.
+    let contexts = Contexts::bind(fingerprint, at(0));
+    let input = DetectorInput { contexts: &contexts, ..input };
+    assert_eq!(told(&assess(&input, &Scoring::default())), [""; 0]);
+}
+
+#[test]
+fn a_login_by_what_can_not_be_the_browser_it_claims_to_be() {
+    let contradiction = |claimed, found| format!("login.contradiction 40 {claimed}>{found}");
+    let http2 = "HTTP/2 of another engine";
+    check_login(&at_home(), b"masp", &[]);
+    check_login(&at_home(), b"amps", &[&contradiction("chrome", http2)]);
+    let other = HeaderOrder { site_before_dest: First::No, ..BLINK.order };
+    let disguised = at_home().wired(Wire { order: other, ..BLINK });
+    check_login(&disguised, b"masp", &[&contradiction("chrome", "headers in the order of another engine")]);
+    // In the order of Chromium, which is right for it and wrong for Firefox.
+    check_login(
+        &at_home().agent(FIREFOX).without_hints(),
+        b"mpas",
+        &[&contradiction("firefox", "headers in the order of another engine")],
+    );
+    let order = HeaderOrder { site_before_dest: First::No, encoding_before_language: First::No };
+    let firefox = at_home().agent(FIREFOX).without_hints().wired(Wire { order, ..BLINK });
+    check_login(&firefox, b"mpas", &[]);
+    check_login(&firefox, b"masp", &[&contradiction("firefox", http2)]);
+    // All browsers of iOS are of one engine, and of a tool nothing is known.
+    let ios = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/150.0.0.0 Mobile/15E148 Safari/604.1";
+    check_login(&at_home().agent(ios).without_hints().wired(Wire { order, ..BLINK }), b"mspa", &[]);
+    check_login(&at_home().agent("curl/8.5.0").without_hints(), b"mspa", &[]);
+    // A gateway speaks for itself.
+    check_login(&at_home().on("198.51.100.7", 9, "DE", NetworkKind::Sase), b"amps", &[]);
+    let servers = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Hosting);
+    check_login(&servers, b"amps", &[&contradiction("chrome", http2), "login.hosting 15 >9"]);
+}
+
+#[test]
 fn another_network() {
     use NetworkKind::{Hosting, Tor, Unknown, Vpn};
     let on = |asn, country, kind| at_home().on("198.51.100.7", asn, country, kind);
     check(&on(3320, "DE", Unknown), &[]);
     check(&on(9, "DE", Unknown), &["network.asn 10 3320>9"]);
-    check(&on(9, "US", Unknown), &["network.asn 10 3320>9", "network.country 22 DE>US"]);
+    check(&on(9, "US", Unknown), &["network.asn 10 3320>9", "network.country 19 DE>US"]);
     check(&on(9, "DE", Hosting), &["network.asn 10 3320>9", "network.hosting 20 unknown>hosting"]);
-    check(&on(9, "US", Vpn), &["network.asn 10 3320>9", "network.country 11 DE>US", "network.vpn 10 unknown>vpn"]);
-    check(&on(9, "US", Tor), &["network.asn 10 3320>9", "network.country 11 DE>US", "network.tor 15 unknown>tor"]);
+    check(&on(9, "US", Vpn), &["network.asn 10 3320>9", "network.country 9.5 DE>US", "network.vpn 10 unknown>vpn"]);
+    check(&on(9, "US", Tor), &["network.asn 10 3320>9", "network.country 9.5 DE>US", "network.tor 15 unknown>tor"]);
 }
 
 #[test]
@@ -163,6 +271,14 @@ fn a_new_device_on_a_new_network() {
     let away = |client: Client, kind| client.on("198.51.100.7", 9, "DE", kind);
     let both = ["device.os 60 windows>linux", "network.asn 10 3320>9", "interaction 22 >new device on a new network"];
     check(&away(at_home().agent(LINUX).without_hints(), NetworkKind::Unknown), &both);
+    // Abroad, among servers, in Tor, or with an older version it may end the session.
+    let far = "interaction.far 22 >new device on a new network, far away";
+    check(
+        &at_home().agent(LINUX).without_hints().on("198.51.100.7", 9, "US", NetworkKind::Unknown),
+        &["device.os 60 windows>linux", "network.asn 10 3320>9", "network.country 19 DE>US", far],
+    );
+    let older = at_home().agent(&WINDOWS.replace("150", "149")).without_hints();
+    check(&away(older, NetworkKind::Unknown), &["device.version 45 150>149", "network.asn 10 3320>9", far]);
     // Too little of the one, and a gateway that changes both.
     check(&away(at_home().speaks("ru"), NetworkKind::Unknown), &["device.language 12 de>ru", "network.asn 10 3320>9"]);
     check(&away(at_home().agent(LINUX).without_hints(), NetworkKind::Sase), &both[..2]);
@@ -181,6 +297,14 @@ fn two_devices_in_turn() {
     assert_eq!(told(&found), ["concurrency 55 firefox windows>chrome windows"]);
     let visit = found.visit(&back, &scoring, Holding::Other);
     assert_eq!((visit.context_points, visit.session_points), (Points::ZERO, Points::whole(55)));
+    // If they speak in two ways too, there is no doubt.
+    let other = Fingerprint { wire: Wire { tls: 70, ..BLINK }, ..other };
+    let mut contexts = Contexts::bind(owner, at(0));
+    let first = DetectorInput::new(at(10), &other, &contexts);
+    let visit = assess(&first, &scoring).visit(&first, &scoring, Holding::Other);
+    contexts.note(&visit);
+    let found = assess(&DetectorInput::new(at(20), &owner, &contexts), &scoring);
+    assert_eq!(told(&found), ["concurrency.devices 55 firefox windows>chrome windows"]);
 }
 
 /// The signals of a client with this id, in a session whose newest tag the client at home holds.
@@ -196,10 +320,10 @@ fn check_id(client: &Client, id: IdEvidence, expected: &[&str]) {
 
 #[test]
 fn a_stale_tag() {
-    let first = IdEvidence::Stale { previous: None };
-    let again = IdEvidence::Stale { previous: Some(at(1000 - 299)) };
-    let later = IdEvidence::Stale { previous: Some(at(1000 - 300)) };
-    let device = ["id.stale 65 chrome 150 windows>curl 8 unknown"];
+    let first = IdEvidence::Stale { previous: None, behind: 1 };
+    let again = IdEvidence::Stale { previous: Some(at(1000 - 299)), behind: 1 };
+    let later = IdEvidence::Stale { previous: Some(at(1000 - 300)), behind: 1 };
+    let device = ["id.stale_device 65 chrome 150 windows>curl 8 unknown"];
     check_id(&at_home().agent("curl/8.5.0").without_hints(), again, &device);
     let network = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Unknown);
     check_id(&network, again, &["id.stale 52 3320>9"]);
@@ -212,18 +336,43 @@ fn a_stale_tag() {
     check_id(&at_home(), first, &expected);
     check_id(&at_home(), again, &[]);
     check_id(&at_home(), later, &expected);
+    // A long way behind, another prefix is another line.
+    let far = IdEvidence::Stale { previous: Some(at(900)), behind: 4 };
+    check_id(&prefix, far, &["id.stale 52 the holder's line>another line, 4 tags behind"]);
     // The holder may be reached over IPv6 now.
     check_id(&at_home().on("2001:db8::1", 3320, "DE", NetworkKind::Unknown), first, &expected);
 }
 
 #[test]
+fn a_copy_of_the_jar_at_home_while_the_holder_is_out() {
+    let mut contexts = Contexts::bind(at_home().seen(), at(0));
+    let out = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Mobile).seen();
+    contexts.note(&Visit {
+        now: at(100),
+        fingerprint: out,
+        holding: Holding::Head,
+        context_points: Points::ZERO,
+        session_points: Points::ZERO,
+        half_life: HalfLife::default(),
+    });
+    let home = at_home().seen();
+    let check = |behind, expected: &[&str]| {
+        let id = IdEvidence::Stale { previous: None, behind };
+        let input = DetectorInput { id, ..DetectorInput::new(at(1000), &home, &contexts) };
+        assert_eq!(told(&assess(&input, &Scoring::default())), expected);
+    };
+    check(3, &["id.stale 8 >the holder's device and network"]);
+    check(4, &["id.stale 52 9>3320"]);
+}
+
+#[test]
 fn a_fork() {
     let previous = Some(at(990));
-    check_id(&at_home(), IdEvidence::Fork { previous, earlier: 0 }, &["id.fork 55 >two cookie jars"]);
-    check_id(&at_home(), IdEvidence::Fork { previous, earlier: 1 }, &["id.fork 100 >two cookie jars"]);
+    check_id(&at_home(), IdEvidence::Fork { previous, earlier: 0, behind: 1 }, &["id.fork 55 >two cookie jars"]);
+    check_id(&at_home(), IdEvidence::Fork { previous, earlier: 1, behind: 1 }, &["id.fork 100 >two cookie jars"]);
     let tool = at_home().agent("curl/8.5.0").without_hints();
-    let expected = ["id.stale 65 chrome 150 windows>curl 8 unknown", "id.fork 55 >two cookie jars"];
-    check_id(&tool, IdEvidence::Fork { previous, earlier: 0 }, &expected);
+    let expected = ["id.stale_device 65 chrome 150 windows>curl 8 unknown", "id.fork 55 >two cookie jars"];
+    check_id(&tool, IdEvidence::Fork { previous, earlier: 0, behind: 1 }, &expected);
 }
 
 #[test]
@@ -301,7 +450,14 @@ proptest! {
         let input = DetectorInput::new(at(10), &now, &contexts);
         let drift = contexts.best_match(&now).unwrap().drift;
         let scoring = Scoring::default();
-        let scene = Scene { input: &input, weights: &scoring.weights, bound: Some(&bound), drift };
+        let scene = Scene {
+            input: &input,
+            weights: &scoring.weights,
+            bound: Some(&bound),
+            last_seen: Some(at(0)),
+            standing: Some(Standing::Trusted),
+            drift,
+        };
         let raised = DETECTORS.iter().filter_map(|detect| detect(&scene)).count();
         prop_assert_eq!(raised == 0, scene.is_quiet());
         prop_assert!(!same || scene.is_quiet());

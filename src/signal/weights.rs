@@ -29,10 +29,32 @@ pub struct Weights {
     pub hint_version: Points,
     /// The mobile hint contradicts a user agent that stayed.
     pub hint_mobile: Points,
+    /// An exact version of browser or platform went down.
+    pub hint_exact: Points,
+    /// It went up.
+    pub hint_exact_up: Points,
+    /// Another machine, by what it tells when asked.
+    pub hint_machine: Points,
+    /// TLS is spoken in another way, and the version did not go up.
+    pub tls: Points,
+    /// Traits of it that are weak by themselves; nothing unless something else of the device moved.
+    pub tls_soft: Points,
+    /// HTTP/2 is spoken in another way.
+    pub http2: Points,
+    /// The headers come in another order.
+    pub order: Points,
+    /// All of these together, if a gateway inspects the TLS of one of the two.
+    pub gateway: Points,
+    /// The first packet is of another kind of system.
+    pub syn: Points,
+    /// Another fixed line of the same operator.
+    pub line: Points,
     /// Another autonomous system.
     pub asn: Points,
     /// Another country; half of it if one of the networks hides where its users are.
     pub country: Points,
+    /// Faster than anybody travels, between fixed lines whose places are known.
+    pub travel: Points,
     /// Into a network of servers.
     pub hosting: Points,
     /// Into a VPN or public proxy.
@@ -59,6 +81,10 @@ pub struct Weights {
     pub fork: Points,
     /// And again.
     pub fork_again: Points,
+    /// A login by what can not be the program that it claims to be.
+    pub login_contradiction: Points,
+    /// A login from a network of servers.
+    pub login_hosting: Points,
     /// A tag that no key of ours signed.
     pub forged: Points,
     /// A session id that was never issued, or is long gone.
@@ -95,9 +121,20 @@ impl Default for Weights {
             hint_platform: points(22),
             hint_version: points(22),
             hint_mobile: points(12),
+            hint_exact: points(22),
+            hint_exact_up: points(2),
+            hint_machine: points(22),
+            tls: points(45),
+            tls_soft: points(5),
+            http2: points(30),
+            order: points(30),
+            gateway: points(18),
+            syn: points(12),
+            line: points(3),
             asn: points(10),
-            country: points(22),
-            hosting: points(20),
+            country: points(19),
+            travel: points(25),
+            hosting: points(22),
             vpn: points(10),
             tor: points(15),
             interaction: points(22),
@@ -110,6 +147,8 @@ impl Default for Weights {
             stale_same: points(8),
             fork: points(55),
             fork_again: points(100),
+            login_contradiction: points(40),
+            login_hosting: points(15),
             forged: points(40),
             never_issued: points(5),
             planted: points(5),
@@ -133,17 +172,31 @@ impl Weights {
             SignalKind::DeviceDesktopSite => self.desktop_site,
             SignalKind::DeviceVersion => self.version.max(self.version_up),
             SignalKind::DeviceLanguage => self.language.max(self.language_list),
-            SignalKind::DeviceHints => correlated([self.hint_platform, self.hint_version, self.hint_mobile]),
+            SignalKind::DeviceHints => correlated([
+                self.hint_platform,
+                self.hint_version,
+                self.hint_mobile,
+                self.hint_exact.max(self.hint_exact_up),
+                self.hint_machine,
+            ]),
+            SignalKind::DeviceTls => self.tls.max(self.gateway),
+            SignalKind::DeviceTlsSoft => self.tls_soft,
+            SignalKind::DeviceHttp2 => self.http2,
+            SignalKind::DeviceOrder => self.order,
+            SignalKind::DeviceSyn => self.syn,
+            SignalKind::NetworkTravel => self.travel,
+            SignalKind::LoginContradiction => self.login_contradiction,
+            SignalKind::LoginHosting => self.login_hosting,
+            SignalKind::NetworkLine => self.line,
             SignalKind::NetworkAsn => self.asn,
             SignalKind::NetworkCountry => self.country,
             SignalKind::NetworkHosting => self.hosting,
             SignalKind::NetworkVpn => self.vpn,
             SignalKind::NetworkTor => self.tor,
-            SignalKind::Interaction => self.interaction,
-            SignalKind::Concurrency => self.concurrency,
-            SignalKind::IdStale => {
-                [self.stale_asn, self.stale_prefix, self.stale_same].into_iter().fold(self.stale_device, Points::max)
-            }
+            SignalKind::Interaction | SignalKind::InteractionFar => self.interaction,
+            SignalKind::Concurrency | SignalKind::ConcurrencyDevices => self.concurrency,
+            SignalKind::IdStale => self.stale_asn.max(self.stale_prefix).max(self.stale_same),
+            SignalKind::IdStaleDevice => self.stale_device,
             SignalKind::IdFork => self.fork.max(self.fork_again),
             SignalKind::IdForged => self.forged,
             SignalKind::IdNeverIssued => self.never_issued,
@@ -165,6 +218,17 @@ pub(super) fn correlated<const N: usize>(parts: [Points; N]) -> Points {
     let all: Points = parts.into_iter().sum();
     let rest = Points::hundredths(all.as_hundredths().saturating_sub(greatest.as_hundredths()));
     greatest.plus(rest.percent(CORRELATED_REST_PERCENT))
+}
+
+/// What each part of evidence that has one cause is worth, so that together they are [`correlated`].
+pub(super) fn shares<const N: usize>(parts: [Points; N]) -> [Points; N] {
+    let greatest = parts.iter().enumerate().rev().max_by_key(|(_, points)| **points).map_or(0, |(at, _)| at);
+    let mut at = 0;
+    parts.map(|points| {
+        let share = if at == greatest { points } else { points.percent(CORRELATED_REST_PERCENT) };
+        at += 1;
+        share
+    })
 }
 
 /// Whether a route asks for more than usual care.

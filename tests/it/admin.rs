@@ -126,6 +126,7 @@ impl World {
             scheme: Scheme::Https,
             standing: ClientStanding::Own,
             print: Print::default(),
+            order: None,
         };
         let Decision::Forward(admission) = self.guard.admit(client, &mut parts, None).await else {
             panic!("not admitted");

@@ -33,7 +33,8 @@ const ROWS: &[&[&str]] = &[
     &["proxy"],
     &["admin"],
     &["config"],
-    &["scenario"],
+    &["scenario", "drive"],
+    &["simulate"],
     &["manual"],
 ];
 

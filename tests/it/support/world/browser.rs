@@ -307,7 +307,13 @@ impl Browser {
             parts.extensions.insert(facts);
         }
         (
-            Client { ip: self.ip.get(), scheme: ask.scheme, standing: self.standing.get(), print: Print::default() },
+            Client {
+                ip: self.ip.get(),
+                scheme: ask.scheme,
+                standing: self.standing.get(),
+                print: Print::default(),
+                order: None,
+            },
             parts,
             body,
         )
