@@ -3,6 +3,8 @@
 //! The peer named here is the client's side as the transport knows it: the other end of our socket, or what a required
 //! PROXY header said in its stead. What request headers claim is no part of it (`facts::client_ip`).
 
+pub mod client_hello;
+pub mod http2;
 pub mod print;
 pub mod proxy_protocol;
 

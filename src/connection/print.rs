@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::connection::client_hello::first_64_bits;
 use crate::secret::sha256;
 
 /// What of a `ClientHello` is kept.
@@ -21,8 +22,25 @@ pub struct TlsPrint {
 impl TlsPrint {
     /// A print that goes by a word, for clients that are made up: one word is one build.
     pub fn named(core: &str, soft: u8, ja4: Option<Ja4>) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = sha256(core.as_bytes());
-        Self { core: u64::from_be_bytes([a, b, c, d, e, f, g, h]), soft, ja4 }
+        Self { core: first_64_bits(core.as_bytes()), soft, ja4 }
+    }
+
+    /// What can be made of a JA4 that a proxy before us took, when nothing else is known of the client's TLS.
+    ///
+    /// A browser shows several: its extensions come and go, and the protocols it offers. Only the version and the ciphers go
+    /// into the key, the characters `13` and `8daaf6152771` of `t13d1516h2_8daaf6152771_e5627efa2ab1`. Under their label no
+    /// key is that of a `ClientHello` which we saw ourselves.
+    ///
+    /// None for QUIC (`q13...`): one browser speaks both, with other ciphers over QUIC, and going from one to the other
+    /// would look like another browser.
+    pub fn of_ja4(ja4: Ja4) -> Option<Self> {
+        let (version, rest) = ja4.0.split_first_chunk::<3>()?;
+        let ciphers = rest.get(8..20)?;
+        if !version.starts_with(b"t") {
+            return None;
+        }
+        let core = first_64_bits(&[b"portcullis/ja4/1", &version[..], ciphers].concat());
+        Some(Self { core, soft: 0, ja4: Some(ja4) })
     }
 }
 
@@ -73,21 +91,6 @@ pub struct Http2Print {
     pub pseudo: Option<PseudoOrder>,
 }
 
-impl Http2Print {
-    /// TEMP
-    pub fn of_text(text: &str) -> Self {
-        let [a, b, c, d, ..] = crate::secret::sha256(text.as_bytes());
-        Self {
-            key: u32::from_be_bytes([a, b, c, d]),
-            pseudo: text
-                .rsplit('|')
-                .next()
-                .map(|p| p.bytes().filter(|b| *b != b',').collect::<Vec<u8>>())
-                .and_then(|v| Some(PseudoOrder(v.try_into().ok()?))),
-        }
-    }
-}
-
 /// What kind of system sent the first packet of a connection, as a number; see the feature `kernel-hints`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynClass(pub u8);
@@ -114,6 +117,17 @@ pub struct Print {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_stated_ja4_the_version_and_the_ciphers_count() {
+        let core = |text: &str| TlsPrint::of_ja4(Ja4::parse(text).unwrap()).map(|print| print.core);
+        let fresh = core("t13d1516h2_8daaf6152771_02713d6af862");
+        assert!(fresh.is_some());
+        assert_eq!(core("t13i1517h1_8daaf6152771_e5627efa2ab1"), fresh);
+        assert_ne!(core("t12d1516h2_8daaf6152771_02713d6af862"), fresh);
+        assert_ne!(core("t13d1516h2_8daaf6152772_02713d6af862"), fresh);
+        assert_eq!(core("q13d0312h3_55b375c5d22e_06cda9e17597"), None, "QUIC");
+    }
 
     #[test]
     fn ja4_has_one_form() {
