@@ -171,6 +171,7 @@ impl Settings {
         let client = &self.client;
         proxy::Client {
             trusted_proxies: client.trusted_proxies.iter().copied().collect(),
+            ja4_header: client.ja4_header.clone(),
             aliases: match client.underscore_headers {
                 UnderscoreHeaders::Drop => proxy::Aliases::Drop,
                 UnderscoreHeaders::Reject => proxy::Aliases::Reject,

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::net::IpPrefix;
 
 /// `[[listen]]`: one address.
@@ -58,6 +60,8 @@ pub enum ProxyProtocol {
 pub struct Client {
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpPrefix>,
+    /// In which header they state the JA4 of a client.
+    pub ja4_header: Option<HeaderName>,
     /// Octets of one request head.
     pub header_bytes_max: usize,
     /// Lines of one request head.
@@ -90,6 +94,7 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             trusted_proxies: Vec::new(),
+            ja4_header: None,
             header_bytes_max: 32 << 10,
             headers_max: 100,
             uri_bytes_max: 8 << 10,

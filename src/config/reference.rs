@@ -152,6 +152,9 @@ const SOCKET: Form =
     Form { word: "address", pattern: r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+$", example: "127.0.0.1:8080" };
 /// A network.
 const NETWORK: Form = Form { word: "network", pattern: "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", example: "10.0.0.0/8" };
+/// The name of a header.
+const HEADER: Form =
+    Form { word: "text", pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", example: "CloudFront-Viewer-JA4-Fingerprint" };
 /// Where an app listens.
 const LOCATION: Form = Form {
     word: "address",
@@ -282,6 +285,8 @@ tables! {
     "client" under "`[client]`" {
         /// whose `X-Forwarded-For`, `Forwarded`, `X-Forwarded-Proto` and PROXY headers are believed; read from the right, stopping at the first address that is not in the list
         "trusted_proxies": List(&Text(NETWORK)), Value("[]");
+        /// in which header these proxies state the JA4 of a client whose TLS ends at them: `"CloudFront-Viewer-JA4-Fingerprint"`. Its version and ciphers count; from anybody else it is ignored
+        "ja4_header": Text(HEADER), Told("none");
         /// octets of one request head, and of one trailer section; more is 431
         "header_bytes_max": Size(1024, 1 << 20), Value("32KiB");
         /// lines of one request head; more is 431

@@ -21,7 +21,7 @@ use crate::proxy::upstream::{Failure, Stream};
 use crate::proxy::wire::digits;
 use crate::proxy::{
     Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Limits, Live, Looks, Problem, Settled, authority,
-    upgrade,
+    upgrade, whose,
 };
 
 /// Takes a request to the app and its answer back.
@@ -247,6 +247,7 @@ fn receive<G: Gate>(
         connection: connection.clone(),
         client: client_ip::of(connection, &head.headers, trusted),
         scheme: client_ip::stated_scheme(peer, &head.headers, trusted).unwrap_or_else(|| connection.scheme()),
+        print: whose::print(connection, &head.headers, &live.settings.client),
         untrusted_forwarding: if found.forwarding {
             client_ip::untrusted_forwarding(peer, &head.headers, trusted)
         } else {

@@ -95,7 +95,7 @@ impl<S: Store> Gate for Guarded<S> {
             ip: arrival.client.ip,
             scheme: arrival.scheme,
             standing,
-            print: arrival.connection.print(),
+            print: arrival.print,
             order: Some(arrival.order),
         };
         let decision = match self.0.peek(request) {

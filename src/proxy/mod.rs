@@ -19,11 +19,13 @@ mod pace;
 mod room;
 mod serve;
 mod settings;
+mod tap;
 mod timer;
 mod tls;
 mod trailers;
 mod upgrade;
 mod upstream;
+mod whose;
 mod wire;
 mod worker;
 
@@ -48,7 +50,7 @@ pub use settings::{
     TlsFiles, Upstream,
 };
 
-use crate::connection::{Connection, ConnectionId, Peer, Proxied, Scheme, Transport};
+use crate::connection::{Connection, ConnectionId, Peer, Print, Proxied, Scheme, Transport};
 use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
 use crate::facts::headers::Upgrade;
 use crate::facts::order::HeaderOrder;
@@ -109,6 +111,8 @@ pub struct Arrival {
     pub client: ClientIp,
     /// The scheme the client spoke, as far as trusted proxies say.
     pub scheme: Scheme,
+    /// What the transport of its client looks like.
+    pub print: Print,
     /// Whether a proxy that nobody listed seems to stand before us.
     pub untrusted_forwarding: UntrustedForwarding,
     /// Whether it asks for a WebSocket.
@@ -124,11 +128,12 @@ impl Arrival {
     /// A plain request over this connection, from its peer.
     pub fn new(connection: Arc<Connection>, looks: Looks) -> Self {
         let client = ClientIp { ip: connection.peer_ip(), source: client_ip::Source::Peer, junk: None };
-        let scheme = connection.scheme();
+        let (scheme, print) = (connection.scheme(), connection.print());
         Self {
             connection,
             client,
             scheme,
+            print,
             untrusted_forwarding: UntrustedForwarding::No,
             upgrade: Upgrade::No,
             looks,

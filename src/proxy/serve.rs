@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use crate::connection::print::{Print, TlsPrint};
 use crate::connection::proxy_protocol::{self, Parsed};
 use crate::connection::{self, Alpn, Connection, Peer, Proxied};
 use crate::proxy::body::ResponseBody;
@@ -59,18 +60,14 @@ impl<G: Gate> Entered<G> {
     /// A connection that was counted among all, on the thread that gets it.
     pub(super) fn new(worker: &Arc<Worker<G>>, peer: SocketAddr, port: &Port) -> Self {
         worker.enter();
-        let connection = Self::connection(worker, peer, port, connection::Transport::Plain, Proxied::No);
+        let connection = Self::connection(worker, peer, port, Told::default());
         Self { worker: worker.clone(), connection }
     }
 
-    fn connection(
-        worker: &Worker<G>,
-        peer: SocketAddr,
-        port: &Port,
-        told: connection::Transport,
-        proxied: Proxied,
-    ) -> Arc<Connection> {
-        Arc::new(Connection::new(worker.next_id(), Peer::Ip(peer), Some(port.address), told, proxied))
+    fn connection(worker: &Worker<G>, peer: SocketAddr, port: &Port, told: Told) -> Arc<Connection> {
+        let Told { transport, proxied, tls } = told;
+        let connection = Connection::new(worker.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied);
+        Arc::new(connection.with_print(Print { tls, ..Print::default() }))
     }
 }
 
@@ -89,7 +86,7 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     let client = worker.settings.load().client.clone();
     // Boxed, like every step that is soon over or rare: its room would else be kept for the life of the connection.
     let opened = Box::pin(tokio::time::timeout(client.timeouts.header, open(stream, peer, &port, &client)));
-    let (transport, told, proxied, protocol) = match opened.await {
+    let (transport, told, protocol) = match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fault.into_iter().for_each(|fault| worker.gate.fault(&entered.connection, fault)),
         Err(_) => {
@@ -97,8 +94,8 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
             return worker.gate.fault(&entered.connection, late);
         }
     };
-    if proxied != Proxied::No || told != connection::Transport::Plain {
-        entered.connection = Entered::connection(&worker, peer, &port, told, proxied);
+    if told != Told::default() {
+        entered.connection = Entered::connection(&worker, peer, &port, told);
     }
     let connection = entered.connection.clone();
     let pulse = match protocol {
@@ -119,7 +116,21 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
     }
 }
 
-type Opened = (wire::Transport, connection::Transport, Proxied, Protocol);
+/// What is known of a connection before its first octet of HTTP.
+#[derive(PartialEq)]
+struct Told {
+    transport: connection::Transport,
+    proxied: Proxied,
+    tls: Option<TlsPrint>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { transport: connection::Transport::Plain, proxied: Proxied::No, tls: None }
+    }
+}
+
+type Opened = (wire::Transport, Told, Protocol);
 
 /// Everything before the first octet of HTTP: the PROXY header, the TLS handshake, which HTTP it will be. An error
 /// without a fault is a client that simply went away.
@@ -136,15 +147,15 @@ async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Cli
             Http2::Off => Protocol::Http1,
             Http2::On => preface(&stream).await?,
         };
-        return Ok((wire::Transport::Plain(stream), connection::Transport::Plain, proxied, protocol));
+        return Ok((wire::Transport::Plain(stream), Told { proxied, ..Told::default() }, protocol));
     };
-    let (stream, told) = tls.accept(stream).await.map_err(|error| {
+    let (stream, transport, print) = tls.accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "a TLS handshake failed");
         Some(Fault::TlsHandshake)
     })?;
-    let agreed = matches!(told, connection::Transport::Tls { alpn: Some(Alpn::Http2), .. });
+    let agreed = matches!(transport, connection::Transport::Tls { alpn: Some(Alpn::Http2), .. });
     let protocol = if agreed { Protocol::Http2 } else { Protocol::Http1 };
-    Ok((wire::Transport::Tls(Box::new(stream)), told, proxied, protocol))
+    Ok((wire::Transport::Tls(Box::new(stream)), Told { transport, proxied, tls: print }, protocol))
 }
 
 /// Reads exactly the header and not an octet more: what follows may be TLS.
@@ -239,7 +250,7 @@ async fn http1<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, cl
 }
 
 async fn http2<G: Gate>(transport: wire::Transport, session: Arc<Session<G>>, client: &Client) {
-    let wire = Wire::http2(transport, &client.limits, session.pulse.clone());
+    let wire = Wire::http2(transport, &client.limits, session.pulse.clone(), &session.connection);
     let served = session.clone();
     let limits = &client.limits;
     let connection = http2::Builder::new(TokioExecutor::new())

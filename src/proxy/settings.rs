@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::net::PrefixSet;
 use crate::proxy::listener::Source;
 
@@ -103,6 +105,8 @@ pub enum Aliases {
 pub struct Client {
     /// Whose forwarding headers and PROXY headers are believed. Nobody's, unless told.
     pub trusted_proxies: PrefixSet,
+    /// In which header these proxies state the JA4 of a client whose TLS ends at them, if they do.
+    pub ja4_header: Option<HeaderName>,
     /// What happens to headers whose name another program could take for a second one.
     pub aliases: Aliases,
     /// Sizes and counts.

@@ -7,16 +7,22 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::{Alpn, Transport};
+use crate::connection::print::TlsPrint;
+use crate::connection::{Alpn, Transport, client_hello};
+use crate::proxy::tap::Tap;
 use crate::proxy::{Http2, StartError, TlsFiles};
 use crate::secret::sha256;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// What a handshake leaves behind.
+pub(super) type Accepted = (TlsStream<Tap<TcpStream>>, Transport, Option<TlsPrint>);
 
 /// The TLS side of one listener.
 #[derive(Debug)]
@@ -33,8 +39,14 @@ impl Tls {
     }
 
     /// Takes the handshake; the caller sees to the time.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Transport)> {
-        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
+    ///
+    /// The print is that of the first `ClientHello`. After a HelloRetryRequest there is a second one, which differs by what
+    /// we asked for: it would tell of us, too.
+    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<Accepted> {
+        let tap = Tap::new(stream, client_hello::RECORDED_BYTES_MAX);
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), tap).await?;
+        let print = client_hello::print(&start.io.take_kept());
+        let stream = start.into_stream(self.config.load_full()).await?;
         let (_, session) = stream.get_ref();
         let alpn = match session.alpn_protocol() {
             Some(b"h2") => Some(Alpn::Http2),
@@ -42,7 +54,7 @@ impl Tls {
             _ => None,
         };
         let sni = session.server_name().map(Into::into);
-        Ok((stream, Transport::Tls { sni, alpn }))
+        Ok((stream, Transport::Tls { sni, alpn }, print))
     }
 
     /// Reads the files again when they change, until it is dropped. Files that can not be used leave the old ones in use.

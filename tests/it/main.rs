@@ -29,6 +29,7 @@ mod proxy_framing;
 mod proxy_gate;
 mod proxy_guard;
 mod proxy_http2;
+mod proxy_prints;
 mod proxy_threads;
 mod proxy_tls;
 mod proxy_upgrade;

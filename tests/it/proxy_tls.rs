@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::proxy::{Fault, Http2, Location, ProxyProtocol, Settings, TlsFiles};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -16,13 +17,13 @@ use crate::support::origin::Origin;
 use crate::support::running::{Recorder, Running, settings};
 
 /// A certificate in two files.
-struct Certificate {
+pub(crate) struct Certificate {
     directory: TempDir,
     der: CertificateDer<'static>,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut certificate = Self { directory, der: CertificateDer::from(Vec::new()) };
         certificate.renew();
@@ -44,13 +45,22 @@ impl Certificate {
         TlsFiles { cert: self.path("cert.pem"), key: self.path("key.pem") }
     }
 
-    fn client(&self, to: &Running, name: &str, alpn: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
+    /// What a client is that trusts it.
+    pub(crate) fn config(&self, alpn: &[&str]) -> ClientConfig {
+        self.config_of(rustls::crypto::aws_lc_rs::default_provider(), alpn)
+    }
+
+    pub(crate) fn config_of(&self, provider: CryptoProvider, alpn: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
         let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    fn client(&self, to: &Running, name: &str, alpn: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
+        let config = self.config(alpn);
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = TcpStream::connect(to.address).unwrap();
@@ -59,14 +69,14 @@ impl Certificate {
     }
 }
 
-fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>, host: &str) -> std::io::Result<String> {
+pub(crate) fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>, host: &str) -> std::io::Result<String> {
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     Ok(reply)
 }
 
-fn with_tls(origin: &Origin, certificate: &Certificate) -> Settings {
+pub(crate) fn with_tls(origin: &Origin, certificate: &Certificate) -> Settings {
     let mut settings = settings(origin);
     settings.listen[0].tls = Some(certificate.files());
     settings.listen[0].http2 = Http2::On;

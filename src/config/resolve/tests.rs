@@ -42,6 +42,7 @@ proxy_protocol = "required"
 
 [client]
 trusted_proxies  = ["10.0.0.0/8", "192.0.2.1"]
+ja4_header       = "CloudFront-Viewer-JA4-Fingerprint"
 header_bytes_max = "16KiB"
 headers_max      = 90
 uri_bytes_max    = "4KiB"
@@ -191,6 +192,7 @@ fn every_key_of_the_wire_is_read() {
     let client = settings.client;
     let networks: Vec<String> = client.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert_eq!(client.ja4_header.as_ref().map(http::HeaderName::as_str), Some("cloudfront-viewer-ja4-fingerprint"));
     assert_eq!((client.header_bytes_max, client.headers_max, client.uri_bytes_max), (16 << 10, 90, 4 << 10));
     assert_eq!(client.underscore_headers, UnderscoreHeaders::Reject);
     let times =
@@ -333,6 +335,19 @@ fn the_full_example_warns_only_of_what_it_weakens() {
     let risk = ["rules.risk.observe", "rules.risk.rotate", "rules.risk.quarantine", "rules.risk.terminate"];
     let weak = [["session.domain", "store.on_outage", "login[1].limit", "rules.mode"], risk];
     assert_eq!(keys, weak.concat());
+}
+
+#[test]
+fn a_stated_ja4_is_believed_of_somebody() {
+    let told = |client: &str| {
+        let text = format!("[client]\n{client}\n[upstream]\nurl = \"http://127.0.0.1:8000\"");
+        let read = resolve_text(&text).map_err(|faults| faults.to_string());
+        read.map(|read| read.warnings.iter().any(|warning| warning.key == "client.ja4_header"))
+    };
+    assert_eq!(told("ja4_header = \"X-JA4\"\ntrusted_proxies = [\"10.0.0.0/8\"]"), Ok(false));
+    assert_eq!(told("ja4_header = \"X-JA4\""), Ok(true), "nobody");
+    let odd = told("ja4_header = \"X JA4\"\ntrusted_proxies = [\"10.0.0.0/8\"]").unwrap_err();
+    assert!(odd.contains("expected the name of a header"), "{odd}");
 }
 
 #[test]

@@ -262,6 +262,12 @@ impl Review<'_> {
     }
 
     fn trust(&mut self) {
+        if self.settings.client.ja4_header.is_some() && self.settings.client.trusted_proxies.is_empty() {
+            self.warn(
+                "client.ja4_header",
+                "nobody is believed about it. Name the proxies that send it in client.trusted_proxies",
+            );
+        }
         for (at, prefix) in self.settings.client.trusted_proxies.iter().enumerate() {
             let wide = if prefix.address().is_ipv4() { 8 } else { 16 };
             if prefix.length() < wide {

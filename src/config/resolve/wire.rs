@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use http::HeaderName;
+
 use crate::config::{Client, Http2, Listen, ProxyProtocol, TlsFiles, UnderscoreHeaders};
 use crate::net::IpPrefix;
 use crate::rules::page::{Reader, Value, set};
@@ -55,6 +57,12 @@ pub(super) fn client(reader: &Reader<'_>, client: &mut Client) {
         let read =
             value.list(expected, |value| value.parsed("a network such as \"10.0.0.0/8\"", str::parse::<IpPrefix>));
         set(&mut client.trusted_proxies, read);
+    }
+    if let Some(value) = reader.value("ja4_header") {
+        let expected = "the name of a header, such as \"CloudFront-Viewer-JA4-Fingerprint\"";
+        let name =
+            |text: &str| HeaderName::from_bytes(text.as_bytes()).ok().ok_or_else(|| format!("expected {expected}"));
+        client.ja4_header = value.parsed(expected, name);
     }
     set(&mut client.header_bytes_max, reader.size("header_bytes_max", 1024..=1 << 20));
     set(&mut client.headers_max, reader.whole("headers_max", 8..=1000));

@@ -23,6 +23,9 @@ use tokio_rustls::server::TlsStream;
 use self::frames::Frames;
 pub(super) use self::scan::digits;
 use self::scan::{Place, Scanner};
+use crate::connection::Connection;
+use crate::connection::http2::{Opening, Seen};
+use crate::proxy::tap::Tap;
 use crate::proxy::worker::Load;
 use crate::proxy::{Cut, Fault, Limits, gather};
 
@@ -30,15 +33,37 @@ use crate::proxy::{Cut, Fault, Limits, gather};
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tap<TcpStream>>>),
 }
 
 #[derive(Debug)]
 enum Reader {
     Http1(Box<Scanner>),
-    Http2(Box<Frames>),
+    Http2(Box<Streams>),
     /// After a fault: nothing is read any more.
     Stopped,
+}
+
+/// What is followed of HTTP/2.
+#[derive(Debug)]
+struct Streams {
+    frames: Frames,
+    /// Until the first head is there, and whose print it is.
+    opening: Option<Box<(Opening, Arc<Connection>)>>,
+}
+
+impl Streams {
+    /// Looks for the print. It is there before the parser sees the request that completes it.
+    fn open(&mut self, octets: &[u8]) {
+        let Some(looking) = &mut self.opening else { return };
+        let (opening, connection) = &mut **looking;
+        match opening.feed(octets) {
+            Seen::More => return,
+            Seen::Print(print) => connection.see_http2(print),
+            Seen::Nothing => {}
+        }
+        self.opening = None;
+    }
 }
 
 /// The client's socket with the checks in it.
@@ -252,8 +277,15 @@ impl Wire {
         Self { transport, reader: Reader::Http1(Box::new(Scanner::new(limits))), pulse }
     }
 
-    pub(super) fn http2(transport: Transport, limits: &Limits, pulse: Arc<Pulse>) -> Self {
-        Self { transport, reader: Reader::Http2(Box::new(Frames::new(limits))), pulse }
+    pub(super) fn http2(
+        transport: Transport,
+        limits: &Limits,
+        pulse: Arc<Pulse>,
+        connection: &Arc<Connection>,
+    ) -> Self {
+        let opening = Some(Box::new((Opening::default(), connection.clone())));
+        let streams = Streams { frames: Frames::new(limits), opening };
+        Self { transport, reader: Reader::Http2(Box::new(streams)), pulse }
     }
 
     /// Nothing more is read for hyper.
@@ -287,7 +319,9 @@ impl Wire {
                     if matches!(phase, Phase::Body | Phase::Held) { Urgency::Now } else { Urgency::AfterAnswers };
                 passed.fault.map(|fault| (fault, urgency, passed.octets))
             }
-            Reader::Http2(frames) => {
+            Reader::Http2(streams) => {
+                streams.open(octets);
+                let frames = &mut streams.frames;
                 let seen = frames.feed(octets, pulse.written.load(Relaxed));
                 let phase = if frames.is_partial() { Phase::Head } else { Phase::Between };
                 pulse.phase.store(phase as u8, Relaxed);

@@ -1,0 +1,119 @@
+//! A socket that keeps what is read from it first, until somebody has looked at it.
+//!
+//! It lies under TLS, where the `ClientHello` must be seen as it was sent: rustls tells of it less than a print needs, and to
+//! peek at the socket would be a busy loop, since the hello of a browser is longer than a segment. What rustls reads is
+//! copied on the way; when it is taken, the copy is given up, and what remains for the life of the connection is a branch.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream whose first octets are kept.
+#[derive(Debug)]
+pub(super) struct Tap<S> {
+    stream: S,
+    kept: Option<Box<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    octets: Vec<u8>,
+    max: usize,
+}
+
+impl<S> Tap<S> {
+    /// Keeps as many octets as this at most. Of more than that the beginning is kept.
+    pub(super) fn new(stream: S, max: usize) -> Self {
+        Self { stream, kept: Some(Box::new(Kept { octets: Vec::new(), max })) }
+    }
+
+    /// What was read so far. From now on nothing is kept.
+    pub(super) fn take_kept(&mut self) -> Vec<u8> {
+        self.kept.take().map(|kept| kept.octets).unwrap_or_default()
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, octets: &[u8]) {
+        let room = self.max.saturating_sub(self.octets.len());
+        self.octets.extend_from_slice(octets.get(..room).unwrap_or(octets));
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(kept) = &mut this.kept else { return Pin::new(&mut this.stream).poll_read(cx, buf) };
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        kept.keep(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_beginning_is_kept_until_it_is_taken() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut tap = Tap::new(server, 8);
+        let mut buf = [0; 5];
+        client.write_all(b"hello, you").await.unwrap();
+        tap.read_exact(&mut buf).await.unwrap();
+        assert_eq!(tap.kept.as_ref().unwrap().octets, b"hello");
+        tap.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b", you", "what is beyond the limit is read all the same");
+        assert_eq!(tap.take_kept(), b"hello, y");
+        client.write_all(b"again").await.unwrap();
+        tap.read_exact(&mut buf).await.unwrap();
+        assert!(tap.kept.is_none() && tap.take_kept().is_empty());
+        tap.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_limit_is_kept() {
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let mut tap = Tap::new(server, 1000);
+        for _ in 0..1000 {
+            client.write_all(&[7; 777]).await.unwrap();
+            tap.read_exact(&mut [0; 777]).await.unwrap();
+        }
+        let kept = tap.take_kept();
+        assert!(kept.len() == 1000 && kept.capacity() <= 2000, "{} of {}", kept.len(), kept.capacity());
+    }
+}
