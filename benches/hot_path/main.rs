@@ -1,11 +1,14 @@
-//! What `admit` and `settle` cost in process, over the store in memory; and what a session costs in memory.
+//! What `admit` and `settle` cost in process, over the store in memory; what a new connection costs, and what a session
+//! costs in memory.
 //!
 //!     cargo bench --bench hot_path                      time per request, and bytes per session
+//!     cargo bench --bench hot_path -- opening           time per new connection alone: its prints
 //!     cargo bench --bench hot_path -- instructions      instructions per request, counted by valgrind: repeats exactly
 //!     cargo bench --bench hot_path -- loop known 10     one kind for so many seconds: for a profiler
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
 
+mod opening;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,8 +37,10 @@ fn main() {
     match arguments[..] {
         [] => {
             times();
+            opening::times(BATCHES);
             memory_of_a_session();
         }
+        ["opening"] => opening::times(BATCHES),
         ["instructions"] => instructions(),
         ["loop", op, seconds] => repeat(parse(op), Duration::from_secs(seconds.parse().unwrap())),
         ["count", op, number] => count(parse(op), number.parse().unwrap()),
