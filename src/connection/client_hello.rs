@@ -1,6 +1,6 @@
 //! The TLS `ClientHello`, read from the first octets of a connection: it tells what program speaks, and not for whom.
 //!
-//! [`print`] makes of it the two things that are kept: a key that is the same over all connections of one build, and JA4.
+//! [`print()`] makes of it the two things that are kept: a key that is the same over all connections of one build, and JA4.
 //! Raw JA4 is no key: one browser shows several, for fresh and resumed connections and for its WebSockets. Everything here
 //! is total; what is malformed, incomplete or longer than [`RECORDED_BYTES_MAX`] has no print, and that says nothing.
 //!
