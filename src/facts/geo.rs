@@ -8,7 +8,14 @@ use std::fmt;
 use crate::net::Asn;
 
 #[cfg(feature = "geo")]
+mod database;
+#[cfg(feature = "geo")]
+mod fields;
+
+#[cfg(feature = "geo")]
 pub use database::{GeoDatabase, GeoError};
+#[cfg(feature = "geo")]
+pub use fields::{Field, FieldPath, FieldPathError, Fields};
 
 /// A country by its two letters (ISO 3166-1), upper case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +114,28 @@ impl NetworkKind {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 
+    /// How much it says about who is behind an address: Tor most, then relays, gateways, VPNs, servers; what remains is how
+    /// people are connected.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Residential => 1,
+            Self::Corporate => 2,
+            Self::Mobile => 3,
+            Self::Hosting => 4,
+            Self::Vpn => 5,
+            Self::Sase => 6,
+            Self::Relay => 7,
+            Self::Tor => 8,
+        }
+    }
+
+    /// Of two that are said of one address, the one that says more.
+    #[must_use]
+    pub const fn or_stronger(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
     /// Whether such a network hides where its users are.
     pub const fn hides_place(self) -> bool {
         matches!(self, Self::Vpn | Self::Relay | Self::Tor | Self::Sase)
@@ -188,238 +217,6 @@ impl Place {
     }
 }
 
-#[cfg(feature = "geo")]
-mod database {
-    use std::fmt;
-    use std::net::IpAddr;
-
-    use maxminddb::Reader;
-    use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
-    use super::{Country, NetworkKind, Place};
-    use crate::net::Asn;
-
-    /// A file that is not a usable MaxMind DB.
-    #[derive(Debug, thiserror::Error)]
-    #[error("not a MaxMind DB file")]
-    pub struct GeoError(#[from] maxminddb::MaxMindDbError);
-
-    /// Open databases in order: what one does not know, the next may.
-    #[derive(Default)]
-    pub struct GeoDatabase {
-        readers: Vec<Reader<Vec<u8>>>,
-    }
-
-    impl GeoDatabase {
-        /// One database, from the bytes of its file.
-        ///
-        /// # Errors
-        /// When they are not a MaxMind DB.
-        pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, GeoError> {
-            Ok(Self { readers: vec![Reader::from_source(bytes)?] })
-        }
-
-        /// These databases, and after them the `other` ones.
-        #[must_use]
-        pub fn and(mut self, other: Self) -> Self {
-            self.readers.extend(other.readers);
-            self
-        }
-
-        /// What the databases say of an address. An IPv6 address that wraps an IPv4 one is looked up as the latter.
-        ///
-        /// Takes half a microsecond with two databases: ask once for a connection, not for each request.
-        pub fn lookup(&self, ip: IpAddr) -> Place {
-            let ip = ip.to_canonical();
-            self.readers.iter().fold(Place::default(), |place, reader| {
-                // An error is a broken record or an IPv6 address in a database without any.
-                let row = reader.lookup(ip).and_then(|found| found.decode::<Row>()).ok().flatten();
-                row.map_or(place, |row| place.or(row.0))
-            })
-        }
-
-        /// The English name of the city of an address. What a file has there and is no name is none.
-        pub fn city(&self, ip: IpAddr) -> Option<Box<str>> {
-            /// Longer than the name of any city.
-            const NAME_BYTES_MAX: usize = 200;
-            let ip = ip.to_canonical();
-            let path = maxminddb::path!["city", "names", "en"];
-            self.readers.iter().find_map(|reader| {
-                let name = reader.lookup(ip).ok()?.decode_path::<&str>(&path).ok().flatten()?;
-                (name.len() <= NAME_BYTES_MAX).then(|| name.into())
-            })
-        }
-
-        /// What each database calls itself, and when it was built (seconds since 1970).
-        pub fn names(&self) -> impl Iterator<Item = (&str, u64)> {
-            self.readers.iter().map(|reader| {
-                let metadata = reader.metadata();
-                (metadata.database_type.as_str(), metadata.build_epoch)
-            })
-        }
-    }
-
-    impl fmt::Debug for GeoDatabase {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_list().entries(self.names().map(|(name, _)| name)).finish()
-        }
-    }
-
-    /// The fields of a record that we understand, in the spellings of MaxMind, DB-IP, IPinfo and `ip-location-db`. A field of
-    /// another type than expected is as if it were not there.
-    struct Row(Place);
-
-    impl<'de> Deserialize<'de> for Row {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(RowVisitor)
-        }
-    }
-
-    struct RowVisitor;
-
-    impl<'de> Visitor<'de> for RowVisitor {
-        type Value = Row;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a record")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
-            let mut place = Place::default();
-            while let Some(key) = map.next_key::<&str>()? {
-                match key {
-                    "country" | "country_code" => {
-                        place.country = place.country.or(map.next_value::<Value>()?.country())
-                    }
-                    "autonomous_system_number" | "asn" | "as_number" => {
-                        place.asn = place.asn.or(map.next_value::<Value>()?.asn())
-                    }
-                    "is_tor_exit_node" => flag(&mut place, &map.next_value()?, NetworkKind::Tor),
-                    "is_anonymous_vpn" | "is_public_proxy" | "is_residential_proxy" => {
-                        flag(&mut place, &map.next_value()?, NetworkKind::Vpn);
-                    }
-                    "is_hosting_provider" => flag(&mut place, &map.next_value()?, NetworkKind::Hosting),
-                    _ => {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-            }
-            Ok(Row(place))
-        }
-    }
-
-    /// Several flags may be set: Tor says more than VPN, and VPN more than hosting.
-    fn flag(place: &mut Place, value: &Value<'_>, kind: NetworkKind) {
-        let rank = |kind| match kind {
-            NetworkKind::Tor => 3,
-            NetworkKind::Vpn => 2,
-            NetworkKind::Hosting => 1,
-            _ => 0,
-        };
-        if matches!(value, Value::True) && rank(kind) > rank(place.kind) {
-            place.kind = kind;
-        }
-    }
-
-    /// A value of any type, as far as it can be one of ours.
-    enum Value<'de> {
-        Text(&'de str),
-        Number(u32),
-        True,
-        Useless,
-    }
-
-    impl Value<'_> {
-        fn country(&self) -> Option<Country> {
-            match self {
-                Value::Text(code) => Country::parse(code),
-                _ => None,
-            }
-        }
-
-        fn asn(&self) -> Option<Asn> {
-            let number = match self {
-                Value::Number(number) => Asn(*number),
-                Value::Text(text) => text.parse().ok()?,
-                _ => return None,
-            };
-            // Several makers write 0 for "none".
-            (number != Asn(0)).then_some(number)
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Value<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(ValueVisitor)
-        }
-    }
-
-    struct ValueVisitor;
-
-    impl<'de> Visitor<'de> for ValueVisitor {
-        type Value = Value<'de>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("any value")
-        }
-
-        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value<'de>, E> {
-            Ok(if value { Value::True } else { Value::Useless })
-        }
-
-        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value<'de>, E> {
-            Ok(u32::try_from(value).map_or(Value::Useless, Value::Number))
-        }
-
-        fn visit_u32<E: de::Error>(self, value: u32) -> Result<Value<'de>, E> {
-            Ok(Value::Number(value))
-        }
-
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value<'de>, E> {
-            Ok(u32::try_from(value).map_or(Value::Useless, Value::Number))
-        }
-
-        fn visit_u128<E: de::Error>(self, _: u128) -> Result<Value<'de>, E> {
-            Ok(Value::Useless)
-        }
-
-        fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value<'de>, E> {
-            Ok(Value::Useless)
-        }
-
-        fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<Value<'de>, E> {
-            Ok(Value::Useless)
-        }
-
-        fn visit_str<E: de::Error>(self, _: &str) -> Result<Value<'de>, E> {
-            Ok(Value::Useless)
-        }
-
-        fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Value<'de>, E> {
-            Ok(Value::Text(text))
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(Value::Useless)
-        }
-
-        /// MaxMind's own `country` is a map with the letters in `iso_code`.
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-            let mut code = Value::Useless;
-            while let Some(key) = map.next_key::<&str>()? {
-                if key == "iso_code" {
-                    // Read as plain text, so that maps inside maps can not make this recurse.
-                    code = Value::Text(map.next_value()?);
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(code)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,6 +249,8 @@ mod tests {
 
     #[test]
     fn kinds_come_back_from_name_and_number() {
+        let ranks: std::collections::BTreeSet<u8> = NetworkKind::ALL.into_iter().map(NetworkKind::rank).collect();
+        assert_eq!(ranks.len(), NetworkKind::ALL.len(), "of two kinds one always says more");
         for (number, kind) in (0..).zip(NetworkKind::ALL) {
             assert_eq!((kind as u8, NetworkKind::from_number(number)), (number, kind));
             assert_eq!(NetworkKind::parse(kind.name()), Some(kind));
@@ -464,121 +263,5 @@ mod tests {
         let first = Place { asn: Some(Asn(1)), ..Place::default() };
         let second = Place { asn: Some(Asn(2)), country: Country::parse("DE"), kind: NetworkKind::Vpn, position: None };
         assert_eq!(first.or(second), Place { asn: Some(Asn(1)), ..second });
-    }
-}
-
-#[cfg(test)]
-#[cfg(feature = "geo")]
-mod database_tests {
-    use super::*;
-    use std::net::IpAddr;
-    use std::path::PathBuf;
-
-    #[test]
-    fn bytes_that_are_no_database_are_an_error() {
-        for bytes in [&b""[..], b"\xab\xcd\xefMaxMind.com", &[0; 4096], b"\xab\xcd\xefMaxMind.com\xe9\xff\xff\xff\xff"]
-        {
-            assert!(GeoDatabase::from_bytes(bytes.to_vec()).is_err());
-        }
-        assert_eq!(GeoDatabase::default().lookup(IpAddr::from([192, 0, 2, 1])), Place::default());
-    }
-
-    /// The test databases beside the checkout, or nothing with a note.
-    fn files() -> Vec<(PathBuf, Vec<u8>)> {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mmdb");
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            println!("skipped: {} is not there", folder.display());
-            return Vec::new();
-        };
-        let paths =
-            entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "mmdb"));
-        let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-        files.sort();
-        files
-    }
-
-    fn open(name: &str) -> Option<GeoDatabase> {
-        let (_, bytes) = files().into_iter().find(|(path, _)| path.ends_with(name))?;
-        Some(GeoDatabase::from_bytes(bytes).unwrap())
-    }
-
-    const ADDRESSES: [&str; 12] = [
-        "81.2.69.160",
-        "89.160.20.128",
-        "1.128.0.1",
-        "12.81.92.1",
-        "1.124.213.1",
-        "65.0.0.1",
-        "::",
-        "2001:218::1",
-        "2a02:cf40::1",
-        "::ffff:81.2.69.160",
-        "255.255.255.255",
-        "0.0.0.0",
-    ];
-
-    fn ask_everything(database: &GeoDatabase) -> usize {
-        let found = ADDRESSES.iter().map(|ip| database.lookup(ip.parse().unwrap()));
-        found.filter(|place| *place != Place::default()).count()
-    }
-
-    #[test]
-    fn reads_countries_networks_and_their_use() {
-        let (Some(city), Some(asn), Some(anonymous)) =
-            (open("GeoIP2-City-Test.mmdb"), open("GeoLite2-ASN-Test.mmdb"), open("GeoIP2-Anonymous-IP-Test.mmdb"))
-        else {
-            return;
-        };
-        let all = city.and(asn).and(anonymous);
-        let check = |ip: &str, country: Option<&str>, asn: Option<u32>, kind| {
-            let expected = Place { country: country.and_then(Country::parse), asn: asn.map(Asn), kind, position: None };
-            assert_eq!(all.lookup(ip.parse().unwrap()), expected, "{ip}");
-        };
-        // This one is flagged as everything there is: the most telling flag wins.
-        check("81.2.69.160", Some("GB"), None, NetworkKind::Tor);
-        check("1.2.0.1", None, None, NetworkKind::Vpn);
-        check("::ffff:89.160.20.128", Some("SE"), Some(29518), NetworkKind::Unknown);
-        check("1.128.0.1", None, Some(1221), NetworkKind::Unknown);
-        check("65.0.0.1", None, None, NetworkKind::Tor);
-        check("192.0.2.1", None, None, NetworkKind::Unknown);
-        assert_eq!(all.names().count(), 3);
-    }
-
-    #[test]
-    fn broken_databases_answer_unknown() {
-        for (path, bytes) in files() {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            match GeoDatabase::from_bytes(bytes) {
-                Ok(database) if name.contains("-test-broken-") => assert_eq!(ask_everything(&database), 0, "{name}"),
-                Ok(database) => {
-                    ask_everything(&database);
-                }
-                // Only those made to be broken may be refused.
-                Err(error) => assert!(name.contains("roken") || name.contains("Invalid"), "{name}: {error:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn changed_bytes_never_panic() {
-        use crate::entropy::{InsecureSeededEntropy, random};
-        let entropy = InsecureSeededEntropy::new(11);
-        for (_, bytes) in files().into_iter().filter(|(_, bytes)| bytes.len() < 6000) {
-            for _ in 0..200 {
-                let mut changed = bytes.clone();
-                for _ in 0..4 {
-                    let [a, b, value, many] = random::<4>(&entropy).unwrap();
-                    let at = usize::from(u16::from_be_bytes([a, b])) % changed.len();
-                    changed[at] = value;
-                    if many < 8 {
-                        changed.truncate(at);
-                        break;
-                    }
-                }
-                if let Ok(database) = GeoDatabase::from_bytes(changed) {
-                    ask_everything(&database);
-                }
-            }
-        }
     }
 }
