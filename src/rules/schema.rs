@@ -144,6 +144,9 @@ pub fn scenarios() -> Value {
         "required": ["ip"],
         "properties": {
             "ip": text, "asn": { "type": "integer", "minimum": 1 }, "country": { "type": "string", "pattern": "^[A-Za-z]{2}$" },
+            "lat": { "type": "number", "minimum": -90, "maximum": 90 },
+            "lon": { "type": "number", "minimum": -180, "maximum": 180 },
+            "radius_km": { "type": "integer", "minimum": 1, "maximum": 20000 },
             "city": text, "network": text, "ua": text, "languages": text, "headers": table,
         },
     });

@@ -12,7 +12,7 @@ use crate::config::resolve::{Input, Overrides, read_routes, resolve};
 use crate::config::{Location, Rulebook, Settings};
 use crate::connection::print::{Http2Print, Ja4, Print, SynClass, TlsPrint};
 use crate::event::Kind;
-use crate::facts::geo::{Country, NetworkKind, Place};
+use crate::facts::geo::{Country, NetworkKind, Place, Position};
 use crate::net::Asn;
 use crate::rules::diagnostic::{Fault, Level, Spot, nearest};
 use crate::rules::page::{Entry, Reader, Source, Value, page_of};
@@ -230,7 +230,7 @@ fn visitor(reader: &Reader<'_>) -> Option<Visitor> {
         country,
         asn: reader.whole("asn", 1..=u32::MAX.into()).map(Asn),
         kind: kind.unwrap_or_default(),
-        position: None,
+        position: position(reader),
     };
     let city = reader.value("city").and_then(|value| value.text("a name")).map(Into::into);
     let text = |key, default: &'static str| {
@@ -261,6 +261,29 @@ fn print(reader: &Reader<'_>) -> Print {
         tls: core.map(|core| TlsPrint::named(core, 0, ja4)),
         http2: word("http2").map(Http2Print::of_text),
         syn: word("syn").map(SynClass::named),
+    }
+}
+
+/// `lat = 52.5`, `lon = 13.4`, and `radius_km = 20`: how sure that is.
+fn position(reader: &Reader<'_>) -> Option<Position> {
+    let degrees = |key, most: f64| reader.value(key).map(|value| value.real(-most..=most));
+    let radius = reader.whole("radius_km", 1..=20_000);
+    match (degrees("lat", 90.0), degrees("lon", 180.0)) {
+        (Some(latitude), Some(longitude)) => Position::new(latitude?, longitude?, radius),
+        (None, None) => {
+            if let Some(value) = reader.peek("radius_km") {
+                value.fault("a radius needs `lat` and `lon`", None);
+            }
+            None
+        }
+        (Some(_), None) => {
+            reader.missing("lon", "lon = 13.4");
+            None
+        }
+        (None, Some(_)) => {
+            reader.missing("lat", "lat = 52.5");
+            None
+        }
     }
 }
 
@@ -413,5 +436,35 @@ fn expect(reader: &Reader<'_>) -> Expect {
         not_rules: words("not_rules").unwrap_or_default(),
         events: kinds("events").unwrap_or_default(),
         not_events: kinds("not_events").unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(lines: &str) -> (Option<Position>, Vec<String>) {
+        let text = format!("[client.alice]\nip = \"203.0.113.10\"\n{lines}");
+        let (file, faults) = read(Path::new("s.toml"), &text, START);
+        let own = faults.iter().filter(|fault| fault.key.starts_with("client"));
+        (file.clients.get("alice").and_then(|alice| alice.place.position), own.map(Fault::headline).collect())
+    }
+
+    #[test]
+    fn a_client_may_have_a_position() {
+        let at = |radius| (Position::new(-52.5, 13.4, radius), Vec::new());
+        assert_eq!(client("lat = -52.5\nlon = 13.4\nradius_km = 20\n"), at(Some(20)));
+        assert_eq!(client("lat = -52.5\nlon = 13.4\n"), at(None));
+        assert_eq!(client("lat = 52\nlon = -13\n").0, Position::new(52.0, -13.0, None));
+        assert_eq!(client(""), (None, Vec::new()));
+        for (wrong, told) in [
+            ("lat = 52.5\n", "s.toml:2:1: error: client.alice: `lon` is missing"),
+            ("lon = 13.4\nradius_km = 5\n", "s.toml:2:1: error: client.alice: `lat` is missing"),
+            ("radius_km = 5\n", "s.toml:3:13: error: client.alice.radius_km: a radius needs `lat` and `lon`"),
+            ("lat = 90.5\nlon = 0\n", "s.toml:3:7: error: client.alice.lat: expected a number from -90 to 90"),
+            ("lat = \"x\"\nlon = 0\n", "s.toml:3:7: error: client.alice.lat: expected a number, found a string"),
+        ] {
+            assert_eq!(client(wrong), (None, vec![told.to_owned()]), "{wrong}");
+        }
     }
 }
