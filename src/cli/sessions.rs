@@ -513,6 +513,7 @@ mod tests {
                 standing: engine::ClientStanding::Own,
                 print: Print::default(),
                 order: None,
+                located: None,
             };
             let (mut request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
             let engine::Decision::Forward(admission) = guard.admit(client, &mut request, None).await else { panic!() };

@@ -221,11 +221,11 @@ impl<S: Store> Guard<S> {
     ) -> Request<'r> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
-        let places = self.places.load();
         let seen = SeenHeaders::of(&parts.headers);
         let order = client.order.unwrap_or_else(|| HeaderOrder::of(&parts.headers));
         let wire = Wire::of(&client.print, order);
-        let fingerprint = Fingerprint::observe(&seen, wire, client.ip, places.find(client.ip), &self.agents);
+        let place = self.locate(client.ip, client.located).place;
+        let fingerprint = Fingerprint::observe(&seen, wire, client.ip, place, &self.agents);
         let metadata = FetchMetadata::of(&seen);
         let fetch = if seen.upgrade.is_present() {
             Fetch::Upgrade
@@ -639,6 +639,7 @@ mod tests {
             standing: ClientStanding::Own,
             print: Print::default(),
             order: None,
+            located: None,
         };
         let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);
         let judged = Judged { verdict: Verdict { action, ..Verdict::default() }, ..Judged::calm(Mode::Enforce) };

@@ -28,6 +28,7 @@ pub mod subject;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -75,6 +76,8 @@ pub struct Guard<S> {
     policy: ArcSwap<Policy>,
     keys: ArcSwap<Keyring>,
     places: ArcSwap<Places>,
+    /// How often others were put in force.
+    places_swapped: AtomicU64,
     limits: ArcSwap<Limits>,
     events: EventSender,
     clock: Arc<dyn Clock>,
@@ -160,6 +163,22 @@ impl std::fmt::Debug for Places {
     }
 }
 
+/// Where an address is, as it was looked up: for a host to keep, and to give with every request of that address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    ip: IpAddr,
+    place: Place,
+    /// Of the databases that were asked.
+    swapped: u64,
+}
+
+impl Located {
+    /// Where it is.
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+}
+
 /// Who asks: the client side of a request, after trusted proxies.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
@@ -173,6 +192,8 @@ pub struct Client {
     pub print: Print,
     /// In which order its headers came, if something was taken off them since.
     pub order: Option<HeaderOrder>,
+    /// Where it is, from [`Guard::locate`], if the host remembers: databases are then asked once for a connection.
+    pub located: Option<Located>,
 }
 
 /// Whether a client's address is its own.
@@ -396,6 +417,7 @@ impl<S: Store> Guard<S> {
             policy: ArcSwap::from_pointee(setup.policy),
             keys: ArcSwap::from_pointee(setup.keys),
             places: ArcSwap::from_pointee(setup.places),
+            places_swapped: AtomicU64::new(0),
             limits: ArcSwap::from_pointee(setup.limits),
             events: setup.events,
             clock: setup.clock,
@@ -477,6 +499,19 @@ impl<S: Store> Guard<S> {
     /// Puts other databases of addresses in force.
     pub fn replace_places(&self, places: Places) {
         self.places.store(Arc::new(places));
+        // Afterwards: who sees the new number sees the new databases. Who sees the old one may see either, and asks again.
+        self.places_swapped.fetch_add(1, Ordering::Release);
+    }
+
+    /// Where an address is. What is `known` is given back if it is of that address and other databases have not been put in
+    /// force since; else they are asked.
+    #[inline]
+    pub fn locate(&self, ip: IpAddr, known: Option<Located>) -> Located {
+        let swapped = self.places_swapped.load(Ordering::Acquire);
+        match known {
+            Some(known) if known.ip == ip && known.swapped == swapped => known,
+            _ => Located { ip, place: self.places.load().find(ip), swapped },
+        }
     }
 }
 

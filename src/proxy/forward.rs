@@ -243,9 +243,11 @@ fn receive<G: Gate>(
     }
     let peer = connection.peer_ip();
     let trusted = &live.settings.client.trusted_proxies;
+    let client = client_ip::of(connection, &head.headers, trusted);
     let arrival = Arrival {
         connection: connection.clone(),
-        client: client_ip::of(connection, &head.headers, trusted),
+        located: session.locate(client.ip),
+        client,
         scheme: client_ip::stated_scheme(peer, &head.headers, trusted).unwrap_or_else(|| connection.scheme()),
         print: whose::print(connection, &head.headers, &live.settings.client),
         untrusted_forwarding: if found.forwarding {

@@ -1,6 +1,7 @@
 //! The engine as the gate of the proxy: what the transport knows, put into the engine's words, and its answers into the
 //! proxy's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
@@ -12,7 +13,7 @@ use super::{
 use crate::connection::Connection;
 use crate::engine::cut::Cut;
 use crate::engine::subject::{Extent, Peeked};
-use crate::engine::{self, Admission, Client, ClientStanding, Decision, Guard, Refusal, RefusalKind};
+use crate::engine::{self, Admission, Client, ClientStanding, Decision, Guard, Located, Refusal, RefusalKind};
 use crate::event::{ClientText, Event, field::Dependency, kinds};
 use crate::facts::client_ip::UntrustedForwarding;
 use crate::store::Store;
@@ -97,6 +98,7 @@ impl<S: Store> Gate for Guarded<S> {
             standing,
             print: arrival.print,
             order: Some(arrival.order),
+            located: arrival.located,
         };
         let decision = match self.0.peek(request) {
             None => self.0.admit(client, request, None).await,
@@ -110,6 +112,10 @@ impl<S: Store> Gate for Guarded<S> {
             Decision::Forward(admission) => Admitted::Forward(Permit { admission, looks }),
             Decision::Answer(refusal) => Admitted::Answer(answer(refusal, looks)),
         }
+    }
+
+    fn locate(&self, client: IpAddr, known: Option<Located>) -> Option<Located> {
+        Some(self.0.locate(client, known))
     }
 
     async fn settle(&self, permit: Permit, by: AnsweredBy, response: &mut response::Parts) -> Settled<Cut> {

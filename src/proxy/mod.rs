@@ -30,7 +30,7 @@ mod wire;
 mod worker;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,6 +51,7 @@ pub use settings::{
 };
 
 use crate::connection::{Connection, ConnectionId, Peer, Print, Proxied, Scheme, Transport};
+use crate::engine::Located;
 use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
 use crate::facts::headers::Upgrade;
 use crate::facts::order::HeaderOrder;
@@ -86,6 +87,12 @@ pub trait Gate: Send + Sync + 'static {
         response: &mut response::Parts,
     ) -> impl Future<Output = Settled<Self::Tether>> + Send;
 
+    /// Where a client is. Asked before each request is admitted; `known` is what was said of the client before on the same
+    /// connection. `None` from a gate that does not care.
+    fn locate(&self, _client: IpAddr, _known: Option<Located>) -> Option<Located> {
+        None
+    }
+
     /// Whether the exchange with the app goes on until it is settled when the client has gone.
     fn lifetime(&self, _admission: &Self::Admission) -> Lifetime {
         Lifetime::OfClient
@@ -109,6 +116,8 @@ pub struct Arrival {
     pub connection: Arc<Connection>,
     /// Its client, after trusted proxies. The headers that said so are gone from the request.
     pub client: ClientIp,
+    /// Where its client is, as [`Gate::locate`] says.
+    pub located: Option<Located>,
     /// The scheme the client spoke, as far as trusted proxies say.
     pub scheme: Scheme,
     /// What the transport of its client looks like.
@@ -132,6 +141,7 @@ impl Arrival {
         Self {
             connection,
             client,
+            located: None,
             scheme,
             print,
             untrusted_forwarding: UntrustedForwarding::No,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use crate::connection::print::{Print, TlsPrint};
 use crate::connection::proxy_protocol::{self, Parsed};
 use crate::connection::{self, Alpn, Connection, Peer, Proxied};
+use crate::engine::Located;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::drive::{Conversation, End, drive, part, raw_answer};
 use crate::proxy::forward::Worn;
@@ -39,6 +40,8 @@ pub(super) struct Session<G: Gate> {
     pub(super) protocol: Protocol,
     /// Header values that hardly change from request to request.
     pub(super) worn: Mutex<Worn>,
+    /// Where the last client on it was: over most connections there comes no other.
+    pub(super) located: Mutex<Option<Located>>,
     /// What the connection becomes once hyper has sent the last head.
     pub(super) tunnel: Mutex<Option<Box<Tunnel>>>,
 }
@@ -108,6 +111,7 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
         pulse: Arc::new(pulse),
         protocol,
         worn: Mutex::default(),
+        located: Mutex::default(),
         tunnel: Mutex::default(),
     });
     match protocol {
@@ -205,6 +209,13 @@ async fn preface(stream: &TcpStream) -> Result<Protocol, Option<Fault>> {
 impl<G: Gate> Session<G> {
     pub(super) fn fault(&self, fault: Fault) {
         self.worker.gate.fault(&self.connection, fault);
+    }
+
+    /// Where a client is. Databases are asked once for a connection, and again after they were replaced.
+    pub(super) fn locate(&self, client: IpAddr) -> Option<Located> {
+        let mut located = self.located.lock();
+        *located = self.worker.gate.locate(client, *located);
+        *located
     }
 }
 

@@ -226,6 +226,7 @@ impl<'f> Stage<'f> {
             standing: ClientStanding::Own,
             print: visitor.print,
             order: None,
+            located: None,
         };
         let Self { guard, runtime, .. } = self;
         let wants = guard.peek(&parts);

@@ -127,6 +127,7 @@ impl World {
             standing: ClientStanding::Own,
             print: Print::default(),
             order: None,
+            located: None,
         };
         let Decision::Forward(admission) = self.guard.admit(client, &mut parts, None).await else {
             panic!("not admitted");

@@ -1,14 +1,17 @@
 //! The guard in its proxy, over sockets: what only shows where the two meet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use http::StatusCode;
-use portcullis::engine::Guard;
+use portcullis::engine::{Guard, Places};
+use portcullis::facts::geo::Place;
 use portcullis::facts::route::{CaseSensitivity, RoutePattern};
 use portcullis::layer::GuardBuilder;
 use portcullis::limit::{LimitSettings, Rate};
-use portcullis::proxy::{Guarded, Http2, Settings};
+use portcullis::proxy::{Guarded, Http2, ProxyProtocol, Settings};
 use portcullis::rules::{Login, Policy, SubjectSource, Success};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::{Filter, Store as _};
@@ -205,4 +208,87 @@ fn a_refused_websocket_carries_no_successor() {
     assert!(asked(""), "an ordinary request with the same answer is offered one");
     let seen = origin.seen().into_iter().find(|seen| seen.header("upgrade").is_some()).unwrap();
     assert_eq!((seen.header("upgrade"), seen.header("connection")), (Some("websocket"), Some("upgrade")));
+}
+
+/// Databases that know nothing, and how often they were asked.
+fn counted(asked: &Arc<AtomicUsize>) -> Places {
+    let asked = asked.clone();
+    Places::new(move |_| {
+        asked.fetch_add(1, SeqCst);
+        Place::default()
+    })
+}
+
+const THRICE: [&str; 3] = ["203.0.113.7"; 3];
+
+/// Databases were asked for every request, though nobody moves on an open connection.
+#[test]
+fn the_databases_are_asked_once_for_a_connection() {
+    let origin = Origin::start();
+    let trusting = || {
+        let mut settings = settings(&origin);
+        settings.client.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+        settings
+    };
+    let mut spoken_for = trusting();
+    spoken_for.listen[0].proxy_protocol = ProxyProtocol::Required;
+    // How the client comes, what stands before its first request, whom each request is for, how often is asked.
+    let cases = [
+        ("directly", settings(&origin), "", [""; 3], 1),
+        ("behind a balancer", spoken_for, "PROXY TCP4 203.0.113.7 192.0.2.9 5000 443\r\n", [""; 3], 1),
+        ("behind a proxy", trusting(), "", THRICE, 1),
+        ("several behind a proxy", trusting(), "", ["203.0.113.7", "203.0.113.7", "203.0.113.8"], 2),
+    ];
+    for (how, settings, before, clients, expected) in cases {
+        let guard = usual();
+        let asked = Arc::new(AtomicUsize::new(0));
+        guard.replace_places(counted(&asked));
+        let proxy = with(settings, &guard);
+        let mut wire = proxy.wire();
+        wire.send(before);
+        let mut ask = |client: &str| {
+            let said = if client.is_empty() { String::new() } else { format!("X-Forwarded-For: {client}\r\n") };
+            assert_eq!(wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{said}\r\n")).reply().status, 200, "{how}");
+        };
+        clients.iter().for_each(|client| ask(client));
+        assert_eq!(asked.load(SeqCst), expected, "{how}");
+        // Others: the open connection is to be seen with them at once, and again only once.
+        let others = Arc::new(AtomicUsize::new(0));
+        guard.replace_places(counted(&others));
+        (0..3).for_each(|_| ask(clients[2]));
+        assert_eq!((asked.load(SeqCst), others.load(SeqCst)), (expected, 1), "{how}");
+    }
+}
+
+/// Of a login the guard looks twice: before it waits for the body, and with it.
+#[test]
+fn the_databases_are_asked_once_for_a_login_and_for_many_streams() {
+    let origin = Origin::start();
+    let guard = usual();
+    let asked = Arc::new(AtomicUsize::new(0));
+    guard.replace_places(counted(&asked));
+    let mut settings = settings(&origin);
+    settings.listen[0].http2 = Http2::On;
+    let proxy = with(settings, &guard);
+    let client = crate::proxy_http2::Client::connect(proxy.address);
+    for count in 1..=3 {
+        client.starts("http://a/login", "user=alice&password=p");
+        origin.wait(count);
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+}
+
+/// What a host remembers of one address says nothing of another.
+#[test]
+fn a_place_is_that_of_its_address_and_of_its_databases() {
+    let guard = usual();
+    let asked = Arc::new(AtomicUsize::new(0));
+    guard.replace_places(counted(&asked));
+    let [one, other]: [IpAddr; 2] = ["203.0.113.7", "203.0.113.8"].map(|ip| ip.parse().unwrap());
+    let known = guard.locate(one, None);
+    assert_eq!((guard.locate(one, Some(known)), asked.load(SeqCst)), (known, 1));
+    assert_ne!(guard.locate(other, Some(known)), known);
+    guard.replace_places(counted(&asked));
+    assert_ne!(guard.locate(one, Some(known)), known);
+    assert_eq!(asked.load(SeqCst), 3);
 }

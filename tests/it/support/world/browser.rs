@@ -313,6 +313,7 @@ impl Browser {
                 standing: self.standing.get(),
                 print: Print::default(),
                 order: None,
+                located: None,
             },
             parts,
             body,
