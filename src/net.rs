@@ -3,6 +3,8 @@
 //! Every address is brought to one form with [`canonical`] before it is compared, so that `::ffff:192.0.2.1` and
 //! `192.0.2.1` are one client.
 
+pub mod map;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;

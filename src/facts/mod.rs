@@ -4,6 +4,7 @@ pub mod client_ip;
 pub mod geo;
 pub mod headers;
 pub mod hop;
+pub mod networks;
 pub mod order;
 mod pattern;
 pub mod readings;
