@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::counters::Remembered;
+use super::places::read_lists;
 use super::reading::{Reading, Taken, open};
 use super::reload::Watched;
 use super::resolve::{FILE_NAME, Input, Overrides, Resolved, resolve};
@@ -160,9 +161,9 @@ fn look(settings: &Settings) -> Vec<Fault> {
             note(Level::Warning, &format!("listen[{at}].tls.key"), open_to_all(&tls.key));
         }
     }
-    for (at, path) in settings.geo_databases.iter().enumerate() {
-        if let Err(why) = open(path, Taken::Plain) {
-            note(Level::Fault, &format!("geo.databases[{at}]"), cannot_read(path, &why));
+    for (at, file) in settings.geo.databases.iter().enumerate() {
+        if let Err(why) = open(&file.path, Taken::Plain) {
+            note(Level::Fault, &format!("geo.databases[{at}]"), cannot_read(&file.path, &why));
         }
     }
     for (key, path) in [("keys.file", &settings.keys_file), ("admin.token_file", &settings.admin.token_file)] {
@@ -170,6 +171,8 @@ fn look(settings: &Settings) -> Vec<Fault> {
             note(Level::Warning, key, open_to_all(path));
         }
     }
+    // A list is what somebody may have written by hand: what is wrong with it is told like all else.
+    found.extend(read_lists(&settings.geo).err().unwrap_or_default());
     found
 }
 

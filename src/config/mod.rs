@@ -7,9 +7,11 @@ mod assemble;
 pub mod counters;
 mod durable;
 mod files;
+mod geo;
 mod hide;
 pub mod keys;
 mod network;
+mod places;
 mod policy;
 mod preset;
 mod reading;
@@ -27,9 +29,11 @@ pub use crate::rules::Pack;
 pub use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
 pub use assemble::AssembleError;
 pub use files::{Attempt, Loaded, Request, inspect, load, load_again, settings_of};
+pub use geo::{Geo, GeoFile, GeoList};
 pub use network::{
     Balance, Client, Health, Http2, Listen, Location, ProxyProtocol, TlsFiles, UnderscoreHeaders, Upstream,
 };
+pub use places::{PlacesError, places};
 pub use policy::{Activity, Limits, Login, Recording, Risk, Route, Rules, Sensitivity, SubjectSource, Success};
 pub use preset::{Preset, UnknownPreset};
 pub use reading::{read_bytes, read_named, read_text};

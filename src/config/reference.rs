@@ -5,8 +5,8 @@
 
 use Fallback::{Absent, Required, Told, Value};
 use Kind::{
-    Date, Duration, Factor, Flag, Later, List, NamesOrTables, OneOrList, OneOrMore, Path, Points, Rate, Size,
-    Table as Inner, TableOrOff, Tables, Text, Time, Version, Whole, Word,
+    Date, Duration, Factor, Flag, Later, List, NamesOrTables, OneOrList, OneOrMore, Path, PathsOrTables, Points, Rate,
+    Size, Table as Inner, TableOrOff, Tables, Text, Time, Version, Whole, Word,
 };
 
 /// A table of the file.
@@ -78,6 +78,8 @@ pub enum Kind {
     TableOrOff,
     /// A list of names of some form, and of tables.
     NamesOrTables(Form),
+    /// A list of paths, and of tables.
+    PathsOrTables,
     /// What this version has not: it is read, and told to be a fault.
     Later,
 }
@@ -126,7 +128,7 @@ impl Kind {
             Self::Table => "table",
             Self::Tables => "tables",
             Self::TableOrOff => "table or `\"off\"`",
-            Self::NamesOrTables(_) => "list",
+            Self::NamesOrTables(_) | Self::PathsOrTables => "list",
             Self::Later => "",
         };
         word.to_owned()
@@ -194,6 +196,8 @@ const MINISIGN: Form = Form {
     pattern: "^RW[A-Za-z0-9+/]{54}$",
     example: "RWQBAgMEBQYHCAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
 };
+/// The way to a field of a record.
+const FIELD: Form = Form { word: "text", pattern: r"^[^.]+(\.[^.]+){0,7}$", example: "country.code" };
 /// Where the guard listens for its operator.
 const ADMIN: Form = Form {
     word: "address",
@@ -205,6 +209,8 @@ const ADMIN: Form = Form {
 const MODES: &[&str] = &["off", "observe", "enforce"];
 /// The packs that come with the program.
 const PACKS: &[&str] = &["baseline@1", "strict@1", "observe@1"];
+/// What a network may be used for.
+const NETWORKS: &[&str] = &["hosting", "vpn", "relay", "tor", "sase", "mobile", "corporate", "residential"];
 /// What is done while the store can not be asked.
 const ON_OUTAGE: &[&str] = &["deny", "anonymous"];
 
@@ -533,10 +539,50 @@ tables! {
         /// clients, sessions and so on that each limit can tell apart; 16 bytes each
         "keys_max": Whole(1000, 100_000_000), Value("1000000");
     }
-    /// Databases that tell country and network of an address.
+    /// What is known of addresses: databases that tell country, network and position, and lists that tell what networks are
+    /// used for. All of them are read again when their files are replaced.
     "geo" under "`[geo]`" {
-        /// MaxMind databases (country, city, ASN), asked in this order; read again when they are replaced
-        "databases": List(&Path), Value("[]");
+        /// databases in MaxMind's format (country, city, ASN, anonymous IP), asked in this order: paths, or `{ path, fields }`
+        "databases": PathsOrTables, Value("[]");
+        /// see `[[geo.list]]`
+        "list": Tables, Told("none");
+        /// entries of one list; a longer one is a fault
+        "entries_max": Whole(1, 10_000_000), Value("1000000");
+        /// takes the networks of Zscaler, Netskope and Cisco Umbrella for gateways that inspect TLS (`sase`)
+        "built_in": Flag, Value("true");
+    }
+    /// A database whose fields do not stand where most have them.
+    "geo.databases" under "`geo.databases`" {
+        /// the file
+        "path": Path, Required;
+        /// where it has its fields, see below
+        "fields": Inner, Told("where MaxMind, DB-IP, IPinfo and ip-location-db have them");
+    }
+    /// Where the records of one database have a field: keys joined by dots, a number is a place in a list (`as.0.number`). A
+    /// field that is named stands there and nowhere else.
+    "geo.databases.fields" under "`geo.databases.fields`" {
+        /// the two letters of the country
+        "country": Text(FIELD), Told("the usual");
+        /// the number of the autonomous system
+        "asn": Text(FIELD), Told("the usual");
+        /// degrees north, a number of any type or a text
+        "latitude": Text(FIELD), Told("the usual");
+        /// degrees east
+        "longitude": Text(FIELD), Told("the usual");
+        /// the radius in kilometres in which the address probably is
+        "radius": Text(FIELD), Told("the usual");
+        /// what the network is used for: our words, or MaxMind's of `connection_type` and `user_type`
+        "kind": Text(FIELD), Told("the usual");
+    }
+    /// A list of networks that are all used for the same. What it says holds against what databases say; of several lists
+    /// `tor` goes before `relay`, `sase`, `vpn`, `hosting`, and that before the rest.
+    "geo.list" under "`[[geo.list]]`" {
+        /// the file
+        "path": Path, Required;
+        /// what its networks are used for
+        "kind": Word(NETWORKS), Required;
+        /// `plain`: a network, an address or an AS number on each line, comments behind `#` or `;`. `csv`: the first column is one of these; of relays the second is the country. `asn`: AS numbers with or without `AS`. `auto`: `csv` if the first line has a comma, else `plain`
+        "format": Word(&["auto", "plain", "csv", "asn"]), Value("auto");
     }
     /// What is told of events, and where.
     "events" under "`[events]`" {

@@ -129,6 +129,7 @@ fn value(kind: Kind, path: &str) -> Map<String, Value> {
         Kind::Table => Value::Object(object(path)),
         Kind::Tables => list(object(path)),
         Kind::TableOrOff => json!({ "anyOf": [object(path), { "const": "off" }] }),
+        Kind::PathsOrTables => list(map(json!({ "anyOf": [value(Kind::Path, path), object(path)] }))),
         Kind::NamesOrTables(name) => list(map(json!({ "anyOf": [value(Kind::Text(name), path), object(path)] }))),
         // Nothing is right, and no editor is to offer it.
         Kind::Later => json!({ "not": {}, "x-taplo": { "hidden": true } }),

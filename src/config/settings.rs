@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::geo::Geo;
 use super::network::{Client, Listen, Upstream};
 use super::policy::{Limits, Login, Route, Rules};
 use crate::clock::Timestamp;
@@ -43,8 +44,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What differs on some paths; the first that matches is meant.
     pub routes: Vec<Route>,
-    /// `MaxMind` databases, asked in this order.
-    pub geo_databases: Vec<PathBuf>,
+    /// What is known of addresses.
+    pub geo: Geo,
     /// Where events go.
     pub events: Events,
     /// How a running guard is talked to.
@@ -67,11 +68,11 @@ impl Settings {
         all.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
     }
 
-    /// The files besides rules that a change of should be noticed: certificates, databases, keys.
+    /// The files besides rules that a change of should be noticed: certificates, databases, lists, keys.
     pub fn files(&self) -> Vec<PathBuf> {
         let tls = self.listen.iter().filter_map(|listen| listen.tls.as_ref());
         tls.flat_map(|tls| [tls.cert.clone(), tls.key.clone()])
-            .chain(self.geo_databases.iter().cloned())
+            .chain(self.geo.files().cloned())
             .chain([self.keys_file.clone()])
             .chain(self.upstream.ca.clone())
             .collect()

@@ -292,7 +292,7 @@ fn defaults() -> Settings {
 
 /// The defaults that are numbers, times, sizes and rates, as a user would write them.
 fn values() -> BTreeMap<&'static str, String> {
-    let Settings { name, listen, client, upstream, session, rules, limits, events, .. } = defaults();
+    let Settings { name, listen, client, upstream, session, rules, limits, geo, events, .. } = defaults();
     let login = LoginLimit::default();
     let risk = rules.risk;
     BTreeMap::from([
@@ -338,6 +338,7 @@ fn values() -> BTreeMap<&'static str, String> {
         ("limits.anonymous_sessions", rate(limits.anonymous_sessions)),
         ("limits.guesses", rate(limits.guesses)),
         ("limits.keys_max", limits.keys_max.to_string()),
+        ("geo.entries_max", geo.entries_max.to_string()),
         ("events.queue", events.queue.to_string()),
         ("events.repeat.window", span(events.repeat.window)),
         ("events.repeat.first", events.repeat.first.to_string()),

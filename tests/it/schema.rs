@@ -51,6 +51,7 @@ fn good(kind: Kind, path: &str) -> String {
         Kind::Table | Kind::TableOrOff => format!("{{ {} }}", required(path, "").join(", ")),
         Kind::Tables => format!("[{{ {} }}]", required(path, "").join(", ")),
         Kind::NamesOrTables(name) => format!("[{}]", quoted(name.example)),
+        Kind::PathsOrTables => "[\"some/where\"]".to_owned(),
     }
 }
 
@@ -82,7 +83,7 @@ fn file_with(path: &str, key: &str, line: &str) -> String {
     let is_so = |key: &&Key| key.name == name;
     let value = match Table::find(above).unwrap().keys.iter().find(is_so).unwrap().kind {
         Kind::Table | Kind::TableOrOff => format!("{{ {inside} }}"),
-        Kind::Tables | Kind::NamesOrTables(_) => format!("[{{ {inside} }}]"),
+        Kind::Tables | Kind::NamesOrTables(_) | Kind::PathsOrTables => format!("[{{ {inside} }}]"),
         other => panic!("{path} is {other:?}"),
     };
     file_with(above, name, &format!("{name} = {value}"))
@@ -129,8 +130,9 @@ fn the_schema_has_the_keys_that_the_reader_takes_and_no_other() {
         assert_eq!(part["additionalProperties"], Value::from(false), "[{}]", table.path);
     }
     // Each inner table is listed, and each that is listed is inside of one.
-    let is_table =
-        |key: &Key| matches!(key.kind, Kind::Table | Kind::Tables | Kind::TableOrOff | Kind::NamesOrTables(_));
+    let is_table = |key: &Key| {
+        matches!(key.kind, Kind::Table | Kind::Tables | Kind::TableOrOff | Kind::NamesOrTables(_) | Kind::PathsOrTables)
+    };
     let inner: BTreeSet<String> =
         every_key().filter(|(_, key)| is_table(key)).map(|(table, key)| table.path_of(key)).collect();
     let listed: BTreeSet<String> = TABLES.iter().skip(1).map(|table| table.path.to_owned()).collect();

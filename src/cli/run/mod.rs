@@ -44,14 +44,9 @@ pub(crate) enum RunError {
     /// The session store.
     #[error("{0}")]
     Store(String),
-    /// A database of addresses.
-    #[error("the database {path} can not be used: {why}")]
-    Geo {
-        /// The file.
-        path: String,
-        /// Why.
-        why: String,
-    },
+    /// What is known of addresses.
+    #[error(transparent)]
+    Places(#[from] config::PlacesError),
     /// The place where operators talk to the guard.
     #[error(transparent)]
     Admin(#[from] portcullis::admin::StartError),

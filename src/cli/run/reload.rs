@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use portcullis::admin::{self, PolicyStanding};
-use portcullis::clock::Timestamp;
+use portcullis::clock::{Clock, Timestamp};
 use portcullis::config::counters::{self, Kept, Remembered};
 use portcullis::config::{self, Attempt, Change, Watched, Watcher, keys};
-use portcullis::engine::Guard;
+use portcullis::engine::{Guard, Places};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::kinds;
 use portcullis::event::queue::EventSender;
@@ -40,6 +40,7 @@ pub(super) struct Reloader {
     proxy: Handle<Guarded<AnyStore>>,
     reopen: Vec<ReopenHandle>,
     events: EventSender,
+    clock: Arc<dyn Clock>,
     standing: PolicyStanding,
     /// What the guard was started with.
     started: config::Settings,
@@ -83,6 +84,7 @@ impl Reloader {
             proxy: running.proxy.handle(),
             reopen: running.reopen.clone(),
             events: running.events.clone(),
+            clock: running.clock.clone(),
             standing: running.standing.clone(),
             limits: started.limit_settings(),
             settings: started.clone(),
@@ -168,12 +170,16 @@ impl Reloader {
         settings.files().iter().for_each(|path| watched.before_use(path));
         let renewed: [Result<(), RunError>; 3] = [
             keys::read(&settings.keys_file).map(|keys| self.guard.replace_keys(keys.keyring())).map_err(Into::into),
-            start::places(settings).map(|places| self.guard.replace_places(places)),
+            self.places(settings).map(|places| self.guard.replace_places(places)),
             self.proxy.reload(settings.proxy(Vec::new())).map_err(Into::into),
         ];
         for error in renewed.into_iter().filter_map(Result::err) {
             tracing::error!("what was read before stays in use: {error}");
         }
+    }
+
+    fn places(&self, settings: &config::Settings) -> Result<Places, RunError> {
+        start::places(settings, &self.events, self.clock.clone())
     }
 
     fn put_in_force(
@@ -186,7 +192,7 @@ impl Reloader {
         // Everything that can fail comes before anything that is changed.
         let policy = settings.policy(revision, &loaded.rules)?;
         let keyring = start::key_file(settings, self.guard.now(), watched)?.keyring();
-        let places = start::places(settings)?;
+        let places = self.places(settings)?;
         let proxy = self.proxy.clone();
         let proxied = proxy.prepare(settings.proxy(Vec::new()))?;
         let counters = counters::prepare(settings, &loaded.rules, &self.remembered, &OsEntropy)?;

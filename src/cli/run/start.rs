@@ -11,10 +11,10 @@ use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, Sin
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
+use portcullis::event::field::Dependency;
 use portcullis::event::queue::{EventSender, Writer};
 use portcullis::event::sink::{FileSink, ReopenHandle, Sink, StreamSink};
-use portcullis::event::{EventQueue, queue};
-use portcullis::facts::geo::GeoDatabase;
+use portcullis::event::{EventQueue, Scene, kinds, queue};
 use portcullis::limit::Limits;
 use portcullis::proxy::{Guarded, Proxy};
 use portcullis::secret::Keyring;
@@ -33,6 +33,7 @@ pub(super) struct Running {
     pub(super) writer: Writer,
     pub(super) reopen: Vec<ReopenHandle>,
     pub(super) events: EventSender,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) admin: Option<admin::Server<AnyStore>>,
     pub(super) standing: PolicyStanding,
     pub(super) recorder: Option<Arc<Recorder>>,
@@ -64,10 +65,10 @@ impl Running {
             store: store(&settings)?,
             policy: settings.policy(1, &loaded.rules)?,
             keys: keys.keyring(),
-            places: places(&settings)?,
+            places: places(&settings, &events, clock.clone())?,
             limits: Limits::new(&settings.limit_settings()),
             events: events.clone(),
-            clock,
+            clock: clock.clone(),
             entropy: Arc::new(OsEntropy),
         });
         let recorder = match &settings.rules.record {
@@ -99,7 +100,7 @@ impl Running {
         if kept == Kept::Written {
             watched.before_use(&settings.counters());
         }
-        Ok(Self { guard, proxy, writer, reopen, events, admin, standing, recorder, remembered })
+        Ok(Self { guard, proxy, writer, reopen, events, clock, admin, standing, recorder, remembered })
     }
 }
 
@@ -151,26 +152,17 @@ fn store(settings: &Settings) -> Result<AnyStore, RunError> {
     }
 }
 
-/// The databases of addresses, asked one after the other.
-pub(super) fn places(settings: &Settings) -> Result<Places, RunError> {
-    let mut all: Option<GeoDatabase> = None;
-    for path in &settings.geo_databases {
-        let failed = |why: String| RunError::Geo { path: path.display().to_string(), why };
-        let bytes = config::read_bytes(path).map_err(|error| failed(error.to_string()))?;
-        let database = GeoDatabase::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
-        all = Some(match all {
-            Some(before) => before.and(database),
-            None => database,
-        });
-    }
-    Ok(match all {
-        Some(database) => {
-            let places = Arc::new(database);
-            let cities = places.clone();
-            Places::new(move |ip| places.lookup(ip)).with_cities(move |ip| cities.city(ip))
-        }
-        None => Places::unknown(),
-    })
+/// What is known of addresses. That a database can not be read any more is told, once: rules on countries stop to match.
+pub(super) fn places(settings: &Settings, events: &EventSender, clock: Arc<dyn Clock>) -> Result<Places, RunError> {
+    let events = events.clone();
+    let tell = move |path: &str, why: &dyn std::error::Error| {
+        let why = why.to_string();
+        tracing::warn!(path, why, "a lookup in a database of addresses failed: what it should know is unknown");
+        let fault = Text::from(format!("{path}: {why}"));
+        let event = kinds::DependencyFailed { what: Dependency::Geo, fault };
+        events.emit(clock.now(), Scene::default(), event);
+    };
+    Ok(config::places(settings, tell)?)
 }
 
 type Sinks = (Vec<Box<dyn Sink>>, Vec<ReopenHandle>);

@@ -4,6 +4,7 @@
 //! `[[table]]` are replaced as a whole, so that what a file says is all there is to read.
 
 mod events;
+mod geo;
 mod policy;
 mod routes;
 mod session;
@@ -14,7 +15,9 @@ mod wire;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::{Admin, AdminAddress, Client, Enforcement, Limits, Listen, Location, Preset, Rules, Settings, Upstream};
+use super::{
+    Admin, AdminAddress, Client, Enforcement, Geo, Limits, Listen, Location, Preset, Rules, Settings, Upstream,
+};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::page::{Notes, Reader, Spots, page};
@@ -114,7 +117,7 @@ pub(crate) fn defaults(base: &Path) -> Settings {
         rules: Rules::default(),
         limits: Limits::default(),
         routes: Vec::new(),
-        geo_databases: Vec::new(),
+        geo: Geo::default(),
         events: events::defaults(),
         admin: Admin {
             address: AdminAddress::Unix(base.join("portcullis-data/admin.sock")),
@@ -148,7 +151,7 @@ fn apply(reader: &Reader<'_>, settings: &mut Settings) {
     read_routes(reader, settings);
     reader.table("rules", |reader| policy::rules(reader, &mut settings.rules));
     reader.table("limits", |reader| policy::limits(reader, &mut settings.limits));
-    reader.table("geo", |reader| policy::geo(reader, &mut settings.geo_databases));
+    reader.table("geo", |reader| geo::geo(reader, &mut settings.geo));
     reader.table("events", |reader| events::read(reader, &mut settings.events));
     reader.table("admin", |reader| events::admin(reader, &mut settings.admin));
 }

@@ -1,7 +1,6 @@
-//! `[rules]`, `[limits]` and `[geo]`.
+//! `[rules]` and `[limits]`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use crate::config::{Limits, Pack, Recording, Risk, Rules, RulesKey};
 use crate::rules::page::{Reader, Value, set};
@@ -76,10 +75,4 @@ pub(super) fn limits(reader: &Reader<'_>, limits: &mut Limits) {
     set(&mut limits.anonymous_sessions, reader.rate("anonymous_sessions"));
     set(&mut limits.guesses, reader.rate("guesses"));
     set(&mut limits.keys_max, reader.whole("keys_max", 1_000..=100_000_000).and_then(NonZeroUsize::new));
-}
-
-pub(super) fn geo(reader: &Reader<'_>, databases: &mut Vec<PathBuf>) {
-    if let Some(value) = reader.value("databases") {
-        set(databases, value.list("a list of paths to MaxMind databases", |value| value.path()));
-    }
 }

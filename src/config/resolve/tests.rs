@@ -5,12 +5,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::GeoList;
 use crate::config::{
     Activity, Balance, Http2, OnOutage, Pack, ProxyProtocol, Rulebook, Sensitivity, SinkFormat, SinkTarget, StoreKind,
     SubjectSource, UnderscoreHeaders,
 };
 use crate::event::Severity;
 use crate::event::encode::{IpPrivacy, SubjectPrivacy};
+use crate::facts::geo::{Field, Fields, NetworkKind};
+use crate::facts::networks::{BuiltIn, ListFormat};
 use crate::limit::KnownDevice;
 use crate::session::cookie::{Add, CookieKind, GuardCookie, GuardSameSite, GuardTransport, Persist, SameSite};
 use crate::store::OnLimit;
@@ -155,7 +158,13 @@ mode   = "off"
 passive = true
 
 [geo]
-databases = ["/var/lib/GeoIP/GeoLite2-City.mmdb", "asn.mmdb"]
+databases = ["/var/lib/GeoIP/GeoLite2-City.mmdb", { path = "asn.mmdb", fields = { asn = "as.0.number" } }]
+entries_max = 5000
+built_in = false
+[[geo.list]]
+path = "tor.txt"
+kind = "tor"
+format = "plain"
 
 [events]
 queue   = 4096
@@ -297,7 +306,15 @@ fn every_key_of_the_policy_is_read() {
     let risk = settings.rules.risk;
     assert_eq!([risk.observe, risk.rotate, risk.quarantine, risk.terminate], [21, 36, 51, 101]);
     assert_eq!((risk.half_life, risk.sensitive_factor.to_string().as_str()), (secs(840), "0.5"));
-    assert_eq!(settings.geo_databases, [Path::new("/var/lib/GeoIP/GeoLite2-City.mmdb"), Path::new("etc/asn.mmdb")]);
+    let files: Vec<_> = settings.geo.files().collect();
+    assert_eq!(
+        files,
+        [Path::new("/var/lib/GeoIP/GeoLite2-City.mmdb"), Path::new("etc/asn.mmdb"), Path::new("etc/tor.txt")]
+    );
+    let asn = Fields::default().with(Field::Asn, "as.0.number".parse().unwrap());
+    assert_eq!(settings.geo.databases.get(1).map(|file| &file.fields), Some(&asn));
+    let tor = GeoList { path: "etc/tor.txt".into(), kind: NetworkKind::Tor, format: ListFormat::Plain };
+    assert_eq!((settings.geo.lists, settings.geo.entries_max, settings.geo.built_in), (vec![tor], 5000, BuiltIn::Off));
 }
 
 #[test]

@@ -192,6 +192,63 @@ async fn a_newer_database_is_taken_over_beside_a_faulty_file() {
     }
 }
 
+/// What lists say is followed as databases are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_newer_list_is_taken_over_beside_a_faulty_file_and_a_faulty_list_is_not() {
+    let tor = rule("/a").replace("request.path == \"/a\"", "client.is_tor");
+    for (faulty, text) in [("rules/shop.toml", "half a file"), ("portcullis.toml", "half a file"), ("other.txt", "")] {
+        let mut world = World::start(&[("rules/shop.toml", &tor)]).await;
+        world.write("tor.txt", "192.0.2.1\n");
+        let config = fs::read_to_string(world.folder.path().join("portcullis.toml")).unwrap();
+        let list = "[[geo.list]]\npath = \"tor.txt\"\nkind = \"tor\"\n";
+        world.write("portcullis.toml", &(config + list));
+        world.reloader.round(Round::Asked);
+        let address = world.running.proxy.local_addrs()[0];
+        let serving = tokio::spawn(world.running.proxy.run(std::future::pending()));
+        let rounds = |reloader: &mut Reloader| (0..2).for_each(|_| reloader.round(Round::Regular));
+        write(world.folder.path(), faulty, text);
+        rounds(&mut world.reloader);
+        assert_eq!(status(address, "/"), "502", "{faulty}");
+        write(world.folder.path(), "tor.txt", "127.0.0.1 is us\n");
+        rounds(&mut world.reloader);
+        assert!(world.running.standing.is_stale(), "{faulty}");
+        assert_eq!(status(address, "/"), "502", "the one before stays in use beside {faulty}");
+        write(world.folder.path(), "tor.txt", "127.0.0.1 # us\n");
+        rounds(&mut world.reloader);
+        assert_eq!(status(address, "/"), "403", "{faulty}");
+        serving.abort();
+    }
+}
+
+/// It answered "unknown" to everything, and rules on countries stopped to match without a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_database_that_can_not_be_read_is_told_once_for_each_load() {
+    let mut world = World::start(&[("rules/shop.toml", &rule("/a"))]).await;
+    let mut damaged = database("SE");
+    // The value of the only record is longer than the file.
+    damaged[22] = 0x5f;
+    fs::write(world.folder.path().join("geo.mmdb"), damaged).unwrap();
+    let config = fs::read_to_string(world.folder.path().join("portcullis.toml")).unwrap();
+    world.write("portcullis.toml", &(config + "[geo]\ndatabases = [\"geo.mmdb\"]\n"));
+    world.reloader.round(Round::Asked);
+    let address = world.running.proxy.local_addrs()[0];
+    let serving = tokio::spawn(world.running.proxy.run(std::future::pending()));
+    let (guard, file) = (world.running.guard.clone(), world.folder.path().join("events.jsonl"));
+    let told = || {
+        guard.events().flush(PATIENCE);
+        fs::read_to_string(&file).unwrap().matches("geo.mmdb: ").count()
+    };
+    assert_eq!(told(), 0);
+    for loads in 1..=2 {
+        for _ in 0..3 {
+            assert_eq!(status(address, "/"), "502");
+        }
+        assert_eq!(told(), loads);
+        world.reloader.round(Round::Asked);
+    }
+    serving.abort();
+}
+
 thread_local! {
     /// What the program said of itself on this thread.
     static SAID: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
