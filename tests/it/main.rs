@@ -18,6 +18,7 @@ mod engine_rotation;
 mod engine_routes;
 mod engine_rules;
 mod fields_page;
+mod geo_real;
 mod layer;
 mod model_rotation;
 mod presets;
