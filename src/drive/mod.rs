@@ -212,6 +212,7 @@ impl Driver {
             standing: ClientStanding::Own,
             print: visitor.print,
             order: None,
+            located: None,
         };
         let decision = self.runtime.block_on(self.guard.admit(client, &mut parts, None));
         let (mut came, lines) = match decision {
