@@ -113,6 +113,7 @@ fn cookies() -> CookiePolicy {
         names: CookieNames::try_new(&ours.name, shield, []).unwrap(),
         binds: Binds::Nothing,
         hardening: Hardening::default(),
+        hints: portcullis::rules::ExactHints::default(),
     }
 }
 

@@ -57,6 +57,7 @@ impl Settings {
                 persist: session.persist,
                 names,
                 binds: if session.bind.is_empty() { rules::Binds::Nothing } else { rules::Binds::Some },
+                hints: session.hints,
                 hardening: session.harden,
             },
             logins: self.logins.iter().map(|login| self.login(login)).collect(),
@@ -96,6 +97,7 @@ impl Settings {
                 sensitive_percent,
             },
             half_life: HalfLife::new(risk.half_life),
+            companions: self.rules.companions.clone(),
             ..Scoring::default()
         }
     }

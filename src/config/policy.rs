@@ -10,6 +10,7 @@ use crate::facts::route::{PathPattern, RoutePattern};
 use crate::limit::{LimitSettings, LoginLimit, Rate};
 use crate::rules::Pack;
 use crate::session::cookie::CookiePattern;
+use crate::signal::Companions;
 use crate::verdict::Mode;
 
 /// `[[login]]`: how a login is recognised.
@@ -62,6 +63,8 @@ pub struct Rules {
     pub mode: Mode,
     /// Points and what follows from them.
     pub risk: Risk,
+    /// Programs that share sessions.
+    pub companions: Vec<Companions>,
     /// Where what rules see is recorded, if it is.
     pub record: Option<Recording>,
     /// Who signs the files; empty if nobody has to.
@@ -86,6 +89,7 @@ impl Default for Rules {
             files: Vec::new(),
             mode: Mode::Enforce,
             risk: Risk::default(),
+            companions: Vec::new(),
             record: None,
             signed_by: Vec::new(),
             counters: None,

@@ -171,6 +171,8 @@ const HEALTH: Form = Form { word: "text", pattern: "^/[!\"$-~]*$", example: "/he
 const COOKIE: Form = Form { word: "text", pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", example: "__Host-portcullis" };
 /// The name of a cookie of the app, or the beginning of several.
 const COOKIES: Form = Form { word: "name", pattern: r"^[!#$%&'+.^_`|~0-9A-Za-z-]+\*?$", example: "sessionid" };
+/// Two programs that share sessions.
+const COMPANIONS: Form = Form { word: "pair", pattern: r"^ *[a-z ]+\+[a-z ]+$", example: "okhttp + webview" };
 /// A host name with a dot in it.
 const DOMAIN: Form = Form { word: "text", pattern: r"^([A-Za-z0-9.-]+\.[A-Za-z0-9.-]+)?$", example: "example.com" };
 /// Which requests.
@@ -362,6 +364,8 @@ tables! {
         "shield": NamesOrTables(COOKIES), Told("those of all presets");
         /// the app's cookies that pass, and are accepted only beside the session they were set for
         "bind": List(&Text(COOKIES)), Value("[]");
+        /// ask browsers for the exact versions of themselves and their machine (`Accept-CH`), which tell two of one version apart; Chromium alone answers
+        "accept_ch": Flag, Value("false");
         /// what is added to the app's other cookies, see below
         "harden": Inner, Told("nothing");
         /// longest time without real use
@@ -495,6 +499,8 @@ tables! {
         "counters": Path, Told("`rules.counters` beside the keys");
         /// where what rules see is recorded: `{ path, max_bytes }`, addresses and subjects as `[events.privacy]` shows them; see `rules/README.md`; counts from the next start
         "record": Inner, Told("off");
+        /// programs of one app that share sessions on one network, such as its native part and the browser inside it: `"okhttp + webview"`
+        "companions": List(&Text(COMPANIONS)), Value("[]");
         /// the ceiling for all routes: `off`, `observe` or `enforce`
         "mode": Word(MODES), Value("enforce");
         /// see `[rules.risk]`

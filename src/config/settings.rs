@@ -13,6 +13,7 @@ use crate::event::encode::Privacy;
 use crate::event::queue::RepeatSettings;
 use crate::facts::route::RoutePattern;
 use crate::limit::LimitSettings;
+use crate::rules::ExactHints;
 use crate::session::cookie::{CookiePattern, GuardCookieSettings, Hardening, Persist, ShieldName};
 use crate::session::expiry::Deadlines;
 use crate::store::SubjectLimit;
@@ -121,6 +122,8 @@ pub struct Session {
     pub shield: Vec<ShieldName>,
     /// The app's cookies that pass, bound to ours.
     pub bind: Vec<CookiePattern>,
+    /// Whether browsers are asked for exact versions.
+    pub hints: ExactHints,
     /// What is added to the app's other cookies.
     pub harden: Hardening,
     /// How long sessions last.

@@ -125,7 +125,10 @@ impl Observer for Watch {
             return;
         }
         let mut seen = self.0.lock();
-        seen.verdict = at.verdict.clone();
+        // Who is held back is looked at again, as a stranger.
+        if at.verdict.action >= seen.verdict.action {
+            seen.verdict = at.verdict.clone();
+        }
         if let Value::Text(reference) = at.facts.value(Field::SessionRef) {
             seen.reference = Some(reference.to_owned());
         }

@@ -12,6 +12,7 @@ use super::admit::Request;
 use super::judge::SessionSeen;
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
+use crate::connection::print::Ja4;
 use crate::facts::geo::{Country, NetworkKind};
 use crate::fingerprint::{Fingerprint, Prefix};
 use crate::history::{Contexts, Points};
@@ -39,12 +40,21 @@ pub(super) struct RequestFacts<'a> {
     pub(super) risk: Option<Points>,
     pub(super) counts: Option<Counts>,
     pub(super) reference: OnceCell<String>,
+    pub(super) bound_ja4: OnceCell<Option<Ja4>>,
 }
 
 impl<'a> RequestFacts<'a> {
     /// A request whose session nobody knows yet.
     pub(super) const fn early(request: &'a Request<'a>) -> Self {
-        Self { request, session: None, signals: &[], risk: None, counts: None, reference: OnceCell::new() }
+        Self {
+            request,
+            session: None,
+            signals: &[],
+            risk: None,
+            counts: None,
+            reference: OnceCell::new(),
+            bound_ja4: OnceCell::new(),
+        }
     }
 
     fn bound(&self) -> Option<&'a Fingerprint> {
@@ -63,6 +73,16 @@ impl<'a> RequestFacts<'a> {
 
     fn contexts(&self, count: impl Fn(&Contexts) -> usize) -> Value<'a> {
         self.session.map_or(Value::Unknown, |session| number(count(session.contexts)))
+    }
+
+    /// The fingerprint of TLS at the login.
+    fn bound_ja4(&self) -> Option<&Ja4> {
+        self.bound_ja4.get_or_init(|| self.session.and_then(|session| session.contexts.ja4())).as_ref()
+    }
+
+    /// That of this request.
+    fn ja4(&self) -> Option<&'a Ja4> {
+        self.request.client.print.tls.as_ref().and_then(|tls| tls.ja4.as_ref())
     }
 
     /// What of the client differs from what the session is bound to.
@@ -84,6 +104,9 @@ impl<'a> RequestFacts<'a> {
             Field::ChangedPrefix => differ(prefix(now), self.home()),
             Field::ChangedAsn => differ(asn(now), asn(bound)),
             Field::ChangedCountry => differ(country(now), country(bound)),
+            Field::ChangedJa4 => {
+                self.ja4().zip(self.bound_ja4()).map_or(Value::Unknown, |(now, bound)| Value::Bool(now != bound))
+            }
             _ => Value::Unknown,
         }
     }
@@ -144,6 +167,7 @@ impl<'a> RequestFacts<'a> {
             Field::ClientUaMajor => major(now),
             Field::ClientOs => os(now),
             Field::ClientDevice => device(now),
+            Field::ClientJa4 => self.ja4().map_or(Value::Unknown, |ja4| Value::Text(ja4.as_str())),
             Field::RateClient => self.counts.map_or(Value::Unknown, |counts| Value::Int(counts.client.lately.into())),
             Field::RatePrefix => self.counts.map_or(Value::Unknown, |counts| Value::Int(counts.prefix.lately.into())),
             _ => Value::Unknown,
@@ -189,6 +213,7 @@ impl<'a> RequestFacts<'a> {
             Field::BoundPrefix => self.home(),
             Field::BoundAsn => bound(asn),
             Field::BoundCountry => bound(country),
+            Field::BoundJa4 => self.bound_ja4().map_or(Value::Unknown, |ja4| Value::Text(ja4.as_str())),
             Field::RateSession => counted(|counts| counts.session.lately.into()),
             Field::RateSubject => match record.and_then(|record| record.subject.as_ref()) {
                 Some(_) => counted(|counts| counts.subject.lately.into()),
@@ -235,6 +260,7 @@ impl Facts for RequestFacts<'_> {
             | Field::ClientUaMajor
             | Field::ClientOs
             | Field::ClientDevice
+            | Field::ClientJa4
             | Field::RateClient
             | Field::RatePrefix => self.of_client(field),
             other => self.of_session(other),

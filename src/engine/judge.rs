@@ -279,6 +279,7 @@ impl<S: Store> Guard<S> {
             risk: None,
             counts,
             reference: OnceCell::new(),
+            bound_ja4: OnceCell::new(),
         };
         self.judge_facts(request, facts, (assessment.before, &assessment.signals), told)
     }
@@ -301,7 +302,8 @@ impl<S: Store> Guard<S> {
         let judgement = judge(&evidence, &request.policy.scoring, |risk| {
             let mut risky = Matched::new();
             if set.runs_in(Phase::Risk) {
-                let facts = RequestFacts { risk: Some(risk), reference: OnceCell::new(), ..facts };
+                let facts =
+                    RequestFacts { risk: Some(risk), reference: OnceCell::new(), bound_ja4: OnceCell::new(), ..facts };
                 set.run(Phase::Risk, scenery, &facts, counted, &mut risky);
             }
             risky

@@ -7,8 +7,9 @@ use http::StatusCode;
 use super::admit::Request;
 use super::recognise::{Before, Judged, Scope};
 use super::settle::Outcome;
-use super::{Admission, Guard, Holder, Known, Leftover};
+use super::{Admission, Client, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
+use crate::connection::print::Ja4;
 use crate::event::field::{Cause, Dependency, LimitKey, Rotation};
 use crate::event::kinds as event;
 use crate::event::{ClientView, Event, Scene, SessionHash, method_word};
@@ -203,7 +204,7 @@ impl<S: Store> Guard<S> {
 
     fn scene(&self, request: &Request<'_>, record: Option<&Record>) -> Scene {
         let mut scene = Scene {
-            client: view(Some(request.client.ip), &request.fingerprint),
+            client: view(Some(request.client.ip), &request.fingerprint, ja4(&request.client)),
             mode: request.mode(),
             policy: Some(request.policy.revision),
             route: request.route().map(|route| route.template.clone()),
@@ -219,7 +220,7 @@ impl<S: Store> Guard<S> {
     fn settled_scene(&self, admission: &Admission, record: Option<&Record>) -> Scene {
         let route = admission.ask.route(&admission.policy);
         let mut scene = Scene {
-            client: view(Some(admission.ask.client.ip), &admission.fingerprint),
+            client: view(Some(admission.ask.client.ip), &admission.fingerprint, ja4(&admission.ask.client)),
             mode: admission.policy.mode_on(route),
             policy: Some(admission.policy.revision),
             route: route.map(|route| route.template.clone()),
@@ -238,8 +239,10 @@ impl<S: Store> Guard<S> {
         scene.session = Some(SessionHash::of(&self.keys.load(), &record.digest));
         scene.reference = Some(record.reference);
         scene.subject.clone_from(&record.subject);
-        if let Some(bound) = Contexts::decode(&record.history).ok().and_then(|all| all.known().first().copied()) {
-            scene.bound = view(None, &bound.fingerprint);
+        if let Ok(contexts) = Contexts::decode(&record.history)
+            && let Some(bound) = contexts.known().first()
+        {
+            scene.bound = view(None, &bound.fingerprint, contexts.ja4());
         }
     }
 }
@@ -289,7 +292,7 @@ fn mismatches(judged: &Judged) -> Vec<Event> {
 }
 
 /// A client as events show it.
-fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint) -> ClientView {
+fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint, ja4: Option<Ja4>) -> ClientView {
     let Fingerprint { agent, place, .. } = fingerprint;
     ClientView {
         ip,
@@ -297,6 +300,10 @@ fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint) -> ClientView {
         country: place.country.map(crate::facts::geo::Country::bytes),
         ua: (agent.hash != 0).then(|| Text::of(agent.family.name())),
         os: (agent.hash != 0).then(|| Text::of(agent.os.name())),
-        ja4: None,
+        ja4: ja4.map(|ja4| Text::from(ja4.as_str())),
     }
+}
+
+fn ja4(client: &Client) -> Option<Ja4> {
+    client.print.tls.and_then(|tls| tls.ja4)
 }

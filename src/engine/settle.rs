@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
 use super::cache;
@@ -14,16 +14,21 @@ use super::judge::OnAnswer;
 use super::recognise::{SUSPECTED_PART, is_suspected};
 use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
 use crate::clock::Timestamp;
+use crate::connection::Scheme;
 use crate::enforce::Offer;
 use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
 use crate::rules::count::Answers;
-use crate::rules::{OnOutage, Success};
+use crate::rules::{ExactHints, OnOutage, Success};
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
 use crate::verdict::Action;
+
+/// What browsers are asked for: what tells two of one version apart.
+const EXACT_HINTS: &str =
+    "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model, Sec-CH-UA-Arch, Sec-CH-UA-Bitness";
 
 /// Who made the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +90,9 @@ impl<S: Store> Guard<S> {
                 Vec::new()
             }
         };
+        if admission.policy.cookies.hints == ExactHints::Asked {
+            admission.ask_for_hints(response);
+        }
         let taken = self.take_cookies(&admission, response);
         let mut outcome = self.outcome(&admission, by, response, &commands, &taken);
         self.count_login(&admission, by, response.status, &outcome);
@@ -487,6 +495,14 @@ impl Admission {
             }
         };
         due && self.ask.kind.fetch == Fetch::Ordinary
+    }
+
+    /// Asks the browser for exact versions of itself, once it is at a page and over HTTPS: it sends them with its next requests.
+    /// What the app asks for is asked for still.
+    fn ask_for_hints(&self, response: &mut response::Parts) {
+        if self.is_page() && self.ask.client.scheme == Scheme::Https {
+            response.headers.append(HeaderName::from_static("accept-ch"), HeaderValue::from_static(EXACT_HINTS));
+        }
     }
 
     /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.

@@ -129,7 +129,12 @@ impl NetworkList {
                 line.split_once(char::is_whitespace).unwrap_or((line, ""))
             }
         };
-        let of_entry = |fault| (entry.len(), fault);
+        // What is marked is the entry as it stands there, with its quotes.
+        let marked = match format {
+            ListFormat::Csv | ListFormat::Asn => line.split(',').next().unwrap_or_default().len(),
+            ListFormat::Auto | ListFormat::Plain => entry.len(),
+        };
+        let of_entry = |fault| (marked, fault);
         match Entry::parse(entry).map_err(of_entry)? {
             // A name may follow.
             Entry::Operator(asn) => self.operators.push(asn),

@@ -126,6 +126,11 @@ impl Family {
         FAMILIES.iter().map(|(_, name)| *name).chain(["other"])
     }
 
+    /// The family that goes by this name. All that have none go by one name, which is none.
+    pub fn named(name: &str) -> Option<Self> {
+        FAMILIES.iter().find(|(_, known)| *known == name).map(|(family, _)| *family)
+    }
+
     /// The name that rules and events use.
     pub fn name(self) -> &'static str {
         FAMILIES.iter().find(|(family, _)| *family == self).map_or("other", |(_, name)| name)

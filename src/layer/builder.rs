@@ -195,6 +195,7 @@ impl<S: Store> GuardBuilder<S> {
                 names: CookieNames::try_new(&self.cookie.name, shield, std::iter::empty())?,
                 binds: Binds::Nothing,
                 hardening: Hardening::default(),
+                hints: crate::rules::ExactHints::default(),
             },
             logins: Vec::new(),
             logouts: Vec::new(),

@@ -140,6 +140,18 @@ pub struct CookiePolicy {
     pub binds: Binds,
     /// What is added to the app's other cookies.
     pub hardening: Hardening,
+    /// Whether browsers are asked for exact versions of themselves.
+    pub hints: ExactHints,
+}
+
+/// Whether browsers are asked for exact versions of themselves (`Accept-CH`, RFC 8942).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExactHints {
+    /// They are not.
+    #[default]
+    Unasked,
+    /// They are, with every page over HTTPS.
+    Asked,
 }
 
 /// Whether any cookie of the app is bound to ours.

@@ -228,8 +228,8 @@ fields! {
     ClientDevice = "client.device": Text in Client, unknown "never", r#"client.device == "bot""#;
     /// What `Accept-Language` asks for, such as `de-de`, in its order and without weights.
     ClientLanguages = "client.languages": Texts in Client (ignore_case), unknown "never", r#"client.languages contains "de""#;
-    /// The fingerprint of its TLS hello, where TLS ends here.
-    ClientJa4 = "client.ja4": Text in Client, unknown "always: nothing fills it in this version", "known(client.ja4)";
+    /// The JA4 of its TLS hello. One browser has several: for a first connection, for one that resumes it, for a WebSocket.
+    ClientJa4 = "client.ja4": Text in Client, unknown "if TLS ends before us, and no trusted proxy tells it", "known(client.ja4)";
     /// `1.0`, `1.1` or `2`.
     ClientHttpVersion = "client.http_version": Text in Client, unknown "for versions besides these", r#"client.http_version == "1.0""#;
     /// The hour of the day, 0 to 23, in the zone of the file (`zone = "Europe/Berlin"`; UTC if there is none).
@@ -292,8 +292,8 @@ fields! {
     BoundAsn = "session.bound.asn": Int in Session as "AS number", unknown "without a session, or if no database knew it", "session.bound.asn == 64496";
     /// The country that it is bound to.
     BoundCountry = "session.bound.country": Text in Session (ignore_case), unknown "without a session, or if no database knew it", r#"session.bound.country == "DE""#;
-    /// The fingerprint of the TLS hello that it is bound to.
-    BoundJa4 = "session.bound.ja4": Text in Session, unknown "always: nothing fills it in this version", "session.bound.ja4 != client.ja4";
+    /// The JA4 of the TLS hello at the login.
+    BoundJa4 = "session.bound.ja4": Text in Session, unknown "without a session, or if it was not known at the login", "session.bound.ja4 != client.ja4";
     /// Whether the program differs from the bound one.
     ChangedUaFamily = "changed.ua_family": Bool in Session, unknown "without a session", "changed.ua_family";
     /// Whether its version differs.
@@ -310,8 +310,8 @@ fields! {
     ChangedAsn = "changed.asn": Bool in Session, unknown "without a session, or if either side is unknown", "changed.asn";
     /// Whether the country differs.
     ChangedCountry = "changed.country": Bool in Session, unknown "without a session, or if either side is unknown", "changed.country";
-    /// Whether the fingerprint of the TLS hello differs.
-    ChangedJa4 = "changed.ja4": Bool in Session, unknown "always: nothing fills it in this version", "changed.ja4";
+    /// Whether the JA4 of the TLS hello differs, which it does in one browser too: see `signal.device.tls` for what does not.
+    ChangedJa4 = "changed.ja4": Bool in Session, unknown "without a session, or if either side is unknown", "changed.ja4";
     /// Points of this request after all rules that give points, with what is left of earlier ones.
     Risk = "risk": Int in Risk as "points", unknown "never", "risk >= 35";
     /// The status of the answer.
@@ -398,11 +398,6 @@ impl Field {
     /// Whether it is a clock on the wall of some zone, and no fact of a request.
     pub const fn is_clock(self) -> bool {
         matches!(self, Self::TimeHour | Self::TimeMinute | Self::TimeWeekday)
-    }
-
-    /// Whether anything fills it in this version. A rule that reads another is told so.
-    pub const fn is_filled(self) -> bool {
-        !matches!(self, Self::ClientJa4 | Self::BoundJa4 | Self::ChangedJa4)
     }
 
     /// When it is known at the earliest.

@@ -4,6 +4,7 @@
 //! of them and adds up the risk. What to do about it is for rules to say. A request that looks like one before it, with the
 //! newest tag, runs none of them: it costs a few comparisons and no allocation.
 
+mod companions;
 mod drift;
 mod engine;
 mod fixation;
@@ -22,9 +23,10 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::connection::print::PseudoOrder;
 use crate::fingerprint::Fingerprint;
-use crate::fingerprint::drift::Drift;
+use crate::fingerprint::drift::{DeviceDrift, Drift, NetworkDrift, PrefixDrift, drift as drift_between};
 use crate::history::{Contexts, Holding, Match, Points, Standing, Visit};
 
+pub use companions::{Companions, CompanionsError};
 pub use login::is_suspicious as is_suspicious_login;
 pub use protocol::{CookieFinding, CookieFindings};
 pub use weights::{Level, Scoring, Sensitivity, Thresholds, Weights};
@@ -280,9 +282,45 @@ pub struct Scene<'a> {
     pub standing: Option<Standing>,
     /// How far it is.
     pub drift: Drift,
+    /// Whether it is a companion of the holder of the newest tag.
+    pub company: Company,
+    /// Programs that share sessions.
+    pub companions: &'a [Companions],
+}
+
+/// How far a client is from the holder of the newest tag, as stale tags and forks are judged by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Company {
+    /// It is on its own.
+    #[default]
+    None,
+    /// It is a companion of the holder, on the holder's network.
+    OfHolder,
 }
 
 impl Scene<'_> {
+    /// Of two companions on one network neither is a new device.
+    fn with_companions(mut self) -> Self {
+        let all = self.companions;
+        if all.is_empty() {
+            return self;
+        }
+        let now = self.input.fingerprint;
+        let shares = |other: &Fingerprint| all.iter().any(|two| two.are(other.agent.family, now.agent.family));
+        let network = NetworkDrift { prefix: PrefixDrift::Same, ..self.drift.network };
+        let at_hand = network == NetworkDrift::default() && self.drift.network.prefix != PrefixDrift::Elsewhere;
+        if at_hand && self.bound.is_some_and(shares) {
+            self.drift.device = DeviceDrift::default();
+        }
+        let near = |holder: &Fingerprint| {
+            holder.same_network(now) || drift_between(holder, now).network == NetworkDrift::default()
+        };
+        if self.input.contexts.holder().is_some_and(|holder| shares(holder) && near(holder)) {
+            self.company = Company::OfHolder;
+        }
+        self
+    }
+
     /// Whether there is nothing that any detector could raise a signal for.
     fn is_quiet(&self) -> bool {
         let DetectorInput { id, planted, cookies, counts, .. } = self.input;
@@ -378,7 +416,10 @@ pub fn assess_with(input: &DetectorInput<'_>, scoring: &Scoring, detectors: &[De
         last_seen: nearest.map(|context| context.last_seen),
         standing: nearest.map(|context| context.standing),
         drift: found.map(|found| found.drift).unwrap_or_default(),
-    };
+        company: Company::None,
+        companions: &scoring.companions,
+    }
+    .with_companions();
     if scene.is_quiet() {
         return Assessment { signals: Signals::new(), found, before, risk: before };
     }

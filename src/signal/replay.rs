@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{IdEvidence, Scene, Signal, SignalKind, Text};
+use super::{Company, IdEvidence, Scene, Signal, SignalKind, Text};
 use crate::clock::Timestamp;
 use crate::fingerprint::drift::{Moved, PrefixDrift, drift};
 use crate::history::Standing;
@@ -28,7 +28,7 @@ pub(super) fn stale(scene: &Scene<'_>) -> Option<Signal> {
     let from_holder = holder.map(|holder| drift(holder, now)).unwrap_or_default();
     let moved = scene.drift.network.prefix == PrefixDrift::Elsewhere;
     let at_home = scene.standing == Some(Standing::Trusted) && scene.drift.is_none() && !moved;
-    let is_copy = at_home && behind <= HONEST_GENERATIONS;
+    let is_copy = (at_home && behind <= HONEST_GENERATIONS) || scene.company == Company::OfHolder;
     let other_device = |device| super::drift::points(device, weights) >= weights.interaction_device;
     let (asn, line) = (from_holder.network.asn == Moved::Yes, from_holder.network.line == Moved::Yes);
     let elsewhere = from_holder.network.prefix == PrefixDrift::Elsewhere;

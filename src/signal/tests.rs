@@ -457,6 +457,8 @@ proptest! {
             last_seen: Some(at(0)),
             standing: Some(Standing::Trusted),
             drift,
+            company: Company::None,
+            companions: &[],
         };
         let raised = DETECTORS.iter().filter_map(|detect| detect(&scene)).count();
         prop_assert_eq!(raised == 0, scene.is_quiet());

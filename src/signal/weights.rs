@@ -3,7 +3,7 @@
 //! All of it is policy. The defaults were chosen so that no single change of network, and no update of a browser, reaches
 //! `quarantine`, while another program on another network reaches `terminate` at once.
 
-use super::SignalKind;
+use super::{Companions, SignalKind};
 use crate::history::{HalfLife, Points};
 
 /// Points for each kind of evidence.
@@ -309,6 +309,8 @@ pub struct Scoring {
     pub thresholds: Thresholds,
     /// How fast points fade.
     pub half_life: HalfLife,
+    /// Programs that share sessions.
+    pub companions: Vec<Companions>,
 }
 
 #[cfg(test)]

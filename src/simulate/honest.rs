@@ -208,10 +208,10 @@ fn month(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
     let hotel = addresses.net(NetworkKind::Residential, abroad, 5500, there, Version::V4);
     let stream = browse_daily(dice, (0..30).step_by(2), 600.0);
     let net = |t: f64| {
-        let day = t / DAY;
+        let day = (t / DAY).floor();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most thirty")]
         let at = day as usize % homes.len();
-        if travels && day > 12.0 && day < 16.0 { hotel } else { homes.get(at).copied().unwrap_or(hotel) }
+        if travels && (12.0..16.0).contains(&day) { hotel } else { homes.get(at).copied().unwrap_or(hotel) }
     };
     owner(stream, net, |t| match t / DAY {
         ..9.0 => person.device,

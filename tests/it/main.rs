@@ -5,6 +5,7 @@ mod admin;
 mod attacks;
 mod demo;
 mod docs;
+mod drive;
 #[path = "../e2e/mod.rs"]
 mod e2e;
 mod engine_counts;
@@ -42,6 +43,7 @@ mod schema;
 mod scripts;
 mod service;
 mod signed_rules;
+mod simulate;
 mod soak;
 mod store_conformance;
 mod store_crash;

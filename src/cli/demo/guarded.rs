@@ -172,6 +172,7 @@ fn cookies() -> Result<CookiePolicy, GuardedError> {
         persist: Persist::Session,
         binds: Binds::Nothing,
         hardening: Hardening::default(),
+        hints: portcullis::rules::ExactHints::default(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::config::{Limits, Pack, Recording, Risk, Rules, RulesKey};
 use crate::rules::page::{Reader, Value, set};
+use crate::signal::Companions;
 use crate::verdict::Mode;
 
 /// The words of `mode`.
@@ -20,6 +21,13 @@ pub(super) fn rules(reader: &Reader<'_>, rules: &mut Rules) {
     }
     if let Some(counters) = reader.path("counters") {
         rules.counters = Some(counters);
+    }
+    if let Some(value) = reader.value("companions") {
+        let pair = "two programs in quotes, such as \"okhttp + webview\"";
+        let pairs = value.list("a list of pairs of programs, such as [\"okhttp + webview\"]", |value| {
+            value.parsed(pair, str::parse::<Companions>)
+        });
+        set(&mut rules.companions, pairs);
     }
     set(&mut rules.mode, reader.word("mode", &MODES));
     reader.table("risk", |reader| risk(reader, &mut rules.risk));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{OnOutage, Preset, Session, Store, StoreKind};
+use crate::rules::ExactHints;
 use crate::rules::page::{Reader, Value, set};
 use crate::session::cookie::{
     Add, CookieKind, CookiePattern, GuardCookie, GuardCookieSettings, GuardSameSite, GuardTransport, Hardening,
@@ -21,6 +22,7 @@ pub(super) fn defaults() -> Session {
         persist: Persist::Session,
         shield: known_cookies(),
         bind: Vec::new(),
+        hints: ExactHints::Unasked,
         harden: Hardening::default(),
         deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
         rotate_every: Duration::from_secs(120),
@@ -54,6 +56,8 @@ pub(super) fn read(reader: &Reader<'_>, session: &mut Session) {
     if let Some(value) = reader.value("bind") {
         set(&mut session.bind, value.list("a list of cookie names", |value| pattern(&value)));
     }
+    let asks = |asks| if asks { ExactHints::Asked } else { ExactHints::Unasked };
+    set(&mut session.hints, reader.flag("accept_ch").map(asks));
     set(&mut session.harden, reader.table("harden", harden));
     set(&mut session.deadlines.idle, reader.some_time("idle"));
     set(&mut session.deadlines.absolute, reader.some_time("absolute"));

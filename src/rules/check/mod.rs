@@ -291,11 +291,6 @@ impl<'s> Checker<'s> {
 
     fn field(&mut self, origin: &Arc<Expression>, name: &str, span: &Span) -> Option<Field> {
         if let Some(field) = Field::parse(name, &self.scope.host) {
-            if !field.is_filled() {
-                let problem = Problem::new(span.clone(), format!("nothing fills `{name}` in this version"));
-                let fault = origin.fault(Level::Warning, problem.label("never known, or 0"));
-                self.faults.push(fault);
-            }
             return Some(field);
         }
         if self.scope.wrong.contains(name) {

@@ -6,6 +6,7 @@ pub(crate) mod jar;
 pub(crate) mod json_schema;
 pub(crate) mod minisign;
 pub(crate) mod origin;
+pub(crate) mod program;
 pub(crate) mod running;
 pub(crate) mod signal;
 pub(crate) mod wire;

@@ -57,6 +57,7 @@ pub(crate) fn rules() -> Rules {
             names,
             binds: Binds::Nothing,
             hardening: Hardening::default(),
+            hints: portcullis::rules::ExactHints::default(),
         },
         logins: vec![Login {
             route: pattern("POST /login"),
