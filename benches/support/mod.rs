@@ -82,6 +82,7 @@ fn policy() -> Policy {
             tombstones: day,
             per_subject_max: None,
             adopt_until: None,
+            memory: portcullis::rules::Memory::default(),
         },
         cookies: cookies(),
         logins: vec![Login {

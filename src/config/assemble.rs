@@ -51,6 +51,7 @@ impl Settings {
                 tombstones: TOMBSTONES,
                 per_subject_max: session.per_subject_max,
                 adopt_until: session.adopt_until,
+                memory: session.memory,
             },
             cookies: CookiePolicy {
                 guard: GuardCookie::try_new(&session.cookie)?,

@@ -13,7 +13,7 @@ use crate::event::encode::Privacy;
 use crate::event::queue::RepeatSettings;
 use crate::facts::route::RoutePattern;
 use crate::limit::LimitSettings;
-use crate::rules::ExactHints;
+use crate::rules::{ExactHints, Memory};
 use crate::session::cookie::{CookiePattern, GuardCookieSettings, Hardening, Persist, ShieldName};
 use crate::session::expiry::Deadlines;
 use crate::store::SubjectLimit;
@@ -122,6 +122,8 @@ pub struct Session {
     pub shield: Vec<ShieldName>,
     /// The app's cookies that pass, bound to ours.
     pub bind: Vec<CookiePattern>,
+    /// What is remembered of subjects.
+    pub memory: Memory,
     /// Whether browsers are asked for exact versions.
     pub hints: ExactHints,
     /// What is added to the app's other cookies.

@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use super::admit::Request;
 use super::judge::SessionSeen;
+use super::population::LEARN_AFTER;
 use super::recognise::{Draft, InUse, Judged, Scope, TagEvidence, edit, gate};
 use super::{Admission, Guard, Holder};
 use crate::enforce::Serve;
 use crate::event::field::Cause;
+use crate::event::kinds as event;
+use crate::fingerprint::drift::NetworkDrift;
 use crate::history::{Change, Contexts, Holding, Visit};
-use crate::limit::Device;
+use crate::limit::{ClientKey, Device, Looks, PrefixKey};
+use crate::rules::Memory;
 use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing, Tag};
-use crate::signal::{self, DetectorInput, IdEvidence, SignalKind};
+use crate::signal::{self, Assessment, DetectorInput, IdEvidence, SignalKind};
 use crate::store::{Durability, Store};
-use crate::verdict::{Mode, Verdict};
+use crate::verdict::{Mode, Text, Verdict};
 
 /// A session that was used elsewhere so short a time ago is in use in two places.
 const TWO_PLACES_WITHIN: Duration = Duration::from_secs(5 * 60);
@@ -44,9 +48,15 @@ impl<S: Store> Guard<S> {
         let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
         input.id = id_evidence(stored, tag, evidence);
         input.pseudo = request.client.print.http2.and_then(|http2| http2.pseudo);
+        if contexts.is_unjudged() {
+            input.fit = self.population.fit(&request.fingerprint);
+        }
         request.odd.put(&mut input);
         let scoring = &request.policy.scoring;
         let assessment = signal::assess(&input, scoring);
+        if !assessment.signals.is_empty() {
+            self.notice_company(request, stored, &contexts, &assessment);
+        }
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
         let tags = &stored.tags;
         let adopted = standing.is_adopted().then(|| (tag.generation(), request.now));
@@ -101,7 +111,11 @@ impl<S: Store> Guard<S> {
         held.iter().for_each(|held| judged.hold_to(held));
         let judged = gate(request, stored, judged);
         if mode == Mode::Enforce && judged.plan(standing).serve == Serve::Session {
-            let durability = match contexts.note(&visit) {
+            let change = contexts.note(&visit);
+            if change == Change::Seen {
+                self.learn(request, stored, judged.verdict.risk);
+            }
+            let durability = match change {
                 Change::None => None,
                 Change::Seen => Some(Durability::Soon),
                 Change::Material => Some(Durability::Durable),
@@ -117,9 +131,55 @@ impl<S: Store> Guard<S> {
     pub(super) fn bind(&self, admission: &Admission, record: &mut Record, bind: Bind) {
         let Admission { fingerprint, ask, now, .. } = admission;
         let contexts = Contexts::bind(*fingerprint, *now).with_ja4(ask.client.print.tls.and_then(|tls| tls.ja4));
-        let pseudo = ask.client.print.http2.and_then(|http2| http2.pseudo);
-        let is_odd = bind == Bind::Login && !admission.is_known() && signal::is_suspicious_login(fingerprint, pseudo);
+        let is_odd = bind == Bind::Login && self.is_odd_login(admission, record.subject.as_deref());
         record.history = if is_odd { contexts.unjudged() } else { contexts }.encoded();
+    }
+
+    /// Whether the next request is to be looked at for how its client logged in. Not if it has just passed a login that was asked
+    /// for, or the subject has logged in from it before.
+    fn is_odd_login(&self, admission: &Admission, subject: Option<&str>) -> bool {
+        let Admission { fingerprint, ask, now, .. } = admission;
+        let pseudo = ask.client.print.http2.and_then(|http2| http2.pseudo);
+        let passed = matches!(admission.holder, Holder::Quarantined(_));
+        let looks = Looks {
+            client: ClientKey::new(ask.client.ip),
+            prefix: PrefixKey::new(ask.client.ip),
+            agent: u64::from(fingerprint.wire.tls) << 32 | u64::from(fingerprint.agent.hash),
+        };
+        let subject = subject.filter(|_| admission.policy.session.memory == Memory::Devices);
+        let is_known = subject.is_some_and(|subject| self.memory.find(subject, &looks, *now) != Device::Unknown);
+        let is_odd =
+            !passed && !is_known && signal::is_suspicious_login(fingerprint, pseudo, self.population.fit(fingerprint));
+        if let Some(subject) = subject.filter(|_| !is_odd) {
+            self.memory.remember(subject, &looks, *now);
+        }
+        is_odd
+    }
+
+    /// Counts the user whose session has been in use for long without a sign of theft: how his program speaks. Once a minute at
+    /// most.
+    fn learn(&self, request: &Request<'_>, stored: &Record, risk: f32) {
+        let after = LEARN_AFTER.min(request.policy.session.deadlines.absolute / 2);
+        let is_proven = stored.authenticated_at.is_some_and(|at| request.now.since(at) >= after);
+        if let Some(subject) = stored.subject.as_ref().filter(|_| is_proven && risk < QUIET_RISK) {
+            self.population.learn(&request.fingerprint, subject, request.now);
+        }
+    }
+
+    /// Notices two programs that share sessions on one network. They may be the two parts of an app, which its operator knows.
+    fn notice_company(&self, request: &Request<'_>, stored: &Record, contexts: &Contexts, assessment: &Assessment) {
+        let is_other = assessment.signals.iter().any(|signal| signal.kind == SignalKind::DeviceFamily);
+        let found = assessment.found.filter(|found| is_other && found.drift.network == NetworkDrift::default());
+        let known = found.and_then(|found| contexts.known().get(found.index));
+        let (Some(known), Some(subject)) = (known, &stored.subject) else { return };
+        let (one, other) = (known.fingerprint.agent.family, request.fingerprint.agent.family);
+        if let Some(users) = self.population.share(one, other, subject) {
+            let pair = format!("{} + {}", one.name(), other.name());
+            let fix = format!(
+                "{pair} share the sessions of {users} users; if they are one app, set [rules] companions = [\"{pair}\"]"
+            );
+            self.tell(request, None, event::ConfigCompanions { fix: Text::from(fix) });
+        }
     }
 }
 
@@ -130,15 +190,6 @@ pub(super) enum Bind {
     Visit,
     /// Somebody has logged in to it.
     Login,
-}
-
-impl Admission {
-    /// Whether its client needs no look at how it logs in: it has just passed one that was asked for, or the subject has logged in
-    /// from it before.
-    fn is_known(&self) -> bool {
-        let knows = |attempt: &super::Attempt| attempt.device != Device::Unknown;
-        matches!(self.holder, Holder::Quarantined(_)) || self.ask.login.as_ref().is_some_and(knows)
-    }
 }
 
 impl Contexts {

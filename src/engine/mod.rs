@@ -20,6 +20,7 @@ mod observe;
 mod odd;
 pub mod open_jars;
 mod operate;
+mod population;
 mod recognise;
 mod scene;
 mod settle;
@@ -84,6 +85,9 @@ pub struct Guard<S> {
     entropy: Arc<dyn Entropy>,
     agents: UserAgentCache,
     devices: limit::KnownDevices,
+    /// Devices that subjects have logged in from without anything odd about it.
+    memory: limit::KnownDevices,
+    population: population::Population,
     /// Who looks on at what rules see.
     observer: Option<Arc<dyn Observer>>,
     windows: Windows,
@@ -424,6 +428,8 @@ impl<S: Store> Guard<S> {
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
             devices: limit::KnownDevices::default(),
+            memory: limit::KnownDevices::default(),
+            population: population::Population::default(),
             observer: None,
             windows: Windows::default(),
             holds: Holds::default(),

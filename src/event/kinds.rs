@@ -641,6 +641,13 @@ events! {
     }
     Warn ["session_advice"] [] [] [348] (6002/99 0/0) ["configuration"]/["info"];
 
+    /// Two programs share the sessions of many users, on one network each: perhaps the parts of one app.
+    ConfigCompanions = "config.companions" {
+        /// What to set if they are.
+        fix: Text,
+    }
+    Warn ["session_advice"] [] [] [348] (6002/99 0/0) ["configuration"]/["info"];
+
     /// Settings have changed that count from the next start on.
     ConfigNeedsRestart = "config.needs_restart" {
         /// The sections, separated by spaces.

@@ -188,6 +188,7 @@ impl<S: Store> GuardBuilder<S> {
                 tombstones: Duration::from_secs(24 * 3600),
                 per_subject_max: None,
                 adopt_until: None,
+                memory: crate::rules::Memory::default(),
             },
             cookies: CookiePolicy {
                 guard: GuardCookie::try_new(&self.cookie)?,

@@ -125,6 +125,19 @@ pub struct SessionPolicy {
     pub per_subject_max: Option<SubjectLimit>,
     /// Until when an app's cookie from before the guard is taken over.
     pub adopt_until: Option<crate::clock::Timestamp>,
+    /// What is remembered of subjects from one session to the next.
+    pub memory: Memory,
+}
+
+/// What is remembered of subjects from one session to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// From which devices they logged in within thirty days, as keyed hashes in this process: one of these costs nothing at the
+    /// next login.
+    #[default]
+    Devices,
+    /// Nothing.
+    Nothing,
 }
 
 /// Which cookies are ours, kept or bound.

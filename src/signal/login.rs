@@ -4,7 +4,7 @@
 //! It is looked at with the first request after a login, so that rules see it, and only once: whoever has to log in again and
 //! does so is believed.
 
-use super::{Scene, Signal, SignalKind};
+use super::{Fit, Scene, Signal, SignalKind};
 use crate::connection::print::PseudoOrder;
 use crate::facts::geo::NetworkKind;
 use crate::facts::order::{First, HeaderOrder};
@@ -56,7 +56,10 @@ impl Engine {
 }
 
 /// How a client contradicts its user agent, in a few words. A gateway speaks for itself and contradicts nobody.
-fn contradicted(client: &Fingerprint, pseudo: Option<PseudoOrder>) -> Option<&'static str> {
+fn contradicted(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> Option<&'static str> {
+    if fit == Fit::Never && client.place.kind != NetworkKind::Sase {
+        return Some("TLS that no user of it has");
+    }
     let engine = Engine::claimed(&client.agent).filter(|_| client.place.kind != NetworkKind::Sase)?;
     if pseudo.is_some_and(|order| !engine.sends(order)) {
         Some("HTTP/2 of another engine")
@@ -68,14 +71,14 @@ fn contradicted(client: &Fingerprint, pseudo: Option<PseudoOrder>) -> Option<&'s
 }
 
 /// Whether anything of a login is worth a look.
-pub fn is_suspicious(client: &Fingerprint, pseudo: Option<PseudoOrder>) -> bool {
-    client.place.kind == NetworkKind::Hosting || contradicted(client, pseudo).is_some()
+pub fn is_suspicious(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> bool {
+    client.place.kind == NetworkKind::Hosting || contradicted(client, pseudo, fit).is_some()
 }
 
 /// A program that contradicts its own name.
 pub(super) fn contradiction(scene: &Scene<'_>) -> Option<Signal> {
     let input = scene.input;
-    let found = contradicted(input.fingerprint, input.pseudo).filter(|_| input.contexts.is_unjudged())?;
+    let found = contradicted(input.fingerprint, input.pseudo, input.fit).filter(|_| input.contexts.is_unjudged())?;
     let claimed = input.fingerprint.agent.family.name();
     Signal::worth(SignalKind::LoginContradiction, scene.weights.login_contradiction, claimed, found)
 }

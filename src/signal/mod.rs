@@ -219,6 +219,16 @@ pub enum Planted {
     AtLogin,
 }
 
+/// How the look of a client goes with what it claims to be, by what a guard knows of its own users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits, or too little is known.
+    #[default]
+    Unknown,
+    /// Many users have this program, and nobody of them speaks so.
+    Never,
+}
+
 /// How often a client was wrong lately (within ten minutes, say).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -241,6 +251,8 @@ pub struct DetectorInput<'a> {
     pub contexts: &'a Contexts,
     /// What its id and tag say.
     pub id: IdEvidence,
+    /// How it goes with those that claim to be the same.
+    pub fit: Fit,
     /// The order of pseudo-headers on its connection, if it speaks HTTP/2.
     pub pseudo: Option<PseudoOrder>,
     /// An app cookie that should not be there.
@@ -259,6 +271,7 @@ impl<'a> DetectorInput<'a> {
             fingerprint,
             contexts,
             id: IdEvidence::None,
+            fit: Fit::Unknown,
             pseudo: None,
             planted: Planted::No,
             cookies: CookieFindings::default(),

@@ -215,7 +215,7 @@ fn another_line_of_the_operator() {
 #[track_caller]
 fn check_login(client: &Client, pseudo: &[u8; 4], expected: &[&str]) {
     let (fingerprint, pseudo) = (client.seen(), Some(PseudoOrder(*pseudo)));
-    assert_eq!(is_suspicious_login(&fingerprint, pseudo), !expected.is_empty());
+    assert_eq!(is_suspicious_login(&fingerprint, pseudo, Fit::Unknown), !expected.is_empty());
     let contexts = Contexts::bind(fingerprint, at(0)).unjudged();
     let input = DetectorInput { pseudo, ..DetectorInput::new(at(1), &fingerprint, &contexts) };
     assert_eq!(told(&assess(&input, &Scoring::default())), expected);
@@ -250,6 +250,12 @@ fn a_login_by_what_can_not_be_the_browser_it_claims_to_be() {
     check_login(&at_home().agent("curl/8.5.0").without_hints(), b"mspa", &[]);
     // A gateway speaks for itself.
     check_login(&at_home().on("198.51.100.7", 9, "DE", NetworkKind::Sase), b"amps", &[]);
+    // What a guard knows of its own users.
+    let (fingerprint, contexts) = (at_home().seen(), Contexts::bind(at_home().seen(), at(0)).unjudged());
+    let never = DetectorInput { fit: Fit::Never, ..DetectorInput::new(at(1), &fingerprint, &contexts) };
+    assert!(is_suspicious_login(&fingerprint, None, Fit::Never));
+    let found = told(&assess(&never, &Scoring::default()));
+    assert_eq!(found, [contradiction("chrome", "TLS that no user of it has")]);
     let servers = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Hosting);
     check_login(&servers, b"amps", &[&contradiction("chrome", http2), "login.hosting 15 >9"]);
 }

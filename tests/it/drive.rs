@@ -180,6 +180,59 @@ fn what_can_not_be_done_is_told_and_changes_nothing() {
     is(&stage.asks(&ALICE, 10.5, "a", &[]), "allow", "head", Some("alice"));
 }
 
+/// Sixty users of one browser, some hours each. Nobody of them speaks as the phisher's proxy does, though its HTTP/2 is right.
+#[test]
+fn a_login_that_speaks_as_nobody_with_that_browser_does() {
+    let mut stage = Stage::new();
+    let ips: Vec<String> = (0..60).map(|user| format!("203.0.{user}.10")).collect();
+    let proxy = |stage: &mut Stage, t: f64, jar: &str| {
+        let phisher = Client { tls: "blink-7", ip: "198.51.100.7", ..ALICE };
+        stage.logs_in(&phisher, t, jar);
+        stage.asks(&phisher, t + 1.0, jar, &[])
+    };
+    assert_eq!(proxy(&mut stage, 0.0, "early")["signals"], json!([]), "nothing is known yet");
+    for step in 0..18 {
+        for (user, ip) in ips.iter().enumerate() {
+            let ip = [("ip", json!(ip))];
+            let at = f64::from(step) * 1500.0 + 10.0 + f64::from(u32::try_from(user).unwrap());
+            let jar = format!("user-{user}");
+            if step == 0 {
+                let login = json!({ "status": 302, "login": jar });
+                stage.asks(&ALICE, at, &jar, &[("method", json!("POST")), ("response", login), ip[0].clone()]);
+            } else {
+                assert_eq!(stage.asks(&ALICE, at, &jar, &ip)["subject"], jar.as_str());
+            }
+        }
+    }
+    let late = proxy(&mut stage, 30_000.0, "late");
+    let found = json!({"kind": "login.contradiction", "points": 40.0, "before": "chrome", "after": "TLS that no user of it has"});
+    assert_eq!(late["signals"], json!([found]), "{late}");
+    is(&late, "rotate", "head", Some("alice"));
+    // Whoever has logged in so with the right browser before is known by that.
+    stage.logs_in(&ALICE, 30_010.0, "home");
+    assert_eq!(stage.asks(&ALICE, 30_011.0, "home", &[])["signals"], json!([]));
+}
+
+#[test]
+fn two_programs_that_share_the_sessions_of_many_are_proposed_as_companions() {
+    let mut stage = Stage::new();
+    let mut told = Vec::new();
+    for user in 0..40_u32 {
+        let (t, jar) = (f64::from(user) * 10.0, format!("user-{user}"));
+        let login = json!({ "status": 302, "login": jar });
+        let ip = [("ip", json!(format!("203.0.{user}.10")))];
+        stage.asks(&ALICE, t, &jar, &[("method", json!("POST")), ("response", login), ip[0].clone()]);
+        let native = Client { agent: "okhttp/5.1.0", tls: "okhttp", ..ALICE };
+        let found = stage.asks(&native, t + 1.0, &jar, &ip);
+        assert_eq!(found["action"], "quarantine");
+        if found["events"].as_array().unwrap().contains(&json!("config.companions")) {
+            told.push(user);
+        }
+    }
+    assert_eq!(told.len(), 1);
+    assert!((19..25).contains(&told[0]), "{told:?}");
+}
+
 /// The lines of the page about the protocol, as another program would send them.
 const LINES: &str = r#"{"op":"request","t":0,"jar":"a","ip":"203.0.113.10","method":"POST","response":{"status":302,"login":"alice"}}
 {"op":"request","t":12.5,"jar":"a","ip":"203.0.113.10"}

@@ -173,6 +173,7 @@ fn a_field_is_unknown_when_its_row_says_so() {
     let rich = known_in(
         "[[login]]\nroute = \"POST /login\"\nsubject = \"form:username\"\n[[route]]\npath = \"/account/**\"\n\
          [client.alice]\nip = \"203.0.113.10\"\nasn = 64500\ncountry = \"DE\"\ncity = \"Berlin\"\nnetwork = \"residential\"\n\
+         ja4 = \"t13d1516h2_8daaf6152771_02713d6af862\"\n\
          [[scenario]]\nname = \"rich\"\n\
          [[scenario.step]]\nclient = \"alice\"\nsend = \"POST /login\"\nbody = \"username=alice\"\n\
          headers = { content-type = \"application/x-www-form-urlencoded\", content-length = \"14\" }\n\

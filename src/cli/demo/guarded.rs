@@ -142,6 +142,7 @@ fn policy(trusted_proxies: PrefixSet, enforcement: Enforcement) -> Result<Policy
             tombstones: Duration::from_secs(3600),
             per_subject_max: None,
             adopt_until: None,
+            memory: portcullis::rules::Memory::default(),
         },
         cookies: cookies()?,
         logins: vec![Login {

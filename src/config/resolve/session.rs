@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{OnOutage, Preset, Session, Store, StoreKind};
-use crate::rules::ExactHints;
 use crate::rules::page::{Reader, Value, set};
+use crate::rules::{ExactHints, Memory};
 use crate::session::cookie::{
     Add, CookieKind, CookiePattern, GuardCookie, GuardCookieSettings, GuardSameSite, GuardTransport, Hardening,
     Persist, SameSite, ShieldName,
@@ -22,6 +22,7 @@ pub(super) fn defaults() -> Session {
         persist: Persist::Session,
         shield: known_cookies(),
         bind: Vec::new(),
+        memory: Memory::Devices,
         hints: ExactHints::Unasked,
         harden: Hardening::default(),
         deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
@@ -56,6 +57,8 @@ pub(super) fn read(reader: &Reader<'_>, session: &mut Session) {
     if let Some(value) = reader.value("bind") {
         set(&mut session.bind, value.list("a list of cookie names", |value| pattern(&value)));
     }
+    let remembers = |remembers| if remembers { Memory::Devices } else { Memory::Nothing };
+    set(&mut session.memory, reader.flag("remember_devices").map(remembers));
     let asks = |asks| if asks { ExactHints::Asked } else { ExactHints::Unasked };
     set(&mut session.hints, reader.flag("accept_ch").map(asks));
     set(&mut session.harden, reader.table("harden", harden));

@@ -50,6 +50,7 @@ pub(crate) fn rules() -> Rules {
             tombstones: hours(1),
             per_subject_max: None,
             adopt_until: None,
+            memory: portcullis::rules::Memory::default(),
         },
         cookies: CookiePolicy {
             guard,
