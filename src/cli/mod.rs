@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod diff;
 mod drive;
+mod events;
 mod explain;
 mod fields;
 mod fmt;
@@ -128,6 +129,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Run the engine on standard input, one JSON object a line, with a clock of its own
     Drive(DriveArgs),
+    /// Say which alarms were right, and see how often each signal is
+    Events(EventsArgs),
     /// Look at and end the sessions of a running guard
     Sessions(SessionsArgs),
     /// Make a new key the current one; the previous ones are kept
@@ -355,6 +358,9 @@ pub(crate) struct ReplayArgs {
     /// A recording, as `[rules] record` writes it; the one before it (FILE.1) is played first, if it is there
     #[arg(long, value_name = "FILE")]
     pub(crate) events: PathBuf,
+    /// What `portcullis events label` has written: how many of those who would have been held back were thieves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
     /// Which rules.
     #[command(flatten)]
     pub(crate) choice: RulesChoice,
@@ -413,6 +419,55 @@ pub(crate) struct DriveArgs {
     /// What all randomness follows from
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// `portcullis events`
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub(crate) action: EventsAction,
+}
+
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsAction {
+    /// Say of events whether they were right; the last word on each counts
+    ///
+    /// Labels are kept beside the events, in FILE.labels. `portcullis events precision` and `portcullis replay --labels` read them.
+    Label {
+        /// The events, as a sink of type "file" writes them in JSON
+        #[arg(long, value_name = "FILE")]
+        events: PathBuf,
+        /// Their numbers (`seq`)
+        #[arg(required = true, value_name = "SEQ")]
+        seq: Vec<u64>,
+        /// true: somebody else had the session. false: it was its owner
+        #[arg(value_enum)]
+        label: Label,
+        /// How that is known, for whoever reads it later
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Tell of each signal how many of its events were right
+    Precision {
+        /// The events
+        #[arg(long, value_name = "FILE")]
+        events: PathBuf,
+        /// How to tell it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Whether an event was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Label {
+    /// Somebody else had the session.
+    True,
+    /// It was its owner.
+    False,
 }
 
 /// `portcullis sessions`
@@ -537,6 +592,7 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
         Command::Replay(args) => replay::run(args, streams),
         Command::Drive(args) => drive::run(args, &mut io::stdin().lock(), streams),
         Command::Simulate(args) => simulate::run(args, streams),
+        Command::Events(args) => events::run(args, streams),
         Command::Keygen(args) => keygen::run(args, streams),
         Command::Completions(args) => completions::run(args, streams),
         Command::Version(args) => version::run(args, streams),

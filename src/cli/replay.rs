@@ -1,5 +1,6 @@
 //! `portcullis replay`: another policy over recorded requests.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -9,7 +10,7 @@ use portcullis::rules::replay::{Hit, Replay, Replayed, RuleHits, Undecided, met}
 use portcullis::verdict::{Action, Mode};
 
 use super::explain::{Chosen, Source, Trouble, chosen};
-use super::{Exit, Format, ReplayArgs, Streams};
+use super::{Exit, Format, Label, ReplayArgs, Streams};
 
 /// Bytes of the longest line that is read. A recorded request has a few thousand.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
@@ -34,12 +35,36 @@ pub(super) fn run(args: &ReplayArgs, streams: &mut Streams<'_>) -> io::Result<Ex
             return Ok(Exit::Runtime);
         }
     };
+    let labels = match args.labels.as_deref().map(super::events::sessions).transpose() {
+        Ok(labels) => labels,
+        Err(why) => {
+            writeln!(streams.err, "portcullis: {why}")?;
+            return Ok(Exit::Runtime);
+        }
+    };
+    let right = labels.map(|labels| Right::of(&replayed.hits, &labels));
     if odd > 0 {
         writeln!(streams.err, "portcullis: {odd} lines could not be read and were left out")?;
     }
     match args.format {
-        Format::Human => tell(&replayed, streams)?,
-        Format::Json => writeln!(streams.out, "{:#}", as_json(&replayed))?,
+        Format::Human => {
+            tell(&replayed, streams)?;
+            if let Some(Right { thefts, honest, unlabelled }) = right {
+                writeln!(
+                    streams.out,
+                    "\nof the sessions held back {thefts} are labelled as stolen, {honest} as honest, {unlabelled} are not labelled"
+                )?;
+            }
+        }
+        Format::Json => {
+            let mut told = as_json(&replayed);
+            if let (Some(right), Some(told)) = (right, told.as_object_mut()) {
+                let Right { thefts, honest, unlabelled } = right;
+                let labelled = serde_json::json!({ "thefts": thefts, "honest": honest, "unlabelled": unlabelled });
+                told.insert("labelled".to_owned(), labelled);
+            }
+            writeln!(streams.out, "{told:#}")?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -81,6 +106,29 @@ fn next_line(reader: &mut BufReader<fs::File>, line: &mut Vec<u8>) -> io::Result
         reader.skip_until(b'\n')?;
     }
     Ok(true)
+}
+
+/// What operators have said of the sessions that would have been held back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Right {
+    thefts: usize,
+    honest: usize,
+    unlabelled: usize,
+}
+
+impl Right {
+    fn of(hits: &[Hit], labels: &HashMap<String, Label>) -> Self {
+        let held = hits.iter().filter(|hit| hit.action >= Action::Quarantine).filter_map(|hit| hit.session.as_deref());
+        let mut right = Self::default();
+        for session in held.collect::<BTreeSet<_>>() {
+            match labels.get(session) {
+                Some(Label::True) => right.thefts += 1,
+                Some(Label::False) => right.honest += 1,
+                None => right.unlabelled += 1,
+            }
+        }
+        right
+    }
 }
 
 /// What an action does to somebody, strongest first.

@@ -265,7 +265,7 @@ fn another_program_behind_the_same_address() {
 
 #[test]
 fn a_vpn_in_the_same_country_with_all_headers_copied() {
-    for (kind, risk) in [(Vpn, 20), (Hosting, 30), (Tor, 25)] {
+    for (kind, risk) in [(Vpn, 20), (Hosting, 32), (Tor, 25)] {
         let mut session = Session::of(&at_home());
         let thief = at_home().on("192.0.2.1", 9009, "DE", kind);
         assert_eq!(session.head(60, &thief), (Level::Observe, Points::whole(risk)));

@@ -267,7 +267,7 @@ fn another_network() {
     check(&on(3320, "DE", Unknown), &[]);
     check(&on(9, "DE", Unknown), &["network.asn 10 3320>9"]);
     check(&on(9, "US", Unknown), &["network.asn 10 3320>9", "network.country 19 DE>US"]);
-    check(&on(9, "DE", Hosting), &["network.asn 10 3320>9", "network.hosting 20 unknown>hosting"]);
+    check(&on(9, "DE", Hosting), &["network.asn 10 3320>9", "network.hosting 22 unknown>hosting"]);
     check(&on(9, "US", Vpn), &["network.asn 10 3320>9", "network.country 9.5 DE>US", "network.vpn 10 unknown>vpn"]);
     check(&on(9, "US", Tor), &["network.asn 10 3320>9", "network.country 9.5 DE>US", "network.tor 15 unknown>tor"]);
 }
