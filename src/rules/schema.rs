@@ -148,6 +148,9 @@ pub fn scenarios() -> Value {
             "lon": { "type": "number", "minimum": -180, "maximum": 180 },
             "radius_km": { "type": "integer", "minimum": 1, "maximum": 20000 },
             "city": text, "network": text, "ua": text, "languages": text, "headers": table,
+            "tls": text, "ja4": { "type": "string", "pattern": "^[0-9A-Za-z]{10}_[0-9a-f]{12}_[0-9a-f]{12}$" },
+            "tls_soft": { "type": "integer", "minimum": 0, "maximum": 15 },
+            "http2": text, "syn": text, "engine": { "enum": ["chromium", "firefox"] },
         },
     });
     let step = json!({

@@ -13,6 +13,7 @@ use crate::config::{Location, Rulebook, Settings};
 use crate::connection::print::{Http2Print, Ja4, Print, SynClass, TlsPrint};
 use crate::event::Kind;
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
+use crate::fingerprint::Wire;
 use crate::net::Asn;
 use crate::rules::diagnostic::{Fault, Level, Spot, nearest};
 use crate::rules::page::{Entry, Reader, Source, Value, page_of};
@@ -39,7 +40,16 @@ pub(super) struct Visitor {
     pub(super) place: Place,
     pub(super) print: Print,
     pub(super) city: Option<Box<str>>,
+    /// Whose order its headers have; none for a program that is no browser.
+    pub(super) engine: Option<Engine>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Engines of browsers, as far as the order of their headers goes. That of WebKit is like that of Firefox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Chromium,
+    Firefox,
 }
 
 #[derive(Debug)]
@@ -238,17 +248,32 @@ fn visitor(reader: &Reader<'_>) -> Option<Visitor> {
     };
     let agent = text("ua", BROWSER);
     let languages = text("languages", "en");
-    let mut headers: Vec<_> = [("user-agent", agent.as_str()), ("accept-language", &languages)]
+    let engine = reader.word("engine", &[("chromium", Engine::Chromium), ("firefox", Engine::Firefox)]);
+    let engine = engine.or_else(|| engine_of(&agent));
+    // Each engine has its own order, which the guard knows.
+    let lines = match engine {
+        Some(Engine::Chromium) => [("accept-encoding", "gzip"), ("accept-language", languages.as_str())],
+        Some(Engine::Firefox) => [("accept-language", languages.as_str()), ("accept-encoding", "gzip")],
+        None => [("accept-language", languages.as_str()), ("accept-encoding", "")],
+    };
+    let mut headers: Vec<_> = [("user-agent", agent.as_str())]
         .into_iter()
+        .chain(lines)
         .filter(|(_, value)| !value.is_empty())
         .filter_map(|(name, value)| header(name, value))
         .collect();
     headers.extend(reader.value("headers").map(|value| read_headers(&value)).unwrap_or_default());
-    Some(Visitor { ip: ip?, place, print: print(reader), city, headers })
+    Some(Visitor { ip: ip?, place, print: print(reader), city, engine, headers })
 }
 
-/// `tls = "chrome-142"`, `ja4 = "t13d..."`, `http2 = "1:65536;...|m,a,s,p"`, `syn = "windows"`: how a client looks on the wire. What
-/// `tls` and `syn` say is only told apart.
+/// Whose order the headers of a client have that does not say: that of the browser which it claims to be.
+fn engine_of(agent: &str) -> Option<Engine> {
+    let is_browser = agent.starts_with("Mozilla/");
+    is_browser.then(|| if agent.contains("Chrome/") { Engine::Chromium } else { Engine::Firefox })
+}
+
+/// `tls = "chrome-142"`, `ja4 = "t13d..."`, `tls_soft = 3`, `http2 = "1:65536;...|m,a,s,p"`, `syn = "windows"`: how a client looks on
+/// the wire. What `tls` and `syn` say is only told apart.
 fn print(reader: &Reader<'_>) -> Print {
     let word = |key| reader.value(key).and_then(|value| value.text("a string"));
     let ja4 = reader.value("ja4").and_then(|value| {
@@ -257,8 +282,12 @@ fn print(reader: &Reader<'_>) -> Print {
         })
     });
     let core = word("tls").or(ja4.as_ref().map(Ja4::as_str));
+    let soft = reader.whole("tls_soft", 0..=Wire::SOFT_MASK.into());
+    if let (None, Some(value)) = (core, reader.peek("tls_soft")) {
+        value.fault("traits of TLS need `tls` or `ja4`", None);
+    }
     Print {
-        tls: core.map(|core| TlsPrint::named(core, 0, ja4)),
+        tls: core.map(|core| TlsPrint::named(core, soft.unwrap_or_default(), ja4)),
         http2: word("http2").map(Http2Print::of_text),
         syn: word("syn").map(SynClass::named),
     }
@@ -443,11 +472,16 @@ fn expect(reader: &Reader<'_>) -> Expect {
 mod tests {
     use super::*;
 
-    fn client(lines: &str) -> (Option<Position>, Vec<String>) {
+    fn alice(lines: &str) -> (Option<Visitor>, Vec<String>) {
         let text = format!("[client.alice]\nip = \"203.0.113.10\"\n{lines}");
         let (file, faults) = read(Path::new("s.toml"), &text, START);
         let own = faults.iter().filter(|fault| fault.key.starts_with("client"));
-        (file.clients.get("alice").and_then(|alice| alice.place.position), own.map(Fault::headline).collect())
+        (file.clients.get("alice").cloned(), own.map(Fault::headline).collect())
+    }
+
+    fn client(lines: &str) -> (Option<Position>, Vec<String>) {
+        let (alice, told) = alice(lines);
+        (alice.and_then(|alice| alice.place.position), told)
     }
 
     #[test]
@@ -466,5 +500,46 @@ mod tests {
         ] {
             assert_eq!(client(wrong), (None, vec![told.to_owned()]), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_client_may_have_tls_and_traits_of_it() {
+        let tls = |lines| {
+            let (alice, told) = alice(lines);
+            assert_eq!(told, Vec::<String>::new(), "{lines}");
+            alice.and_then(|alice| alice.print.tls)
+        };
+        assert_eq!(tls(""), None);
+        let named = |soft| Some(TlsPrint::named("chrome-142", soft, None));
+        assert_eq!(tls("tls = \"chrome-142\"\n"), named(0));
+        assert_eq!(tls("tls = \"chrome-142\"\ntls_soft = 15\n"), named(15));
+        let ja4 = "t13d1516h2_8daaf6152771_02713d6af862";
+        let of_ja4 = TlsPrint::named(ja4, 3, Ja4::parse(ja4));
+        assert_eq!(tls(&format!("ja4 = \"{ja4}\"\ntls_soft = 3\n")), Some(of_ja4));
+        for (wrong, told) in [
+            ("tls_soft = 1\n", "traits of TLS need `tls` or `ja4`"),
+            ("tls = \"x\"\ntls_soft = 16\n", "expected a whole number from 0 to 15"),
+        ] {
+            let (_, found) = alice(wrong);
+            assert!(matches!(found.as_slice(), [one] if one.ends_with(told)), "{wrong}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn headers_have_the_order_of_the_engine_that_is_claimed_or_said() {
+        const GECKO: &str = "ua = \"Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0\"\n";
+        let names = |lines: &str| {
+            let (alice, told) = alice(lines);
+            assert_eq!(told, Vec::<String>::new(), "{lines}");
+            let headers = alice.map(|alice| alice.headers).unwrap_or_default();
+            headers.iter().map(|(name, _)| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let chromium = ["user-agent", "accept-encoding", "accept-language"];
+        let firefox = ["user-agent", "accept-language", "accept-encoding"];
+        assert_eq!(names(""), chromium);
+        assert_eq!(names("engine = \"firefox\"\n"), firefox);
+        assert_eq!(names(GECKO), firefox);
+        assert_eq!(names(&format!("{GECKO}engine = \"chromium\"\n")), chromium);
+        assert_eq!(names("ua = \"curl/8.5.0\"\n"), ["user-agent", "accept-language"]);
     }
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
-use memchr::memmem;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use parking_lot::Mutex;
 
-use super::file::{Expect, Scenario, ScenarioFile, Step, Visitor};
+use super::file::{Engine, Expect, Scenario, ScenarioFile, Step, Visitor};
 use super::{Coverage, Covered, Difference, Failed, PlayError, place};
 use crate::clock::ManualClock;
 use crate::config::Rulebook;
@@ -300,13 +299,12 @@ fn dress(step: &Step, visitor: &Visitor, jar: &BTreeMap<String, String>) -> requ
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = step.method.clone();
     parts.uri = step.target.parse().unwrap_or_default();
+    if visitor.print.http2.is_some() {
+        parts.version = Version::HTTP_2;
+    }
     parts.extensions.insert(step.facts.clone());
     parts.headers.insert(HOST, HeaderValue::from_static("shop.example"));
-    let is_browser = visitor
-        .headers
-        .iter()
-        .any(|(name, value)| name == http::header::USER_AGENT && value.as_bytes().starts_with(b"Mozilla/"));
-    if is_browser {
+    if let Some(engine) = visitor.engine {
         let fetch = [
             ("accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
             ("sec-fetch-site", "same-origin"),
@@ -314,13 +312,10 @@ fn dress(step: &Step, visitor: &Visitor, jar: &BTreeMap<String, String>) -> requ
             ("sec-fetch-user", "?1"),
             ("sec-fetch-dest", "document"),
         ];
-        // Each engine has its own order, which the guard knows.
-        let is_chromium = visitor.headers.iter().any(|(_, value)| memmem::find(value.as_bytes(), b"Chrome/").is_some());
         let mut put = |(name, value)| parts.headers.insert(name, HeaderValue::from_static(value));
-        if is_chromium {
-            fetch.into_iter().for_each(|line| drop(put(line)));
-        } else {
-            fetch.into_iter().rev().for_each(|line| drop(put(line)));
+        match engine {
+            Engine::Chromium => fetch.into_iter().for_each(|line| drop(put(line))),
+            Engine::Firefox => fetch.into_iter().rev().for_each(|line| drop(put(line))),
         }
     }
     if step.method == Method::POST {

@@ -194,11 +194,21 @@ impl Browser {
             .header(header::HOST, site.address.to_string())
             .header(header::USER_AGENT, self.looks.agent)
             .header(header::ACCEPT, "text/html,application/xhtml+xml")
-            .header(header::ACCEPT_LANGUAGE, self.looks.language)
-            .header("sec-fetch-site", "same-origin")
-            .header("sec-fetch-mode", "navigate")
-            .header("sec-fetch-dest", "document")
             .header("x-forwarded-for", &self.looks.address);
+        // Each engine has its own order, which the guard knows.
+        let mut lines = [
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+            ("accept-encoding", "identity"),
+            ("accept-language", self.looks.language),
+        ];
+        if !self.looks.agent.contains("Chrome/") {
+            lines.reverse();
+        }
+        for (name, value) in lines {
+            request = request.header(name, value);
+        }
         if !self.jar.is_empty() {
             let pairs: Vec<String> =
                 self.jar.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();

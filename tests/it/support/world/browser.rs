@@ -129,8 +129,12 @@ impl Ask {
 
     /// Puts a header, in place of one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.retain(|(known, _)| known != name);
-        self.and_header(name, value)
+        // In its very place: browsers do not change the order of their headers.
+        match self.headers.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.headers.push((name.to_owned(), value.to_owned())),
+        }
+        self
     }
 
     /// Puts one more header.
