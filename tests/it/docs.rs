@@ -448,7 +448,7 @@ fn the_weights_of_the_baseline_are_those_of_the_code() {
     let told: Vec<(&str, &str)> =
         of_heading.filter_map(|(_, cells)| Some((unquoted(cells.first()?)?, cells.get(2)?.as_str()))).collect();
     let weights = Weights::default();
-    let expected: [(&str, Points); 32] = [
+    let expected: [(&str, Points); 47] = [
         ("device.family", weights.family),
         ("device.os", weights.os),
         ("device.desktop_site", weights.desktop_site),
@@ -459,14 +459,29 @@ fn the_weights_of_the_baseline_are_those_of_the_code() {
         ("device.hints", weights.hint_platform),
         ("device.hints", weights.hint_version),
         ("device.hints", weights.hint_mobile),
+        ("device.hints", weights.hint_exact),
+        ("device.hints", weights.hint_exact_up),
+        ("device.hints", weights.hint_machine),
+        ("device.tls", weights.tls),
+        ("device.tls", weights.gateway),
+        ("device.http2", weights.http2),
+        ("device.order", weights.order),
+        ("device.tls_soft", weights.tls_soft),
+        ("device.syn", weights.syn),
+        ("network.line", weights.line),
         ("network.asn", weights.asn),
         ("network.country", weights.country),
+        ("network.travel", weights.travel),
         ("network.hosting", weights.hosting),
         ("network.vpn", weights.vpn),
         ("network.tor", weights.tor),
         ("interaction", weights.interaction),
+        ("interaction.far", weights.interaction),
         ("concurrency", weights.concurrency),
-        ("id.stale", weights.stale_device),
+        ("concurrency.devices", weights.concurrency),
+        ("login.contradiction", weights.login_contradiction),
+        ("login.hosting", weights.login_hosting),
+        ("id.stale_device", weights.stale_device),
         ("id.stale", weights.stale_asn),
         ("id.stale", weights.stale_prefix),
         ("id.stale", weights.stale_same),
@@ -510,7 +525,9 @@ fn every_event_that_is_named_exists() {
                 word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
             let Some((family, _)) = word.split_once('.').filter(|_| is_name) else { continue };
             let is_field = portcullis::rules::scheme::Field::parse(&word, &[]).is_some();
-            if !families.contains(family) || keys.contains(&word) || is_field || FILES.contains(&word.as_str()) {
+            let is_signal = SignalKind::ALL.iter().any(|kind| kind.name() == word);
+            let is_known = keys.contains(&word) || is_field || is_signal;
+            if !families.contains(family) || is_known || FILES.contains(&word.as_str()) {
                 continue;
             }
             assert!(word.parse::<Kind>().is_ok(), "{}: there is no event `{word}`", page.path);
