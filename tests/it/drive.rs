@@ -185,12 +185,12 @@ fn what_can_not_be_done_is_told_and_changes_nothing() {
 fn a_login_that_speaks_as_nobody_with_that_browser_does() {
     let mut stage = Stage::new();
     let ips: Vec<String> = (0..60).map(|user| format!("203.0.{user}.10")).collect();
-    let proxy = |stage: &mut Stage, t: f64, jar: &str| {
-        let phisher = Client { tls: "blink-7", ip: "198.51.100.7", ..ALICE };
+    let proxy = |stage: &mut Stage, t: f64, jar: &str, ip| {
+        let phisher = Client { tls: "blink-7", ip, ..ALICE };
         stage.logs_in(&phisher, t, jar);
         stage.asks(&phisher, t + 1.0, jar, &[])
     };
-    assert_eq!(proxy(&mut stage, 0.0, "early")["signals"], json!([]), "nothing is known yet");
+    assert_eq!(proxy(&mut stage, 0.0, "early", "198.51.100.7")["signals"], json!([]), "nothing is known yet");
     for step in 0..18 {
         for (user, ip) in ips.iter().enumerate() {
             let ip = [("ip", json!(ip))];
@@ -204,7 +204,7 @@ fn a_login_that_speaks_as_nobody_with_that_browser_does() {
             }
         }
     }
-    let late = proxy(&mut stage, 30_000.0, "late");
+    let late = proxy(&mut stage, 30_000.0, "late", "192.0.2.7");
     let found = json!({"kind": "login.contradiction", "points": 40.0, "before": "chrome", "after": "TLS that no user of it has"});
     assert_eq!(late["signals"], json!([found]), "{late}");
     is(&late, "rotate", "head", Some("alice"));

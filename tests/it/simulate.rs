@@ -103,13 +103,15 @@ fn an_app_of_two_programs_is_left_alone_once_the_policy_knows_it() {
 #[test]
 fn less_to_see_is_less_to_go_by() {
     let few = Simulation { sessions: 400, thefts: 20, ..USUAL };
-    let caught = |sees, theft| {
+    let of = |sees, theft| {
         let rows = play("", &Simulation { sees, ..few });
-        rows[0].thefts.iter().find(|row| row.theft == theft).unwrap().median_requests().unwrap()
+        rows[0].thefts.iter().find(|row| row.theft == theft).unwrap().clone()
     };
-    // A phisher's proxy is seen at once by how it speaks, and behind a CDN it is the thief who is.
-    assert_eq!(caught(Sees::Everything, Theft::Phished), 0);
-    assert_eq!(caught(Sees::BehindCdn, Theft::Phished), 1);
+    let caught = |sees, theft| of(sees, theft).median_requests().unwrap();
+    let at_login = |sees| of(sees, Theft::Phished).requests.iter().filter(|requests| **requests == 0).count();
+    // A phisher's proxy is seen at once by how it speaks; behind a CDN that is so only if the order of headers gives it away.
+    assert_eq!(at_login(Sees::Everything), 20);
+    assert!(at_login(Sees::BehindCdn) < 20);
     // Tags catch a thief without any database too, only later.
     assert!(caught(Sees::NoGeo, Theft::ParrotActive) > caught(Sees::Everything, Theft::ParrotActive));
 }
