@@ -17,7 +17,7 @@ use crate::limit::{ClientKey, Device, Looks, PrefixKey};
 use crate::rules::Memory;
 use crate::session::record::Record;
 use crate::session::tag::{Dated, Standing, Tag};
-use crate::signal::{self, Assessment, DetectorInput, IdEvidence, SignalKind};
+use crate::signal::{self, Assessment, DetectorInput, IdEvidence, Signal, SignalKind, Weights};
 use crate::store::{Durability, Store};
 use crate::verdict::{Mode, Text, Verdict};
 
@@ -85,19 +85,13 @@ impl<S: Store> Guard<S> {
             half_life: scoring.half_life,
         };
         let forked = evidence == TagEvidence::Fork;
-        let elsewhere = assessment.signals.iter().any(|signal| {
-            signal.kind == SignalKind::IdStaleDevice
-                || (signal.kind == SignalKind::IdStale && signal.points >= scoring.weights.stale_asn)
-        });
+        let elsewhere = assessment.signals.iter().any(|signal| is_elsewhere(signal, &scoring.weights));
         let by_rule = judgement.verdict.rule.is_some() && judgement.verdict.risk < QUIET_RISK;
         let mut judged = Judged {
             verdict: judgement.verdict,
             would: judgement.would,
             seen,
-            places: match contexts.holder_elsewhere(&request.fingerprint) {
-                Some(elsewhere) if request.now.since(elsewhere.last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
-                _ => InUse::Here,
-            },
+            places: in_use(&contexts, request),
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
             cause: if forked {
                 Cause::Fork
@@ -197,6 +191,22 @@ impl Contexts {
         let mut bytes = Vec::new();
         self.encode(&mut bytes);
         bytes.into_boxed_slice()
+    }
+}
+
+/// Whether a stale tag was shown by somebody who is not where its holder is.
+fn is_elsewhere(signal: &Signal, weights: &Weights) -> bool {
+    match signal.kind {
+        SignalKind::IdStaleDevice => true,
+        SignalKind::IdStale => signal.points >= weights.stale_asn,
+        _ => false,
+    }
+}
+
+fn in_use(contexts: &Contexts, request: &Request<'_>) -> InUse {
+    match contexts.holder_elsewhere(&request.fingerprint) {
+        Some(elsewhere) if request.now.since(elsewhere.last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
+        _ => InUse::Here,
     }
 }
 

@@ -130,15 +130,10 @@ fn name() -> Value {
     json!({ "type": "string", "pattern": "^[a-z0-9_-]{1,64}$" })
 }
 
-/// The schema of a file of scenarios.
-pub fn scenarios() -> Value {
+/// A made-up client.
+fn client() -> Value {
     let text = json!({ "type": "string" });
-    let texts = json!({ "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
-    let table = json!({ "type": "object" });
-    let status = json!({ "type": "integer", "minimum": 100, "maximum": 599 });
-    let duration = duration();
-    let action = json!({ "enum": Action::ALL.map(Action::as_str) });
-    let client = json!({
+    json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["ip"],
@@ -147,12 +142,22 @@ pub fn scenarios() -> Value {
             "lat": { "type": "number", "minimum": -90, "maximum": 90 },
             "lon": { "type": "number", "minimum": -180, "maximum": 180 },
             "radius_km": { "type": "integer", "minimum": 1, "maximum": 20000 },
-            "city": text, "network": text, "ua": text, "languages": text, "headers": table,
+            "city": text, "network": text, "ua": text, "languages": text, "headers": { "type": "object" },
             "tls": text, "ja4": { "type": "string", "pattern": "^[0-9A-Za-z]{10}_[0-9a-f]{12}_[0-9a-f]{12}$" },
             "tls_soft": { "type": "integer", "minimum": 0, "maximum": 15 },
             "http2": text, "syn": text, "engine": { "enum": ["chromium", "firefox"] },
         },
-    });
+    })
+}
+
+/// The schema of a file of scenarios.
+pub fn scenarios() -> Value {
+    let text = json!({ "type": "string" });
+    let texts = json!({ "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
+    let table = json!({ "type": "object" });
+    let status = json!({ "type": "integer", "minimum": 100, "maximum": 599 });
+    let duration = duration();
+    let action = json!({ "enum": Action::ALL.map(Action::as_str) });
     let step = json!({
         "type": "object",
         "additionalProperties": false,
@@ -191,7 +196,7 @@ pub fn scenarios() -> Value {
             "login": { "type": "array", "items": table },
             "logout": { "type": "array", "items": table },
             "route": { "type": "array", "items": table },
-            "client": { "type": "object", "additionalProperties": client },
+            "client": { "type": "object", "additionalProperties": client() },
             "scenario": {
                 "type": "array",
                 "items": {
