@@ -192,6 +192,7 @@ fn every_command_is_one_that_the_program_knows() {
                 let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();
                 let subcommands: Vec<&str> = match words.as_slice() {
                     ["sessions", action, ..] => vec!["sessions", action],
+                    ["events", action, ..] => vec!["events", action],
                     [first, ..] => vec![first],
                     [] => panic!("{}:{line}: no command", page.path),
                 };

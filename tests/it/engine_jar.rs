@@ -685,3 +685,20 @@ fn a_cookie_that_no_browser_would_keep_is_told() {
     let told = world.told_of(Kind::DependencyFailed);
     assert!(matches!(&told.event, Event::DependencyFailed(event) if event.fault.as_str().contains("Domain")));
 }
+
+#[test]
+fn browsers_are_asked_for_exact_versions_with_pages_over_https_where_it_is_wanted() {
+    use portcullis::rules::ExactHints;
+    let asked = |hints, ask: Ask| {
+        let world = World::new(rules().with(|policy| policy.cookies.hints = hints));
+        let page = world.browser("alice").asks(ask).ok();
+        page.headers().get("accept-ch").map(|line| line.to_str().unwrap().to_owned())
+    };
+    let line = asked(ExactHints::Asked, Ask::page("/")).unwrap();
+    for hint in ["Full-Version-List", "Platform-Version", "Model", "Arch", "Bitness"] {
+        assert!(line.contains(&format!("Sec-CH-UA-{hint}")), "{line}");
+    }
+    assert_eq!(asked(ExactHints::Asked, Ask::fetch("/")), None);
+    assert_eq!(asked(ExactHints::Asked, Ask::page("/").over_http()), None);
+    assert_eq!(asked(ExactHints::Unasked, Ask::page("/")), None);
+}

@@ -70,6 +70,12 @@ impl Ask {
         Self::get(path, &headers)
     }
 
+    /// Without TLS.
+    pub(crate) fn over_http(mut self) -> Self {
+        self.scheme = Scheme::Http;
+        self
+    }
+
     /// A part of a page.
     pub(crate) fn image(path: &str) -> Self {
         let headers = [
@@ -496,6 +502,10 @@ impl Page {
         assert_eq!(ours.len(), 1, "{ours:?}");
         assert!(ours[0].contains("Max-Age=0"), "{ours:?}");
         self
+    }
+
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     pub(crate) fn set_cookies(&self) -> Vec<String> {
