@@ -159,7 +159,9 @@ impl Turn {
         let one_stack = self.wire.tls != 0 && self.wire.tls == other.wire.tls;
         let same_os = self.os == other.os || toggles(self.os, other.os);
         // A system that changed under one and the same TLS is told by itself; in turns it is device emulation.
-        agent(self).is_same_program(&agent(other)) && self.wire.agrees(&other.wire) && (same_os || one_stack)
+        let is_player = self.family == Family::AppleMedia || other.family == Family::AppleMedia;
+        let one_engine = is_player || self.wire.agrees(&other.wire);
+        agent(self).is_same_program(&agent(other)) && one_engine && (same_os || one_stack)
     }
 }
 

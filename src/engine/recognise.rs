@@ -66,7 +66,7 @@ pub(super) enum InUse {
     /// In one place, as far as is known.
     #[default]
     Here,
-    /// Its newest tag was shown elsewhere a moment ago.
+    /// Its newest tag was shown elsewhere a moment ago, and this is where its owner logged in.
     Elsewhere,
 }
 
@@ -382,7 +382,7 @@ impl Judged {
         let plan = enforce::plan(self.verdict.action, self.mode, standing);
         // Whoever is there may be one person on two networks; two jars show themselves by their tags, so these are renewed.
         let offer = match (plan.offer, self.places, self.mode) {
-            (Offer::WhenDue, InUse::Elsewhere, Mode::Enforce) => Offer::AtOnce,
+            (Offer::WhenDue, InUse::Elsewhere, Mode::Enforce) if standing == Standing::Head => Offer::AtOnce,
             (offer, ..) => offer,
         };
         Plan { offer, ..plan }

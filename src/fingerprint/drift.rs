@@ -310,6 +310,10 @@ fn device(bound: &Fingerprint, now: &Fingerprint, nearness: Nearness) -> DeviceD
 /// Browsers change how they speak TLS when they are updated, and then only. What stands between a client and us may answer
 /// for its packets: a class is compared only where that is not so.
 fn with_wire(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> DeviceDrift {
+    if [bound, now].iter().any(|one| one.agent.family == Family::AppleMedia) {
+        // The player of the system speaks for itself, whichever browser shows the page.
+        return drift;
+    }
     let (from, to) = (&bound.wire, &now.wire);
     let if_so = |is_so| if is_so { Moved::Yes } else { Moved::No };
     let updated = drift.version == VersionDrift::Up;

@@ -78,9 +78,11 @@ impl Fingerprint {
     pub fn after(self, older: &Self) -> Self {
         let kind = self.place.kind;
         // A player says less of the device than the browser that it plays for.
-        let agent = if self.agent.family == Family::AppleMedia { older.agent } else { self.agent };
+        let is_player = self.agent.family == Family::AppleMedia;
+        let agent = if is_player { older.agent } else { self.agent };
+        let wire = if is_player { older.wire.or(self.wire) } else { self.wire.or(older.wire) };
         let place = Place { kind, ..self.place.or(older.place) };
-        Self { agent, hints: self.hints.or(older.hints), wire: self.wire.or(older.wire), place, ..self }
+        Self { agent, hints: self.hints.or(older.hints), wire, place, ..self }
     }
 }
 

@@ -205,6 +205,19 @@ fn a_browser_that_loses_its_tls_to_a_websocket() {
 }
 
 #[test]
+fn the_player_of_a_telephone_speaks_for_itself() {
+    let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.4 Mobile/15E148 Safari/604.1";
+    let player = "AppleCoreMedia/1.0.0.21F79 (iPhone; U; CPU OS 17_5 like Mac OS X; en_us)";
+    let page = at_home().agent(safari).without_hints();
+    let film = page.clone().agent(player).wired(Wire { tls: 70, http2: 80, ..BLINK });
+    let mut session = Session::of(&page);
+    let both = [film, page];
+    for (secs, client) in (60..90).zip(both.iter().cycle()) {
+        assert_eq!(session.head(secs, client), CALM, "{secs}");
+    }
+}
+
+#[test]
 fn an_exit_of_tor_follows_another() {
     let exit = |ip, asn, country| at_home().on(ip, asn, country, Tor);
     let mut session = Session::of(&exit("198.51.100.7", 6000, "NL"));

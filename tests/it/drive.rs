@@ -121,6 +121,26 @@ fn two_jars_prove_themselves_and_time_decides_what_each_holds() {
     assert!(fork["events"].as_array().unwrap().contains(&json!("session.tag_fork")));
 }
 
+/// They take turns, so that nobody's tag is ever much older than the other's. With a new tag for both at each turn they went on in
+/// step for ever.
+#[test]
+fn an_owner_and_a_thief_elsewhere_who_take_turns_do_not_go_on_in_step() {
+    let parrot = Client { tls: ALICE.tls, h2: ALICE.h2, ..THIEF };
+    for gap in [10.0, 30.0, 60.0] {
+        let mut stage = Stage::new();
+        stage.logs_in(&ALICE, 0.0, "a");
+        stage.asks(&ALICE, 1.0, "a", &[]);
+        stage.tell(&json!({"op": "copy", "t": 2, "from": "a", "to": "thief"}));
+        let caught = (1..40).find(|turn| {
+            let t = 2.0 + gap * f64::from(*turn);
+            let thief = stage.asks(&parrot, t, "thief", &[]);
+            let owner = stage.asks(&ALICE, t + gap / 2.0, "a", &[]);
+            [thief, owner].iter().any(|answer| answer["action"] != "allow" && answer["action"] != "observe")
+        });
+        assert!(caught.is_some_and(|turn| f64::from(turn) * gap <= 300.0), "{gap} s: {caught:?}");
+    }
+}
+
 #[test]
 fn cookies_arrive_late_get_lost_and_are_rolled_back() {
     let mut stage = Stage::new();
