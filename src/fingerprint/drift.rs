@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use super::{Exact, Fingerprint, MobileHint, Prefix};
 use crate::facts::geo::{NetworkKind, Place};
+use crate::facts::order::HeaderOrder;
 use crate::facts::user_agent::{DeviceClass, Family, Os, UserAgent};
 
 /// Versions that a browser may go up between two visits without being remarkable: two months of Chrome.
@@ -327,7 +328,7 @@ fn with_wire(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> Devi
         tls: if_so(!updated && from.tls_differs(to)),
         soft: if_so(!updated && from.soft_differs(to)),
         http2: if_so(from.http2_differs(to)),
-        order: if_so(from.order.contradicts(to.order)),
+        order: if_so(order_moved(drift.language, from.order, to.order)),
         syn: if_so(from.syn_differs(to) && own_packets(bound.place.kind) && own_packets(now.place.kind)),
         ..drift
     };
@@ -337,6 +338,15 @@ fn with_wire(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> Devi
         return DeviceDrift { gateway: Moved::Yes, tls: no, soft: no, http2: no, order: no, ..found };
     }
     found
+}
+
+/// A page that asks for other languages than its browser, and a browser told to by its developer tools, put `Accept-Language`
+/// in another place than the browser does by itself. What that header tells then is told as a language.
+fn order_moved(language: LanguageDrift, from: HeaderOrder, to: HeaderOrder) -> bool {
+    match language {
+        LanguageDrift::Same => from.contradicts(to),
+        LanguageDrift::List | LanguageDrift::Changed => from.site_before_dest.contradicts(to.site_before_dest),
+    }
 }
 
 fn exact(from: Exact, to: Exact) -> ExactDrift {
@@ -424,6 +434,7 @@ mod tests {
     use super::super::tests::headers;
     use super::*;
     use crate::facts::geo::{Country, Place};
+    use crate::facts::order::First;
     use crate::facts::user_agent::UserAgentCache;
     use crate::fingerprint::Wire;
     use crate::net::Asn;
@@ -613,6 +624,24 @@ mod tests {
         // Weak traits alone are nothing.
         let soft = drift(&from, &Fingerprint { wire: Wire { soft: 1, ..bound }, ..from });
         assert!(soft.device.soft == Moved::Yes && soft.is_none());
+    }
+
+    /// A Chromium that asks for another language by its developer tools, or by a script of the page, used to look like another
+    /// engine: it then sends `Accept-Language` first.
+    #[test]
+    fn a_language_that_is_asked_for_by_hand_moves_its_header() {
+        let order = |site_before_dest, encoding_before_language| Wire {
+            order: HeaderOrder { site_before_dest, encoding_before_language },
+            ..Wire::default()
+        };
+        let (own, by_hand, firefox) =
+            (order(First::Yes, First::Yes), order(First::Yes, First::No), order(First::No, First::No));
+        let asks = |wire, language| Fingerprint { wire, ..client(WINDOWS, &[("accept-language", language)], HOME) };
+        let check = |to: Fingerprint, expected| assert_eq!(drift(&asks(own, "de,en"), &to).device, expected);
+        check(asks(by_hand, "fr"), DeviceDrift { language: LanguageDrift::Changed, ..NONE });
+        check(asks(by_hand, "de"), DeviceDrift { language: LanguageDrift::List, ..NONE });
+        check(asks(by_hand, "de,en"), DeviceDrift { order: Moved::Yes, ..NONE });
+        check(asks(firefox, "fr"), DeviceDrift { language: LanguageDrift::Changed, order: Moved::Yes, ..NONE });
     }
 
     fn place(asn: u32, country: &str, kind: NetworkKind) -> Place {
