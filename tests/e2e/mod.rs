@@ -5,6 +5,7 @@
 
 mod app;
 mod bare;
+mod browsers;
 mod django;
 mod editor;
 mod express;
