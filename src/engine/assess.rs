@@ -45,18 +45,8 @@ impl<S: Store> Guard<S> {
             return gate(request, stored, Judged::calm(mode));
         }
         let mut contexts = remembered(stored);
-        let mut input = DetectorInput::new(request.now, &request.fingerprint, &contexts);
-        input.id = id_evidence(stored, tag, evidence);
-        input.pseudo = request.client.print.http2.and_then(|http2| http2.pseudo);
-        if contexts.is_unjudged() {
-            input.fit = self.population.fit(&request.fingerprint);
-        }
-        request.odd.put(&mut input);
         let scoring = &request.policy.scoring;
-        let assessment = signal::assess(&input, scoring);
-        if !assessment.signals.is_empty() {
-            self.notice_company(request, stored, &contexts, &assessment);
-        }
+        let assessment = self.detect(request, stored, &contexts, id_evidence(stored, tag, evidence));
         let forks = draft.as_ref().map_or(stored.forks, |(record, _)| record.forks);
         let tags = &stored.tags;
         let adopted = standing.is_adopted().then(|| (tag.generation(), request.now));
@@ -119,6 +109,22 @@ impl<S: Store> Guard<S> {
             }
         }
         judged
+    }
+
+    /// What the detectors make of a request.
+    fn detect(&self, request: &Request<'_>, stored: &Record, contexts: &Contexts, id: IdEvidence) -> Assessment {
+        let mut input = DetectorInput::new(request.now, &request.fingerprint, contexts);
+        input.id = id;
+        input.pseudo = request.client.print.http2.and_then(|http2| http2.pseudo);
+        if contexts.is_unjudged() {
+            input.fit = self.population.fit(&request.fingerprint);
+        }
+        request.odd.put(&mut input);
+        let assessment = signal::assess(&input, &request.policy.scoring);
+        if !assessment.signals.is_empty() {
+            self.notice_company(request, stored, contexts, &assessment);
+        }
+        assessment
     }
 
     /// Binds a session to the client that has just begun it or logged in.
