@@ -413,8 +413,8 @@ pub struct Settled {
 impl<S: Store> Guard<S> {
     /// A guard made of these.
     pub fn new(setup: Setup<S>) -> Self {
-        // The key only spreads user agents over the cache; without randomness it falls back to a fixed one, and the cache
-        // stays as correct.
+        // The key only spreads user agents over the cache, and users over a count; without randomness it falls back to a
+        // fixed one, and both stay as correct.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
         Self {
             store: setup.store,
@@ -429,7 +429,7 @@ impl<S: Store> Guard<S> {
             agents: UserAgentCache::new(key),
             devices: limit::KnownDevices::default(),
             memory: limit::KnownDevices::default(),
-            population: population::Population::default(),
+            population: population::Population::new(key),
             observer: None,
             windows: Windows::default(),
             holds: Holds::default(),

@@ -8,10 +8,11 @@
 //! The table also notices programs that share the sessions of many users on one network: the two parts of an app.
 //! It lives in the process, is limited in every direction, and what is used least makes room.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 
 use crate::clock::Timestamp;
 use crate::facts::user_agent::{Family, Os};
@@ -48,7 +49,7 @@ impl Users {
         let unset: u32 = self.0.iter().map(|word| word.count_zeros()).sum();
         let share = f64::from(unset.max(1)) / f64::from(Self::BITS);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 1420")]
-        let count = (-f64::from(Self::BITS) * share.ln()).round() as u32;
+        let count = (-f64::from(Self::BITS) * share.ln()).floor() as u32;
         count
     }
 }
@@ -82,18 +83,23 @@ enum Proposed {
 }
 
 /// What the sessions of this guard have taught it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Population {
-    hasher: RandomState,
+    key: [u8; 16],
     cells: Mutex<Vec<Known>>,
     pairs: Mutex<Vec<Pair>>,
 }
 
 impl Population {
+    /// Nothing is known yet. With the key nobody can choose subjects that are counted as one.
+    pub(super) const fn new(key: [u8; 16]) -> Self {
+        Self { key, cells: Mutex::new(Vec::new()), pairs: Mutex::new(Vec::new()) }
+    }
+
     /// Counts a user whose session has proved itself.
     pub(super) fn learn(&self, client: &Fingerprint, subject: &str, now: Timestamp) {
         let Some((cell, look)) = self.of(client) else { return };
-        let user = self.hasher.hash_one(subject);
+        let user = self.hash(subject);
         let mut cells = self.cells.lock();
         let at = match cells.iter().position(|known| known.cell == cell) {
             Some(at) => at,
@@ -130,7 +136,7 @@ impl Population {
 
     /// Two programs shared a session of this user, on one network. Tells it once of many users.
     pub(super) fn share(&self, one: Family, other: Family, subject: &str) -> Option<u32> {
-        let user = self.hasher.hash_one(subject);
+        let user = self.hash(subject);
         let both = if one.number() <= other.number() { (one, other) } else { (other, one) };
         let mut pairs = self.pairs.lock();
         let at = match pairs.iter().position(|pair| pair.both == both) {
@@ -151,6 +157,10 @@ impl Population {
         Some(users)
     }
 
+    fn hash(&self, what: &(impl Hash + ?Sized)) -> u64 {
+        hash(&self.key, what)
+    }
+
     /// The cell of a client and its look; none of one that tells nothing of either.
     fn of(&self, client: &Fingerprint) -> Option<(Cell, u64)> {
         let Fingerprint { agent, wire, .. } = client;
@@ -159,8 +169,14 @@ impl Population {
         }
         let cell = Cell { family: agent.family, major: agent.major, os: agent.os };
         // A WebSocket has a connection of its own, without HTTP/2.
-        (wire.http2 != 0).then(|| (cell, self.hasher.hash_one((wire.tls, wire.http2))))
+        (wire.http2 != 0).then(|| (cell, self.hash(&(wire.tls, wire.http2))))
     }
+}
+
+fn hash(key: &[u8; 16], what: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Takes the one that is worth least out of a full list.
@@ -179,6 +195,7 @@ mod tests {
     use crate::fingerprint::Wire;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
+    const KEY: [u8; 16] = *b"sixteen bytes ok";
 
     fn client(major: u16, tls: u32) -> Fingerprint {
         let agent = UserAgent { family: Family::Chrome, major, os: Os::Windows, hash: 1, ..UserAgent::default() };
@@ -186,18 +203,17 @@ mod tests {
     }
 
     fn taught(users: usize, client: &Fingerprint) -> Population {
-        let population = Population::default();
+        let population = Population::new(KEY);
         (0..users).for_each(|user| population.learn(client, &format!("user-{user}"), NOW));
         population
     }
 
     #[test]
     fn counts_are_about_right() {
-        let hasher = RandomState::new();
         for many in [0_u32, 1, 10, 50, 200] {
             let mut users = Users::default();
-            (0..many).for_each(|user| users.add(hasher.hash_one(user)));
-            (0..many).for_each(|user| users.add(hasher.hash_one(user)));
+            (0..many).for_each(|user| users.add(hash(&KEY, &user)));
+            (0..many).for_each(|user| users.add(hash(&KEY, &user)));
             let found = users.count();
             assert!(found.abs_diff(many) <= many / 4 + 1, "{many}: {found}");
         }
@@ -220,14 +236,14 @@ mod tests {
 
     #[test]
     fn one_user_teaches_nothing_however_often_he_comes() {
-        let population = Population::default();
+        let population = Population::new(KEY);
         (0..10_000).for_each(|_| population.learn(&client(156, 1), "mallory", NOW));
         assert_eq!(population.fit(&client(156, 2)), Fit::Unknown);
     }
 
     #[test]
     fn it_grows_no_further() {
-        let population = Population::default();
+        let population = Population::new(KEY);
         for number in 0..3000_u16 {
             population.learn(&client(number, 1), "user", NOW.after(Duration::from_secs(number.into())));
             population.learn(&client(2999, u32::from(number) + 1), "user", NOW.after(Duration::from_secs(5000)));
@@ -240,7 +256,7 @@ mod tests {
 
     #[test]
     fn programs_that_share_the_sessions_of_many_are_proposed_once() {
-        let population = Population::default();
+        let population = Population::new(KEY);
         let told: Vec<u32> = (0..100)
             .filter_map(|user| {
                 let (one, other) = (Family::OkHttp, Family::WebView);
