@@ -485,16 +485,16 @@ impl Admission {
 
     /// Whether a successor is due, and the answer is sure to be taken in by the jar that asked.
     fn is_offer_due(&self, known: &Known) -> bool {
-        let due = match self.offer {
+        let (tags, session) = (&known.record.tags, &self.policy.session);
+        let is_due = match self.offer {
             Offer::Never => false,
             Offer::AtOnce => true,
             Offer::WhenDue => {
-                let every = self.policy.session.rotate_every;
-                let every = if is_suspected(&known.record.tags, self.now) { every / SUSPECTED_PART } else { every };
-                self.now.since(known.record.tags.since()) >= every
+                let part = if is_suspected(tags, self.now) { SUSPECTED_PART } else { 1 };
+                self.now.since(tags.since()) >= session.rotate_every / part
             }
         };
-        due && self.ask.kind.fetch == Fetch::Ordinary
+        is_due && tags.has_room(session.grace, self.now) && self.ask.kind.fetch == Fetch::Ordinary
     }
 
     /// Asks the browser for exact versions of itself, once it is at a page and over HTTPS: it sends them with its next requests.

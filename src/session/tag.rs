@@ -211,6 +211,13 @@ impl Tags {
         same.next_back().map(|entry| entry.at)
     }
 
+    /// Whether the head may be superseded without the record forgetting a tag that is in its grace: it would be taken for one
+    /// that is long superseded.
+    pub fn has_room(&self, grace: Duration, now: Timestamp) -> bool {
+        let oldest = self.superseded.first().filter(|_| self.superseded.len() >= SUPERSEDED_MAX);
+        oldest.is_none_or(|oldest| now.since(oldest.at) >= grace)
+    }
+
     /// Makes `tag` the head.
     pub fn adopt(&mut self, tag: Tag, now: Timestamp) {
         push_bounded(&mut self.superseded, Dated { tag: self.head, at: now }, SUPERSEDED_MAX);
@@ -343,6 +350,20 @@ mod tests {
         assert_eq!(tags.superseded().len(), SUPERSEDED_MAX);
         assert_eq!(bench.standing(&tags, &first, 9), Standing::Stale { since: None });
         assert_eq!(bench.standing(&tags, &bench.mint(0), 9), Standing::Stale { since: None });
+    }
+
+    #[test]
+    fn there_is_room_for_a_successor_while_nothing_in_its_grace_would_be_forgotten() {
+        let bench = Bench::new();
+        let at = Timestamp::from_secs;
+        let mut tags = Tags::new(bench.mint(0), at(0));
+        for generation in 1..=8 {
+            assert!(tags.has_room(GRACE, at(u64::from(generation))));
+            tags.adopt(bench.mint(generation), at(u64::from(generation)));
+        }
+        // The first of them was superseded at 1.
+        assert!(!tags.has_room(GRACE, at(60)));
+        assert!(tags.has_room(GRACE, at(61)));
     }
 
     #[test]

@@ -284,6 +284,24 @@ fn risk_below_a_quarantine_offers_a_successor_at_once() {
     alice.moves_to(MOBILE).visits("/account").is("alice").sets_ours();
 }
 
+/// A session at risk is offered a successor with each answer. A record keeps eight superseded tags, and forgot those of requests
+/// that were under way.
+#[test]
+fn a_session_at_risk_forgets_no_tag_in_its_grace() {
+    let world = World::new(rules().with(|policy| policy.scoring.weights.asn = Points::whole(40)));
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    let late = alice.moves_to(MOBILE).starts(Ask::fetch("/account"));
+    for _ in 0..55 {
+        alice.visits("/account").is("alice");
+        world.after(seconds(1));
+    }
+    late.arrives().lands_unseen().is("alice");
+    let told = world.told();
+    assert!(!told.contains(&"session.tag_stale"), "{told:?}");
+    assert!(told.iter().filter(|told| **told == "session.rotated").count() >= 8, "{told:?}");
+}
+
 #[test]
 fn keys_may_be_changed_while_sessions_live() {
     let (world, alice) = logged_in();
