@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Version;
-
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
 use super::facts::Seen;
@@ -180,19 +178,17 @@ impl<S: Store> Guard<S> {
 
     /// How a superseded tag stands, once it is known who shows it.
     ///
-    /// The grace is for requests that were under way when the jar moved on. Those that wait longest wait for one of a few
-    /// sockets, which HTTP/2 does not have to. They come from where the holder is, or was a moment ago. And once there is a
-    /// sign of two jars, there is less to wait for.
+    /// The grace is for requests that were under way when the jar moved on. A browser gives them their cookies when the page
+    /// asks, however long they wait to be sent then, over HTTP/2 too. But they come from where the holder is, or was a
+    /// moment ago: from elsewhere there is less to wait for, above all once there is a sign of two jars.
     #[cold]
     fn within_grace(&self, request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
         let contexts = super::assess::remembered(stored);
-        let elsewhere = contexts.holder_elsewhere(&request.fingerprint).map(|elsewhere| elsewhere.lines);
-        let part = match elsewhere {
+        let Some(elsewhere) = contexts.holder_elsewhere(&request.fingerprint) else { return Standing::Grace };
+        let part = match elsewhere.lines {
             _ if is_suspected(&stored.tags, request.now) => 12,
-            Some(Lines::Fixed) => 12,
-            Some(Lines::Any) => 4,
-            None if request.parts.version == Version::HTTP_2 => 3,
-            None => 1,
+            Lines::Fixed => 12,
+            Lines::Any => 4,
         };
         // Its MAC was checked already.
         stored.tags.standing(&tag, || true, request.policy.session.grace / part, request.now)

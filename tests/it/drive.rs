@@ -116,7 +116,8 @@ fn two_jars_prove_themselves_and_time_decides_what_each_holds() {
     is(&stage.asks(&ALICE, 130.0, "twin", &[]), "allow", "grace", Some("alice"));
     is(&stage.asks(&ALICE, 190.0, "twin", &[]), "allow", "stale", Some("alice"));
     is(&stage.asks(&ALICE, 191.0, "twin", &[]), "allow", "successor", Some("alice"));
-    let fork = stage.asks(&ALICE, 200.0, "a", &[]);
+    is(&stage.asks(&ALICE, 250.0, "a", &[]), "allow", "grace", Some("alice"));
+    let fork = stage.asks(&ALICE, 255.0, "a", &[]);
     is(&fork, "quarantine", "fork", None);
     assert!(fork["events"].as_array().unwrap().contains(&json!("session.tag_fork")));
 }
