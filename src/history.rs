@@ -100,7 +100,7 @@ pub struct Match {
     pub drift: Drift,
 }
 
-/// Two devices take turns: the one before this, if it was there since less than [`INTERLEAVE_WINDOW`].
+/// Two devices take turns: the one before this, which came less than [`INTERLEAVE_WINDOW`] ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interleaving {
     /// The program that was there in between.
@@ -333,17 +333,25 @@ impl Contexts {
         counted.map(|known| known.risk.at(at, half_life)).max().unwrap_or_default()
     }
 
-    /// The device in between, if this request brings back one that was there before it.
+    /// The device in between, if this request brings back one that was there before it. Nothing if it brings back one that
+    /// somebody authenticated on, and the other is a newcomer: the owner is not to pay for a guest, who is told by it when he
+    /// comes back himself.
     pub fn interleaving(&self, fingerprint: &Fingerprint, now: Timestamp) -> Option<Interleaving> {
         let this = Turn::of(fingerprint, now);
         let [.., before, between] = self.trace.as_slice() else { return None };
         let back = before.same_device(&this) && !between.same_device(&this);
         let inspected = [before, between, &this].iter().any(|turn| turn.via == Via::Gateway);
-        (back && !inspected && now.since(between.since) < INTERLEAVE_WINDOW).then_some(Interleaving {
-            family: between.family,
-            os: between.os,
-            wire: between.wire,
-        })
+        let is_recent = now.since(between.since) < INTERLEAVE_WINDOW;
+        if !back || inspected || !is_recent || (self.has_proved(&this) && !self.has_proved(between)) {
+            return None;
+        }
+        Some(Interleaving { family: between.family, os: between.os, wire: between.wire })
+    }
+
+    /// Whether somebody authenticated on a device.
+    fn has_proved(&self, device: &Turn) -> bool {
+        let trusted = self.known.iter().filter(|known| known.standing == Standing::Trusted);
+        trusted.map(|known| Turn::of(&known.fingerprint, known.last_seen)).any(|turn| turn.same_device(device))
     }
 
     /// Remembers a request that was let through.

@@ -147,15 +147,25 @@ fn risk_of_the_session_falls_on_everybody_until_somebody_authenticates() {
 #[test]
 fn devices_that_take_turns_are_interleaved() {
     let mut contexts = Contexts::bind(owner(1), at(0));
-    let between = Some(Interleaving { family: Family::Firefox, os: Os::Linux, wire: Wire::default() });
+    let between = |family, os| Some(Interleaving { family, os, wire: Wire::default() });
     assert_eq!(contexts.interleaving(&thief(2), at(10)), None);
     contexts.note(&visit(thief(2), 10, 30));
     assert_eq!(contexts.interleaving(&thief(2), at(11)), None);
-    assert_eq!(contexts.interleaving(&owner(1), at(1000)), between);
-    assert_eq!(contexts.interleaving(&owner(1), at(10 + 1800)), None);
+    // The owner does not pay for a guest, wherever she is.
+    assert_eq!(contexts.interleaving(&owner(1), at(1000)), None);
+    assert_eq!(contexts.interleaving(&owner(4), at(1000)), None);
     contexts.note(&visit(owner(1), 1000, 0));
     assert_eq!(contexts.interleaving(&owner(1), at(1001)), None);
-    assert!(contexts.interleaving(&thief(3), at(1001)).is_some());
+    assert_eq!(contexts.interleaving(&thief(3), at(1001)), between(Family::Chrome, Os::Windows));
+    assert_eq!(contexts.interleaving(&thief(3), at(1000 + 1800)), None);
+    // Of two who both proved themselves, or both did not, neither is the guest.
+    let phone = client(Family::Safari, Os::Ios, 5);
+    contexts.note(&visit(phone, 1100, 12));
+    contexts.note(&visit(thief(2), 1200, 30));
+    assert_eq!(contexts.interleaving(&phone, at(1300)), between(Family::Firefox, Os::Linux));
+    contexts.trust(&thief(2), at(1400));
+    contexts.note(&visit(owner(1), 1500, 0));
+    assert_eq!(contexts.interleaving(&thief(2), at(1600)), between(Family::Chrome, Os::Windows));
 }
 
 #[test]
@@ -163,7 +173,8 @@ fn asking_for_desktop_pages_is_no_other_device() {
     let (mobile, desktop) = (client(Family::Chrome, Os::Android, 1), client(Family::Chrome, Os::Linux, 1));
     let mut contexts = Contexts::bind(mobile, at(0));
     contexts.note(&visit(desktop, 10, 12));
-    assert_eq!(contexts.interleaving(&mobile, at(20)), None);
+    contexts.note(&visit(mobile, 20, 0));
+    assert_eq!(contexts.interleaving(&desktop, at(30)), None);
 }
 
 fn stored(contexts: &Contexts) -> Vec<u8> {
@@ -250,7 +261,8 @@ fn devices_that_speak_alike_are_one_under_any_system() {
     let check = |between: Fingerprint, expected: bool| {
         let mut contexts = Contexts::bind(speaks(Os::Windows, 7), at(0));
         contexts.note(&visit(between, 10, 12));
-        assert_eq!(contexts.interleaving(&speaks(Os::Windows, 7), at(20)).is_some(), expected);
+        contexts.note(&visit(speaks(Os::Windows, 7), 20, 0));
+        assert_eq!(contexts.interleaving(&between, at(30)).is_some(), expected);
     };
     check(speaks(Os::Android, 7), false);
     check(speaks(Os::Android, 8), true);

@@ -292,25 +292,30 @@ fn a_new_device_on_a_new_network() {
 
 #[test]
 fn two_devices_in_turn() {
-    let (owner, other) = (at_home().seen(), at_home().agent(FIREFOX).without_hints().seen());
-    let mut contexts = Contexts::bind(owner, at(0));
+    let (owner, guest) = (at_home().seen(), at_home().agent(FIREFOX).without_hints().seen());
     let scoring = Scoring { half_life: HalfLife::default(), ..Scoring::default() };
-    let first = DetectorInput::new(at(10), &other, &contexts);
-    let visit = assess(&first, &scoring).visit(&first, &scoring, Holding::Other);
-    contexts.note(&visit);
-    let back = DetectorInput::new(at(20), &owner, &contexts);
-    let found = assess(&back, &scoring);
-    assert_eq!(told(&found), ["concurrency 55 firefox windows>chrome windows"]);
-    let visit = found.visit(&back, &scoring, Holding::Other);
-    assert_eq!((visit.context_points, visit.session_points), (Points::ZERO, Points::whole(55)));
+    // Owner, guest, owner, guest: what is said of the last two.
+    let taking_turns = |owner: Fingerprint, guest: Fingerprint| {
+        let mut contexts = Contexts::bind(owner, at(0));
+        let mut last = Vec::new();
+        for (now, who) in [(10, guest), (20, owner), (30, guest)] {
+            let input = DetectorInput::new(at(now), &who, &contexts);
+            let found = assess(&input, &scoring);
+            let visit = found.visit(&input, &scoring, Holding::Other);
+            last.push((told(&found), visit.session_points));
+            contexts.note(&visit);
+        }
+        last.split_off(1)
+    };
+    // The guest pays, and not the owner who is back.
+    let both = |kind: &str| {
+        let line = format!("{kind} 55 chrome windows>firefox windows");
+        vec![(vec![], Points::ZERO), (vec![line], Points::whole(55))]
+    };
+    assert_eq!(taking_turns(owner, guest), both("concurrency"));
     // If they speak in two ways too, there is no doubt.
-    let other = Fingerprint { wire: Wire { tls: 70, ..BLINK }, ..other };
-    let mut contexts = Contexts::bind(owner, at(0));
-    let first = DetectorInput::new(at(10), &other, &contexts);
-    let visit = assess(&first, &scoring).visit(&first, &scoring, Holding::Other);
-    contexts.note(&visit);
-    let found = assess(&DetectorInput::new(at(20), &owner, &contexts), &scoring);
-    assert_eq!(told(&found), ["concurrency.devices 55 firefox windows>chrome windows"]);
+    let guest = Fingerprint { wire: Wire { tls: 70, ..BLINK }, ..guest };
+    assert_eq!(taking_turns(owner, guest), both("concurrency.devices"));
 }
 
 /// The signals of a client with this id, in a session whose newest tag the client at home holds.

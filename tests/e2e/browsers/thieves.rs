@@ -181,9 +181,8 @@ fn thieves_over_http2_are_moved_at_their_first_request() {
     }
 }
 
-/// Over HTTP/1.1 there is nothing but TLS to go by when the headers are copied in their order: 45 points of 50. The thief is served,
-/// and given a tag of its own at once, so that there are two jars when the owner comes back. A thief who does not copy the order
-/// is moved.
+/// Over HTTP/1.1 there is nothing but TLS to go by when the headers are copied in their order: 45 points of 50. The thief is served
+/// until the owner has been there; the next story goes on. A thief who does not copy the order is moved.
 #[test]
 fn thieves_over_http1_are_told_by_tls_alone() {
     let _alone = alone();
@@ -205,6 +204,22 @@ fn thieves_over_http1_are_told_by_tls_alone() {
     if let Some(theft) = unordered {
         assert!(theft.action >= Action::Quarantine && theft.user == "nobody", "{theft:?}");
     }
+}
+
+/// A thief whom TLS alone tells of is moved once he takes turns with the owner. She notices nothing.
+#[test]
+fn a_thief_over_http1_is_moved_when_he_comes_back_after_the_owner() {
+    let _alone = alone();
+    let scene = Scene::set(Setting::usual(Http::One));
+    let Some((mut owner, loot)) = robbed(&scene) else { return };
+    let Some(first) = curl(&scene, &loot, "--http1.1") else { return };
+    assert_eq!(first, "alice");
+    owner.go(&scene.url("/"));
+    assert_eq!(owner.run("document.getElementById('user').textContent"), "alice");
+    assert_eq!(curl(&scene, &loot, "--http1.1").unwrap(), "nobody");
+    owner.go(&scene.url("/"));
+    assert_eq!(owner.run("document.getElementById('user').textContent"), "alice");
+    assert!(scene.has_told("session.quarantined"), "{}", scene.watch.told());
 }
 
 /// The newest target of curl_cffi shows the TLS and the HTTP/2 of a real Chromium. No fingerprint tells them apart, and none of
