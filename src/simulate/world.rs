@@ -188,7 +188,8 @@ impl Device {
         let behind = dice.weighted(&[(0, 0.62), (1, 0.2), (2, 0.08), (3, 0.05), (6, 0.05)]);
         let newest: u32 = match browser {
             Browser::Chrome | Browser::Edge => 156,
-            Browser::Safari => 26,
+            // That of a count without gaps: 27.
+            Browser::Safari => 20,
             Browser::Firefox => 153,
             Browser::OkHttp => 5,
         };
@@ -229,7 +230,11 @@ impl Device {
 
     /// What it calls itself.
     pub(super) fn user_agent(&self) -> String {
-        let version = self.version;
+        let version = match self.browser {
+            // After Safari 18 came 26.
+            Browser::Safari if self.version > 18 => self.version + 7,
+            _ => self.version,
+        };
         let system = match self.system {
             System::Windows => "Windows NT 10.0; Win64; x64",
             System::MacOs => "Macintosh; Intel Mac OS X 10_15_7",
