@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
 use super::facts::Seen;
-use super::{Guard, Known, RETRIES, WRITERS_MAX};
+use super::{Fetch, Guard, Known, RETRIES, RequestKind, WRITERS_MAX};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Offer, Plan, Serve};
 use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
+use crate::facts::headers::Navigation;
 use crate::history::{Lines, SEEN_EVERY};
 use crate::rules::Enforcement;
 use crate::session::expiry;
@@ -20,6 +21,9 @@ use crate::session::tag::{Staleness, Standing, Tag, Tags};
 use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
+
+/// What a person goes to.
+const PAGE: RequestKind = RequestKind { navigation: Navigation::Document, fetch: Fetch::Ordinary };
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
 pub(super) enum Found {
@@ -179,17 +183,17 @@ impl<S: Store> Guard<S> {
     /// How a superseded tag stands, once it is known who shows it.
     ///
     /// The grace is for requests that were under way when the jar moved on. A browser gives them their cookies when the page
-    /// asks, however long they wait to be sent then, over HTTP/2 too. But they come from where the holder is, or was a
-    /// moment ago: from elsewhere there is less to wait for, above all once there is a sign of two jars.
+    /// asks, and then they wait behind others for half a minute and more. Who goes to a page of its own does not: browsers send
+    /// that before everything else. Least of all at a fixed line when the holder is at another.
     #[cold]
     fn within_grace(&self, request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
+        if request.kind != PAGE {
+            return Standing::Grace;
+        }
         let contexts = super::assess::remembered(stored);
-        let Some(elsewhere) = contexts.holder_elsewhere(&request.fingerprint) else { return Standing::Grace };
-        let part = match elsewhere.lines {
-            _ if is_suspected(&stored.tags, request.now) => 12,
-            Lines::Fixed => 12,
-            Lines::Any => 4,
-        };
+        let elsewhere = contexts.holder_elsewhere(&request.fingerprint);
+        let is_apart = elsewhere.is_some_and(|elsewhere| elsewhere.lines == Lines::Fixed);
+        let part = if is_apart { 12 } else { 4 };
         // Its MAC was checked already.
         stored.tags.standing(&tag, || true, request.policy.session.grace / part, request.now)
     }

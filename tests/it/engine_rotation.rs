@@ -284,6 +284,31 @@ fn risk_below_a_quarantine_offers_a_successor_at_once() {
     alice.moves_to(MOBILE).visits("/account").is("alice").sets_ours();
 }
 
+/// Parts of a page wait for others of it, and browsers send pages first.
+#[test]
+fn a_page_has_a_quarter_of_the_grace_and_its_parts_all_of_it() {
+    for (what, ask, late, is_stale) in [
+        ("a page", Ask::page("/account"), 14, false),
+        ("a page", Ask::page("/account"), 16, true),
+        ("a form", Ask::form("/account", "a=b"), 16, true),
+        ("a page ahead of time", Ask::prefetch("/account"), 59, false),
+        ("a picture", Ask::image("/account"), 59, false),
+        ("a script's request", Ask::fetch("/account"), 59, false),
+        ("a script's request", Ask::fetch("/account"), 61, true),
+    ] {
+        let (world, alice) = logged_in();
+        let waiting = alice.starts(ask);
+        // Another answer brings the next tag meanwhile, and it is shown.
+        world.after(minutes(2));
+        alice.visits("/account").is("alice").sets_ours();
+        alice.visits("/account").is("alice");
+        world.after(seconds(late));
+        waiting.arrives().lands_unseen().is("alice");
+        let told = world.told();
+        assert_eq!(told.contains(&"session.tag_stale"), is_stale, "{what}, {late} s: {told:?}");
+    }
+}
+
 /// A session at risk is offered a successor with each answer. A record keeps eight superseded tags, and forgot those of requests
 /// that were under way.
 #[test]

@@ -40,7 +40,7 @@ fn check_targets(row: &Row) {
     }
     assert!(row.asked().per_10k() <= 60.0, "asked: {:.1}", row.asked().per_10k());
     // A crash and a download in one session look like two jars: hardly anybody has both.
-    for calm in [Life::HomeStable, Life::DualStack, Life::CellChurn, Life::CorpPool] {
+    for calm in [Life::HomeStable, Life::DualStack, Life::CellChurn, Life::CorpPool, Life::Update] {
         let calm = row.lives.iter().find(|row| row.life == calm).unwrap();
         assert!(calm.asked * 300 <= calm.sessions, "{}: {} of {}", calm.life.name(), calm.asked, calm.sessions);
     }

@@ -56,7 +56,11 @@ impl Chromium {
         command.args(["--disable-gpu", "--no-first-run", "--no-default-browser-check", "--password-store=basic"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
         // A page that nobody looks at is not to be slowed down.
-        command.args(["--disable-renderer-backgrounding", "--disable-background-timer-throttling"]);
+        command.args([
+            "--disable-popup-blocking",
+            "--disable-renderer-backgrounding",
+            "--disable-background-timer-throttling",
+        ]);
         command.args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost", "--no-proxy-server"]);
         command.arg(format!("--user-data-dir={}", profile.display()));
         command.arg(format!("--user-agent={}", user_agent()));

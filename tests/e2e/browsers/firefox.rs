@@ -33,6 +33,7 @@ const PREFERENCES: &[(&str, &str)] = &[
     ("browser.download.folderList", "2"),
     ("browser.helperApps.neverAsk.saveToDisk", "\"application/octet-stream\""),
     ("media.autoplay.default", "0"),
+    ("dom.disable_open_during_load", "false"),
     ("intl.accept_languages", "\"de-DE, de, en\""),
 ];
 

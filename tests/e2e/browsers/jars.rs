@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::Version;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -45,11 +44,11 @@ fn quick(http: Http, grace: &'static str) -> Setting {
 fn is_busy_in_peace(who: &str, scene: &Scene, owner: &mut impl Browser, busy: Busy) {
     log_in(owner, scene, Stay::UntilClosed);
     let told = owner.run(&busy.script());
-    let late = [Version::HTTP_11, Version::HTTP_2].map(|version| scene.watch.late(version).greatest);
-    println!("{who}, {busy:?}: {told}, at most {late:.1?} late over HTTP/1.1 and HTTP/2");
+    println!("{who}, {busy:?}: {told}\n{}", scene.watch.told());
     scene.expect_calm(who);
     assert_eq!((&told["failed"], &told["strangers"]), (&json!(0), &json!(0)), "{told}");
     assert!(scene.watch.adopted() > 0, "no tag was renewed");
+    assert!(told["pages"].as_u64() > Some(3), "{told}");
 }
 
 fn one_chromium(http: Http, grace: &'static str, busy: Busy) {
@@ -84,9 +83,14 @@ fn one_jar_with_bursts_frames_and_polls_raises_nothing() {
 //                1000, 300 ms: 13 s
 //                300, 3 s: 10 s
 //                500, 3 s: 21 s
-//                600, 3 s: 35 s
+//                600, 3 s: 41 s
+//                300, 9 s: 36 s
 //
-// So HTTP/2 needs as much of the grace as HTTP/1.1 does.
+// So HTTP/2 needs as much of the grace as HTTP/1.1 does. Six sockets are soon taken: with 20 requests of up to 9 s tags came 26 s late in
+// Chromium and 79 s in Firefox, which is more than any grace that we would advise.
+//
+// Pages in another tab do not wait: of 400 that were opened meanwhile, over either version and in either browser, not one showed a
+// superseded tag.
 
 #[test]
 fn one_jar_behind_a_saturated_page_raises_nothing_over_http2() {

@@ -55,9 +55,21 @@ struct Seen {
     /// Each reason of a verdict with its greatest points, the strongest action it had a part in, and how often.
     reasons: BTreeMap<String, (f32, Action, u32)>,
     lines: BTreeMap<[u8; 32], Line>,
-    lateness: BTreeMap<&'static str, Late>,
+    lateness: BTreeMap<Sort, Late>,
     offered: u32,
     lost: u32,
+}
+
+/// Requests that are late for one reason.
+type Sort = (&'static str, Asks);
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asks {
+    /// A page of its own.
+    Page,
+    /// Anything else.
+    Part,
 }
 
 /// The tags of one session in the order in which they became its head.
@@ -69,9 +81,9 @@ struct Line {
 
 /// How late superseded tags came.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Late {
-    pub(super) count: u32,
-    pub(super) greatest: Duration,
+struct Late {
+    count: u32,
+    greatest: Duration,
 }
 
 impl Watch {
@@ -92,11 +104,6 @@ impl Watch {
         seen.asked.clear();
         let reasons = std::mem::take(&mut seen.reasons);
         reasons.into_iter().map(|(reason, (points, ..))| (reason, points)).collect()
-    }
-
-    /// How late superseded tags came over a version of HTTP.
-    pub(super) fn late(&self, version: Version) -> Late {
-        self.0.lock().unwrap().lateness.get(word(version)).copied().unwrap_or_default()
     }
 
     /// How many tags became the head after the first, in all sessions.
@@ -122,8 +129,9 @@ impl Watch {
             seen.lost
         )
         .unwrap();
-        for (version, late) in &seen.lateness {
-            writeln!(text, "  {version}: {} superseded tags, at most {:.2?} late", late.count, late.greatest).unwrap();
+        for ((version, asks), late) in &seen.lateness {
+            let Late { count, greatest } = late;
+            writeln!(text, "  {version}, {asks:?}: {count} superseded tags, at most {greatest:.2?} late").unwrap();
         }
         for print in prints(&seen.asked) {
             writeln!(text, "  {print}").unwrap();
@@ -157,7 +165,7 @@ const fn word(version: Version) -> &'static str {
 
 impl Seen {
     /// Follows the tags as the engine does: what is newer than the head becomes the head.
-    fn tag(&mut self, version: Version, presented: &Presented, now: Instant) {
+    fn tag(&mut self, sort: Sort, presented: &Presented, now: Instant) {
         let tag = presented.tag;
         let line = self.lines.entry(*presented.id.expose()).or_insert(Line { head: tag, superseded: Vec::new() });
         if tag == line.head {
@@ -172,7 +180,7 @@ impl Seen {
         let same = line.superseded.iter().find(|(old, _)| *old == tag);
         let past = || line.superseded.iter().find(|(old, _)| old.generation() >= tag.generation());
         let Some((_, at)) = same.or_else(past) else { return };
-        let late = self.lateness.entry(word(version)).or_default();
+        let late = self.lateness.entry(sort).or_default();
         late.count += 1;
         late.greatest = late.greatest.max(now - *at);
     }
@@ -220,7 +228,9 @@ impl Gate for Watched {
             let mut seen = self.watch.0.lock().unwrap();
             seen.asked.push(asked);
             if let Some(presented) = presented(&request.headers) {
-                seen.tag(request.version, &presented, Instant::now());
+                let is_page = request.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
+                let asks = if is_page { Asks::Page } else { Asks::Part };
+                seen.tag((word(request.version), asks), &presented, Instant::now());
             }
         }
         self.guarded.admit(arrival, request, body).await

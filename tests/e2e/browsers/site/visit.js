@@ -96,9 +96,9 @@ async function visit() {
 }
 
 // What a busy page does for some time. `queue` requests are waited for at once, however few the browser sends; each takes
-// up to `ms`. Besides there are polls, bursts and frames.
+// up to `ms`. Besides there are polls, bursts, frames, and pages in another tab.
 async function busy({ seconds, queue, ms, polls }) {
-    const told = { asked: 0, failed: 0, strangers: 0, why: null };
+    const told = { asked: 0, pages: 0, failed: 0, strangers: 0, why: null };
     const end = performance.now() + seconds * 1000;
     const over = () => performance.now() > end;
     let dice = 1;
@@ -126,8 +126,19 @@ async function busy({ seconds, queue, ms, polls }) {
         document.body.append(frame);
         while (!over()) { frame.src = `/frame?${throwDice()}`; await pause(900); }
     };
+    const pages = async () => {
+        const tab = open('about:blank');
+        while (!over()) {
+            const page = `?${throwDice()}`;
+            tab.location = `/frame${page}`;
+            while (tab.location.search !== page && !over()) await pause(20);
+            told.pages++;
+            await pause(500);
+        }
+        tab.close();
+    };
     const all = Array.from({ length: queue }, waiting);
-    if (polls) all.push(polling(), bursts(), frames());
+    if (polls) all.push(polling(), bursts(), frames(), pages());
     await Promise.all(all);
     return told;
 }
