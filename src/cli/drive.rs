@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read as _};
 
 use portcullis::drive::protocol::Play;
 
-use super::explain::{Trouble, settled};
+use super::explain::settled;
 use super::{DriveArgs, Exit, Streams};
 
 /// Bytes of the longest line that is read: a request has a few thousand.
@@ -13,15 +13,7 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) fn run(args: &DriveArgs, input: &mut dyn BufRead, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let (settings, rules) = match settled(args.policy.as_deref()) {
         Ok(found) => found,
-        Err(Trouble::Rules(faults)) => {
-            writeln!(streams.err, "{faults}")?;
-            return Ok(Exit::BadConfiguration);
-        }
-        Err(Trouble::Io(error)) => return Err(error),
-        Err(Trouble::Said(what)) => {
-            writeln!(streams.err, "portcullis: {what}")?;
-            return Ok(Exit::Runtime);
-        }
+        Err(trouble) => return trouble.tell(streams),
     };
     let mut play = match Play::new(&settings, &rules, args.seed) {
         Ok(play) => play,

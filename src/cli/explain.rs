@@ -22,18 +22,7 @@ pub(super) fn run(args: &ExplainArgs, streams: &mut Streams<'_>) -> io::Result<E
         (None, Some(seq), Some(file)) => explain_event(seq, file, &args.choice, streams),
         _ => return Ok(Exit::Usage),
     };
-    match found {
-        Ok(exit) => Ok(exit),
-        Err(Trouble::Io(error)) => Err(error),
-        Err(Trouble::Rules(faults)) => {
-            writeln!(streams.err, "{faults}")?;
-            Ok(Exit::BadConfiguration)
-        }
-        Err(Trouble::Said(what)) => {
-            writeln!(streams.err, "portcullis: {what}")?;
-            Ok(Exit::Runtime)
-        }
-    }
+    found.or_else(|trouble| trouble.tell(streams))
 }
 
 /// Why a command can not do what it was asked for.
@@ -41,6 +30,23 @@ pub(super) enum Trouble {
     Io(io::Error),
     Rules(Faults),
     Said(String),
+}
+
+impl Trouble {
+    /// Says it, with what the command ends with.
+    pub(super) fn tell(self, streams: &mut Streams<'_>) -> io::Result<Exit> {
+        match self {
+            Self::Io(error) => Err(error),
+            Self::Rules(faults) => {
+                writeln!(streams.err, "{faults}")?;
+                Ok(Exit::BadConfiguration)
+            }
+            Self::Said(what) => {
+                writeln!(streams.err, "portcullis: {what}")?;
+                Ok(Exit::Runtime)
+            }
+        }
+    }
 }
 
 impl From<io::Error> for Trouble {

@@ -9,7 +9,7 @@ use portcullis::rules::recorded::Line;
 use portcullis::rules::replay::{Hit, Replay, Replayed, RuleHits, Undecided, met};
 use portcullis::verdict::{Action, Mode};
 
-use super::explain::{Chosen, Source, Trouble, chosen};
+use super::explain::{Chosen, Source, chosen};
 use super::{Exit, Format, Label, ReplayArgs, Streams};
 
 /// Bytes of the longest line that is read. A recorded request has a few thousand.
@@ -18,15 +18,7 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) fn run(args: &ReplayArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let chosen = match chosen(&args.choice) {
         Ok(found) => found,
-        Err(Trouble::Rules(faults)) => {
-            writeln!(streams.err, "{faults}")?;
-            return Ok(Exit::BadConfiguration);
-        }
-        Err(Trouble::Io(error)) => return Err(error),
-        Err(Trouble::Said(what)) => {
-            writeln!(streams.err, "portcullis: {what}")?;
-            return Ok(Exit::Runtime);
-        }
+        Err(trouble) => return trouble.tell(streams),
     };
     let (replayed, odd) = match replay(&args.events, &chosen) {
         Ok(found) => found,

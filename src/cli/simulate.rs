@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use portcullis::simulate::{Checks, Life, Row, Sees, Simulated, Simulation, Theft, World, simulate};
 use serde_json::{Value, json};
 
-use super::explain::{Trouble, settled};
+use super::explain::settled;
 use super::{Exit, Format, SimulateArgs, Streams};
 
 /// Stories of each theft, if nobody says: a hundredth of the sessions, but at least so many.
@@ -15,15 +15,7 @@ const THEFTS_MIN: usize = 100;
 pub(super) fn run(args: &SimulateArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let (settings, rules) = match settled(args.policy.as_deref()) {
         Ok(found) => found,
-        Err(Trouble::Rules(faults)) => {
-            writeln!(streams.err, "{faults}")?;
-            return Ok(Exit::BadConfiguration);
-        }
-        Err(Trouble::Io(error)) => return Err(error),
-        Err(Trouble::Said(what)) => {
-            writeln!(streams.err, "portcullis: {what}")?;
-            return Ok(Exit::Runtime);
-        }
+        Err(trouble) => return trouble.tell(streams),
     };
     let simulation = Simulation {
         seed: args.seed,
