@@ -277,6 +277,11 @@ impl Contexts {
         self.known.get(usize::from(self.holder?)).map(|context| &context.fingerprint)
     }
 
+    /// Whether the known context at `index` last showed the newest tag.
+    pub fn is_holder(&self, index: usize) -> bool {
+        self.holder.map(usize::from) == Some(index)
+    }
+
     /// Where the holder of the newest tag is, if that is elsewhere: at another fixed line or with another operator, and neither
     /// of the two comes out of many places at once.
     pub fn holder_elsewhere(&self, now: &Fingerprint) -> Option<Elsewhere> {

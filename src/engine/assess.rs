@@ -12,7 +12,7 @@ use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::event::kinds as event;
 use crate::fingerprint::drift::NetworkDrift;
-use crate::history::{self, Change, Contexts, Holding, Visit};
+use crate::history::{self, Change, Contexts, Holding, Match, Visit};
 use crate::limit::{ClientKey, Device, Looks, PrefixKey};
 use crate::rules::Memory;
 use crate::session::record::Record;
@@ -81,7 +81,7 @@ impl<S: Store> Guard<S> {
             verdict: judgement.verdict,
             would: judgement.would,
             seen,
-            places: in_use(&contexts, request),
+            places: in_use(&contexts, request, assessment.found),
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
             cause: if forked {
                 Cause::Fork
@@ -211,9 +211,11 @@ fn is_elsewhere(signal: &Signal, weights: &Weights) -> bool {
 
 /// Whether the session is in use elsewhere, seen from where its owner logged in. There alone is a new tag offered at once: whoever
 /// has just turned up would move on in step with the owner, and neither would ever fall behind.
-fn in_use(contexts: &Contexts, request: &Request<'_>) -> InUse {
-    let found = contexts.best_match(&request.fingerprint).filter(|found| found.drift.is_none());
-    let known = found.and_then(|found| contexts.known().get(found.index));
+fn in_use(contexts: &Contexts, request: &Request<'_>, found: Option<Match>) -> InUse {
+    let Some(found) = found.filter(|found| found.drift.is_none() && !contexts.is_holder(found.index)) else {
+        return InUse::Here;
+    };
+    let known = contexts.known().get(found.index);
     let is_home = known.is_some_and(|known| known.standing == history::Standing::Trusted);
     match contexts.holder_elsewhere(&request.fingerprint).filter(|_| is_home) {
         Some(elsewhere) if request.now.since(elsewhere.last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
