@@ -196,6 +196,26 @@ pub struct Visit {
     pub half_life: HalfLife,
 }
 
+/// What is odd about the client that logged in: it is said of the next request, whoever makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoginDoubt {
+    /// How it contradicts what it says of itself.
+    pub contradiction: Option<Contradiction>,
+    /// Whether it was in a network of servers.
+    pub from_servers: bool,
+}
+
+/// How a client contradicts the program that it claims to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contradiction {
+    /// TLS that none of many users with this program has.
+    Tls,
+    /// HTTP/2 of another engine.
+    Http2,
+    /// Headers in the order of another engine.
+    Order,
+}
+
 /// Whether a record has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
@@ -219,8 +239,8 @@ pub struct Contexts {
     home: Prefix,
     /// The fingerprint of TLS at the authentication, for events and rules.
     ja4: Option<stored::PackedJa4>,
-    /// Whether the login has still to be looked at.
-    unjudged: bool,
+    /// What is odd about the login, as long as nobody was told.
+    doubt: LoginDoubt,
     session_risk: RiskScore,
     trace: SmallVec<[Turn; TRACE_MAX]>,
 }
@@ -243,16 +263,16 @@ impl Contexts {
         self
     }
 
-    /// The same, with something about the login that detectors shall look at with the next request.
+    /// The same, with what detectors shall say of the login when the next request comes.
     #[must_use]
-    pub const fn unjudged(mut self) -> Self {
-        self.unjudged = true;
+    pub const fn doubted(mut self, doubt: LoginDoubt) -> Self {
+        self.doubt = doubt;
         self
     }
 
-    /// Whether the login has still to be looked at.
-    pub const fn is_unjudged(&self) -> bool {
-        self.unjudged
+    /// What has still to be said of the login.
+    pub const fn doubt(&self) -> LoginDoubt {
+        self.doubt
     }
 
     /// The fingerprint of TLS at the authentication.
@@ -371,7 +391,7 @@ impl Contexts {
                 (self.add(Context::new(looks, now, points, Standing::Untrusted)), Change::Material)
             }
         };
-        if std::mem::take(&mut self.unjudged) {
+        if std::mem::take(&mut self.doubt) != LoginDoubt::default() {
             change = Change::Material;
         }
         if visit.session_points > Points::ZERO {

@@ -12,7 +12,7 @@ use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::event::kinds as event;
 use crate::fingerprint::drift::NetworkDrift;
-use crate::history::{self, Change, Contexts, Holding, Match, Visit};
+use crate::history::{self, Change, Contexts, Holding, LoginDoubt, Match, Visit};
 use crate::limit::{ClientKey, Device, Looks, PrefixKey};
 use crate::rules::Memory;
 use crate::session::record::Record;
@@ -115,10 +115,6 @@ impl<S: Store> Guard<S> {
     fn detect(&self, request: &Request<'_>, stored: &Record, contexts: &Contexts, id: IdEvidence) -> Assessment {
         let mut input = DetectorInput::new(request.now, &request.fingerprint, contexts);
         input.id = id;
-        input.pseudo = request.client.print.http2.and_then(|http2| http2.pseudo);
-        if contexts.is_unjudged() {
-            input.fit = self.population.fit(&request.fingerprint);
-        }
         request.odd.put(&mut input);
         let assessment = signal::assess(&input, &request.policy.scoring);
         if !assessment.signals.is_empty() {
@@ -131,13 +127,16 @@ impl<S: Store> Guard<S> {
     pub(super) fn bind(&self, admission: &Admission, record: &mut Record, bind: Bind) {
         let Admission { fingerprint, ask, now, .. } = admission;
         let contexts = Contexts::bind(*fingerprint, *now).with_ja4(ask.client.print.tls.and_then(|tls| tls.ja4));
-        let is_odd = bind == Bind::Login && self.is_odd_login(admission, record.subject.as_deref());
-        record.history = if is_odd { contexts.unjudged() } else { contexts }.encoded();
+        let doubt = match bind {
+            Bind::Login => self.login_doubt(admission, record.subject.as_deref()),
+            Bind::Visit => LoginDoubt::default(),
+        };
+        record.history = contexts.doubted(doubt).encoded();
     }
 
-    /// Whether the next request is to be looked at for how its client logged in. Not if it has just passed a login that was asked
-    /// for, or the subject has logged in from it before.
-    fn is_odd_login(&self, admission: &Admission, subject: Option<&str>) -> bool {
+    /// What is odd about a login. Nothing if its client has just passed a login that was asked for, or the subject has logged in
+    /// from it before.
+    fn login_doubt(&self, admission: &Admission, subject: Option<&str>) -> LoginDoubt {
         let Admission { fingerprint, ask, now, .. } = admission;
         let pseudo = ask.client.print.http2.and_then(|http2| http2.pseudo);
         let passed = matches!(admission.holder, Holder::Quarantined(_));
@@ -148,12 +147,15 @@ impl<S: Store> Guard<S> {
         };
         let subject = subject.filter(|_| admission.policy.session.memory == Memory::Devices);
         let is_known = subject.is_some_and(|subject| self.memory.find(subject, &looks, *now) != Device::Unknown);
-        let is_odd =
-            !passed && !is_known && signal::is_suspicious_login(fingerprint, pseudo, self.population.fit(fingerprint));
-        if let Some(subject) = subject.filter(|_| !is_odd) {
+        let doubt = if passed || is_known {
+            LoginDoubt::default()
+        } else {
+            signal::login_doubt(fingerprint, pseudo, self.population.fit(fingerprint))
+        };
+        if let Some(subject) = subject.filter(|_| doubt == LoginDoubt::default()) {
             self.memory.remember(subject, &looks, *now);
         }
-        is_odd
+        doubt
     }
 
     /// Counts the user whose session has been in use for long without a sign of theft: how his program speaks. Once a minute at

@@ -8,7 +8,8 @@
 //!     2  2   risk of the session, hundredths
 //!     4  4   when that was
 //!     8  1   number of turns (low 2 bits); 4: an IPv4 prefix of the authentication follows, 8: an IPv6 one, 16: a
-//!                JA4; 32: the login is not judged yet
+//!                JA4; 32: the login was from servers; 64, 128, both: it
+//!                contradicts itself by TLS, HTTP/2, the order of headers
 //!     9  1   number of devices (high 4 bits), of networks (low 4 bits)
 //!   (3)(8)   that prefix
 //!   (22)     that JA4: its first ten characters, and its two hashes
@@ -25,7 +26,10 @@
 
 use smallvec::SmallVec;
 
-use super::{CONTEXTS_MAX, Context, Contexts, Points, RiskScore, Standing, TRACE_MAX, Turn, Via, engine_of};
+use super::{
+    CONTEXTS_MAX, Context, Contexts, Contradiction, LoginDoubt, Points, RiskScore, Standing, TRACE_MAX, Turn, Via,
+    engine_of,
+};
 use crate::clock::Timestamp;
 use crate::connection::print::Ja4;
 use crate::facts::geo::Place;
@@ -43,7 +47,10 @@ const NO_HOLDER: u8 = 15;
 const HOME_V4: u8 = 4;
 const HOME_V6: u8 = 8;
 const HAS_JA4: u8 = 16;
-const UNJUDGED: u8 = 32;
+const FROM_SERVERS: u8 = 32;
+const BY_TLS: u8 = 64;
+const BY_HTTP2: u8 = 128;
+const BY_ORDER: u8 = BY_TLS | BY_HTTP2;
 
 /// Bytes of the stored form at most.
 pub const ENCODED_MAX: usize = 400;
@@ -110,8 +117,14 @@ impl Contexts {
             Prefix::V6(_) => HOME_V6,
         };
         let ja4 = if self.ja4.is_some() { HAS_JA4 } else { 0 };
-        let login = if self.unjudged { UNJUDGED } else { 0 };
-        out.push(count(turns.len()) | home | ja4 | login);
+        let servers = if self.doubt.from_servers { FROM_SERVERS } else { 0 };
+        let contradiction = match self.doubt.contradiction {
+            None => 0,
+            Some(Contradiction::Tls) => BY_TLS,
+            Some(Contradiction::Http2) => BY_HTTP2,
+            Some(Contradiction::Order) => BY_ORDER,
+        };
+        out.push(count(turns.len()) | home | ja4 | servers | contradiction);
         out.push(count(parts.devices.len()) << 4 | count(parts.networks.len()));
         match self.home {
             Prefix::Unknown => {}
@@ -176,7 +189,13 @@ impl Contexts {
         if !fits {
             return None;
         }
-        self.unjudged = flags & UNJUDGED != 0;
+        let contradiction = match flags & BY_ORDER {
+            BY_TLS => Some(Contradiction::Tls),
+            BY_HTTP2 => Some(Contradiction::Http2),
+            BY_ORDER => Some(Contradiction::Order),
+            _ => None,
+        };
+        self.doubt = LoginDoubt { contradiction, from_servers: flags & FROM_SERVERS != 0 };
         self.home = match flags & (HOME_V4 | HOME_V6) {
             0 => Prefix::Unknown,
             HOME_V4 => Prefix::V4(take(bytes)?),

@@ -226,12 +226,19 @@ fn both_families_of_addresses_are_one_network() {
 }
 
 #[test]
-fn a_login_is_looked_at_once() {
-    let contexts = Contexts::bind(owner(1), at(0)).unjudged();
-    let mut contexts = Contexts::decode(&stored(&contexts)).unwrap();
-    assert!(contexts.is_unjudged());
-    assert_eq!(contexts.note(&visit(owner(1), 1, 0)), Change::Material);
-    assert!(!contexts.is_unjudged());
+fn what_is_odd_about_a_login_is_kept_until_it_was_told() {
+    let contradictions = [None, Some(Contradiction::Tls), Some(Contradiction::Http2), Some(Contradiction::Order)];
+    for doubt in contradictions
+        .into_iter()
+        .flat_map(|contradiction| [false, true].map(|from_servers| LoginDoubt { contradiction, from_servers }))
+    {
+        let contexts = Contexts::bind(owner(1), at(0)).doubted(doubt);
+        let mut contexts = Contexts::decode(&stored(&contexts)).unwrap();
+        assert_eq!(contexts.doubt(), doubt);
+        let expected = if doubt == LoginDoubt::default() { Change::None } else { Change::Material };
+        assert_eq!(contexts.note(&visit(owner(1), 1, 0)), expected);
+        assert_eq!(contexts.doubt(), LoginDoubt::default());
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A login by what can not be the program that it claims to be, or from where people seldom sit: a phisher who stands in the
 //! middle, or a stolen password.
 //!
-//! It is looked at with the first request after a login, so that rules see it, and only once: whoever has to log in again and
-//! does so is believed.
+//! It is said of the first request after a login, so that rules see it, whoever makes that: the cookies of the login may be in
+//! other hands by then. And it is said once: whoever has to log in again and does so is believed.
 
 use super::{Fit, Scene, Signal, SignalKind};
 use crate::connection::print::PseudoOrder;
@@ -10,6 +10,7 @@ use crate::facts::geo::NetworkKind;
 use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::{Family, Os, UserAgent};
 use crate::fingerprint::Fingerprint;
+use crate::history::{Contradiction, LoginDoubt};
 
 /// The engines of browsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,40 +56,51 @@ impl Engine {
     }
 }
 
-/// How a client contradicts its user agent, in a few words. A gateway speaks for itself and contradicts nobody.
-fn contradicted(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> Option<&'static str> {
-    if fit == Fit::Never && client.place.kind != NetworkKind::Sase {
-        return Some("TLS that no user of it has");
+/// How a client contradicts its user agent. A gateway speaks for itself and contradicts nobody.
+fn contradicted(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> Option<Contradiction> {
+    if client.place.kind == NetworkKind::Sase {
+        return None;
     }
-    let engine = Engine::claimed(&client.agent).filter(|_| client.place.kind != NetworkKind::Sase)?;
+    if fit == Fit::Never {
+        return Some(Contradiction::Tls);
+    }
+    let engine = Engine::claimed(&client.agent)?;
     if pseudo.is_some_and(|order| !engine.sends(order)) {
-        Some("HTTP/2 of another engine")
+        Some(Contradiction::Http2)
     } else if engine.order().contradicts(client.wire.order) {
-        Some("headers in the order of another engine")
+        Some(Contradiction::Order)
     } else {
         None
     }
 }
 
-/// Whether anything of a login is worth a look.
-pub fn is_suspicious(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> bool {
-    client.place.kind == NetworkKind::Hosting || contradicted(client, pseudo, fit).is_some()
+/// What is odd about the client that logs in. `pseudo` is the order of pseudo-headers on its connection, if it speaks HTTP/2.
+pub fn doubt(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> LoginDoubt {
+    LoginDoubt {
+        contradiction: contradicted(client, pseudo, fit),
+        from_servers: client.place.kind == NetworkKind::Hosting,
+    }
 }
 
 /// A program that contradicts its own name.
 pub(super) fn contradiction(scene: &Scene<'_>) -> Option<Signal> {
-    let input = scene.input;
-    let found = contradicted(input.fingerprint, input.pseudo, input.fit).filter(|_| input.contexts.is_unjudged())?;
-    let claimed = input.fingerprint.agent.family.name();
+    let contexts = scene.input.contexts;
+    let found = match contexts.doubt().contradiction? {
+        Contradiction::Tls => "TLS that no user of it has",
+        Contradiction::Http2 => "HTTP/2 of another engine",
+        Contradiction::Order => "headers in the order of another engine",
+    };
+    let claimed = contexts.known().first().map_or("", |login| login.fingerprint.agent.family.name());
     Signal::worth(SignalKind::LoginContradiction, scene.weights.login_contradiction, claimed, found)
 }
 
 /// A network of servers.
 pub(super) fn hosting(scene: &Scene<'_>) -> Option<Signal> {
-    let place = scene.input.fingerprint.place;
-    if !scene.input.contexts.is_unjudged() || place.kind != NetworkKind::Hosting {
+    let contexts = scene.input.contexts;
+    if !contexts.doubt().from_servers {
         return None;
     }
-    let asn = place.asn.map(|asn| asn.0.to_string()).unwrap_or_default();
+    let asn = contexts.known().first().and_then(|login| login.fingerprint.place.asn);
+    let asn = asn.map(|asn| asn.0.to_string()).unwrap_or_default();
     Signal::worth(SignalKind::LoginHosting, scene.weights.login_hosting, "", asn)
 }

@@ -21,13 +21,12 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::connection::print::PseudoOrder;
 use crate::fingerprint::Fingerprint;
 use crate::fingerprint::drift::{DeviceDrift, Drift, NetworkDrift, PrefixDrift, drift as drift_between};
-use crate::history::{Contexts, Holding, Match, Points, Standing, Visit};
+use crate::history::{Contexts, Holding, LoginDoubt, Match, Points, Standing, Visit};
 
 pub use companions::{Companions, CompanionsError};
-pub use login::is_suspicious as is_suspicious_login;
+pub use login::doubt as login_doubt;
 pub use protocol::{CookieFinding, CookieFindings};
 pub use weights::{Level, Scoring, Sensitivity, Thresholds, Weights};
 
@@ -124,9 +123,9 @@ signal_kinds! {
     /// Two devices take turns that differ in program or system and in how they speak TLS.
     ConcurrencyDevices = "concurrency.devices", Session;
     /// A login by what can not be the program that it claims to be.
-    LoginContradiction = "login.contradiction", Context;
+    LoginContradiction = "login.contradiction", Session;
     /// A login from a network of servers.
-    LoginHosting = "login.hosting", Context;
+    LoginHosting = "login.hosting", Session;
     /// A tag that was superseded longer than the grace ago.
     IdStale = "id.stale", Context;
     /// The same, on another device than the holder of the newest tag.
@@ -251,10 +250,6 @@ pub struct DetectorInput<'a> {
     pub contexts: &'a Contexts,
     /// What its id and tag say.
     pub id: IdEvidence,
-    /// How it goes with those that claim to be the same.
-    pub fit: Fit,
-    /// The order of pseudo-headers on its connection, if it speaks HTTP/2.
-    pub pseudo: Option<PseudoOrder>,
     /// An app cookie that should not be there.
     pub planted: Planted,
     /// What is wrong with its `Cookie` header.
@@ -271,8 +266,6 @@ impl<'a> DetectorInput<'a> {
             fingerprint,
             contexts,
             id: IdEvidence::None,
-            fit: Fit::Unknown,
-            pseudo: None,
             planted: Planted::No,
             cookies: CookieFindings::default(),
             counts: Counts::default(),
@@ -338,7 +331,7 @@ impl Scene<'_> {
     fn is_quiet(&self) -> bool {
         let DetectorInput { id, planted, cookies, counts, .. } = self.input;
         self.drift.is_none()
-            && !self.input.contexts.is_unjudged()
+            && self.input.contexts.doubt() == LoginDoubt::default()
             && *id == IdEvidence::None
             && *planted == Planted::No
             && cookies.is_empty()

@@ -1,6 +1,7 @@
 //! One test for each row of the table of weights.
 
 use super::*;
+use crate::connection::print::PseudoOrder;
 use crate::facts::geo::{Country, NetworkKind, Place};
 use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::UserAgentCache;
@@ -214,15 +215,24 @@ fn another_line_of_the_operator() {
 /// The signals of the first request after a login.
 #[track_caller]
 fn check_login(client: &Client, pseudo: &[u8; 4], expected: &[&str]) {
-    let (fingerprint, pseudo) = (client.seen(), Some(PseudoOrder(*pseudo)));
-    assert_eq!(is_suspicious_login(&fingerprint, pseudo, Fit::Unknown), !expected.is_empty());
-    let contexts = Contexts::bind(fingerprint, at(0)).unjudged();
-    let input = DetectorInput { pseudo, ..DetectorInput::new(at(1), &fingerprint, &contexts) };
-    assert_eq!(told(&assess(&input, &Scoring::default())), expected);
-    // It is looked at once.
-    let contexts = Contexts::bind(fingerprint, at(0));
-    let input = DetectorInput { contexts: &contexts, ..input };
-    assert_eq!(told(&assess(&input, &Scoring::default())), [""; 0]);
+    check_doubt(client, login_doubt(&client.seen(), Some(PseudoOrder(*pseudo)), Fit::Unknown), expected);
+}
+
+#[track_caller]
+fn check_doubt(client: &Client, doubt: LoginDoubt, expected: &[&str]) {
+    let mut contexts = Contexts::bind(client.seen(), at(0)).doubted(doubt);
+    // It is said of whoever comes first, and then of nobody.
+    let thief = client.clone().on("192.0.2.7", 9, "DE", NetworkKind::Residential).seen();
+    for (fingerprint, is_first) in [(client.seen(), true), (thief, true), (client.seen(), false)] {
+        let input = DetectorInput::new(at(1), &fingerprint, &contexts);
+        let found = assess(&input, &Scoring::default());
+        let told: Vec<_> = told(&found).into_iter().filter(|line| line.starts_with("login.")).collect();
+        assert_eq!(told, if is_first { expected } else { &[] });
+        let visit = found.visit(&input, &Scoring::default(), Holding::Other);
+        if fingerprint == thief {
+            contexts.note(&visit);
+        }
+    }
 }
 
 #[test]
@@ -251,11 +261,8 @@ fn a_login_by_what_can_not_be_the_browser_it_claims_to_be() {
     // A gateway speaks for itself.
     check_login(&at_home().on("198.51.100.7", 9, "DE", NetworkKind::Sase), b"amps", &[]);
     // What a guard knows of its own users.
-    let (fingerprint, contexts) = (at_home().seen(), Contexts::bind(at_home().seen(), at(0)).unjudged());
-    let never = DetectorInput { fit: Fit::Never, ..DetectorInput::new(at(1), &fingerprint, &contexts) };
-    assert!(is_suspicious_login(&fingerprint, None, Fit::Never));
-    let found = told(&assess(&never, &Scoring::default()));
-    assert_eq!(found, [contradiction("chrome", "TLS that no user of it has")]);
+    let never = login_doubt(&at_home().seen(), None, Fit::Never);
+    check_doubt(&at_home(), never, &[&contradiction("chrome", "TLS that no user of it has")]);
     let servers = at_home().on("198.51.100.7", 9, "DE", NetworkKind::Hosting);
     check_login(&servers, b"amps", &[&contradiction("chrome", http2), "login.hosting 15 >9"]);
 }

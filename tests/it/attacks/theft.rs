@@ -1,6 +1,7 @@
 //! A copied cookie: from afar, beside its owner, from a twin, from yesterday, from the store; and the honest case that
 //! looks like one.
 
+use portcullis::connection::print::{Http2Print, Print, PseudoOrder};
 use portcullis::event::Kind;
 use portcullis::session::id::SessionDigest;
 
@@ -26,6 +27,27 @@ fn stolen_cookie_from_another_machine() {
     let careful = world.browser("careful").at(ABROAD);
     careful.steals_from(&bob).visits("/account").is_stranger();
     world.told_of(Kind::SessionQuarantined);
+    bob.visits("/account").ok().is("bob");
+}
+
+#[test]
+fn login_through_a_phishers_proxy() {
+    let world = World::new(rules());
+    // On a server somewhere a program passes on what the victim's browser sends, headers and all. The login works, and the
+    // cookies of it are the phisher's.
+    let as_go = Http2Print { key: 7, pseudo: Some(PseudoOrder(*b"amps")) };
+    let proxy = world.browser("proxy").at(ABROAD).speaking(Print { http2: Some(as_go), ..Print::default() });
+    proxy.logs_in("alice").ok().sets_ours();
+    let thief = world.browser("thief").at(MOBILE);
+    thief.steals_from(&proxy);
+    is_shut_out(&proxy.visits("/account"));
+    let suspected = world.told_of(Kind::SessionHijackSuspected);
+    assert!(format!("{suspected:?}").contains("login.contradiction"), "{suspected:?}");
+    is_shut_out(&thief.visits("/account"));
+    // At a desktop in a data centre there is only the network against the user, which troubles nobody.
+    let as_chrome = Http2Print { key: 1, pseudo: Some(PseudoOrder(*b"masp")) };
+    let bob = world.browser("bob").at(ABROAD).speaking(Print { http2: Some(as_chrome), ..Print::default() });
+    bob.logs_in("bob").ok().sets_ours();
     bob.visits("/account").ok().is("bob");
 }
 

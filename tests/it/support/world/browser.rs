@@ -31,6 +31,7 @@ pub(crate) struct Browser {
     agent: RefCell<String>,
     language: RefCell<String>,
     standing: Cell<ClientStanding>,
+    print: Cell<Print>,
     cookies: Cookies,
 }
 
@@ -163,6 +164,7 @@ impl Browser {
             agent: RefCell::new(CHROME.into()),
             language: RefCell::new("de-DE,de;q=0.9".into()),
             standing: Cell::new(ClientStanding::Own),
+            print: Cell::default(),
             cookies: Cookies::default(),
         }
     }
@@ -181,6 +183,12 @@ impl Browser {
 
     pub(crate) fn with_agent(self, agent: &str) -> Self {
         agent.clone_into(&mut self.agent.borrow_mut());
+        self
+    }
+
+    /// What its transport looks like.
+    pub(crate) fn speaking(self, print: Print) -> Self {
+        self.print.set(print);
         self
     }
 
@@ -321,7 +329,7 @@ impl Browser {
                 ip: self.ip.get(),
                 scheme: ask.scheme,
                 standing: self.standing.get(),
-                print: Print::default(),
+                print: self.print.get(),
                 order: None,
                 located: None,
             },
