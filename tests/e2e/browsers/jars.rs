@@ -36,7 +36,7 @@ fn seconds(usual: u64, soak: u64) -> u64 {
 
 /// Tags that are renewed every five seconds.
 fn quick(http: Http, grace: &'static str) -> Setting {
-    Setting { http, rotate_every: "5s", grace, cookies: Cookies::SomeLost }
+    Setting { rotate_every: "5s", grace, cookies: Cookies::SomeLost, ..Setting::usual(http) }
 }
 
 /// One page is busy for its user, and nobody is suspected.

@@ -151,6 +151,28 @@ fn a_chromium_that_was_closed_is_no_thief_when_it_comes_back() {
     }
 }
 
+/// Exact versions come with some requests and not with others, and after the browser was closed not before it is asked again.
+#[test]
+fn a_chromium_that_is_asked_for_exact_versions_is_no_thief() {
+    let _alone = alone();
+    let scene = Scene::set(Setting { accept_ch: true, ..quick(Http::Two) });
+    let Some((mut owner, profile)) = chromium(&scene, Stay::Remembered) else { return };
+    visit(&mut owner, &scene);
+    visit(&mut owner, &scene);
+    let told = |name: &str| {
+        let asked = scene.watch.asked();
+        let tell = asked.iter().filter(|asked| asked.headers.iter().any(|(found, _)| found == name)).count();
+        println!("{name} came with {tell} of {} requests", asked.len());
+        tell > 0 && tell < asked.len()
+    };
+    assert!(told("sec-ch-ua-full-version-list") && told("sec-ch-ua-platform-version"));
+    owner.close();
+    let mut owner = Chromium::start(&scene, &profile, &[GERMAN]).unwrap();
+    visit(&mut owner, &scene);
+    visit(&mut owner, &scene);
+    scene.expect_calm("Chromium that is asked for exact versions");
+}
+
 /// A Firefox whose user has logged in.
 fn firefox(scene: &Scene, stay: Stay) -> Option<(Firefox, PathBuf)> {
     let profile = scene.folder("profile");

@@ -46,12 +46,14 @@ pub(super) struct Setting {
     pub(super) rotate_every: &'static str,
     pub(super) grace: &'static str,
     pub(super) cookies: Cookies,
+    /// Whether browsers are asked for exact versions of themselves.
+    pub(super) accept_ch: bool,
 }
 
 impl Setting {
     /// As shipped.
     pub(super) const fn usual(http: Http) -> Self {
-        Self { http, rotate_every: "2m", grace: "60s", cookies: Cookies::Arrive }
+        Self { http, rotate_every: "2m", grace: "60s", cookies: Cookies::Arrive, accept_ch: false }
     }
 }
 
@@ -173,7 +175,7 @@ fn certificate(folder: &Path) -> String {
 }
 
 fn configuration(site: &Site, setting: Setting) -> String {
-    let Setting { http, rotate_every, grace, .. } = setting;
+    let Setting { http, rotate_every, grace, accept_ch, .. } = setting;
     let http2 = http == Http::Two;
     let site = site.address;
     format!(
@@ -189,6 +191,7 @@ shield = ["sessionid"]
 persist = "app"
 rotate_every = "{rotate_every}"
 grace = "{grace}"
+accept_ch = {accept_ch}
 [[login]]
 route   = "POST /login"
 success = {{ status = [303] }}

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::chromium::Chromium;
 use super::owners::{Stay, log_in};
 use super::scene::{Http, Scene, Setting};
-use super::watch::{Asked, COOKIE, Cookies};
+use super::watch::{Asked, COOKIE};
 use super::{Browser, alone, must_have};
 
 /// The newest Chromium that curl_cffi imitates.
@@ -240,7 +240,7 @@ fn a_parrot_of_today_looks_like_its_owner() {
 #[test]
 fn a_parrot_beside_its_owner_is_found_by_tags() {
     let _alone = alone();
-    let setting = Setting { http: Http::Two, rotate_every: "5s", grace: "10s", cookies: Cookies::Arrive };
+    let setting = Setting { rotate_every: "5s", grace: "10s", ..Setting::usual(Http::Two) };
     let scene = Scene::set(setting);
     let Some((mut owner, loot)) = robbed(&scene) else { return };
     let Some(mut command) = python(NEWEST, &scene) else { return };
