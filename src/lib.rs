@@ -25,6 +25,8 @@ pub mod manual;
 pub mod net;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "config")]
+mod rehearsal;
 pub mod rules;
 #[cfg(feature = "config")]
 pub mod scenario;

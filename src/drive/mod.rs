@@ -11,42 +11,28 @@ pub mod protocol;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response,
-};
+use http::header::{COOKIE, HOST, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
 use parking_lot::Mutex;
 
-use crate::clock::{ManualClock, Timestamp};
-use crate::config::{AssembleError, Rulebook, Settings};
-use crate::connection::Scheme;
+use crate::clock::Timestamp;
+use crate::config::{Rulebook, Settings};
 use crate::connection::print::Print;
-use crate::engine::{
-    AnsweredBy, Client, ClientStanding, Decision, Guard, Looked, Observer, Places, Refusal, RefusalKind, Setup,
-};
-use crate::entropy::InsecureSeededEntropy;
-use crate::event::queue::{EventSender, RepeatSettings, Writer};
-use crate::event::sink::Collector;
-use crate::event::{EventQueue, Record as Told};
+use crate::engine::{Looked, Observer, Places};
+use crate::event::Record as Told;
 use crate::facts::geo::Place;
-use crate::limit::Limits;
+use crate::rehearsal::{Events, Rehearsal, Staging, app_answer, subject_of};
 use crate::rules::Value;
 use crate::rules::scheme::{Field, Phase};
-use crate::secret::{KeyId, Keyring, MasterKey};
 use crate::session::tag::Standing;
-use crate::store::SESSIONS_MAX_DEFAULT;
-use crate::store::memory::MemoryStore;
 use crate::verdict::{Action, Text, Verdict};
 
+pub use crate::rehearsal::StagingError as DriveError;
 pub use jar::Jar;
 
 /// When the clock stands at 0: 2026-01-05T12:00:00Z, a Monday.
 pub const START: Timestamp = Timestamp::from_secs(1_767_614_400);
-
-/// How long events may take to arrive: they are in memory.
-const FLUSH_MAX: Duration = Duration::from_secs(20);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -137,14 +123,9 @@ impl Observer for Watch {
 
 /// A guard in virtual time. The cookie jars are whoever drives it keeps.
 pub struct Driver {
-    guard: Guard<MemoryStore>,
-    clock: Arc<ManualClock>,
+    stage: Rehearsal,
     place: Arc<Mutex<BTreeMap<IpAddr, Place>>>,
-    runtime: tokio::runtime::Runtime,
-    events: EventSender,
-    collector: Collector,
     watch: Option<Arc<Watch>>,
-    _writer: Writer,
 }
 
 /// Places that are remembered between two requests: those of a client alternate.
@@ -156,42 +137,24 @@ impl Driver {
     /// # Errors
     /// When the settings do not go together, or the machine gives no thread.
     pub fn new(settings: &Settings, rulebook: &Rulebook, seed: u64, attention: Attention) -> Result<Self, DriveError> {
-        let clock = Arc::new(ManualClock::new(START));
-        let collector = Collector::new();
-        let queue = crate::event::queue::Settings {
-            repeat: RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() },
-            ..crate::event::queue::Settings::default()
-        };
-        let sinks: Vec<Box<dyn crate::event::sink::Sink>> = match attention {
-            Attention::Outcome => Vec::new(),
-            Attention::Everything => vec![Box::new(collector.clone())],
-        };
-        let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)?;
         let place = Arc::new(Mutex::new(BTreeMap::new()));
         let places = place.clone();
-        let guard = Guard::new(Setup {
-            store: MemoryStore::new(SESSIONS_MAX_DEFAULT),
-            policy: settings.policy(1, rulebook)?,
-            // Nothing secret is played.
-            keys: Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[]),
-            places: Places::new(move |ip| places.lock().get(&ip).copied().unwrap_or_default()),
-            limits: Limits::new(&settings.limit_settings()),
-            events: events.clone(),
-            clock: clock.clone(),
-            entropy: Arc::new(InsecureSeededEntropy::new(seed)),
-        });
         let watch = (attention == Attention::Everything).then(|| Arc::new(Watch(Mutex::default())));
-        let guard = match &watch {
-            Some(watch) => guard.observed_by(watch.clone()),
-            None => guard,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(Self { guard, clock, place, runtime, events, collector, watch, _writer: writer })
+        let stage = Rehearsal::new(Staging {
+            settings,
+            rulebook,
+            places: Places::new(move |ip| places.lock().get(&ip).copied().unwrap_or_default()),
+            start: START,
+            seed,
+            observer: watch.clone().map(|watch| watch as Arc<dyn Observer>),
+            events: if watch.is_some() { Events::Kept } else { Events::Forgotten },
+        })?;
+        Ok(Self { stage, place, watch })
     }
 
     /// Lets the time be this; it may go back for another story.
     pub fn set_time(&self, now: Timestamp) {
-        self.clock.set(now);
+        self.stage.clock.set(now);
     }
 
     /// Sends a request as it would come off the wire, with the cookies of the jar at this time. What the guard sets goes
@@ -206,70 +169,34 @@ impl Driver {
         }
         if let Some(watch) = &self.watch {
             *watch.0.lock() = Seen::default();
-            self.events.flush(FLUSH_MAX);
-            self.collector.drain();
+            self.stage.told();
         }
-        let client = Client {
-            ip: visitor.ip,
-            scheme: Scheme::Https,
-            standing: ClientStanding::Own,
-            print: visitor.print,
-            order: None,
-            located: None,
+        let played = self.stage.play((visitor.ip, visitor.print), &mut parts, &[], answer(app));
+        let mut came = Came {
+            action: played.action,
+            standing: played.standing,
+            reached_app: played.reached_app,
+            ..Came::default()
         };
-        let decision = self.runtime.block_on(self.guard.admit(client, &mut parts, None));
-        let (mut came, lines) = match decision {
-            Decision::Answer(refusal) => {
-                (Came { action: refused(&refusal), ..Came::default() }, set_cookies(&refusal.headers))
-            }
-            Decision::Forward(admission) => {
-                let mut came = Came {
-                    action: admission.action(),
-                    standing: admission.standing(),
-                    reached_app: true,
-                    app_cookies: names_of(&parts.headers),
-                    subject: text(&parts.headers, "portcullis-subject"),
-                    ..Came::default()
-                };
-                let mut answer = answer(app);
-                let settled = self.runtime.block_on(self.guard.settle(admission, AnsweredBy::App, &mut answer));
-                match settled.instead {
-                    Some(refusal) => {
-                        came.action = came.action.max(refused(&refusal));
-                        (came, set_cookies(&refusal.headers))
-                    }
-                    None => (came, set_cookies(&answer.headers)),
-                }
-            }
-        };
+        if played.reached_app {
+            (came.app_cookies, came.subject) = (names_of(&parts.headers), subject_of(&parts));
+        }
         if let Some(watch) = &self.watch {
-            self.events.flush(FLUSH_MAX);
-            came.events = self.collector.drain();
+            came.events = self.stage.told();
             let seen = std::mem::take(&mut *watch.0.lock());
             came.risk = seen.verdict.risk;
             came.verdict = seen.verdict;
             let told = came.events.iter().rev().find_map(|told| told.scene.reference.map(|name| name.to_string()));
             came.reference = told.or(seen.reference);
         }
-        (came, lines)
+        (came, played.set_cookie)
     }
 }
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("clock", &self.clock).finish_non_exhaustive()
+        f.debug_struct("Driver").field("clock", &self.stage.clock).finish_non_exhaustive()
     }
-}
-
-/// A driver could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum DriveError {
-    /// Settings that do not go together.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
-    /// The machine gives no thread.
-    #[error("no thread for events: {0}")]
-    System(#[from] std::io::Error),
 }
 
 /// The head of a request, with the cookies of a jar.
@@ -294,45 +221,17 @@ pub fn head(
 }
 
 fn answer(app: &App) -> response::Parts {
-    let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status = app.status;
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
-    let quoted = |subject: &str| subject.replace('\\', "\\\\").replace('"', "\\\"");
-    let login = app.login.as_ref().map(|subject| format!("login; subject=\"{}\"", quoted(subject)));
-    for line in login.into_iter().chain(app.logout.then(|| "logout".to_owned())) {
-        if let Ok(line) = HeaderValue::from_str(&line) {
-            parts.headers.append("portcullis-session", line);
-        }
-    }
+    let mut parts = app_answer(app.status, app.login.as_deref(), app.logout);
     for line in app.set_cookie.iter().filter_map(|line| HeaderValue::from_str(line).ok()) {
         parts.headers.append(SET_COOKIE, line);
     }
     parts
 }
 
-fn set_cookies(headers: &HeaderMap) -> Vec<String> {
-    headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()).map(str::to_owned).collect()
-}
-
 fn names_of(headers: &HeaderMap) -> Vec<String> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, _)| name.trim().to_owned()).collect()
-}
-
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-/// What a refusal amounts to.
-fn refused(refusal: &Refusal) -> Action {
-    match refusal.kind {
-        RefusalKind::Throttled => Action::Throttle,
-        RefusalKind::Challenge => Action::Challenge,
-        RefusalKind::Denied | RefusalKind::AmbiguousPath | RefusalKind::Outage | RefusalKind::TooManySessions => {
-            Action::Deny
-        }
-    }
 }
 
 /// Whether a reason of a verdict is a signal, and not the name of a rule.

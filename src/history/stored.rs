@@ -213,8 +213,14 @@ impl Contexts {
         self.holder = (usize::from(holder) < contexts).then_some(holder);
         self.known.clear();
         self.trace.clear();
+        let mut used = 0_u32;
         for _ in 0..contexts {
+            used |= 1 << (bytes.first()? >> 1 & 7);
             self.known.push(context(bytes, &all)?);
+        }
+        // A device that no context has would be forgotten with the next writing, and its turns with it.
+        if used.count_ones() as usize != devices {
+            return None;
         }
         for _ in 0..turns {
             let [flags] = take(bytes)?;

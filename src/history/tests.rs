@@ -184,6 +184,17 @@ fn stored(contexts: &Contexts) -> Vec<u8> {
 }
 
 #[test]
+fn a_device_that_no_context_has_is_not_read() {
+    let mut bytes = stored(&Contexts::bind(owner(1), at(0)));
+    assert!(Contexts::decode(&bytes).is_ok());
+    // Two devices, the second a copy of the first.
+    let device: Vec<u8> = bytes[14..14 + crate::fingerprint::stored::DEVICE_LEN].to_vec();
+    bytes[9] += 1 << 4;
+    bytes.splice(14..14, device);
+    assert_eq!(Contexts::decode(&bytes), Err(DecodeError));
+}
+
+#[test]
 fn the_stored_form_is_small() {
     // A session that stays where it began.
     assert_eq!(stored(&Contexts::bind(owner(1), at(0))).len(), 65);

@@ -14,6 +14,7 @@ use crate::config::Rulebook;
 use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
 use crate::rules::{Changed, Explained, Mutation, RuleSet};
 
+pub use crate::rehearsal::StagingError as PlayError;
 use file::ScenarioFile;
 
 /// A file of scenarios, ready to be played.
@@ -198,17 +199,6 @@ impl Scenarios {
     pub fn files(&self) -> Vec<PathBuf> {
         self.rulebook.files().cloned().collect()
     }
-}
-
-/// A scenario could not be played.
-#[derive(Debug, thiserror::Error)]
-pub enum PlayError {
-    /// Settings that do not go together.
-    #[error(transparent)]
-    Assemble(#[from] crate::config::AssembleError),
-    /// The machine gives no thread.
-    #[error("no thread for events: {0}")]
-    System(#[from] std::io::Error),
 }
 
 fn place(spot: &Spot) -> String {

@@ -3,46 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode, Version, request};
 use parking_lot::Mutex;
 
 use super::file::{Engine, Expect, Scenario, ScenarioFile, Step, Visitor};
 use super::{Coverage, Covered, Difference, Failed, PlayError, place};
-use crate::clock::ManualClock;
 use crate::config::Rulebook;
-use crate::connection::Scheme;
-use crate::engine::subject::{Extent, Peeked};
-use crate::engine::{
-    AnsweredBy, Client, ClientStanding, Decision, Guard, Looked, Observer, Places, Refusal, RefusalKind, Setup,
-};
-use crate::entropy::InsecureSeededEntropy;
-use crate::event::queue::{EventSender, RepeatSettings, Settings, Writer};
-use crate::event::sink::Collector;
-use crate::event::{EventQueue, Kind, Record as Told};
+use crate::engine::{Looked, Observer, Places};
+use crate::event::{Kind, Record as Told};
 use crate::facts::geo::Place;
-use crate::limit::Limits;
+use crate::rehearsal::{Events, Rehearsal, Staging, app_answer, subject_of};
 use crate::rules::scheme::{Field, Phase};
 use crate::rules::{Recorded, RuleSet, Value};
-use crate::secret::{KeyId, Keyring, MasterKey};
-use crate::store::SESSIONS_MAX_DEFAULT;
-use crate::store::memory::MemoryStore;
 use crate::verdict::Action;
-
-/// How long events may take to arrive: they are in memory.
-const FLUSH_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Stage<'f> {
     file: &'f ScenarioFile,
-    guard: Guard<MemoryStore>,
-    clock: Arc<ManualClock>,
-    events: EventSender,
-    collector: Collector,
-    _writer: Writer,
+    rehearsal: Rehearsal,
     watch: Arc<Watch>,
-    runtime: tokio::runtime::Runtime,
     jars: BTreeMap<String, BTreeMap<String, String>>,
     sets: Vec<Arc<RuleSet>>,
 }
@@ -119,39 +99,25 @@ impl<'f> Stage<'f> {
         rulebook: &Rulebook,
         attention: Attention,
     ) -> Result<Self, PlayError> {
-        let clock = Arc::new(ManualClock::new(scenario.start));
-        let collector = Collector::new();
-        let settings = Settings {
-            repeat: RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() },
-            ..Settings::default()
-        };
-        let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(collector.clone())])?;
         let watch = Arc::new(Watch { attention, seen: Mutex::default() });
         // Rules that no request comes to are not covered, and shall be seen not to be.
         for rule in rulebook.sets().flat_map(|(_, set)| set.rules()) {
             let covered = watch.seen.lock().coverage.entry(rule.name.to_string()).or_default().clone();
             watch.seen.lock().coverage.insert(rule.name.to_string(), Covered { place: rule.place(), ..covered });
         }
-        let guard = Guard::new(Setup {
-            store: MemoryStore::new(SESSIONS_MAX_DEFAULT),
-            policy: file.settings.policy(1, rulebook)?,
-            // Nothing secret is played.
-            keys: Keyring::new(&MasterKey::new(KeyId(1), [7; 32]), &[]),
+        let rehearsal = Rehearsal::new(Staging {
+            settings: &file.settings,
+            rulebook,
             places: places(&file.clients),
-            limits: Limits::new(&file.settings.limit_settings()),
-            events: events.clone(),
-            clock: clock.clone(),
-            entropy: Arc::new(InsecureSeededEntropy::new(1)),
-        });
+            start: scenario.start,
+            seed: 1,
+            observer: Some(watch.clone()),
+            events: Events::Kept,
+        })?;
         Ok(Self {
             file,
-            guard: guard.observed_by(watch.clone()),
-            clock,
-            events,
-            collector,
-            _writer: writer,
+            rehearsal,
             watch,
-            runtime: tokio::runtime::Builder::new_current_thread().build()?,
             jars: BTreeMap::new(),
             sets: rulebook.sets().map(|(_, set)| set.clone()).collect(),
         })
@@ -175,17 +141,16 @@ impl<'f> Stage<'f> {
     fn step(&mut self, at: usize, step: &Step) -> Option<Failed> {
         let mut found = None;
         for _ in 0..step.times {
-            self.clock.advance(step.after);
+            self.rehearsal.clock.advance(step.after);
             {
                 let mut seen = self.watch.seen.lock();
                 seen.matched.clear();
                 seen.risk = None;
                 seen.last.clear();
             }
-            self.collector.drain();
+            self.rehearsal.told();
             let came = self.send(step)?;
-            self.events.flush(FLUSH_MAX);
-            found = Some((came, self.collector.drain()));
+            found = Some((came, self.rehearsal.told()));
         }
         let (mut came, told) = found?;
         // A session may be ended and its client refused as well: the stronger counts.
@@ -219,52 +184,21 @@ impl<'f> Stage<'f> {
         let visitor = self.file.clients.get(&step.client)?;
         let jar = self.jars.get(step.session_of.as_ref().unwrap_or(&step.client)).cloned().unwrap_or_default();
         let mut parts = dress(step, visitor, &jar);
-        let client = Client {
-            ip: visitor.ip,
-            scheme: Scheme::Https,
-            standing: ClientStanding::Own,
-            print: visitor.print,
-            order: None,
-            located: None,
-        };
-        let Self { guard, runtime, .. } = self;
-        let wants = guard.peek(&parts);
-        let body = wants.map(|_| Peeked { bytes: step.body.as_bytes(), extent: Extent::Whole });
-        let admission = match runtime.block_on(guard.admit(client, &mut parts, body)) {
-            Decision::Answer(refusal) => {
-                let action = refused(&refusal);
-                self.keep(step, &refusal.headers);
-                return Some(Came { action, status: refusal.status, subject: None });
-            }
-            Decision::Forward(admission) => admission,
-        };
-        let action = admission.action();
-        let subject = parts.headers.get("portcullis-subject").and_then(|subject| subject.to_str().ok());
-        let subject = subject.map(ToOwned::to_owned);
-        let mut answer = answer(step);
-        let settled = runtime.block_on(guard.settle(admission, AnsweredBy::App, &mut answer));
-        let came = match settled.instead {
-            Some(refusal) => {
-                let came = Came { action: refused(&refusal), status: refusal.status, subject };
-                self.keep(step, &refusal.headers);
-                came
-            }
-            None => {
-                self.keep(step, &answer.headers);
-                Came { action, status: answer.status, subject }
-            }
-        };
-        Some(came)
+        let body = step.body.as_bytes();
+        let played = self.rehearsal.play((visitor.ip, visitor.print), &mut parts, body, answer(step));
+        let subject = played.reached_app.then(|| subject_of(&parts)).flatten();
+        self.keep(step, &played.set_cookie);
+        Some(Came { action: played.action, status: played.status, subject })
     }
 
     /// The client keeps what it was given. A copy of somebody's cookies is its own from then on.
-    fn keep(&mut self, step: &Step, headers: &HeaderMap) {
+    fn keep(&mut self, step: &Step, lines: &[String]) {
         if let Some(owner) = &step.session_of {
             let copy = self.jars.get(owner).cloned().unwrap_or_default();
             self.jars.insert(step.client.clone(), copy);
         }
         let jar = self.jars.entry(step.client.clone()).or_default();
-        for line in headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()) {
+        for line in lines {
             let pair = line.split(';').next().unwrap_or_default();
             let Some((name, value)) = pair.split_once('=') else { continue };
             let is_gone = line.to_ascii_lowercase().split(';').any(|part| part.trim() == "max-age=0");
@@ -282,16 +216,6 @@ fn places(clients: &BTreeMap<String, Visitor>) -> Places {
     let cities: BTreeMap<IpAddr, Box<str>> =
         clients.values().filter_map(|visitor| Some((visitor.ip, visitor.city.clone()?))).collect();
     Places::new(move |ip| places.get(&ip).copied().unwrap_or_default()).with_cities(move |ip| cities.get(&ip).cloned())
-}
-
-fn refused(refusal: &Refusal) -> Action {
-    match refusal.kind {
-        RefusalKind::Throttled => Action::Throttle,
-        RefusalKind::Challenge => Action::Challenge,
-        RefusalKind::Denied | RefusalKind::AmbiguousPath | RefusalKind::Outage | RefusalKind::TooManySessions => {
-            Action::Deny
-        }
-    }
 }
 
 /// The request as the client sends it.
@@ -333,18 +257,11 @@ fn dress(step: &Step, visitor: &Visitor, jar: &BTreeMap<String, String>) -> requ
 }
 
 fn answer(step: &Step) -> http::response::Parts {
-    let (mut parts, ()) = Response::new(()).into_parts();
     let app = &step.app;
-    parts.status = StatusCode::from_u16(app.status).unwrap_or_default();
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
+    let status = StatusCode::from_u16(app.status).unwrap_or_default();
+    let mut parts = app_answer(status, app.login.as_deref(), app.logout);
     for (name, value) in &app.headers {
         parts.headers.append(name.clone(), value.clone());
-    }
-    let quoted = |subject: &str| subject.replace('\\', "\\\\").replace('"', "\\\"");
-    let commands = app.login.as_ref().map(|subject| format!("login; subject=\"{}\"", quoted(subject)));
-    let commands = commands.into_iter().chain(app.logout.then(|| "logout".to_owned()));
-    for line in commands.filter_map(|command| HeaderValue::from_str(&command).ok()) {
-        parts.headers.append("portcullis-session", line);
     }
     parts
 }

@@ -33,6 +33,7 @@ const ROWS: &[&[&str]] = &[
     &["proxy"],
     &["admin"],
     &["config"],
+    &["rehearsal"],
     &["scenario", "drive"],
     &["simulate"],
     &["manual"],

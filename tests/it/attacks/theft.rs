@@ -31,7 +31,7 @@ fn stolen_cookie_from_another_machine() {
 }
 
 #[test]
-fn login_through_a_phishers_proxy() {
+fn login_through_the_proxy_of_a_phisher() {
     let world = World::new(rules());
     // On a server somewhere a program passes on what the victim's browser sends, headers and all. The login works, and the
     // cookies of it are the phisher's.
