@@ -100,7 +100,7 @@ pub struct Match {
     pub drift: Drift,
 }
 
-/// Two devices take turns: the one before this, which came less than [`INTERLEAVE_WINDOW`] ago.
+/// Two devices take turns: the one before this, which was there less than [`INTERLEAVE_WINDOW`] ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interleaving {
     /// The program that was there in between.
@@ -109,24 +109,6 @@ pub struct Interleaving {
     pub os: Os,
     /// How it spoke.
     pub wire: Wire,
-}
-
-/// Where a holder is, seen from somewhere else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// When the holder was seen there last, within [`SEEN_EVERY`].
-    pub last_seen: Timestamp,
-    /// What kinds of lines the two are on.
-    pub lines: Lines,
-}
-
-/// Whether lines move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
-    /// Neither does.
-    Fixed,
-    /// One of them may.
-    Any,
 }
 
 /// A change of device: from then on it was this one.
@@ -203,6 +185,13 @@ pub struct LoginDoubt {
     pub contradiction: Option<Contradiction>,
     /// Whether it was in a network of servers.
     pub from_servers: bool,
+}
+
+impl LoginDoubt {
+    /// Whether there is nothing odd.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a client contradicts the program that it claims to be.
@@ -297,24 +286,26 @@ impl Contexts {
         self.known.get(usize::from(self.holder?)).map(|context| &context.fingerprint)
     }
 
+    /// Whether it was an untrusted context that last showed the newest tag.
+    pub fn is_held_by_guest(&self) -> bool {
+        let holder = self.holder.and_then(|holder| self.known.get(usize::from(holder)));
+        holder.is_some_and(|holder| holder.standing == Standing::Untrusted)
+    }
+
     /// Whether the known context at `index` last showed the newest tag.
     pub fn is_holder(&self, index: usize) -> bool {
         self.holder.map(usize::from) == Some(index)
     }
 
-    /// Where the holder of the newest tag is, if that is elsewhere: at another fixed line or with another operator, and neither
-    /// of the two comes out of many places at once.
-    pub fn holder_elsewhere(&self, now: &Fingerprint) -> Option<Elsewhere> {
+    /// When the holder of the newest tag was seen last, within [`SEEN_EVERY`], if that was elsewhere: at another fixed line or with
+    /// another operator, and neither of the two comes out of many places at once.
+    pub fn holder_elsewhere(&self, now: &Fingerprint) -> Option<Timestamp> {
         let holder = self.known.get(usize::from(self.holder?))?;
         let has_many = |kind| matches!(kind, NetworkKind::Relay | NetworkKind::Tor | NetworkKind::Sase);
         let moved = holder.drift(now).network;
         let is_elsewhere = moved.asn == Moved::Yes || moved.line == Moved::Yes;
-        if !is_elsewhere || has_many(holder.fingerprint.place.kind) || has_many(now.place.kind) {
-            return None;
-        }
-        let fixed = |kind| kind == NetworkKind::Residential;
-        let lines = fixed(holder.fingerprint.place.kind) && fixed(now.place.kind);
-        Some(Elsewhere { last_seen: holder.last_seen, lines: if lines { Lines::Fixed } else { Lines::Any } })
+        let is_one_place = !has_many(holder.fingerprint.place.kind) && !has_many(now.place.kind);
+        (is_elsewhere && is_one_place).then_some(holder.last_seen)
     }
 
     /// The nearest known context; none if there are none.
@@ -358,23 +349,24 @@ impl Contexts {
         counted.map(|known| known.risk.at(at, half_life)).max().unwrap_or_default()
     }
 
-    /// The device in between, if this request brings back one that was there before it. Nothing if it brings back one that
-    /// somebody authenticated on, and the other is a newcomer: the owner is not to pay for a guest, who is told by it when he
-    /// comes back himself.
+    /// The device in between, if this request brings back one that was there before it. Nothing if it brings back the one that
+    /// the session was given to, and the other is a guest: he is told by it when he comes back himself.
     pub fn interleaving(&self, fingerprint: &Fingerprint, now: Timestamp) -> Option<Interleaving> {
         let this = Turn::of(fingerprint, now);
         let [.., before, between] = self.trace.as_slice() else { return None };
         let back = before.same_device(&this) && !between.same_device(&this);
         let inspected = [before, between, &this].iter().any(|turn| turn.via == Via::Gateway);
-        let is_recent = now.since(between.since) < INTERLEAVE_WINDOW;
-        if !back || inspected || !is_recent || (self.has_proved(&this) && !self.has_proved(between)) {
+        let seen = self.known.iter().filter(|known| Turn::of(&known.fingerprint, known.last_seen).same_device(between));
+        let until = seen.map(|known| known.last_seen).max().unwrap_or(between.since);
+        let is_recent = now.since(until.max(between.since)) < INTERLEAVE_WINDOW;
+        if !back || inspected || !is_recent || (self.was_given_to(&this) && !self.was_given_to(between)) {
             return None;
         }
         Some(Interleaving { family: between.family, os: between.os, wire: between.wire })
     }
 
-    /// Whether somebody authenticated on a device.
-    fn has_proved(&self, device: &Turn) -> bool {
+    /// Whether the session was given to a device.
+    fn was_given_to(&self, device: &Turn) -> bool {
         let trusted = self.known.iter().filter(|known| known.standing == Standing::Trusted);
         trusted.map(|known| Turn::of(&known.fingerprint, known.last_seen)).any(|turn| turn.same_device(device))
     }
@@ -391,7 +383,7 @@ impl Contexts {
                 (self.add(Context::new(looks, now, points, Standing::Untrusted)), Change::Material)
             }
         };
-        if std::mem::take(&mut self.doubt) != LoginDoubt::default() {
+        if !std::mem::take(&mut self.doubt).is_none() {
             change = Change::Material;
         }
         if visit.session_points > Points::ZERO {
@@ -414,23 +406,6 @@ impl Contexts {
             Some(context) => Fingerprint { prefix: now.prefix, place: now.place, ..now.after(&context.fingerprint) },
             None => *now,
         }
-    }
-
-    /// Somebody authenticated in this context after all: it is trusted, and no risk is left anywhere in it or the session.
-    pub fn trust(&mut self, fingerprint: &Fingerprint, now: Timestamp) {
-        let found = self.best_match(fingerprint).filter(|found| found.drift.is_none());
-        let index = match found {
-            Some(found) => found.index,
-            None => self.add(Context::new(*fingerprint, now, Points::ZERO, Standing::Trusted)),
-        };
-        if let Some(context) = self.known.get_mut(index) {
-            context.standing = Standing::Trusted;
-            context.risk = RiskScore::new(Points::ZERO, context.last_seen);
-        }
-        self.session_risk = RiskScore::default();
-        self.trace.clear();
-        self.trace.push(Turn::of(fingerprint, Timestamp::from_secs(now.as_secs())));
-        self.fit();
     }
 
     fn revisit(&mut self, index: usize, visit: &Visit) -> Change {

@@ -7,7 +7,7 @@ use super::admit::Request;
 use super::judge::SessionSeen;
 use super::population::LEARN_AFTER;
 use super::recognise::{Draft, InUse, Judged, Scope, TagEvidence, edit, gate};
-use super::{Admission, Guard, Holder};
+use super::{Admission, Guard};
 use crate::enforce::Serve;
 use crate::event::field::Cause;
 use crate::event::kinds as event;
@@ -23,6 +23,9 @@ use crate::verdict::{Mode, Text, Verdict};
 
 /// A session that was used elsewhere so short a time ago is in use in two places.
 const TWO_PLACES_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// So long after a login it is told with each request what was odd about it, where nothing is remembered.
+const DOUBT_OBSERVED_FOR: Duration = Duration::from_secs(60);
 
 /// Below so much risk it is a rule that asks for something, and not the evidence.
 const QUIET_RISK: f32 = 1.0;
@@ -115,6 +118,10 @@ impl<S: Store> Guard<S> {
     fn detect(&self, request: &Request<'_>, stored: &Record, contexts: &Contexts, id: IdEvidence) -> Assessment {
         let mut input = DetectorInput::new(request.now, &request.fingerprint, contexts);
         input.id = id;
+        let logged_in = stored.authenticated_at.unwrap_or(stored.created_at);
+        if request.mode() == Mode::Observe && request.now.since(logged_in) > DOUBT_OBSERVED_FOR {
+            input.doubt = LoginDoubt::default();
+        }
         request.odd.put(&mut input);
         let assessment = signal::assess(&input, &request.policy.scoring);
         if !assessment.signals.is_empty() {
@@ -128,18 +135,17 @@ impl<S: Store> Guard<S> {
         let Admission { fingerprint, ask, now, .. } = admission;
         let contexts = Contexts::bind(*fingerprint, *now).with_ja4(ask.client.print.tls.and_then(|tls| tls.ja4));
         let doubt = match bind {
-            Bind::Login => self.login_doubt(admission, record.subject.as_deref()),
+            Bind::Login(login) => self.login_doubt(admission, record.subject.as_deref(), login),
             Bind::Visit => LoginDoubt::default(),
         };
         record.history = contexts.doubted(doubt).encoded();
     }
 
-    /// What is odd about a login. Nothing if its client has just passed a login that was asked for, or the subject has logged in
-    /// from it before.
-    fn login_doubt(&self, admission: &Admission, subject: Option<&str>) -> LoginDoubt {
+    /// What is odd about a login. Nothing if the subject has just passed one that was asked for, or has logged in from this client
+    /// before.
+    fn login_doubt(&self, admission: &Admission, subject: Option<&str>, login: Login) -> LoginDoubt {
         let Admission { fingerprint, ask, now, .. } = admission;
         let pseudo = ask.client.print.http2.and_then(|http2| http2.pseudo);
-        let passed = matches!(admission.holder, Holder::Quarantined(_));
         let looks = Looks {
             client: ClientKey::new(ask.client.ip),
             prefix: PrefixKey::new(ask.client.ip),
@@ -147,12 +153,12 @@ impl<S: Store> Guard<S> {
         };
         let subject = subject.filter(|_| admission.policy.session.memory == Memory::Devices);
         let is_known = subject.is_some_and(|subject| self.memory.find(subject, &looks, *now) != Device::Unknown);
-        let doubt = if passed || is_known {
+        let doubt = if login == Login::Demanded || is_known {
             LoginDoubt::default()
         } else {
             signal::login_doubt(fingerprint, pseudo, self.population.fit(fingerprint))
         };
-        if let Some(subject) = subject.filter(|_| doubt == LoginDoubt::default()) {
+        if let Some(subject) = subject.filter(|_| doubt.is_none()) {
             self.memory.remember(subject, &looks, *now);
         }
         doubt
@@ -191,7 +197,16 @@ pub(super) enum Bind {
     /// It begins.
     Visit,
     /// Somebody has logged in to it.
-    Login,
+    Login(Login),
+}
+
+/// Why somebody has logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// By himself.
+    Usual,
+    /// His client was held back, and he is the one whose session that was.
+    Demanded,
 }
 
 impl Contexts {
@@ -220,7 +235,7 @@ fn in_use(contexts: &Contexts, request: &Request<'_>, found: Option<Match>) -> I
     let known = contexts.known().get(found.index);
     let is_home = known.is_some_and(|known| known.standing == history::Standing::Trusted);
     match contexts.holder_elsewhere(&request.fingerprint).filter(|_| is_home) {
-        Some(elsewhere) if request.now.since(elsewhere.last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
+        Some(last_seen) if request.now.since(last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
         _ => InUse::Here,
     }
 }

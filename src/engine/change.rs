@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use super::adopt::Claim;
-use super::assess::Bind;
+use super::assess::{Bind, Login};
 use super::control::Scope;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
@@ -170,6 +170,10 @@ impl<S: Store> Guard<S> {
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
         self.enter(admission, outcome, &mut record);
+        let from_one = from.filter(|from| is_one(from.record.subject.as_deref(), record.subject.as_deref()));
+        if outcome.login.is_some() && from_one.is_some() {
+            self.bind(admission, &mut record, Bind::Login(Login::Demanded));
+        }
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
         record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
@@ -213,8 +217,11 @@ impl<S: Store> Guard<S> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
-            let new = self.successor_record(admission, outcome, taken, (&known.id, &old), &id)?;
+            let mut new = self.successor_record(admission, outcome, taken, (&known.id, &old), &id)?;
             let held = self.held_from(admission, outcome, &old, new.subject.as_deref()).await?;
+            if held.is_some() {
+                self.bind(admission, &mut new, Bind::Login(Login::Demanded));
+            }
             let limit = self.limit_for(admission, &new);
             let rotate = Rotate {
                 old: &old.digest,
@@ -298,7 +305,7 @@ impl<S: Store> Guard<S> {
         if proven.why == Rotation::Login {
             record.subject.clone_from(&proven.subject);
         }
-        self.bind(admission, record, Bind::Login);
+        self.bind(admission, record, Bind::Login(Login::Usual));
     }
 
     /// The session that a quarantined client was moved away from, if the one who logged in is its subject.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
 use super::facts::Seen;
-use super::{Fetch, Guard, Known, RETRIES, RequestKind, WRITERS_MAX};
+use super::{Fetch, Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Offer, Plan, Serve};
 use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
 use crate::facts::headers::Navigation;
-use crate::history::{Lines, SEEN_EVERY};
+use crate::history::SEEN_EVERY;
 use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::Presented;
@@ -22,8 +22,8 @@ use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
-/// What a person goes to.
-const PAGE: RequestKind = RequestKind { navigation: Navigation::Document, fetch: Fetch::Ordinary };
+/// Of the grace a request for a page has one part in so many.
+const PAGE_PART: u32 = 2;
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
 pub(super) enum Found {
@@ -125,7 +125,7 @@ impl<S: Store> Guard<S> {
                 return self.forged(request);
             }
             let standing = match standing {
-                Standing::Grace => self.within_grace(request, &stored, presented.tag),
+                Standing::Grace => Self::within_grace(request, &stored, presented.tag),
                 other => other,
             };
             let standing = request.seen_on(standing);
@@ -180,22 +180,21 @@ impl<S: Store> Guard<S> {
         Found::Ended
     }
 
-    /// How a superseded tag stands, once it is known who shows it.
+    /// How a superseded tag stands, once it is known what shows it.
     ///
     /// The grace is for requests that were under way when the jar moved on. A browser gives them their cookies when the page
-    /// asks, and then they wait behind others for half a minute and more. Who goes to a page of its own does not: browsers send
-    /// that before everything else. Least of all at a fixed line when the holder is at another.
-    #[cold]
-    fn within_grace(&self, request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
-        if request.kind != PAGE {
+    /// asks, and then they wait behind others for half a minute and more. A page of its own is sent before all of these, and
+    /// waits at most twenty seconds for an answer to the same address that is on its way (Chromium's lock of a cache entry).
+    fn within_grace(request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
+        // Frames wait like parts of a page, and without Fetch Metadata they are not told from pages.
+        let mut destination = request.parts.headers.get_all("sec-fetch-dest").iter();
+        let is_document = destination.next().is_some_and(|dest| dest == "document") && destination.next().is_none();
+        let is_page = is_document && request.kind.navigation == Navigation::Document;
+        if !is_page || request.kind.fetch != Fetch::Ordinary {
             return Standing::Grace;
         }
-        let contexts = super::assess::remembered(stored);
-        let elsewhere = contexts.holder_elsewhere(&request.fingerprint);
-        let is_apart = elsewhere.is_some_and(|elsewhere| elsewhere.lines == Lines::Fixed);
-        let part = if is_apart { 12 } else { 4 };
         // Its MAC was checked already.
-        stored.tags.standing(&tag, || true, request.policy.session.grace / part, request.now)
+        stored.tags.standing(&tag, || true, request.policy.session.grace / PAGE_PART, request.now)
     }
 
     /// A session whose tag we issued was one, and its record is gone: an honest jar that was left alone, not a guess.

@@ -494,7 +494,9 @@ impl Admission {
                 self.now.since(tags.since()) >= session.rotate_every / part
             }
         };
-        is_due && tags.has_room(session.grace, self.now) && self.ask.kind.fetch == Fetch::Ordinary
+        // A jar that has fallen behind is healed at once.
+        let has_room = matches!(known.standing, Standing::Stale { .. }) || tags.has_room(session.grace, self.now);
+        is_due && has_room && self.ask.kind.fetch == Fetch::Ordinary
     }
 
     /// Asks the browser for exact versions of itself, once it is at a page and over HTTPS: it sends them with its next requests.

@@ -85,7 +85,7 @@ pub fn doubt(client: &Fingerprint, pseudo: Option<PseudoOrder>, fit: Fit) -> Log
 /// A program that contradicts its own name.
 pub(super) fn contradiction(scene: &Scene<'_>) -> Option<Signal> {
     let contexts = scene.input.contexts;
-    let found = match contexts.doubt().contradiction? {
+    let found = match scene.input.doubt.contradiction? {
         Contradiction::Tls => "TLS that no user of it has",
         Contradiction::Http2 => "HTTP/2 of another engine",
         Contradiction::Order => "headers in the order of another engine",
@@ -96,11 +96,10 @@ pub(super) fn contradiction(scene: &Scene<'_>) -> Option<Signal> {
 
 /// A network of servers.
 pub(super) fn hosting(scene: &Scene<'_>) -> Option<Signal> {
-    let contexts = scene.input.contexts;
-    if !contexts.doubt().from_servers {
+    if !scene.input.doubt.from_servers {
         return None;
     }
-    let asn = contexts.known().first().and_then(|login| login.fingerprint.place.asn);
+    let asn = scene.input.contexts.known().first().and_then(|login| login.fingerprint.place.asn);
     let asn = asn.map(|asn| asn.0.to_string()).unwrap_or_default();
     Signal::worth(SignalKind::LoginHosting, scene.weights.login_hosting, "", asn)
 }

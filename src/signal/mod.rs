@@ -250,6 +250,8 @@ pub struct DetectorInput<'a> {
     pub contexts: &'a Contexts,
     /// What its id and tag say.
     pub id: IdEvidence,
+    /// What is odd about the login of its session, if that has still to be said.
+    pub doubt: LoginDoubt,
     /// An app cookie that should not be there.
     pub planted: Planted,
     /// What is wrong with its `Cookie` header.
@@ -266,6 +268,7 @@ impl<'a> DetectorInput<'a> {
             fingerprint,
             contexts,
             id: IdEvidence::None,
+            doubt: contexts.doubt(),
             planted: Planted::No,
             cookies: CookieFindings::default(),
             counts: Counts::default(),
@@ -329,9 +332,9 @@ impl Scene<'_> {
 
     /// Whether there is nothing that any detector could raise a signal for.
     fn is_quiet(&self) -> bool {
-        let DetectorInput { id, planted, cookies, counts, .. } = self.input;
+        let DetectorInput { id, planted, cookies, counts, doubt, .. } = self.input;
         self.drift.is_none()
-            && self.input.contexts.doubt() == LoginDoubt::default()
+            && doubt.is_none()
             && *id == IdEvidence::None
             && *planted == Planted::No
             && cookies.is_empty()

@@ -17,7 +17,8 @@ pub(super) const HONEST_STALE_EVERY: Duration = Duration::from_secs(5 * 60);
 pub(super) const HONEST_GENERATIONS: u32 = 3;
 
 /// A stale tag, by how far the one who shows it is from the holder. One that is only a little behind, in the very context of the
-/// login, is an honest copy wherever the holder has gone meanwhile.
+/// login, is an honest copy wherever the holder has gone meanwhile. There no tag is too old if the holder is another device that
+/// the session was not given to: a guest moved on with a copy of the jar.
 pub(super) fn stale(scene: &Scene<'_>) -> Option<Signal> {
     let (previous, behind) = match scene.input.id {
         IdEvidence::Stale { previous, behind } | IdEvidence::Fork { previous, behind, .. } => (previous, behind),
@@ -28,8 +29,9 @@ pub(super) fn stale(scene: &Scene<'_>) -> Option<Signal> {
     let from_holder = holder.map(|holder| drift(holder, now)).unwrap_or_default();
     let moved = scene.drift.network.prefix == PrefixDrift::Elsewhere;
     let at_home = scene.standing == Some(Standing::Trusted) && scene.drift.is_none() && !moved;
-    let is_copy = (at_home && behind <= HONEST_GENERATIONS) || scene.company == Company::OfHolder;
     let other_device = |device| super::drift::points(device, weights) >= weights.interaction_device;
+    let by_guest = scene.input.contexts.is_held_by_guest() && other_device(&from_holder.device);
+    let is_copy = (at_home && (behind <= HONEST_GENERATIONS || by_guest)) || scene.company == Company::OfHolder;
     let (asn, line) = (from_holder.network.asn == Moved::Yes, from_holder.network.line == Moved::Yes);
     let elsewhere = from_holder.network.prefix == PrefixDrift::Elsewhere;
     let (kind, points, before, after): (_, _, Text, Text) =

@@ -127,7 +127,7 @@ fn two_jars_prove_themselves_and_time_decides_what_each_holds() {
 #[test]
 fn an_owner_and_a_thief_elsewhere_who_take_turns_do_not_go_on_in_step() {
     let parrot = Client { tls: ALICE.tls, h2: ALICE.h2, ..THIEF };
-    // Requests for pages have a quarter of the grace, and those of programs all of it.
+    // Requests for pages have half of the grace, and those of programs all of it.
     let page = [
         ["user-agent", ALICE.agent],
         ["sec-fetch-mode", "navigate"],

@@ -1,5 +1,6 @@
 //! What is done about evidence: quarantine and the way out of it, the end of a session, refusals.
 
+use portcullis::connection::print::{Http2Print, Print, PseudoOrder, TlsPrint};
 use portcullis::event::{Event, Kind, Release};
 use portcullis::history::Points;
 use portcullis::rules::Enforcement;
@@ -103,6 +104,41 @@ fn a_quarantined_client_is_given_a_place_to_log_in_and_its_login_lifts_it() {
     alice.visits("/account").is("alice").sets_nothing_of_ours();
     world.after(minutes(5));
     alice.visits("/account").is("alice");
+}
+
+/// A browser under another name on a rented desktop: held back after its login, and let in after the one that this asks for.
+#[test]
+fn who_passes_the_login_that_was_asked_for_is_believed() {
+    let world = World::new(rules());
+    let http2 = Http2Print { key: 7, pseudo: Some(PseudoOrder(*b"mpas")) };
+    let alice = world.browser("alice").at(ABROAD).speaking(Print { http2: Some(http2), ..Print::default() });
+    alice.logs_in("alice").ok().sets_ours();
+    alice.visits("/account").is_stranger().sets_ours();
+    alice.logs_in("alice").ok().sets_ours();
+    alice.visits("/account").is("alice");
+    // In the same session somebody else is not.
+    alice.logs_in("bob").ok().sets_ours();
+    alice.visits("/account").is_stranger();
+}
+
+/// A thief of whom TLS alone tells is served at first, and moves on with every answer. The owner's jar falls behind by that.
+#[test]
+fn an_owner_whose_jar_fell_behind_a_guest_goes_on() {
+    let world = World::new(rules());
+    let speaks = |core| Print { tls: Some(TlsPrint::named(core, 0, None)), ..Print::default() };
+    let alice = world.browser("alice").speaking(speaks("one"));
+    alice.logs_in("alice").ok();
+    alice.visits("/account").is("alice");
+    let guest = world.browser("guest").speaking(speaks("two"));
+    guest.steals_from(&alice);
+    for _ in 0..6 {
+        guest.fetches("/account").is("alice").sets_ours();
+        world.after(seconds(10));
+    }
+    alice.visits("/account").is("alice").sets_ours();
+    guest.fetches("/account").is_stranger();
+    alice.visits("/account").is("alice");
+    alice.fetches("/account").is("alice");
 }
 
 #[test]

@@ -286,11 +286,13 @@ fn risk_below_a_quarantine_offers_a_successor_at_once() {
 
 /// Parts of a page wait for others of it, and browsers send pages first.
 #[test]
-fn a_page_has_a_quarter_of_the_grace_and_its_parts_all_of_it() {
+fn a_page_has_half_of_the_grace_and_its_parts_all_of_it() {
     for (what, ask, late, is_stale) in [
-        ("a page", Ask::page("/account"), 14, false),
-        ("a page", Ask::page("/account"), 16, true),
-        ("a form", Ask::form("/account", "a=b"), 16, true),
+        ("a page", Ask::page("/account"), 29, false),
+        ("a page", Ask::page("/account"), 31, true),
+        ("a form", Ask::form("/account", "a=b"), 31, true),
+        ("a frame", Ask::page("/account").header("sec-fetch-dest", "iframe"), 59, false),
+        ("a page or a frame", Ask::plain("/account").header("accept", "text/html"), 59, false),
         ("a page ahead of time", Ask::prefetch("/account"), 59, false),
         ("a picture", Ask::image("/account"), 59, false),
         ("a script's request", Ask::fetch("/account"), 59, false),

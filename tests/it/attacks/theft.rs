@@ -40,10 +40,17 @@ fn login_through_the_proxy_of_a_phisher() {
     proxy.logs_in("alice").ok().sets_ours();
     let thief = world.browser("thief").at(MOBILE);
     thief.steals_from(&proxy);
-    is_shut_out(&proxy.visits("/account"));
+    is_shut_out(&thief.visits("/account"));
+    is_shut_out(&proxy.fetches("/account"));
     let suspected = world.told_of(Kind::SessionHijackSuspected);
     assert!(format!("{suspected:?}").contains("login.contradiction"), "{suspected:?}");
     is_shut_out(&thief.visits("/account"));
+    // A session that was given up to it already does not make the proxy the client of the next victim, neither at once nor from then on.
+    let burnt = proxy.ours().unwrap();
+    for _ in 0..2 {
+        proxy.holds(OURS, &burnt).logs_in("carol").ok().sets_ours();
+        is_shut_out(&proxy.visits("/account"));
+    }
     // At a desktop in a data centre there is only the network against the user, which troubles nobody.
     let as_chrome = Http2Print { key: 1, pseudo: Some(PseudoOrder(*b"masp")) };
     let bob = world.browser("bob").at(ABROAD).speaking(Print { http2: Some(as_chrome), ..Print::default() });
