@@ -329,6 +329,27 @@ fn a_session_at_risk_forgets_no_tag_in_its_grace() {
     assert!(told.iter().filter(|told| **told == "session.rotated").count() >= 8, "{told:?}");
 }
 
+/// Whoever moves on fast enough would keep everybody else from being healed.
+#[test]
+fn a_jar_that_fell_behind_is_healed_however_many_tags_are_in_their_grace() {
+    let world = World::new(rules().with(|policy| policy.scoring.weights.asn = Points::whole(40)));
+    let alice = world.browser("alice");
+    alice.logs_in("alice").ok();
+    let old = alice.ours().unwrap();
+    world.after(minutes(2));
+    alice.visits("/account").is("alice").sets_ours();
+    alice.visits("/account").is("alice");
+    world.after(minutes(2));
+    alice.moves_to(MOBILE);
+    for _ in 0..12 {
+        alice.fetches("/account").is("alice");
+        world.after(seconds(1));
+    }
+    alice.fetches("/account").is("alice").sets_nothing_of_ours();
+    alice.holds(OURS, &old).fetches("/account").is("alice").sets_ours();
+    assert!(world.told().contains(&"session.tag_stale"));
+}
+
 #[test]
 fn keys_may_be_changed_while_sessions_live() {
     let (world, alice) = logged_in();
