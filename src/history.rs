@@ -136,6 +136,12 @@ impl Turn {
         Self { family: agent.family, os: agent.os, wire: engine_of(wire), via, since }
     }
 
+    /// Whether it is of the device of a context.
+    fn is_of(&self, device: &Fingerprint) -> bool {
+        let Fingerprint { agent, wire, .. } = device;
+        (self.family, self.os, self.wire) == (agent.family, agent.os, engine_of(wire))
+    }
+
     fn same_device(&self, other: &Self) -> bool {
         let agent = |turn: &Self| UserAgent { family: turn.family, os: turn.os, ..UserAgent::default() };
         let one_stack = self.wire.tls != 0 && self.wire.tls == other.wire.tls;
@@ -395,7 +401,9 @@ impl Contexts {
             self.holder = u8::try_from(index).ok();
             change = Change::Material;
         }
-        change = change.max(self.take_turn(&fingerprint, now));
+        // By what is known of the device: a request that says nothing of itself is no turn of another.
+        let device = self.known.get(index).map_or(fingerprint, |context| context.fingerprint);
+        change = change.max(self.take_turn(&device, now));
         self.fit();
         change
     }
@@ -436,6 +444,7 @@ impl Contexts {
         let oldest = others.min_by_key(|(_, known)| (known.standing == Standing::Trusted, known.last_seen));
         if let Some((evicted, _)) = oldest {
             self.known.remove(evicted);
+            self.forget_turns();
             self.holder = self.holder.and_then(|holder| match usize::from(holder).cmp(&evicted) {
                 std::cmp::Ordering::Less => Some(holder),
                 std::cmp::Ordering::Equal => None,
@@ -451,8 +460,15 @@ impl Contexts {
         }
     }
 
+    /// Forgets turns of devices that are not known any more, or look another way now.
+    fn forget_turns(&mut self) {
+        let known = &self.known;
+        self.trace.retain(|turn| known.iter().any(|context| turn.is_of(&context.fingerprint)));
+    }
+
     fn take_turn(&mut self, fingerprint: &Fingerprint, now: Timestamp) -> Change {
         let turn = Turn::of(fingerprint, Timestamp::from_secs(now.as_secs()));
+        self.forget_turns();
         if self.trace.last().is_some_and(|last| last.same_device(&turn)) {
             return Change::None;
         }

@@ -28,7 +28,6 @@ use smallvec::SmallVec;
 
 use super::{
     CONTEXTS_MAX, Context, Contexts, Contradiction, LoginDoubt, Points, RiskScore, Standing, TRACE_MAX, Turn, Via,
-    engine_of,
 };
 use crate::clock::Timestamp;
 use crate::connection::print::Ja4;
@@ -245,10 +244,7 @@ fn context(bytes: &mut &[u8], all: &Parts) -> Option<Context> {
 
 /// The device of a turn among those of the contexts. Of one that is forgotten, its turns are too.
 fn device_of(turn: &Turn, devices: &[Fingerprint]) -> Option<u8> {
-    let same = |device: &Fingerprint| {
-        (device.agent.family, device.agent.os, engine_of(&device.wire)) == (turn.family, turn.os, turn.wire)
-    };
-    devices.iter().position(same).and_then(|at| u8::try_from(at).ok())
+    devices.iter().position(|device| turn.is_of(device)).and_then(|at| u8::try_from(at).ok())
 }
 
 /// A JA4 in fewer bytes: its first ten characters, and its two hashes.
