@@ -169,11 +169,8 @@ impl<S: Store> Guard<S> {
         }
         let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
         let mut record = self.blank(admission, &id)?;
-        self.enter(admission, outcome, &mut record);
-        let from_one = from.filter(|from| is_one(from.record.subject.as_deref(), record.subject.as_deref()));
-        if outcome.login.is_some() && from_one.is_some() {
-            self.bind(admission, &mut record, Bind::Login(Login::Demanded));
-        }
+        let held = from.map(|from| &*from.record);
+        self.enter(admission, outcome, &mut record, held);
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
         record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
@@ -217,11 +214,9 @@ impl<S: Store> Guard<S> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
-            let mut new = self.successor_record(admission, outcome, taken, (&known.id, &old), &id)?;
-            let held = self.held_from(admission, outcome, &old, new.subject.as_deref()).await?;
-            if held.is_some() {
-                self.bind(admission, &mut new, Bind::Login(Login::Demanded));
-            }
+            let subject = subject_after(outcome, &old);
+            let held = self.held_from(admission, outcome, &old, subject).await?;
+            let new = self.successor_record(admission, outcome, taken, (&known.id, &old, held.as_deref()), &id)?;
             let limit = self.limit_for(admission, &new);
             let rotate = Rotate {
                 old: &old.digest,
@@ -269,7 +264,7 @@ impl<S: Store> Guard<S> {
         admission: &Admission,
         outcome: &Outcome,
         taken: &Taken,
-        (old_id, old): (&SessionId, &Record),
+        (old_id, old, held): (&SessionId, &Record, Option<&Record>),
         id: &SessionId,
     ) -> Result<Record, StoreError> {
         let mut new = Record {
@@ -283,7 +278,7 @@ impl<S: Store> Guard<S> {
             state: if outcome.login.is_some() { State::Live } else { old.state.clone() },
             ..old.clone()
         };
-        self.enter(admission, outcome, &mut new);
+        self.enter(admission, outcome, &mut new, held);
         let jar = self.open(old_id, old, admission.now);
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
@@ -294,18 +289,20 @@ impl<S: Store> Guard<S> {
         Ok(new)
     }
 
-    /// What a login, a change of rights or a wish of the app writes into the record.
-    fn enter(&self, admission: &Admission, outcome: &Outcome, record: &mut Record) {
+    /// What a login, a change of rights or a wish of the app writes into the record. `held` is the session that its client was moved
+    /// away from.
+    fn enter(&self, admission: &Admission, outcome: &Outcome, record: &mut Record, held: Option<&Record>) {
         if let Some(ends_at) = outcome.ends_at {
             record.ends_at = Some(ends_at);
         }
-        let Some(proven) = &outcome.login else { return };
+        if outcome.login.is_none() {
+            return;
+        }
         record.authenticated_at = Some(admission.now);
         record.ends_at = outcome.ends_at;
-        if proven.why == Rotation::Login {
-            record.subject.clone_from(&proven.subject);
-        }
-        self.bind(admission, record, Bind::Login(Login::Usual));
+        record.subject = subject_after(outcome, record).map(Into::into);
+        let is_his = held.is_some_and(|held| is_one(held.subject.as_deref(), record.subject.as_deref()));
+        self.bind(admission, record, Bind::Login(if is_his { Login::Demanded } else { Login::Usual }));
     }
 
     /// The session that a quarantined client was moved away from, if the one who logged in is its subject.
@@ -572,6 +569,14 @@ impl<S: Store> Guard<S> {
                 None
             }
         }
+    }
+}
+
+/// Whose session it is after a request.
+fn subject_after<'a>(outcome: &'a Outcome, before: &'a Record) -> Option<&'a str> {
+    match &outcome.login {
+        Some(proven) if proven.why == Rotation::Login => proven.subject.as_deref(),
+        _ => before.subject.as_deref(),
     }
 }
 

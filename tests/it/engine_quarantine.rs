@@ -121,6 +121,22 @@ fn who_passes_the_login_that_was_asked_for_is_believed() {
     alice.visits("/account").is_stranger();
 }
 
+/// Where rules only observe, nothing is remembered: what was odd about a login would be told for ever.
+#[test]
+fn what_is_odd_about_a_login_is_observed_for_a_minute() {
+    let world = World::new(rules().observed());
+    let http2 = Http2Print { key: 7, pseudo: Some(PseudoOrder(*b"mpas")) };
+    let alice = world.browser("alice").at(ABROAD).speaking(Print { http2: Some(http2), ..Print::default() });
+    alice.logs_in("alice").ok().sets_ours();
+    let tells = || {
+        alice.visits("/account").is("alice");
+        format!("{:?}", world.events_told()).contains("login.contradiction")
+    };
+    assert!(tells());
+    world.after(seconds(61));
+    assert!(!tells());
+}
+
 /// A thief of whom TLS alone tells is served at first, and moves on with every answer. The owner's jar falls behind by that.
 #[test]
 fn an_owner_whose_jar_fell_behind_a_guest_goes_on() {
@@ -131,7 +147,7 @@ fn an_owner_whose_jar_fell_behind_a_guest_goes_on() {
     alice.visits("/account").is("alice");
     let guest = world.browser("guest").speaking(speaks("two"));
     guest.steals_from(&alice);
-    for _ in 0..6 {
+    for _ in 0..8 {
         guest.fetches("/account").is("alice").sets_ours();
         world.after(seconds(10));
     }

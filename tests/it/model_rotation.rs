@@ -55,8 +55,6 @@ impl Random {
 struct Weather {
     /// The longest time from a request's start, when its cookies are fixed, to us: below the grace.
     start: Duration,
-    /// That of a request for a page, which browsers send before all others: below half of the grace.
-    page_start: Duration,
     /// The longest time the app takes.
     app: Duration,
     /// The longest time from us to the jar.
@@ -67,14 +65,7 @@ struct Weather {
     restart: u64,
 }
 
-const HONEST: Weather = Weather {
-    start: seconds(55),
-    page_start: seconds(29),
-    app: minutes(20),
-    way_back: seconds(4),
-    lost: 30,
-    restart: 40,
-};
+const HONEST: Weather = Weather { start: seconds(55), app: minutes(20), way_back: seconds(4), lost: 30, restart: 40 };
 
 /// What happens next.
 enum Next {
@@ -170,13 +161,13 @@ impl Sim {
                 }
             }
             Next::Start(jar) => {
-                let (ask, longest) = match self.random.below(3) {
-                    0 => (Ask::page("/account"), self.weather.page_start),
-                    1 => (Ask::image("/account"), self.weather.start),
-                    _ => (Ask::fetch("/account"), self.weather.start),
+                let ask = match self.random.below(3) {
+                    0 => Ask::page("/account"),
+                    1 => Ask::image("/account"),
+                    _ => Ask::fetch("/account"),
                 };
                 let started = self.jars[jar].starts(ask);
-                let delay = self.random.delay(longest);
+                let delay = self.random.delay(self.weather.start);
                 self.later(delay, Next::Arrive(jar, started));
             }
             Next::Arrive(jar, started) => {
