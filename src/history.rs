@@ -362,13 +362,13 @@ impl Contexts {
         let [.., before, between] = self.trace.as_slice() else { return None };
         let back = before.same_device(&this) && !between.same_device(&this);
         let inspected = [before, between, &this].iter().any(|turn| turn.via == Via::Gateway);
+        if !back || inspected || (self.was_given_to(&this) && !self.was_given_to(between)) {
+            return None;
+        }
         let seen = self.known.iter().filter(|known| Turn::of(&known.fingerprint, known.last_seen).same_device(between));
         let until = seen.map(|known| known.last_seen).max().unwrap_or(between.since);
         let is_recent = now.since(until.max(between.since)) < INTERLEAVE_WINDOW;
-        if !back || inspected || !is_recent || (self.was_given_to(&this) && !self.was_given_to(between)) {
-            return None;
-        }
-        Some(Interleaving { family: between.family, os: between.os, wire: between.wire })
+        is_recent.then_some(Interleaving { family: between.family, os: between.os, wire: between.wire })
     }
 
     /// Whether the session was given to a device.

@@ -376,7 +376,7 @@ tables! {
         "absolute": Time, Value("12h");
         /// age at which the head is offered a successor
         "rotate_every": Time, Value("2m");
-        /// how long a superseded tag is served without being evidence; for pages half of it
+        /// how long a superseded tag is served without being evidence
         "grace": Time, Value("60s");
         /// `lax`, `strict`, `none`, or `app`: the loosest of the shielded cookies
         "same_site": Word(&["lax", "strict", "none", "app"]), Value("lax");

@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::admit::Request;
 use super::change::{due_end, is_enforced, removable_at};
 use super::facts::Seen;
-use super::{Fetch, Guard, Known, RETRIES, WRITERS_MAX};
+use super::{Guard, Known, RETRIES, WRITERS_MAX};
 use crate::clock::Timestamp;
 use crate::enforce::{self, Offer, Plan, Serve};
 use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
-use crate::facts::headers::Navigation;
 use crate::history::SEEN_EVERY;
 use crate::rules::Enforcement;
 use crate::session::expiry;
@@ -21,9 +20,6 @@ use crate::session::tag::{Staleness, Standing, Tag, Tags};
 use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
-
-/// Of the grace a request for a page has one part in so many.
-const PAGE_PART: u32 = 2;
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
 pub(super) enum Found {
@@ -124,10 +120,6 @@ impl<S: Store> Guard<S> {
             if standing == Standing::Forged {
                 return self.forged(request);
             }
-            let standing = match standing {
-                Standing::Grace => Self::within_grace(request, &stored, presented.tag),
-                other => other,
-            };
             let standing = request.seen_on(standing);
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
@@ -178,23 +170,6 @@ impl<S: Store> Guard<S> {
         }
         // The last attempt writes nothing, so it does not come here.
         Found::Ended
-    }
-
-    /// How a superseded tag stands, once it is known what shows it.
-    ///
-    /// The grace is for requests that were under way when the jar moved on. A browser gives them their cookies when the page
-    /// asks, and then they wait behind others for half a minute and more. A page of its own is sent before all of these, and
-    /// waits at most twenty seconds for an answer to the same address that is on its way (Chromium's lock of a cache entry).
-    fn within_grace(request: &Request<'_>, stored: &Record, tag: Tag) -> Standing {
-        // Frames wait like parts of a page, and without Fetch Metadata they are not told from pages.
-        let mut destination = request.parts.headers.get_all("sec-fetch-dest").iter();
-        let is_document = destination.next().is_some_and(|dest| dest == "document") && destination.next().is_none();
-        let is_page = is_document && request.kind.navigation == Navigation::Document;
-        if !is_page || request.kind.fetch != Fetch::Ordinary {
-            return Standing::Grace;
-        }
-        // Its MAC was checked already.
-        stored.tags.standing(&tag, || true, request.policy.session.grace / PAGE_PART, request.now)
     }
 
     /// A session whose tag we issued was one, and its record is gone: an honest jar that was left alone, not a guess.

@@ -495,8 +495,8 @@ impl Admission {
             }
         };
         // A jar that has fallen behind is healed at once.
-        let has_room = matches!(known.standing, Standing::Stale { .. }) || tags.has_room(session.grace, self.now);
-        is_due && has_room && self.ask.kind.fetch == Fetch::Ordinary
+        let has_room = || matches!(known.standing, Standing::Stale { .. }) || tags.has_room(session.grace, self.now);
+        is_due && self.ask.kind.fetch == Fetch::Ordinary && has_room()
     }
 
     /// Asks the browser for exact versions of itself, once it is at a page and over HTTPS: it sends them with its next requests.

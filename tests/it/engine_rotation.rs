@@ -284,15 +284,13 @@ fn risk_below_a_quarantine_offers_a_successor_at_once() {
     alice.moves_to(MOBILE).visits("/account").is("alice").sets_ours();
 }
 
-/// Parts of a page wait for others of it, and browsers send pages first.
 #[test]
-fn a_page_has_half_of_the_grace_and_its_parts_all_of_it() {
+fn whatever_a_browser_asks_for_has_the_whole_grace() {
     for (what, ask, late, is_stale) in [
-        ("a page", Ask::page("/account"), 29, false),
-        ("a page", Ask::page("/account"), 31, true),
-        ("a form", Ask::form("/account", "a=b"), 31, true),
+        ("a page", Ask::page("/account"), 59, false),
+        ("a page", Ask::page("/account"), 61, true),
+        ("a form", Ask::form("/account", "a=b"), 59, false),
         ("a frame", Ask::page("/account").header("sec-fetch-dest", "iframe"), 59, false),
-        ("a page or a frame", Ask::plain("/account").header("accept", "text/html"), 59, false),
         ("a page ahead of time", Ask::prefetch("/account"), 59, false),
         ("a picture", Ask::image("/account"), 59, false),
         ("a script's request", Ask::fetch("/account"), 59, false),
