@@ -214,7 +214,7 @@ impl<S: Store> Guard<S> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
-            let subject = subject_after(outcome, &old);
+            let subject = outcome.subject_after(&old).map(|subject| &**subject);
             let held = self.held_from(admission, outcome, &old, subject).await?;
             let new = self.successor_record(admission, outcome, taken, (&known.id, &old, held.as_deref()), &id)?;
             let limit = self.limit_for(admission, &new);
@@ -300,7 +300,7 @@ impl<S: Store> Guard<S> {
         }
         record.authenticated_at = Some(admission.now);
         record.ends_at = outcome.ends_at;
-        record.subject = subject_after(outcome, record).map(Into::into);
+        record.subject = outcome.subject_after(record).cloned();
         let is_his = held.is_some_and(|held| is_one(held.subject.as_deref(), record.subject.as_deref()));
         self.bind(admission, record, Bind::Login(if is_his { Login::Demanded } else { Login::Usual }));
     }
@@ -569,14 +569,6 @@ impl<S: Store> Guard<S> {
                 None
             }
         }
-    }
-}
-
-/// Whose session it is after a request.
-fn subject_after<'a>(outcome: &'a Outcome, before: &'a Record) -> Option<&'a str> {
-    match &outcome.login {
-        Some(proven) if proven.why == Rotation::Login => proven.subject.as_deref(),
-        _ => before.subject.as_deref(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
 use crate::rules::count::Answers;
 use crate::rules::{ExactHints, OnOutage, Success};
+use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
 use crate::verdict::Action;
@@ -387,6 +388,12 @@ impl Outcome {
     /// Whether a login was neither proven nor refused.
     pub(super) const fn is_unproven(&self) -> bool {
         self.unproven
+    }
+
+    /// Whose session it is then, if it was this one before.
+    pub(super) fn subject_after<'a>(&'a self, before: &'a Record) -> Option<&'a std::sync::Arc<str>> {
+        let login = self.login.as_ref().filter(|proven| proven.why == Rotation::Login);
+        login.map_or(&before.subject, |proven| &proven.subject).as_ref()
     }
 
     const fn is_nothing(&self) -> bool {
