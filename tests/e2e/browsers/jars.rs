@@ -89,7 +89,7 @@ fn one_jar_with_bursts_frames_and_polls_raises_nothing() {
 // So HTTP/2 needs as much of the grace as HTTP/1.1 does. Six sockets are soon taken: with 20 requests of up to 9 s tags came 26 s late in
 // Chromium and 79 s in Firefox, which is more than any grace that we would advise.
 //
-// Pages in another tab do not wait: of 400 that were opened meanwhile, over either version and in either browser, not one showed a
+// Pages in another tab did not wait: of 400 that were opened meanwhile, over either version and in either browser, not one showed a
 // superseded tag.
 
 #[test]
