@@ -7,6 +7,7 @@ pub mod client_hello;
 pub mod http2;
 pub mod print;
 pub mod proxy_protocol;
+pub mod syn;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;

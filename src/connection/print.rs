@@ -91,8 +91,8 @@ pub struct Http2Print {
     pub pseudo: Option<PseudoOrder>,
 }
 
-/// What kind of system sent the first packet of a connection, as a number. The proxy does not know it: there is no safe way
-/// yet to ask the kernel for that packet.
+/// What kind of system sent the first packet of a connection, as a number: `syn::class`. None where the
+/// kernel did not keep it, or a balancer opened the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynClass(pub u8);
 

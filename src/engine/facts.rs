@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::connection::print::Ja4;
 use crate::facts::geo::{Country, NetworkKind};
+use crate::fingerprint::drift::{Drift, NetworkDrift, drift};
 use crate::fingerprint::{Fingerprint, Prefix};
 use crate::history::{Contexts, Points};
 use crate::rules::count::Counted;
@@ -204,7 +205,7 @@ impl<'a> RequestFacts<'a> {
             Field::SessionNetworks => {
                 self.contexts(|contexts| distinct(contexts, |one, other| one.same_network(other)))
             }
-            Field::SessionDevices => self.contexts(|contexts| distinct(contexts, |one, other| one.same_device(other))),
+            Field::SessionDevices => self.contexts(|contexts| distinct(contexts, is_one_device)),
             Field::BoundUaFamily => bound(family),
             Field::BoundUaMajor => bound(major),
             Field::BoundOs => bound(os),
@@ -399,6 +400,11 @@ fn distinct(contexts: &Contexts, same: impl Fn(&Fingerprint, &Fingerprint) -> bo
     let known = contexts.known();
     let is_first = |at: usize, one: &Fingerprint| !known.iter().take(at).any(|earlier| same(&earlier.fingerprint, one));
     known.iter().enumerate().filter(|(at, context)| is_first(*at, &context.fingerprint)).count()
+}
+
+/// Whether two fingerprints may well be of one device, wherever it is: packets that came through a VPN are the VPN's.
+fn is_one_device(one: &Fingerprint, other: &Fingerprint) -> bool {
+    Drift { network: NetworkDrift::default(), ..drift(one, other) }.is_none()
 }
 
 /// Whether a host's value is of the type it declared.

@@ -57,6 +57,10 @@ impl Listener {
         };
         let ready = socket.and_then(|socket| {
             socket.set_nonblocking(true)?;
+            #[cfg(all(feature = "kernel-hints", target_os = "linux"))]
+            if settings.proxy_protocol == ProxyProtocol::Off {
+                super::kernel::keep_syn(&socket);
+            }
             let address = socket.local_addr()?;
             Ok((socket, address))
         });

@@ -13,6 +13,8 @@ mod fault;
 mod forward;
 mod gather;
 mod guard;
+#[cfg(all(feature = "kernel-hints", target_os = "linux"))]
+mod kernel;
 mod listener;
 mod outlive;
 mod pace;

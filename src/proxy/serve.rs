@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::connection::print::{Print, TlsPrint};
+use crate::connection::print::{Print, SynClass};
 use crate::connection::proxy_protocol::{self, Parsed};
 use crate::connection::{self, Alpn, Connection, Peer, Proxied};
 use crate::engine::Located;
@@ -68,9 +68,9 @@ impl<G: Gate> Entered<G> {
     }
 
     fn connection(worker: &Worker<G>, peer: SocketAddr, port: &Port, told: Told) -> Arc<Connection> {
-        let Told { transport, proxied, tls } = told;
+        let Told { transport, proxied, print } = told;
         let connection = Connection::new(worker.next_id(), Peer::Ip(peer), Some(port.address), transport, proxied);
-        Arc::new(connection.with_print(Print { tls, ..Print::default() }))
+        Arc::new(connection.with_print(print))
     }
 }
 
@@ -125,12 +125,12 @@ pub(super) async fn serve<G: Gate>(stream: TcpStream, peer: SocketAddr, port: Ar
 struct Told {
     transport: connection::Transport,
     proxied: Proxied,
-    tls: Option<TlsPrint>,
+    print: Print,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { transport: connection::Transport::Plain, proxied: Proxied::No, tls: None }
+        Self { transport: connection::Transport::Plain, proxied: Proxied::No, print: Print::default() }
     }
 }
 
@@ -139,19 +139,21 @@ type Opened = (wire::Transport, Told, Protocol);
 /// Everything before the first octet of HTTP: the PROXY header, the TLS handshake, which HTTP it will be. An error
 /// without a fault is a client that simply went away.
 async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Client) -> Result<Opened, Option<Fault>> {
-    let proxied = match port.proxy_protocol {
-        ProxyProtocol::Off => Proxied::No,
+    let (proxied, syn) = match port.proxy_protocol {
+        ProxyProtocol::Off => (Proxied::No, syn_class(&stream)),
         ProxyProtocol::Required if !client.trusted_proxies.contains(peer.ip()) => {
             return Err(Some(Fault::ProxyProtocol));
         }
-        ProxyProtocol::Required => proxy_header(&mut stream).await?,
+        // The balancer opened this connection.
+        ProxyProtocol::Required => (proxy_header(&mut stream).await?, None),
     };
     let Some(tls) = &port.tls else {
         let protocol = match port.http2 {
             Http2::Off => Protocol::Http1,
             Http2::On => preface(&stream).await?,
         };
-        return Ok((wire::Transport::Plain(stream), Told { proxied, ..Told::default() }, protocol));
+        let print = Print { syn, ..Print::default() };
+        return Ok((wire::Transport::Plain(stream), Told { proxied, print, ..Told::default() }, protocol));
     };
     let (stream, transport, print) = tls.accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "a TLS handshake failed");
@@ -159,7 +161,19 @@ async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Cli
     })?;
     let agreed = matches!(transport, connection::Transport::Tls { alpn: Some(Alpn::Http2), .. });
     let protocol = if agreed { Protocol::Http2 } else { Protocol::Http1 };
-    Ok((wire::Transport::Tls(Box::new(stream)), Told { transport, proxied, tls: print }, protocol))
+    let print = Print { tls: print, syn, ..Print::default() };
+    Ok((wire::Transport::Tls(Box::new(stream)), Told { transport, proxied, print }, protocol))
+}
+
+/// What kind of system opened the connection, where the kernel can be asked.
+fn syn_class(stream: &TcpStream) -> Option<SynClass> {
+    #[cfg(all(feature = "kernel-hints", target_os = "linux"))]
+    return super::kernel::syn_class(stream);
+    #[cfg(not(all(feature = "kernel-hints", target_os = "linux")))]
+    {
+        let _ = stream;
+        None
+    }
 }
 
 /// Reads exactly the header and not an octet more: what follows may be TLS.

@@ -17,6 +17,7 @@ use portcullis::proxy::{
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 use crate::proxy_http2::Client;
 use crate::proxy_tls::{Certificate, ask, with_tls};
@@ -215,11 +216,44 @@ fn what_is_no_hello_is_a_fault_of_tls_as_ever() {
 }
 
 #[test]
-fn plain_http1_has_no_print() {
+fn of_plain_http1_the_first_packet_alone_is_known() {
     let scene = Scene::set(|settings| settings.listen[0].tls = None);
     let mut wire = scene.proxy.wire();
     wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").reply();
-    assert_eq!(scene.observer.prints(1), [Print::default()]);
+    let print = scene.observer.prints(1)[0];
+    assert_eq!(print.syn.is_some(), cfg!(target_os = "linux"));
+    assert_eq!(print, Print { syn: print.syn, ..Print::default() });
+}
+
+/// A request over a connection that was opened by a system which sends this hop limit.
+fn ask_from(to: SocketAddr, hops: u32, before: &str) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_ttl_v4(hops).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("{before}GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_packet_tells_systems_apart() {
+    let scene = Scene::set(|settings| settings.listen[0].tls = None);
+    for hops in [64, 64, 50, 128] {
+        ask_from(scene.proxy.address, hops, "");
+    }
+    let classes: Vec<_> = scene.observer.prints(4).iter().map(|print| print.syn.unwrap()).collect();
+    assert_eq!(classes[..3], [classes[0]; 3], "nearer or further away");
+    assert_ne!(classes[3], classes[0]);
+    // What a balancer opened tells of the balancer.
+    let scene = Scene::set(|settings| {
+        settings.listen[0].tls = None;
+        settings.listen[0].proxy_protocol = ProxyProtocol::Required;
+        settings.client.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    });
+    ask_from(scene.proxy.address, 64, "PROXY TCP4 192.0.2.7 192.0.2.1 5000 443\r\n");
+    assert_eq!(scene.observer.prints(1)[0].syn, None);
 }
 
 const BROWSER: &str = "1:65536;2:0;4:6291456;6:262144|15663105|0|m,a,s,p";
@@ -250,7 +284,8 @@ fn the_first_request_over_http2_has_its_print() {
     }
     scene.observer.prints(2);
     pieces.send(b"\0\0\x06\x01\x05\0\0\0\x03\x82\x84\x86\x41\x01a");
-    let expected = Print { http2: Some(Http2Print::of_text(BROWSER)), ..Print::default() };
+    let syn = scene.observer.prints(1)[0].syn;
+    let expected = Print { http2: Some(Http2Print::of_text(BROWSER)), syn, ..Print::default() };
     assert_eq!(scene.observer.prints(3), [expected; 3]);
     assert_eq!(expected.http2.unwrap().pseudo, Some(PseudoOrder(*b"masp")));
 }
@@ -312,7 +347,9 @@ fn a_proxy_that_is_trusted_may_state_the_ja4_of_its_client() {
         let proxy = Running::start_with(settings, observer.clone());
         let mut wire = proxy.wire();
         wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n{name}: {JA4}\r\n\r\n")).reply();
-        assert_eq!(observer.prints(1), [Print { tls: expected, ..Print::default() }], "{network}");
+        let print = observer.prints(1)[0];
+        assert_eq!((print.tls, print.http2), (expected, None), "{network}");
+        assert!(print.syn.is_none() || expected.is_none(), "the first packet of a proxy is not that of its client");
         // The app has it either way.
         assert_eq!(origin.wait(1).header(name.as_str()), Some(JA4));
     }
