@@ -10,6 +10,9 @@ use crate::secret::sha256;
 /// TCP options that say nothing of the system: end and padding, MD5, multipath, Fast Open, experiments.
 const LEFT_OUT: [u8; 7] = [0, 1, 19, 30, 34, 253, 254];
 
+/// Hop limits that systems begin with.
+const HOPS: [u8; 4] = [32, 64, 128, 255];
+
 const WINDOW_SCALE: u8 = 3;
 
 /// Reads the headers of a SYN as a kernel hands them out: IP (either version), then TCP. None if that is not what they are.
@@ -24,12 +27,7 @@ pub fn class(headers: &[u8]) -> Option<SynClass> {
     };
     let length = usize::from(tcp.get(12)? >> 4) * 4;
     // The hop limit it had at first: the next of those that systems begin with. Nobody is 64 hops away.
-    let mut traits = vec![match hops {
-        ..=32 => 32,
-        ..=64 => 64,
-        ..=128 => 128,
-        _ => 255,
-    }];
+    let mut traits = vec![*HOPS.iter().find(|first| hops <= first)?];
     let mut options = tcp.get(20..length)?;
     while let Some((kind, after)) = options.split_first() {
         options = match kind {

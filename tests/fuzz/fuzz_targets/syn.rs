@@ -15,12 +15,7 @@ fuzz_target!(|input: &[u8]| {
     if found.is_some() {
         assert!(matches!(version, 4 | 6));
         let mut other = input.to_vec();
-        other[hops] = match other[hops] {
-            ..=32 => 32,
-            ..=64 => 64,
-            ..=128 => 128,
-            _ => 255,
-        };
+        other[hops] = [32, 64, 128, 255].into_iter().find(|first| other[hops] <= *first).unwrap_or(255);
         assert_eq!(class(&other), found);
     }
     // Padding in front of the options, if there is room for more.
