@@ -3,12 +3,14 @@
 //!
 //!     cargo bench --bench hot_path                      time per request, and bytes per session
 //!     cargo bench --bench hot_path -- opening           time per new connection alone: its prints
+//!     cargo bench --bench hot_path -- detection         what detection costs by itself for each request
 //!     cargo bench --bench hot_path -- places            what it costs to know where a client is
 //!     cargo bench --bench hot_path -- instructions      instructions per request, counted by valgrind: repeats exactly
 //!     cargo bench --bench hot_path -- loop known 10     one kind for so many seconds: for a profiler
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
 
+mod detection;
 mod opening;
 mod places;
 mod stage;
@@ -40,10 +42,12 @@ fn main() {
         [] => {
             times();
             opening::times(BATCHES);
+            detection::times(BATCHES);
             memory_of_a_session();
             places::places();
         }
         ["opening"] => opening::times(BATCHES),
+        ["detection"] => detection::times(BATCHES),
         ["places"] => places::places(),
         ["instructions"] => instructions(),
         ["loop", op, seconds] => repeat(parse(op), Duration::from_secs(seconds.parse().unwrap())),
