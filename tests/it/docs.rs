@@ -561,7 +561,7 @@ fn every_test_that_progress_names_exists() {
 }
 
 /// Words of progress that are settings.
-const SETTINGS: &[&str] = &["adopt_until", "per_subject_max", "sd_notify"];
+const SETTINGS: &[&str] = &["adopt_until", "per_subject_max", "rotate_every", "sd_notify"];
 
 fn read_all(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
