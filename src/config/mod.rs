@@ -5,6 +5,7 @@
 
 mod assemble;
 pub mod counters;
+mod devices;
 mod durable;
 mod files;
 mod geo;
@@ -28,6 +29,7 @@ pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
 pub use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
 pub use assemble::AssembleError;
+pub use devices::DeviceFile;
 pub use files::{Attempt, Loaded, Request, inspect, load, load_again, settings_of};
 pub use geo::{Geo, GeoFile, GeoList};
 pub use network::{

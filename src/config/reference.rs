@@ -364,7 +364,7 @@ tables! {
         "shield": NamesOrTables(COOKIES), Told("those of all presets");
         /// the app's cookies that pass, and are accepted only beside the session they were set for
         "bind": List(&Text(COOKIES)), Value("[]");
-        /// whether it is remembered, within the process and as a keyed hash, from which devices a subject logged in during thirty days: one of these costs nothing at the next login
+        /// whether it is remembered, as a keyed hash, from which devices a subject logged in during thirty days: one of these costs nothing at the next login
         "remember_devices": Flag, Value("true");
         /// ask browsers for the exact versions of themselves and their machine (`Accept-CH`), which tell two of one version apart; Chromium alone answers
         "accept_ch": Flag, Value("false");
@@ -418,7 +418,7 @@ tables! {
     "store" under "`[store]`" {
         /// `embedded`: one file on this machine. `memory`: gone after a restart. Others come with later versions
         "kind": Word(&["embedded", "memory"]), Value("embedded");
-        /// folder of the embedded store
+        /// folder of the embedded store, and of what is known of devices (`devices`, sealed with the keys)
         "path": Path, Value("portcullis-data");
         /// while the store cannot be asked: `deny` requests that show a session, or serve them as a stranger's (`anonymous`)
         "on_outage": Word(ON_OUTAGE), Value("deny");

@@ -14,6 +14,7 @@ pub mod control;
 mod cookies;
 mod counted;
 pub mod cut;
+mod devices;
 mod facts;
 mod judge;
 mod observe;
@@ -59,6 +60,7 @@ use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
 use cut::Cut;
+pub use devices::SEALED_DEVICES_BYTES_MAX;
 pub use observe::{Looked, Observer};
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
@@ -413,8 +415,8 @@ pub struct Settled {
 impl<S: Store> Guard<S> {
     /// A guard made of these.
     pub fn new(setup: Setup<S>) -> Self {
-        // The key only spreads user agents over the cache, and users over a count; without randomness it falls back to a
-        // fixed one, and both stay as correct.
+        // The key only spreads user agents, users and devices over tables; without randomness it falls back to a fixed one, and
+        // all of them stay as correct.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
         Self {
             store: setup.store,
@@ -427,8 +429,8 @@ impl<S: Store> Guard<S> {
             clock: setup.clock,
             entropy: setup.entropy,
             agents: UserAgentCache::new(key),
-            devices: limit::KnownDevices::default(),
-            memory: limit::KnownDevices::default(),
+            devices: limit::KnownDevices::new(key),
+            memory: limit::KnownDevices::new(key),
             population: population::Population::new(key),
             observer: None,
             windows: Windows::default(),

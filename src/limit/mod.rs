@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-pub use devices::{KNOWN_DEVICE_DAYS, KNOWN_DEVICES_MAX, KnownDevices, Looks};
+pub use devices::{KNOWN_DEVICE_DAYS, KNOWN_DEVICES_BYTES_MAX, KNOWN_DEVICES_MAX, KnownDevices, Looks};
 pub use headers::{RATELIMIT, RATELIMIT_POLICY};
 pub use keyed::{KeyedLimiter, Outcome};
 pub use login::{Attempt, DELAY_MAX, Device, DeviceKey, KnownDevice, LoginLimit, LoginThrottle};

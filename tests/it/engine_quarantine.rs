@@ -1,6 +1,7 @@
 //! What is done about evidence: quarantine and the way out of it, the end of a session, refusals.
 
 use portcullis::connection::print::{Http2Print, Print, PseudoOrder, TlsPrint};
+use portcullis::engine::Guard;
 use portcullis::event::{Event, Kind, Release};
 use portcullis::history::Points;
 use portcullis::rules::Enforcement;
@@ -11,7 +12,7 @@ use portcullis::verdict::{Action, Mode};
 
 use crate::support::world::browser::{CURL, OURS};
 use crate::support::world::{
-    ABROAD, AppAnswer, Ask, Browser, MOBILE, NEIGHBOUR, Rules, World, minutes, rate, rules, seconds,
+    ABROAD, AppAnswer, Ask, Browser, Ledger, MOBILE, NEIGHBOUR, Rules, World, minutes, rate, rules, seconds,
 };
 
 /// Alice is logged in; a thief abroad has a copy of her cookies. By her browser's looks: enough for a quarantine and not
@@ -119,6 +120,59 @@ fn who_passes_the_login_that_was_asked_for_is_believed() {
     // In the same session somebody else is not.
     alice.logs_in("bob").ok().sets_ours();
     alice.visits("/account").is_stranger();
+}
+
+/// Both what limits and what detection know of devices: a rented desktop whose login was asked for and passed, and a home.
+#[test]
+fn a_known_device_is_known_after_a_restart() {
+    let world = World::new(rules().login_throttle());
+    let http2 = Http2Print { key: 7, pseudo: Some(PseudoOrder(*b"mpas")) };
+    let rented =
+        |world: &World| world.browser("alice").at(ABROAD).speaking(Print { http2: Some(http2), ..Print::default() });
+    let alice = rented(&world);
+    for _ in 0..2 {
+        alice.logs_in("alice").ok();
+        alice.visits("/account");
+    }
+    alice.visits("/account").is("alice");
+    world.browser("bob").logs_in("bob").ok();
+    let sealed = world.guard().seal_devices().unwrap();
+    assert!(sealed.len() > 100 && !sealed.windows(5).any(|part| part == b"alice"));
+
+    let after = |know: &mut dyn FnMut(&mut Guard<Ledger>)| {
+        let world = World::made(rules().login_throttle(), 2, |mut guard| {
+            know(&mut guard);
+            guard
+        });
+        let alice = rented(&world);
+        alice.logs_in("alice").ok();
+        let is_believed = alice.visits("/account").serving() == Some("alice");
+        let eve = world.browser("eve").at(NEIGHBOUR).with_agent("curl/8");
+        for guess in 0..40 {
+            eve.tries("bob", &format!("guess-number-{guess}"));
+            world.after(seconds(5));
+        }
+        let is_let_in = !world.browser("bob").logs_in("bob").ours().is_empty();
+        (is_believed, is_let_in)
+    };
+    assert_eq!(after(&mut |_| {}), (false, false));
+    assert_eq!(after(&mut |guard| guard.recall_devices(&mut sealed.clone()).unwrap()), (true, true));
+    let refuses = |guard: &mut Guard<Ledger>, sealed: &[u8]| guard.recall_devices(&mut sealed.to_vec()).unwrap_err();
+    let changed: Vec<Vec<u8>> = [0, 1, 40, sealed.len() - 1]
+        .map(|at| {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            changed
+        })
+        .into();
+    let nothing = after(&mut |guard| {
+        for changed in &changed {
+            refuses(guard, changed);
+        }
+        refuses(guard, &sealed[..sealed.len() - 1]);
+        refuses(guard, b"");
+    });
+    assert_eq!(nothing, (false, false), "what is not ours is not believed");
 }
 
 /// Where rules only observe, nothing is remembered: what was odd about a login would be told for ever.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::e2e::process::Process;
-use crate::support::origin::{Act, Origin, held};
+use crate::support::origin::{Act, Origin, held, raw};
 use crate::support::running::until;
 use crate::support::wire::Wire;
 
@@ -175,4 +175,51 @@ fn h24_it_goes_on_accepting_after_the_system_had_no_descriptors() {
     until("a system without descriptors", || program.process.complaints().contains("accepting rests"));
     drop(crowd);
     assert_eq!(program.wire().send(GET).reply().status, 200);
+}
+
+/// Alice has logged in from her browser. After a restart guesses from elsewhere do not lock her out, as they do a stranger.
+#[test]
+fn known_devices_are_kept_over_a_restart() {
+    let origin = Origin::start();
+    origin.always(raw("HTTP/1.1 303 See Other\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let more = "[client]\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+                [[login]]\nroute = \"POST /login\"\nsubject = \"form:user\"\nsuccess = { status = 303, location = \"/\" }\n\
+                limit = { per_subject = \"2/10m burst 2\" }\n";
+    let text = configuration(&origin, more).replace("kind = \"memory\"", "path = \"data\"");
+    fs::write(folder.path().join("portcullis.toml"), text).unwrap();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("run").current_dir(folder.path());
+        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
+        let started = event(&mut process, "guard.started");
+        (process, started["listen"].as_str().unwrap().parse().unwrap())
+    };
+    let logs_in = |to: SocketAddr, from: &str, with: &str| {
+        let (form, host) = ("user=alice&password=x", "Host: a\r\nContent-Type: application/x-www-form-urlencoded");
+        let head = format!("X-Forwarded-For: {from}\r\nUser-Agent: {with}\r\nContent-Length: {}", form.len());
+        Wire::connect(to).send(format!("POST /login HTTP/1.1\r\n{host}\r\n{head}\r\n\r\n{form}")).reply().status
+    };
+    let (mut process, address) = start();
+    assert_eq!(logs_in(address, "203.0.113.7", "Browser/1.0"), 303);
+    assert!(process.terminate().success());
+    let kept = fs::read(folder.path().join("data/devices")).unwrap();
+    assert!(!kept.windows(5).any(|part| part == b"alice"));
+
+    let attacked = |address| {
+        origin.always(raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+        let guesses =
+            (0..5).map(|guess| logs_in(address, &format!("198.51.100.{guess}"), "curl/8")).collect::<Vec<_>>();
+        assert_eq!(guesses.last(), Some(&429), "{guesses:?}");
+        logs_in(address, "203.0.113.7", "Browser/1.0")
+    };
+    let (mut process, address) = start();
+    assert_eq!(attacked(address), 200, "she is let through to the app");
+    assert!(process.terminate().success());
+    // What can not be opened is told, and she is a stranger.
+    fs::write(folder.path().join("data/devices"), "something else").unwrap();
+    let (mut process, address) = start();
+    assert_eq!(attacked(address), 429);
+    assert!(process.complaints().contains("they are learned anew"), "{}", process.complaints());
+    assert!(process.terminate().success());
 }

@@ -1,5 +1,6 @@
 //! `portcullis run`: the guard in front of an app, from the configuration to the last drained connection.
 
+mod devices;
 mod reload;
 mod signals;
 mod start;
@@ -15,6 +16,7 @@ use portcullis::proxy::StartError;
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
+use devices::Devices;
 use reload::Reloader;
 use signals::Signals;
 use start::Running;
@@ -25,6 +27,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const STREAMS_EVERY: Duration = Duration::from_millis(500);
 /// How often it removes sessions that are over.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often it writes down from which devices subjects have logged in. A crash loses so much of it.
+const DEVICES_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// The guard did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +130,12 @@ async fn serve(
     let started = (loaded.settings.clone(), loaded.rules.expires());
     let running = Running::start(loaded, &mut watched, clock).await?;
     let reloader = Reloader::new(request, started, watched, &running);
-    let Running { guard, proxy, writer, admin, recorder, .. } = running;
+    let Running { guard, proxy, writer, admin, recorder, devices, .. } = running;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
     signals::tell_ready();
-    let tending = tokio::spawn(tend(guard.clone()));
+    let tending = tokio::spawn(tend(guard.clone(), devices.clone()));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();
     let operating = admin.map(|admin| tokio::spawn(async move { admin.run(stopped.stop()).await }));
@@ -148,6 +152,9 @@ async fn serve(
     tending.abort();
     reloading.abort();
     guard.report(None, kinds::GuardStopped {});
+    if let Some(devices) = devices {
+        devices.keep(&guard).await;
+    }
     if let AnyStore::Embedded(store) = guard.store() {
         store.close().await;
     }
@@ -165,14 +172,21 @@ async fn serve(
     ended
 }
 
-/// Looks after the guard: ends streams of sessions that are over, removes records that are.
-async fn tend(guard: Arc<Guard<AnyStore>>) {
+/// Looks after the guard: ends streams of sessions that are over, removes records that are, keeps what is known of devices.
+async fn tend(guard: Arc<Guard<AnyStore>>, devices: Option<Arc<Devices>>) {
     let mut streams = tokio::time::interval(STREAMS_EVERY);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut keep = tokio::time::interval(DEVICES_EVERY);
     loop {
         let result = tokio::select! {
             _ = streams.tick() => guard.sweep_streams().await,
             _ = sweep.tick() => clear(&guard).await,
+            _ = keep.tick() => {
+                if let Some(devices) = &devices {
+                    devices.keep(&guard).await;
+                }
+                Ok(())
+            }
         };
         if let Err(error) = result {
             tracing::warn!(error = &error as &dyn std::error::Error, "the session store does not answer");

@@ -25,6 +25,7 @@ use portcullis::store::memory::MemoryStore;
 use portcullis::verdict::Text;
 
 use super::RunError;
+use super::devices::Devices;
 
 /// Everything that runs.
 pub(super) struct Running {
@@ -39,6 +40,7 @@ pub(super) struct Running {
     pub(super) recorder: Option<Arc<Recorder>>,
     /// The signed rules in force, which the reloader is not to forget.
     pub(super) remembered: Remembered,
+    pub(super) devices: Option<Arc<Devices>>,
 }
 
 impl Running {
@@ -61,7 +63,7 @@ impl Running {
         };
         let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
             .map_err(RunError::system("the event writer can not start"))?;
-        let guard = Guard::new(Setup {
+        let mut guard = Guard::new(Setup {
             store: store(&settings)?,
             policy: settings.policy(1, &loaded.rules)?,
             keys: keys.keyring(),
@@ -71,6 +73,7 @@ impl Running {
             clock: clock.clone(),
             entropy: Arc::new(OsEntropy),
         });
+        let devices = Devices::recall(&settings, &mut guard).map(Arc::new);
         let recorder = match &settings.rules.record {
             Some(record) => {
                 let recorder = Recorder::start(&record.path, record.bytes_max, settings.events.privacy, hiding)
@@ -100,7 +103,7 @@ impl Running {
         if kept == Kept::Written {
             watched.before_use(&settings.counters());
         }
-        Ok(Self { guard, proxy, writer, reopen, events, clock, admin, standing, recorder, remembered })
+        Ok(Self { guard, proxy, writer, reopen, events, clock, admin, standing, recorder, remembered, devices })
     }
 }
 

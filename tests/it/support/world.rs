@@ -104,6 +104,14 @@ impl World {
     }
 
     fn built(rules: Rules, seed: u64, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self::made(rules, seed, |guard| match observer {
+            Some(observer) => guard.observed_by(observer),
+            None => guard,
+        })
+    }
+
+    /// The same with a guard that is finished by somebody.
+    pub(crate) fn made(rules: Rules, seed: u64, finish: impl FnOnce(Guard<Ledger>) -> Guard<Ledger>) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let collector = Collector::new();
         let settings = Settings {
@@ -122,12 +130,8 @@ impl World {
             clock: clock.clone(),
             entropy: Arc::new(InsecureSeededEntropy::new(seed)),
         });
-        let guard = match observer {
-            Some(observer) => guard.observed_by(observer),
-            None => guard,
-        };
         Self(Rc::new(Shared {
-            guard: Arc::new(guard),
+            guard: Arc::new(finish(guard)),
             clock,
             events,
             collector,
