@@ -4,7 +4,8 @@ CARGO   ?= cargo
 # Small enough to build quickly, optimised enough to run quickly; release and bench alone use link-time optimisation.
 PROFILE := --profile ci --locked
 DENY    := -- -D warnings
-# A test may slice a string as it may index: at worst it fails. Clippy has a setting for the one and none for the other.
+# What we do not build into the program, and test all the same.
+ALL     := --features relay-rtt
 FUZZ_SECONDS ?= 20
 
 .PHONY: help install demo test lint bench fuzz docs soak
@@ -25,15 +26,15 @@ demo:
 	$(CARGO) run --release --locked -- demo
 
 test: install
-	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE)
+	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE) $(ALL)
 
 lint:
 	@tests/components
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(PROFILE) $(DENY)
-	$(CARGO) clippy $(PROFILE) --all-targets $(DENY)
+	$(CARGO) clippy $(PROFILE) --all-targets $(ALL) $(DENY)
 	$(CARGO) clippy $(PROFILE) --lib --no-default-features --features layer $(DENY)
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) $(ALL) --no-deps
 	@tests/workspaces
 	@tests/dependencies
 
@@ -51,4 +52,4 @@ docs:
 
 # The same tests in the long sizes: PORTCULLIS_SOAK is read where a test has two. What they tell goes to benches/README.md.
 soak: install
-	PORTCULLIS_TEST_ALL=1 PORTCULLIS_SOAK=1 $(CARGO) test --release --locked -- --nocapture
+	PORTCULLIS_TEST_ALL=1 PORTCULLIS_SOAK=1 $(CARGO) test --release --locked $(ALL) -- --nocapture

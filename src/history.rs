@@ -73,7 +73,12 @@ impl Context {
     /// What moved from it to `now`.
     pub fn drift(&self, now: &Fingerprint) -> Drift {
         let found = drift(&self.fingerprint, now);
-        if self.is_on(now) { Drift { network: NetworkDrift::default(), ..found } } else { found }
+        let relayed = found.network.relayed;
+        if self.is_on(now) {
+            Drift { network: NetworkDrift { relayed, ..NetworkDrift::default() }, ..found }
+        } else {
+            found
+        }
     }
 
     /// Whether a client is on the network of this context, by either family of addresses.
@@ -316,7 +321,10 @@ impl Contexts {
 
     /// The nearest known context; none if there are none.
     pub fn best_match(&self, now: &Fingerprint) -> Option<Match> {
-        let same = |context: &Context| context.is_on(now) && context.fingerprint.same_device(now);
+        let same = |context: &Context| {
+            let before = &context.fingerprint;
+            context.is_on(now) && before.same_device(now) && !now.is_relayed_since(before)
+        };
         if let Some(index) = self.known.iter().position(same) {
             return Some(Match { index, drift: Drift::default() });
         }
@@ -411,7 +419,10 @@ impl Contexts {
     /// A client with what is known of its device already: what some of its requests leave out.
     fn completed(&self, now: &Fingerprint) -> Fingerprint {
         match self.known.iter().find(|context| context.fingerprint.same_device(now)) {
-            Some(context) => Fingerprint { prefix: now.prefix, place: now.place, ..now.after(&context.fingerprint) },
+            Some(context) => {
+                let Fingerprint { prefix, place, rtt_gap, .. } = *now;
+                Fingerprint { prefix, place, rtt_gap, ..now.after(&context.fingerprint) }
+            }
             None => *now,
         }
     }

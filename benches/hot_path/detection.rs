@@ -104,6 +104,7 @@ impl Stage {
             tls: Some(TlsPrint::named("chromium", 3, None)),
             http2: Some(Http2Print::of_text("1:65536;2:0;4:6291456;6:262144|15663105|0|m,a,s,p")),
             syn: Some(SynClass(7)),
+            rtt_gap: None,
         };
         let mut stage = Self {
             headers: headers.into_iter().collect(),

@@ -175,6 +175,7 @@ impl Settings {
         proxy::Client {
             trusted_proxies: client.trusted_proxies.iter().copied().collect(),
             ja4_header: client.ja4_header.clone(),
+            relay_rtt: client.relay_rtt,
             aliases: match client.underscore_headers {
                 UnderscoreHeaders::Drop => proxy::Aliases::Drop,
                 UnderscoreHeaders::Reject => proxy::Aliases::Reject,

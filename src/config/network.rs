@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::net::IpPrefix;
+use crate::proxy::RelayRtt;
 
 /// `[[listen]]`: one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Client {
     pub trusted_proxies: Vec<IpPrefix>,
     /// In which header they state the JA4 of a client.
     pub ja4_header: Option<HeaderName>,
+    /// Whether it is measured how much later clients answer within TLS than within TCP.
+    pub relay_rtt: RelayRtt,
     /// Octets of one request head.
     pub header_bytes_max: usize,
     /// Lines of one request head.
@@ -95,6 +98,7 @@ impl Default for Client {
         Self {
             trusted_proxies: Vec::new(),
             ja4_header: None,
+            relay_rtt: RelayRtt::Off,
             header_bytes_max: 32 << 10,
             headers_max: 100,
             uri_bytes_max: 8 << 10,

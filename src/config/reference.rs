@@ -295,6 +295,8 @@ tables! {
         "trusted_proxies": List(&Text(NETWORK)), Value("[]");
         /// in which header these proxies state the JA4 of a client whose TLS ends at them: `"CloudFront-Viewer-JA4-Fingerprint"`. Its version and ciphers count; from anybody else it is ignored
         "ja4_header": Text(HEADER), Told("none");
+        /// measure how much later clients answer within TLS than within TCP, which shows somebody in between (`network.relay`); only in a program that was built with the feature `relay-rtt`
+        "relay_rtt": Flag, Value("false");
         /// octets of one request head, and of one trailer section; more is 431
         "header_bytes_max": Size(1024, 1 << 20), Value("32KiB");
         /// lines of one request head; more is 431

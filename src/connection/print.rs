@@ -4,6 +4,7 @@
 //! is known of TLS that a proxy before us ended. A part that is unknown says nothing.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::connection::client_hello::first_64_bits;
 use crate::secret::sha256;
@@ -104,6 +105,31 @@ impl SynClass {
     }
 }
 
+/// How much longer the client's end takes to answer within TLS than within TCP, in steps of four milliseconds. Next to nothing,
+/// unless somebody between us ends the client's TCP and passes on what is in it: then TCP is answered there, and TLS further
+/// away. It is measured only where that was asked for (`client.relay_rtt`, feature `relay-rtt`).
+///
+/// Known from papers on proxies that pass a connection on (BADPASS 2022; `CalcuLatency`, USENIX Security 2024). A patent application,
+/// US 2023/0379363, claims comparisons of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RttGap(pub(crate) u8);
+
+impl RttGap {
+    const STEP_MS: u64 = 4;
+
+    /// That of a time, a second or more being one.
+    pub fn of(gap: Duration) -> Self {
+        let steps = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX) / Self::STEP_MS;
+        // 0 stands for "unknown" where it is kept.
+        Self(u8::try_from(steps.saturating_add(1)).unwrap_or(u8::MAX))
+    }
+
+    /// About how long.
+    pub fn as_millis(self) -> u64 {
+        u64::from(self.0).saturating_sub(1) * Self::STEP_MS
+    }
+}
+
 /// What the transport of a client looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Print {
@@ -113,6 +139,8 @@ pub struct Print {
     pub http2: Option<Http2Print>,
     /// Its first packet.
     pub syn: Option<SynClass>,
+    /// How much later it answers within TLS than within TCP.
+    pub rtt_gap: Option<RttGap>,
 }
 
 #[cfg(test)]
@@ -128,6 +156,13 @@ mod tests {
         assert_ne!(core("t12d1516h2_8daaf6152771_02713d6af862"), fresh);
         assert_ne!(core("t13d1516h2_8daaf6152772_02713d6af862"), fresh);
         assert_eq!(core("q13d0312h3_55b375c5d22e_06cda9e17597"), None, "QUIC");
+    }
+
+    #[test]
+    fn a_gap_has_steps_and_an_end() {
+        let of = |millis| RttGap::of(Duration::from_millis(millis));
+        assert!(of(0) == of(3) && of(3) < of(4) && of(40).0 - of(0).0 == 10);
+        assert_eq!([0, 7, 40, 5000].map(|millis| of(millis).as_millis()), [0, 4, 40, 1016]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, Attention, DriveError, Driver, Jar, START, Visitor, head, is_signal};
 use crate::clock::Timestamp;
 use crate::config::{Rulebook, Settings};
-use crate::connection::print::{Http2Print, Ja4, Print, SynClass, TlsPrint};
+use crate::connection::print::{Http2Print, Ja4, Print, RttGap, SynClass, TlsPrint};
 use crate::event::Kind;
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
 use crate::net::Asn;
@@ -54,6 +54,7 @@ struct Ask {
     tls: Option<Tls>,
     h2: Option<String>,
     syn: Option<String>,
+    rtt_gap_ms: Option<u64>,
     http: Option<String>,
     #[serde(default)]
     headers: Vec<(String, String)>,
@@ -289,6 +290,7 @@ impl Ask {
             tls,
             http2: self.h2.as_deref().filter(|text| !text.is_empty()).map(Http2Print::of_text),
             syn: self.syn.as_deref().filter(|text| !text.is_empty()).map(SynClass::named),
+            rtt_gap: self.rtt_gap_ms.map(Duration::from_millis).map(RttGap::of),
         };
         Ok(Visitor { ip, place, print })
     }

@@ -226,6 +226,7 @@ impl<S: Store> Guard<S> {
         let wire = Wire::of(&client.print, order);
         let place = self.locate(client.ip, client.located).place;
         let fingerprint = Fingerprint::observe(&seen, wire, client.ip, place, &self.agents);
+        let fingerprint = fingerprint.with_rtt_gap(client.print.rtt_gap);
         let metadata = FetchMetadata::of(&seen);
         let fetch = if seen.upgrade.is_present() {
             Fetch::Upgrade

@@ -155,6 +155,8 @@ pub struct NetworkDrift {
     pub country: CountryDrift,
     /// Into a network of another, telling kind: hosting, VPN or Tor.
     pub into: Option<NetworkKind>,
+    /// Somebody stands in between who ends the connections of the client.
+    pub relayed: Moved,
 }
 
 /// How far one fingerprint is from another.
@@ -217,7 +219,7 @@ impl Drift {
             CountryDrift::Changed => 220,
         };
         let line = if_moved(network.line, 30);
-        let into = if network.into.is_some() { 150 } else { 0 };
+        let into = if network.into.is_some() { 150 } else { 0 } + if_moved(network.relayed, 220);
         let family = if_moved(device.family, 750);
         family + os + version + language + hints + prefix + line + if_moved(network.asn, 100) + country + into
     }
@@ -226,8 +228,20 @@ impl Drift {
 /// What moved from `bound` to `now`.
 pub fn drift(bound: &Fingerprint, now: &Fingerprint) -> Drift {
     let network = if bound.same_network(now) { NetworkDrift::default() } else { network(bound, now) };
+    let network = NetworkDrift { relayed: relayed(bound, now), ..network };
     let device = if bound.same_device(now) { DeviceDrift::default() } else { device(bound, now, near(bound, now)) };
     Drift { device, network }
+}
+
+/// Between networks that do not stand in between themselves.
+fn relayed(bound: &Fingerprint, now: &Fingerprint) -> Moved {
+    let is_new = now.is_relayed_since(bound) && own_packets(bound.place.kind) && own_packets(now.place.kind);
+    if is_new { Moved::Yes } else { Moved::No }
+}
+
+/// Whether packets from a network of this kind are those of its users, and no gateway ends their connections.
+const fn own_packets(kind: NetworkKind) -> bool {
+    !matches!(kind, NetworkKind::Relay | NetworkKind::Sase | NetworkKind::Tor | NetworkKind::Vpn | NetworkKind::Mobile)
 }
 
 /// Whether `now` is on a network where `bound` plausibly still is.
@@ -282,7 +296,7 @@ fn network(bound: &Fingerprint, now: &Fingerprint) -> NetworkDrift {
     } else {
         Moved::No
     };
-    NetworkDrift { prefix, line, asn, country, into }
+    NetworkDrift { prefix, line, asn, country, into, relayed: Moved::No }
 }
 
 fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {
@@ -318,12 +332,6 @@ fn with_wire(drift: DeviceDrift, bound: &Fingerprint, now: &Fingerprint) -> Devi
     let (from, to) = (&bound.wire, &now.wire);
     let if_so = |is_so| if is_so { Moved::Yes } else { Moved::No };
     let updated = drift.version == VersionDrift::Up;
-    let own_packets = |kind| {
-        !matches!(
-            kind,
-            NetworkKind::Relay | NetworkKind::Sase | NetworkKind::Tor | NetworkKind::Vpn | NetworkKind::Mobile
-        )
-    };
     let found = DeviceDrift {
         tls: if_so(!updated && from.tls_differs(to)),
         soft: if_so(!updated && from.soft_differs(to)),

@@ -13,7 +13,9 @@ pub(crate) mod stored;
 mod wire;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use crate::connection::print::RttGap;
 use crate::facts::geo::Place;
 use crate::facts::seen::SeenHeaders;
 use crate::facts::user_agent::{Family, UserAgent, UserAgentCache, stable_hash};
@@ -39,7 +41,12 @@ pub struct Fingerprint {
     pub prefix: Prefix,
     /// Where that is.
     pub place: Place,
+    /// How much later it answers within TLS than within TCP, if that was measured.
+    pub rtt_gap: Option<RttGap>,
 }
+
+/// Beyond what a way to somebody in between is no accident of the network or of a busy machine.
+const RELAYED_BEYOND: Duration = Duration::from_millis(40);
 
 impl Fingerprint {
     /// Reads a request. No allocation once the user agent is in the cache.
@@ -57,7 +64,21 @@ impl Fingerprint {
             wire,
             prefix: Prefix::of(client_ip),
             place,
+            rtt_gap: None,
         }
+    }
+
+    /// The same client, with this gap between its answers.
+    #[must_use]
+    pub const fn with_rtt_gap(self, rtt_gap: Option<RttGap>) -> Self {
+        Self { rtt_gap, ..self }
+    }
+
+    /// Whether its answers within TLS come so much later than those of `before` did that somebody stands in between now.
+    pub fn is_relayed_since(&self, before: &Self) -> bool {
+        let (Some(now), Some(then)) = (self.rtt_gap, before.rtt_gap) else { return false };
+        let (now, then) = (now.as_millis(), then.as_millis());
+        u128::from(now.saturating_sub(then)) >= RELAYED_BEYOND.as_millis() && now >= then.saturating_mul(3)
     }
 
     /// Whether nothing that can be compared of the two devices differs, byte for byte.
@@ -82,7 +103,9 @@ impl Fingerprint {
         let agent = if is_player { older.agent } else { self.agent };
         let wire = if is_player { older.wire.or(self.wire) } else { self.wire.or(older.wire) };
         let place = Place { kind, ..self.place.or(older.place) };
-        Self { agent, hints: self.hints.or(older.hints), wire, place, ..self }
+        // The shortest is what the way takes; the rest is the machine at its end.
+        let rtt_gap = self.rtt_gap.into_iter().chain(older.rtt_gap).min();
+        Self { agent, hints: self.hints.or(older.hints), wire, place, rtt_gap, ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 //! one.
 
 use super::{Exact, Fingerprint, Hints, Language, MobileHint, Prefix, Wire};
+use crate::connection::print::RttGap;
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
 use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::{DeviceClass, Family, Os, UserAgent};
@@ -45,7 +46,7 @@ const HAS_POSITION: u8 = 4;
 pub(crate) const NETWORK_MAX: usize = 23;
 
 /// The version this program writes.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Stored bytes are not a fingerprint that this program can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +54,7 @@ pub const VERSION: u8 = 2;
 pub struct DecodeError;
 
 /// Bytes of a stored fingerprint at most.
-pub const ENCODED_MAX: usize = 1 + DEVICE_LEN + NETWORK_MAX;
+pub const ENCODED_MAX: usize = 1 + DEVICE_LEN + NETWORK_MAX + 1;
 
 /// What of a fingerprint is the network: its place, and the prefixes that lead there, at most one of each family, the one
 /// of IPv4 first.
@@ -71,6 +72,7 @@ impl Fingerprint {
         out.push(VERSION);
         self.encode_device(out);
         Network { prefix: self.prefix, other: Prefix::Unknown, place: self.place }.encode(out);
+        out.push(gap_byte(self.rtt_gap));
     }
 
     /// Reads the stored form, which must fill `bytes`.
@@ -82,13 +84,14 @@ impl Fingerprint {
         let found = (*version == VERSION).then(|| {
             let device = Self::decode_device(&mut body)?;
             let network = Network::decode(&mut body)?;
-            Some(Self { prefix: network.prefix, place: network.place, ..device })
+            let rtt_gap = gap_from(take(&mut body)?);
+            Some(Self { prefix: network.prefix, place: network.place, rtt_gap, ..device })
         });
         found.flatten().filter(|_| body.is_empty()).ok_or(DecodeError)
     }
 
     pub(crate) fn encode_device(&self, out: &mut Vec<u8>) {
-        let Self { agent, language, hints, wire, prefix: _, place: _ } = self;
+        let Self { agent, language, hints, wire, prefix: _, place: _, rtt_gap: _ } = self;
         out.extend_from_slice(&agent.hash.to_be_bytes());
         out.extend_from_slice(&agent.family.number().to_be_bytes());
         out.extend_from_slice(&agent.major.to_be_bytes());
@@ -139,6 +142,16 @@ impl Fingerprint {
         let wire = Wire { tls, http2, soft: traits >> 4, syn, order };
         Some(Self { agent, language, hints, wire, ..Self::default() })
     }
+}
+
+/// A gap between answers, 0 unknown.
+pub(crate) fn gap_byte(gap: Option<RttGap>) -> u8 {
+    gap.map_or(0, |gap| gap.0)
+}
+
+/// What [`gap_byte`] gave.
+pub(crate) fn gap_from([byte]: [u8; 1]) -> Option<RttGap> {
+    (byte != 0).then_some(RttGap(byte))
 }
 
 impl Network {

@@ -1,7 +1,7 @@
 //! Components of clients: read, compared, stored.
 
 use super::*;
-use crate::connection::print::{Http2Print, Print, SynClass, TlsPrint};
+use crate::connection::print::{Http2Print, Print, RttGap, SynClass, TlsPrint};
 use crate::facts::geo::{Country, NetworkKind, Position};
 use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::{DeviceClass, Os};
@@ -33,6 +33,7 @@ fn wire(core: u64) -> Wire {
         tls: Some(TlsPrint { core, soft: 3, ja4: None }),
         http2: Some(Http2Print { key: 7, pseudo: None }),
         syn: Some(SynClass(2)),
+        rtt_gap: None,
     };
     Wire::of(&print, HeaderOrder::default())
 }
@@ -52,7 +53,7 @@ fn it_is_small() {
     assert!(size_of::<Fingerprint>() <= 88, "{}", size_of::<Fingerprint>());
     let mut bytes = Vec::new();
     Fingerprint::default().encode(&mut bytes);
-    assert_eq!((bytes.len(), ENCODED_MAX), (38, 54));
+    assert_eq!((bytes.len(), ENCODED_MAX), (39, 55));
 }
 
 #[test]
@@ -184,7 +185,7 @@ fn any_place() -> impl Strategy<Value = Place> {
 pub(crate) fn any_fingerprint() -> impl Strategy<Value = Fingerprint> {
     let agent = (any::<u32>(), any::<u16>(), any::<u16>(), 0..9u8, 0..5u8);
     let hints = (0..9u8, 0..3u8, any::<u16>(), any::<(u16, u16, u16)>());
-    let prefix = (0..3u8, any::<u64>());
+    let prefix = (0..3u8, any::<u64>(), proptest::option::of(1..=u8::MAX));
     (agent, any::<(u16, u16)>(), hints, any_wire(), prefix, any_place()).prop_map(
         |(agent, language, hints, wire, prefix, place)| {
             let (hash, family, major, os, device) = agent;
@@ -195,9 +196,10 @@ pub(crate) fn any_fingerprint() -> impl Strategy<Value = Fingerprint> {
             let (platform_version, patch, machine) = hints.3;
             let exact = Exact { platform_version, patch, machine };
             let hints = Hints { platform: Os::from_number(hints.0), mobile, major: hints.2, exact };
+            let rtt_gap = prefix.2.map(RttGap);
             let [a, b, c, ..] = prefix.1.to_be_bytes();
             let prefix = [Prefix::Unknown, Prefix::V4([a, b, c]), Prefix::V6(prefix.1)][usize::from(prefix.0)];
-            Fingerprint { agent, language, hints, wire, prefix, place }
+            Fingerprint { agent, language, hints, wire, prefix, place, rtt_gap }
         },
     )
 }
@@ -220,7 +222,7 @@ proptest! {
         let found = Fingerprint::decode(&bytes);
         prop_assert!(found.is_err() || bytes.len() <= ENCODED_MAX);
         // A network of IPv4 without a position.
-        bytes.resize(41, 0);
+        bytes.resize(42, 0);
         (bytes[0], bytes[31]) = (VERSION, 1);
         prop_assert!(Fingerprint::decode(&bytes).is_ok());
     }

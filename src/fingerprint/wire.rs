@@ -98,6 +98,7 @@ mod tests {
             tls: Some(TlsPrint { core, soft, ja4: None }),
             http2: http2.map(|key| Http2Print { key, pseudo: None }),
             syn: Some(SynClass(3)),
+            rtt_gap: None,
         };
         Wire::of(&print, HeaderOrder::default())
     }

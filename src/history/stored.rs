@@ -3,7 +3,7 @@
 //! Big-endian. Times are whole seconds since 1970 in 32 bits, which end in 2106.
 //!
 //! ```text
-//!     0  1   version (3)
+//!     0  1   version (4)
 //!     1  1   number of contexts (high 4 bits), index of the holder or 15 (low 4 bits)
 //!     2  2   risk of the session, hundredths
 //!     4  4   when that was
@@ -15,10 +15,11 @@
 //!   (22)     that JA4: its first ten characters, and its two hashes
 //!            per device, 30 bytes
 //!            per network, 7 to 23 bytes
-//!            per context, 7 bytes
+//!            per context, 8 bytes
 //!         1  1: trusted; device (3 bits from the second), network (3 bits from the fifth)
 //!         4  last seen
 //!         2  risk then, hundredths
+//!         1  gap between its answers within TLS and within TCP, 0 unknown
 //!            per turn, 5 bytes
 //!         1  1: a gateway spoke for it; device (3 bits from the second)
 //!         4  since
@@ -32,14 +33,14 @@ use super::{
 use crate::clock::Timestamp;
 use crate::connection::print::Ja4;
 use crate::facts::geo::Place;
-use crate::fingerprint::stored::{DEVICE_LEN, NETWORK_MAX, Network, take};
+use crate::fingerprint::stored::{DEVICE_LEN, NETWORK_MAX, Network, gap_byte, gap_from, take};
 use crate::fingerprint::{Fingerprint, Prefix};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const HEADER_LEN: usize = 10;
 const HOME_MAX: usize = 8;
 const JA4_LEN: usize = 22;
-const CONTEXT_LEN: usize = 7;
+const CONTEXT_LEN: usize = 8;
 const TURN_LEN: usize = 5;
 const NO_HOLDER: u8 = 15;
 
@@ -91,7 +92,7 @@ impl Parts {
 
 fn split(context: &Context) -> (Fingerprint, Network) {
     let Fingerprint { prefix, place, .. } = context.fingerprint;
-    let device = Fingerprint { prefix: Prefix::Unknown, place: Place::default(), ..context.fingerprint };
+    let device = Fingerprint { prefix: Prefix::Unknown, place: Place::default(), rtt_gap: None, ..context.fingerprint };
     (device, Network { prefix, other: context.other, place })
 }
 
@@ -139,6 +140,7 @@ impl Contexts {
             out.push(u8::from(context.standing == Standing::Trusted) | device << 1 | network << 4);
             out.extend_from_slice(&time_bytes(context.last_seen));
             out.extend_from_slice(&risk_bytes(context.risk));
+            out.push(gap_byte(context.fingerprint.rtt_gap));
         }
         for (device, turn) in turns {
             out.push(u8::from(turn.via == Via::Gateway) | device << 1);
@@ -238,7 +240,8 @@ fn context(bytes: &mut &[u8], all: &Parts) -> Option<Context> {
     let standing = if flags & 1 == 1 { Standing::Trusted } else { Standing::Untrusted };
     let last_seen = time_from(take(bytes)?);
     let risk = RiskScore::new(risk_from(take(bytes)?), last_seen);
-    let fingerprint = Fingerprint { prefix: network.prefix, place: network.place, ..*device };
+    let rtt_gap = gap_from(take(bytes)?);
+    let fingerprint = Fingerprint { prefix: network.prefix, place: network.place, rtt_gap, ..*device };
     Some(Context { fingerprint, other: network.other, last_seen, risk, standing })
 }
 

@@ -185,16 +185,16 @@ fn a_device_that_no_context_has_is_not_read() {
 #[test]
 fn the_stored_form_is_small() {
     // A session that stays where it began.
-    assert_eq!(stored(&Contexts::bind(owner(1), at(0))).len(), 65);
+    assert_eq!(stored(&Contexts::bind(owner(1), at(0))).len(), 66);
     let at_home = Place { position: Position::new(52.5, 13.4, Some(20)), ..owner(1).place };
     let ja4 = Ja4::parse("t13d1516h2_8daaf6152771_02713d6af862");
     let mut contexts = Contexts::bind(Fingerprint { place: at_home, ..owner(1) }, at(0)).with_ja4(ja4);
-    assert_eq!(stored(&contexts).len(), 92);
+    assert_eq!(stored(&contexts).len(), 93);
     // One device on eight networks.
     for network in 2..9 {
         contexts.note(&visit(owner(network), 10, 10));
     }
-    assert_eq!((contexts.known().len(), stored(&contexts).len()), (8, 211));
+    assert_eq!((contexts.known().len(), stored(&contexts).len()), (8, 219));
     // However many devices and networks there are, it ends here.
     for network in 9..30 {
         let family = if network % 2 == 0 { Family::Other(u16::from(network)) } else { Family::Curl };

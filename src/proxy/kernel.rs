@@ -61,6 +61,24 @@ saved_syn! {
     Syn88 88 Syn92 92 Syn96 96 Syn100 100 Syn104 104 Syn108 108 Syn112 112 Syn116 116 Syn120 120
 }
 
+#[cfg(feature = "relay-rtt")]
+sockopt_impl!(
+    /// What the kernel knows of a connection.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
+
+/// How long the other end of a connection takes to answer within TCP, smoothed (`tcpi_rtt`): the structure that is asked for
+/// begins every longer one of newer kernels.
+#[cfg(feature = "relay-rtt")]
+pub(super) fn rtt(connection: &impl AsFd) -> Option<std::time::Duration> {
+    let info = getsockopt(connection, TcpInfo).ok()?;
+    (info.tcpi_rtt > 0).then(|| std::time::Duration::from_micros(info.tcpi_rtt.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};

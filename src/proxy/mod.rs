@@ -48,8 +48,8 @@ pub use fault::Fault;
 pub use guard::{Guarded, Permit};
 pub use listener::Source;
 pub use settings::{
-    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, Settings, Timeouts,
-    TlsFiles, Upstream,
+    Aliases, Balance, Client, Health, Host, Http2, Limits, Listen, Location, ProxyProtocol, RelayRtt, Settings,
+    Timeouts, TlsFiles, Upstream,
 };
 
 use crate::connection::{Connection, ConnectionId, Peer, Print, Proxied, Scheme, Transport};

@@ -27,10 +27,11 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::drive::{Conversation, End, drive, part, raw_answer};
 use crate::proxy::forward::Worn;
 use crate::proxy::listener::Port;
+use crate::proxy::tls::Accepted;
 use crate::proxy::upgrade::Tunnel;
 use crate::proxy::wire::{self, Phase, Pulse, Wire};
 use crate::proxy::worker::Worker;
-use crate::proxy::{Client, Fault, Gate, Http2, ProxyProtocol, forward, upgrade};
+use crate::proxy::{Client, Fault, Gate, Http2, ProxyProtocol, RelayRtt, forward, upgrade};
 
 /// What every request on one connection shares.
 pub(super) struct Session<G: Gate> {
@@ -155,13 +156,15 @@ async fn open(mut stream: TcpStream, peer: SocketAddr, port: &Port, client: &Cli
         let print = Print { syn, ..Print::default() };
         return Ok((wire::Transport::Plain(stream), Told { proxied, print, ..Told::default() }, protocol));
     };
-    let (stream, transport, print) = tls.accept(stream).await.map_err(|error| {
+    // Behind a balancer TCP ends at the balancer.
+    let relay_rtt = if proxied == Proxied::No { client.relay_rtt } else { RelayRtt::Off };
+    let Accepted { stream, transport, print, rtt_gap } = tls.accept(stream, relay_rtt).await.map_err(|error| {
         tracing::debug!(%error, "a TLS handshake failed");
         Some(Fault::TlsHandshake)
     })?;
     let agreed = matches!(transport, connection::Transport::Tls { alpn: Some(Alpn::Http2), .. });
     let protocol = if agreed { Protocol::Http2 } else { Protocol::Http1 };
-    let print = Print { tls: print, syn, ..Print::default() };
+    let print = Print { tls: print, syn, rtt_gap, ..Print::default() };
     Ok((wire::Transport::Tls(Box::new(stream)), Told { transport, proxied, print }, protocol))
 }
 

@@ -100,6 +100,17 @@ pub enum Aliases {
     Reject,
 }
 
+/// Whether it is measured how much later clients answer within TLS than within TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayRtt {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, for each TLS handshake that is not behind a PROXY header.
+    #[cfg(feature = "relay-rtt")]
+    Measured,
+}
+
 /// The client side.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
@@ -107,6 +118,8 @@ pub struct Client {
     pub trusted_proxies: PrefixSet,
     /// In which header these proxies state the JA4 of a client whose TLS ends at them, if they do.
     pub ja4_header: Option<HeaderName>,
+    /// Whether it is measured how much later clients answer within TLS than within TCP.
+    pub relay_rtt: RelayRtt,
     /// What happens to headers whose name another program could take for a second one.
     pub aliases: Aliases,
     /// Sizes and counts.

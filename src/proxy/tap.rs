@@ -1,4 +1,4 @@
-//! A socket that keeps what is read from it first, until somebody has looked at it.
+//! A socket that keeps what is read from it first, until somebody has looked at it, and tells how long answers took.
 //!
 //! It lies under TLS, where the `ClientHello` must be seen as it was sent: rustls tells of it less than a print needs, and to
 //! peek at the socket would be a busy loop, since the hello of a browser is longer than a segment. What rustls reads is
@@ -7,14 +7,24 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// A stream whose first octets are kept.
 #[derive(Debug)]
 pub(super) struct Tap<S> {
     stream: S,
     kept: Option<Box<Kept>>,
+    pace: Option<Box<Pace>>,
+}
+
+/// How long answers take: from our last octets to the next that come.
+#[derive(Debug, Default)]
+struct Pace {
+    said: Option<Instant>,
+    shortest: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -26,12 +36,45 @@ struct Kept {
 impl<S> Tap<S> {
     /// Keeps as many octets as this at most. Of more than that the beginning is kept.
     pub(super) fn new(stream: S, max: usize) -> Self {
-        Self { stream, kept: Some(Box::new(Kept { octets: Vec::new(), max })) }
+        Self { stream, kept: Some(Box::new(Kept { octets: Vec::new(), max })), pace: None }
     }
 
     /// What was read so far. From now on nothing is kept.
     pub(super) fn take_kept(&mut self) -> Vec<u8> {
         self.kept.take().map(|kept| kept.octets).unwrap_or_default()
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(pace), Poll::Ready(Ok(1..))) = (&mut self.pace, &written) {
+            pace.said = Some(Instant::now());
+        }
+        written
+    }
+}
+
+#[cfg_attr(not(feature = "relay-rtt"), expect(dead_code, reason = "nothing is measured"))]
+impl<S> Tap<S> {
+    /// From now on it is measured how long answers take.
+    pub(super) fn measure(&mut self) {
+        self.pace = Some(Box::default());
+    }
+
+    /// The shortest time that an answer took since then. From now on nothing is measured.
+    pub(super) fn take_shortest(&mut self) -> Option<Duration> {
+        self.pace.take()?.shortest
+    }
+
+    /// What lies below.
+    pub(super) const fn below(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl Pace {
+    fn heard(&mut self) {
+        if let Some(said) = self.said.take() {
+            self.shortest = self.shortest.into_iter().chain([said.elapsed()]).min();
+        }
     }
 }
 
@@ -45,17 +88,27 @@ impl Kept {
 impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let Some(kept) = &mut this.kept else { return Pin::new(&mut this.stream).poll_read(cx, buf) };
+        if this.kept.is_none() && this.pace.is_none() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        kept.keep(buf.filled().get(before..).unwrap_or_default());
+        let octets = buf.filled().get(before..).unwrap_or_default();
+        if let Some(kept) = &mut this.kept {
+            kept.keep(octets);
+        }
+        if let Some(pace) = this.pace.as_mut().filter(|_| !octets.is_empty()) {
+            pace.heard();
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -63,7 +116,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -103,6 +158,32 @@ mod tests {
         let mut answer = [0; 6];
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"answer");
+    }
+
+    #[cfg(feature = "relay-rtt")]
+    #[tokio::test(start_paused = true)]
+    async fn the_shortest_answer_counts_until_it_is_taken() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut tap = Tap::new(server, 0);
+        assert_eq!(tap.take_shortest(), None);
+        tap.measure();
+        let mut buf = [0; 2];
+        // What comes unasked is no answer.
+        client.write_all(b"hi").await.unwrap();
+        tap.read_exact(&mut buf).await.unwrap();
+        assert!(tap.pace.as_ref().is_some_and(|pace| pace.shortest.is_none()));
+        for (takes, more) in [(300, 0), (20, 500), (90, 0)] {
+            tap.write_all(b"go").await.unwrap();
+            tokio::time::advance(Duration::from_millis(takes)).await;
+            client.write_all(b"1").await.unwrap();
+            tap.read_exact(&mut buf[..1]).await.unwrap();
+            // The rest of an answer is none by itself.
+            tokio::time::advance(Duration::from_millis(more)).await;
+            client.write_all(b"2").await.unwrap();
+            tap.read_exact(&mut buf[..1]).await.unwrap();
+        }
+        assert_eq!(tap.take_shortest(), Some(Duration::from_millis(20)));
+        assert_eq!(tap.take_shortest(), None);
     }
 
     #[tokio::test]

@@ -12,17 +12,23 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::print::TlsPrint;
+use crate::connection::print::{RttGap, TlsPrint};
 use crate::connection::{Alpn, Transport, client_hello};
 use crate::proxy::tap::Tap;
-use crate::proxy::{Http2, StartError, TlsFiles};
+use crate::proxy::{Http2, RelayRtt, StartError, TlsFiles};
 use crate::secret::sha256;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What a handshake leaves behind.
-pub(super) type Accepted = (TlsStream<Tap<TcpStream>>, Transport, Option<TlsPrint>);
+pub(super) struct Accepted {
+    pub(super) stream: TlsStream<Tap<TcpStream>>,
+    pub(super) transport: Transport,
+    pub(super) print: Option<TlsPrint>,
+    /// How much later the client answered within TLS than within TCP, if that was to be measured.
+    pub(super) rtt_gap: Option<RttGap>,
+}
 
 /// The TLS side of one listener.
 #[derive(Debug)]
@@ -42,11 +48,21 @@ impl Tls {
     ///
     /// The print is that of the first `ClientHello`. After a HelloRetryRequest there is a second one, which differs by what
     /// we asked for: it would tell of us, too.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<Accepted> {
+    pub(super) async fn accept(&self, stream: TcpStream, relay_rtt: RelayRtt) -> std::io::Result<Accepted> {
         let tap = Tap::new(stream, client_hello::RECORDED_BYTES_MAX);
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), tap).await?;
         let print = client_hello::print(&start.io.take_kept());
-        let stream = start.into_stream(self.config.load_full()).await?;
+        #[cfg(feature = "relay-rtt")]
+        if relay_rtt == RelayRtt::Measured {
+            start.io.measure();
+        }
+        #[cfg_attr(not(feature = "relay-rtt"), expect(unused_mut, reason = "nothing is measured"))]
+        let mut stream = start.into_stream(self.config.load_full()).await?;
+        let rtt_gap = match relay_rtt {
+            RelayRtt::Off => None,
+            #[cfg(feature = "relay-rtt")]
+            RelayRtt::Measured => gap(stream.get_mut().0),
+        };
         let (_, session) = stream.get_ref();
         let alpn = match session.alpn_protocol() {
             Some(b"h2") => Some(Alpn::Http2),
@@ -54,7 +70,7 @@ impl Tls {
             _ => None,
         };
         let sni = session.server_name().map(Into::into);
-        Ok((stream, Transport::Tls { sni, alpn }, print))
+        Ok(Accepted { stream, transport: Transport::Tls { sni, alpn }, print, rtt_gap })
     }
 
     /// Reads the files again when they change, until it is dropped. Files that can not be used leave the old ones in use.
@@ -78,6 +94,21 @@ impl Tls {
             }
         }
     }
+}
+
+/// The shortest answer to our side of the handshake is a way to whoever speaks TLS and back; the kernel knows how long one to
+/// whoever speaks TCP takes.
+#[cfg(all(feature = "relay-rtt", target_os = "linux"))]
+fn gap(tap: &mut Tap<TcpStream>) -> Option<RttGap> {
+    let within_tls = tap.take_shortest()?;
+    let within_tcp = super::kernel::rtt(tap.below())?;
+    Some(RttGap::of(within_tls.saturating_sub(within_tcp)))
+}
+
+#[cfg(all(feature = "relay-rtt", not(target_os = "linux")))]
+fn gap(tap: &mut Tap<TcpStream>) -> Option<RttGap> {
+    tap.take_shortest()?;
+    None
 }
 
 /// Tells versions of the files apart, also when a clock or a copy left the time as it was.

@@ -145,7 +145,8 @@ fn client() -> Value {
             "city": text, "network": text, "ua": text, "languages": text, "headers": { "type": "object" },
             "tls": text, "ja4": { "type": "string", "pattern": "^[0-9A-Za-z]{10}_[0-9a-f]{12}_[0-9a-f]{12}$" },
             "tls_soft": { "type": "integer", "minimum": 0, "maximum": 15 },
-            "http2": text, "syn": text, "engine": { "enum": ["chromium", "firefox"] },
+            "http2": text, "syn": text, "rtt_gap_ms": { "type": "integer", "minimum": 0, "maximum": 10000 },
+            "engine": { "enum": ["chromium", "firefox"] },
         },
     })
 }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::clock::Timestamp;
 use crate::config::resolve::{Input, Overrides, read_routes, resolve};
 use crate::config::{Location, Rulebook, Settings};
-use crate::connection::print::{Http2Print, Ja4, Print, SynClass, TlsPrint};
+use crate::connection::print::{Http2Print, Ja4, Print, RttGap, SynClass, TlsPrint};
 use crate::event::Kind;
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
 use crate::fingerprint::Wire;
@@ -272,8 +272,8 @@ fn engine_of(agent: &str) -> Option<Engine> {
     is_browser.then(|| if agent.contains("Chrome/") { Engine::Chromium } else { Engine::Firefox })
 }
 
-/// `tls = "chrome-142"`, `ja4 = "t13d..."`, `tls_soft = 3`, `http2 = "1:65536;...|m,a,s,p"`, `syn = "windows"`: how a client looks on
-/// the wire. What `tls` and `syn` say is only told apart.
+/// `tls = "chrome-142"`, `ja4 = "t13d..."`, `tls_soft = 3`, `http2 = "1:65536;...|m,a,s,p"`, `syn = "windows"`,
+/// `rtt_gap_ms = 80`: how a client looks on the wire. What `tls` and `syn` say is only told apart.
 fn print(reader: &Reader<'_>) -> Print {
     let word = |key| reader.value(key).and_then(|value| value.text("a string"));
     let ja4 = reader.value("ja4").and_then(|value| {
@@ -290,6 +290,7 @@ fn print(reader: &Reader<'_>) -> Print {
         tls: core.map(|core| TlsPrint::named(core, soft.unwrap_or_default(), ja4)),
         http2: word("http2").map(Http2Print::of_text),
         syn: word("syn").map(SynClass::named),
+        rtt_gap: reader.whole("rtt_gap_ms", 0..=10_000).map(Duration::from_millis).map(RttGap::of),
     }
 }
 

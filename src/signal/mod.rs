@@ -114,6 +114,8 @@ signal_kinds! {
     NetworkVpn = "network.vpn", Context;
     /// Into Tor.
     NetworkTor = "network.tor", Context;
+    /// Somebody stands between us and the client, and ends its connections.
+    NetworkRelay = "network.relay", Context;
     /// A new device and a new network in one step.
     Interaction = "interaction", Context;
     /// A new device and a new network in one step, and the one is an older version or the other abroad, of servers, or Tor.
@@ -363,6 +365,7 @@ pub const DETECTORS: &[Detector] = &[
     place::country,
     place::travel,
     place::kind,
+    place::relay,
     drift::interaction,
     fork::concurrency,
     login::contradiction,

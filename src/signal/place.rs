@@ -6,6 +6,7 @@ use super::drift::if_moved;
 use super::weights::Weights;
 use super::{Scene, Signal, SignalKind};
 use crate::facts::geo::{NetworkKind, Place, Position};
+use crate::fingerprint::Fingerprint;
 use crate::fingerprint::drift::{CountryDrift, Moved, NetworkDrift};
 use crate::history::Points;
 
@@ -89,9 +90,17 @@ pub(super) fn kind(scene: &Scene<'_>) -> Option<Signal> {
     Signal::worth(kind, points, scene.bound?.place.kind.name(), scene.input.fingerprint.place.kind.name())
 }
 
+/// Somebody stands in between who was not there before.
+pub(super) fn relay(scene: &Scene<'_>) -> Option<Signal> {
+    let points = if_moved(scene.drift.network.relayed, scene.weights.relay);
+    let millis = |fingerprint: &Fingerprint| fingerprint.rtt_gap.map(|gap| format!("{} ms", gap.as_millis()));
+    Signal::worth(SignalKind::NetworkRelay, points, millis(scene.bound?)?, millis(scene.input.fingerprint)?)
+}
+
 /// All the evidence that the network is another.
 pub(super) fn points(drift: &NetworkDrift, weights: &Weights) -> Points {
     let asn = if_moved(drift.asn, weights.asn).plus(if_moved(drift.line, weights.line));
+    let asn = asn.plus(if_moved(drift.relayed, weights.relay));
     asn.plus(country_points(drift, weights)).plus(kind_points(drift, weights))
 }
 

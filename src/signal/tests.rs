@@ -1,7 +1,7 @@
 //! One test for each row of the table of weights.
 
 use super::*;
-use crate::connection::print::PseudoOrder;
+use crate::connection::print::{PseudoOrder, RttGap};
 use crate::facts::geo::{Country, NetworkKind, Place};
 use crate::facts::order::{First, HeaderOrder};
 use crate::facts::user_agent::UserAgentCache;
@@ -202,6 +202,39 @@ fn another_engine() {
     check(&wired(Wire::default()), &[]);
     let gateway = wired(all).on("198.51.100.7", 9, "DE", NetworkKind::Sase);
     check(&gateway, &["device.tls 18 unknown>sase", "network.asn 10 3320>9"]);
+}
+
+#[test]
+fn somebody_in_between_is_known_by_answers_that_come_late() {
+    let slow = |millis| Some(RttGap::of(std::time::Duration::from_millis(millis)));
+    let contexts = Contexts::bind(at_home().seen().with_rtt_gap(slow(8)), at(0));
+    let told_of = |fingerprint: &Fingerprint| {
+        let found = assess(&DetectorInput::new(at(10), fingerprint, &contexts), &Scoring::default());
+        told(&found)
+    };
+    // From the owner's own address, through a program on the owner's machine.
+    assert_eq!(told_of(&at_home().seen().with_rtt_gap(slow(88))), ["network.relay 22 8 ms>88 ms"]);
+    for harmless in [None, slow(0), slow(44)] {
+        assert_eq!(told_of(&at_home().seen().with_rtt_gap(harmless)), [""; 0]);
+    }
+    // Where others end the connections of everybody it says nothing.
+    for kind in [NetworkKind::Mobile, NetworkKind::Relay, NetworkKind::Vpn] {
+        let there = at_home().on("198.51.100.7", 9, "DE", kind).seen().with_rtt_gap(slow(88));
+        assert!(!told_of(&there).iter().any(|line| line.starts_with("network.relay")), "{kind:?}");
+    }
+    // What is known of a client is the shortest gap, and somebody in between is told once.
+    let mut contexts = contexts.clone();
+    let relayed = at_home().seen().with_rtt_gap(slow(88));
+    let mut tell = |fingerprint: &Fingerprint, second| {
+        let input = DetectorInput::new(at(second), fingerprint, &contexts);
+        let found = assess(&input, &Scoring::default());
+        contexts.note(&found.visit(&input, &Scoring::default(), Holding::Other));
+        found.signals.len()
+    };
+    assert_eq!([tell(&relayed, 100), tell(&relayed, 200)], [1, 0]);
+    assert_eq!([tell(&at_home().seen().with_rtt_gap(slow(0)), 300), tell(&relayed, 400)], [0, 0]);
+    let home = contexts.known()[0].fingerprint;
+    assert_eq!(home.rtt_gap, slow(0));
 }
 
 #[test]

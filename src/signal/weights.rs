@@ -57,6 +57,8 @@ pub struct Weights {
     pub travel: Points,
     /// Into a network of servers.
     pub hosting: Points,
+    /// Answers within TLS come much later than they did, and those within TCP do not.
+    pub relay: Points,
     /// Into a VPN or public proxy.
     pub vpn: Points,
     /// Into Tor.
@@ -135,6 +137,7 @@ impl Default for Weights {
             country: points(19),
             travel: points(25),
             hosting: points(22),
+            relay: points(22),
             vpn: points(10),
             tor: points(15),
             interaction: points(22),
@@ -193,6 +196,7 @@ impl Weights {
             SignalKind::NetworkHosting => self.hosting,
             SignalKind::NetworkVpn => self.vpn,
             SignalKind::NetworkTor => self.tor,
+            SignalKind::NetworkRelay => self.relay,
             SignalKind::Interaction | SignalKind::InteractionFar => self.interaction,
             SignalKind::Concurrency | SignalKind::ConcurrencyDevices => self.concurrency,
             SignalKind::IdStale => self.stale_asn.max(self.stale_prefix).max(self.stale_same),

@@ -266,7 +266,7 @@ impl Device {
         let core = (engine as u64) << 32 | u64::from(era) | 1 << 48;
         let tls = Some(TlsPrint { core, soft: 0, ja4: None });
         let http2 = (kind != Kind::Socket).then(|| Http2Print::of_text(self.http2.http2()));
-        Print { tls, http2, syn: None }
+        Print { tls, http2, ..Print::default() }
     }
 }
 

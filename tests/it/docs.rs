@@ -449,7 +449,7 @@ fn the_weights_of_the_baseline_are_those_of_the_code() {
     let told: Vec<(&str, &str)> =
         of_heading.filter_map(|(_, cells)| Some((unquoted(cells.first()?)?, cells.get(2)?.as_str()))).collect();
     let weights = Weights::default();
-    let expected: [(&str, Points); 47] = [
+    let expected: [(&str, Points); 48] = [
         ("device.family", weights.family),
         ("device.os", weights.os),
         ("device.desktop_site", weights.desktop_site),
@@ -469,6 +469,7 @@ fn the_weights_of_the_baseline_are_those_of_the_code() {
         ("device.order", weights.order),
         ("device.tls_soft", weights.tls_soft),
         ("device.syn", weights.syn),
+        ("network.relay", weights.relay),
         ("network.line", weights.line),
         ("network.asn", weights.asn),
         ("network.country", weights.country),

@@ -374,3 +374,59 @@ fn the_tls_of_a_trusted_proxy_is_not_that_of_its_client() {
     });
     assert!(scene.observer.prints(1)[0].tls.is_some());
 }
+
+/// A client over somebody who ends its TCP and passes on what is in it, a little later.
+#[cfg(all(feature = "relay-rtt", target_os = "linux"))]
+#[test]
+fn answers_within_tls_tell_of_somebody_in_between() {
+    const LATER: Duration = Duration::from_millis(60);
+    let measured = || Scene::set(|settings| settings.client.relay_rtt = portcullis::proxy::RelayRtt::Measured);
+    let late = |scene: &Scene, relay: bool| {
+        let config = Arc::new(scene.certificate.config(&["http/1.1"]));
+        let to = if relay { relayed(scene.proxy.address, LATER) } else { scene.proxy.address };
+        ask_over(to, &config, at_once);
+        scene.observer.prints(1)[0].rtt_gap
+    };
+    assert!(late(&measured(), false).is_some());
+    let gap = late(&measured(), true).unwrap();
+    // Both ways, less what the kernel's own connection to the relay takes: nothing to speak of.
+    assert!(gap.as_millis() >= 100, "{gap:?}");
+    assert_eq!(late(&Scene::with_tls(), true), None, "unless it is asked for");
+    // What a balancer opened is no measure of the client.
+    let scene = Scene::set(|settings| {
+        settings.client.relay_rtt = portcullis::proxy::RelayRtt::Measured;
+        settings.client.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+        settings.listen[0].proxy_protocol = ProxyProtocol::Required;
+    });
+    let config = Arc::new(scene.certificate.config(&["http/1.1"]));
+    ask_over(scene.proxy.address, &config, |stream, hello| {
+        at_once(stream, &[&b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 443\r\n"[..], hello].concat());
+    });
+    assert_eq!(scene.observer.prints(1)[0].rtt_gap, None);
+}
+
+/// Passes one connection on to there, each piece so much later, and tells where it is to be opened.
+#[cfg(all(feature = "relay-rtt", target_os = "linux"))]
+fn relayed(to: SocketAddr, later: Duration) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pass = move |mut from: TcpStream, mut into: TcpStream| {
+        let mut octets = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut octets) {
+            std::thread::sleep(later);
+            if into.write_all(&octets[..count]).is_err() {
+                break;
+            }
+        }
+        // Either end may be gone already.
+        drop(into.shutdown(std::net::Shutdown::Write));
+    };
+    std::thread::spawn(move || {
+        let client = listener.accept().unwrap().0;
+        let guard = TcpStream::connect(to).unwrap();
+        let (client_too, guard_too) = (client.try_clone().unwrap(), guard.try_clone().unwrap());
+        std::thread::spawn(move || pass(guard_too, client_too));
+        pass(client, guard);
+    });
+    address
+}

@@ -15,6 +15,7 @@ use crate::event::encode::{IpPrivacy, SubjectPrivacy};
 use crate::facts::geo::{Field, Fields, NetworkKind};
 use crate::facts::networks::{BuiltIn, ListFormat};
 use crate::limit::KnownDevice;
+use crate::proxy::RelayRtt;
 use crate::session::cookie::{Add, CookieKind, GuardCookie, GuardSameSite, GuardTransport, Persist, SameSite};
 use crate::store::OnLimit;
 
@@ -46,6 +47,7 @@ proxy_protocol = "required"
 [client]
 trusted_proxies  = ["10.0.0.0/8", "192.0.2.1"]
 ja4_header       = "CloudFront-Viewer-JA4-Fingerprint"
+relay_rtt        = false
 header_bytes_max = "16KiB"
 headers_max      = 90
 uri_bytes_max    = "4KiB"
@@ -365,6 +367,20 @@ fn a_stated_ja4_is_believed_of_somebody() {
     assert_eq!(told("ja4_header = \"X-JA4\""), Ok(true), "nobody");
     let odd = told("ja4_header = \"X JA4\"\ntrusted_proxies = [\"10.0.0.0/8\"]").unwrap_err();
     assert!(odd.contains("expected the name of a header"), "{odd}");
+}
+
+#[test]
+fn relays_are_measured_by_a_program_that_can() {
+    let with = |value: &str| {
+        let text = format!("[client]\nrelay_rtt = {value}\n[upstream]\nurl = \"http://127.0.0.1:8000\"");
+        resolve_text(&text).map(|read| read.settings.client.relay_rtt).map_err(|faults| faults.to_string())
+    };
+    assert_eq!(with("false"), Ok(RelayRtt::Off));
+    #[cfg(feature = "relay-rtt")]
+    assert_eq!(with("true"), Ok(RelayRtt::Measured));
+    #[cfg(not(feature = "relay-rtt"))]
+    assert!(with("true").unwrap_err().contains("--features relay-rtt"));
+    assert!(with("\"yes\"").unwrap_err().contains("true or false"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use http::HeaderName;
 
 use crate::config::{Client, Http2, Listen, ProxyProtocol, TlsFiles, UnderscoreHeaders};
 use crate::net::IpPrefix;
+use crate::proxy::RelayRtt;
 use crate::rules::page::{Reader, Value, set};
 
 pub(super) fn listen(reader: &Reader<'_>, listen: &mut Vec<Listen>) {
@@ -51,6 +52,23 @@ pub(super) fn address(value: &Value<'_>) -> Option<SocketAddr> {
     })
 }
 
+/// A program that can not measure says so.
+fn relay_rtt(value: &Value<'_>) -> Option<RelayRtt> {
+    match value.flag()? {
+        false => Some(RelayRtt::Off),
+        #[cfg(feature = "relay-rtt")]
+        true => Some(RelayRtt::Measured),
+        #[cfg(not(feature = "relay-rtt"))]
+        true => {
+            value.fault(
+                "this program can not measure it: build one with `cargo build --release --features relay-rtt`",
+                None,
+            );
+            None
+        }
+    }
+}
+
 pub(super) fn client(reader: &Reader<'_>, client: &mut Client) {
     if let Some(value) = reader.value("trusted_proxies") {
         let expected = "a list of networks, such as [\"10.0.0.0/8\"]";
@@ -63,6 +81,9 @@ pub(super) fn client(reader: &Reader<'_>, client: &mut Client) {
         let name =
             |text: &str| HeaderName::from_bytes(text.as_bytes()).ok().ok_or_else(|| format!("expected {expected}"));
         client.ja4_header = value.parsed(expected, name);
+    }
+    if let Some(value) = reader.value("relay_rtt") {
+        set(&mut client.relay_rtt, relay_rtt(&value));
     }
     set(&mut client.header_bytes_max, reader.size("header_bytes_max", 1024..=1 << 20));
     set(&mut client.headers_max, reader.whole("headers_max", 8..=1000));
