@@ -73,12 +73,7 @@ impl Context {
     /// What moved from it to `now`.
     pub fn drift(&self, now: &Fingerprint) -> Drift {
         let found = drift(&self.fingerprint, now);
-        let relayed = found.network.relayed;
-        if self.is_on(now) {
-            Drift { network: NetworkDrift { relayed, ..NetworkDrift::default() }, ..found }
-        } else {
-            found
-        }
+        if self.is_on(now) { Drift { network: NetworkDrift::default(), ..found } } else { found }
     }
 
     /// Whether a client is on the network of this context, by either family of addresses.

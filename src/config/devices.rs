@@ -46,6 +46,17 @@ impl DeviceFile {
         Ok(Some(content))
     }
 
+    /// Removes it, if it is there.
+    ///
+    /// # Errors
+    /// When it can not be removed.
+    pub fn remove(&self) -> io::Result<()> {
+        match std::fs::remove_file(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts this in its place, readable by its owner alone: wholly or not at all.
     ///
     /// # Errors
@@ -78,5 +89,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 1, "no draft is left");
         fs::write(file.path(), vec![0; SEALED_DEVICES_BYTES_MAX + 1]).unwrap();
         assert!(file.read().is_err());
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(file.read().unwrap(), None);
     }
 }

@@ -12,11 +12,18 @@ const CONTEXT: &[u8] = b"portcullis/devices/1";
 /// Octets of [`Guard::seal_devices`] at most.
 pub const SEALED_DEVICES_BYTES_MAX: usize = 1 + SEAL_OVERHEAD + 2 * KNOWN_DEVICES_BYTES_MAX;
 
+/// How often a device was remembered since a guard was made, and its current key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicesState {
+    logins: u64,
+    key: Option<KeyId>,
+}
+
 impl<S: Store> Guard<S> {
-    /// How often a device was remembered since the guard was made: as long as this is the same, so is what
-    /// [`seal_devices`](Self::seal_devices) gives.
-    pub fn devices_remembered(&self) -> u64 {
-        self.devices.logins().saturating_add(self.memory.logins())
+    /// What is known of devices, as a state: while it is the same there is nothing to be sealed again.
+    pub fn devices_state(&self) -> DevicesState {
+        let logins = self.devices.logins().saturating_add(self.memory.logins());
+        DevicesState { logins, key: self.keys.load().record_key().map(|(id, _)| id) }
     }
 
     /// Everything known of devices, for the next guard: keyed hashes of subjects with addresses and browsers, encrypted and

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::connection::print::Ja4;
 use crate::facts::geo::{Country, NetworkKind};
-use crate::fingerprint::drift::{Drift, NetworkDrift, drift};
+use crate::fingerprint::drift::{Drift, Moved, NetworkDrift, drift};
 use crate::fingerprint::{Fingerprint, Prefix};
 use crate::history::{Contexts, Points};
 use crate::rules::count::Counted;
@@ -404,7 +404,7 @@ fn distinct(contexts: &Contexts, same: impl Fn(&Fingerprint, &Fingerprint) -> bo
 
 /// Whether two fingerprints may well be of one device, wherever it is: packets that came through a VPN are the VPN's.
 fn is_one_device(one: &Fingerprint, other: &Fingerprint) -> bool {
-    Drift { network: NetworkDrift::default(), ..drift(one, other) }.is_none()
+    Drift { network: NetworkDrift::default(), relayed: Moved::No, ..drift(one, other) }.is_none()
 }
 
 /// Whether a host's value is of the type it declared.

@@ -60,7 +60,7 @@ use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
 use cut::Cut;
-pub use devices::SEALED_DEVICES_BYTES_MAX;
+pub use devices::{DevicesState, SEALED_DEVICES_BYTES_MAX};
 pub use observe::{Looked, Observer};
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
@@ -415,8 +415,8 @@ pub struct Settled {
 impl<S: Store> Guard<S> {
     /// A guard made of these.
     pub fn new(setup: Setup<S>) -> Self {
-        // The key only spreads user agents, users and devices over tables; without randomness it falls back to a fixed one, and
-        // all of them stay as correct.
+        // The key spreads user agents, users and devices over tables. Without randomness it falls back to a fixed one: all of
+        // them stay as correct, and no session can begin either.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
         Self {
             store: setup.store,

@@ -155,8 +155,6 @@ pub struct NetworkDrift {
     pub country: CountryDrift,
     /// Into a network of another, telling kind: hosting, VPN or Tor.
     pub into: Option<NetworkKind>,
-    /// Somebody stands in between who ends the connections of the client.
-    pub relayed: Moved,
 }
 
 /// How far one fingerprint is from another.
@@ -166,6 +164,8 @@ pub struct Drift {
     pub device: DeviceDrift,
     /// The network.
     pub network: NetworkDrift,
+    /// Somebody stands in between who ends the connections of the client.
+    pub relayed: Moved,
 }
 
 impl Drift {
@@ -174,12 +174,12 @@ impl Drift {
     pub fn is_none(&self) -> bool {
         let network = NetworkDrift { prefix: PrefixDrift::Same, ..self.network };
         let device = DeviceDrift { soft: Moved::No, ..self.device };
-        device == DeviceDrift::default() && network == NetworkDrift::default()
+        device == DeviceDrift::default() && network == NetworkDrift::default() && self.relayed == Moved::No
     }
 
     /// A number to find the nearest of several fingerprints by, and nothing else. In tenths of the default points.
     pub fn distance(&self) -> u32 {
-        let Self { device, network } = self;
+        let Self { device, network, relayed } = self;
         let if_moved = |moved, far| if moved == Moved::Yes { far } else { 0 };
         let os = match device.os {
             OsDrift::Same => 0,
@@ -219,7 +219,9 @@ impl Drift {
             CountryDrift::Changed => 220,
         };
         let line = if_moved(network.line, 30);
-        let into = if network.into.is_some() { 150 } else { 0 } + if_moved(network.relayed, 220);
+        let into = if network.into.is_some() { 150 } else { 0 };
+        // Least of all: no other place where a client is known may take the one where the evidence is.
+        let into = into + if_moved(*relayed, 1);
         let family = if_moved(device.family, 750);
         family + os + version + language + hints + prefix + line + if_moved(network.asn, 100) + country + into
     }
@@ -228,15 +230,16 @@ impl Drift {
 /// What moved from `bound` to `now`.
 pub fn drift(bound: &Fingerprint, now: &Fingerprint) -> Drift {
     let network = if bound.same_network(now) { NetworkDrift::default() } else { network(bound, now) };
-    let network = NetworkDrift { relayed: relayed(bound, now), ..network };
     let device = if bound.same_device(now) { DeviceDrift::default() } else { device(bound, now, near(bound, now)) };
-    Drift { device, network }
+    Drift { device, network, relayed: relayed(bound, now) }
 }
 
-/// Between networks that do not stand in between themselves.
+/// On one network, or between lines that do not move: elsewhere others may stand in between, for everybody.
 fn relayed(bound: &Fingerprint, now: &Fingerprint) -> Moved {
-    let is_new = now.is_relayed_since(bound) && own_packets(bound.place.kind) && own_packets(now.place.kind);
-    if is_new { Moved::Yes } else { Moved::No }
+    let is_fixed = |kind| matches!(kind, NetworkKind::Residential | NetworkKind::Corporate);
+    let comparable = (is_fixed(bound.place.kind) && is_fixed(now.place.kind))
+        || (bound.same_network(now) && own_packets(bound.place.kind) && own_packets(now.place.kind));
+    if comparable && now.is_relayed_since(bound) { Moved::Yes } else { Moved::No }
 }
 
 /// Whether packets from a network of this kind are those of its users, and no gateway ends their connections.
@@ -296,7 +299,7 @@ fn network(bound: &Fingerprint, now: &Fingerprint) -> NetworkDrift {
     } else {
         Moved::No
     };
-    NetworkDrift { prefix, line, asn, country, into, relayed: Moved::No }
+    NetworkDrift { prefix, line, asn, country, into }
 }
 
 fn moved<T: PartialEq>(from: Option<T>, to: Option<T>) -> Moved {

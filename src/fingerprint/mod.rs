@@ -13,7 +13,6 @@ pub(crate) mod stored;
 mod wire;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::connection::print::RttGap;
 use crate::facts::geo::Place;
@@ -46,7 +45,7 @@ pub struct Fingerprint {
 }
 
 /// Beyond what a way to somebody in between is no accident of the network or of a busy machine.
-const RELAYED_BEYOND: Duration = Duration::from_millis(40);
+const RELAYED_MS: u64 = 40;
 
 impl Fingerprint {
     /// Reads a request. No allocation once the user agent is in the cache.
@@ -74,11 +73,12 @@ impl Fingerprint {
         Self { rtt_gap, ..self }
     }
 
-    /// Whether its answers within TLS come so much later than those of `before` did that somebody stands in between now.
+    /// Whether its answers within TLS come so much later than those of `before` did that somebody stands in between now. Nobody is
+    /// taken for the first of a chain: where somebody stood in between before, or may have, nothing is new.
     pub fn is_relayed_since(&self, before: &Self) -> bool {
         let (Some(now), Some(then)) = (self.rtt_gap, before.rtt_gap) else { return false };
         let (now, then) = (now.as_millis(), then.as_millis());
-        u128::from(now.saturating_sub(then)) >= RELAYED_BEYOND.as_millis() && now >= then.saturating_mul(3)
+        then < RELAYED_MS && now >= then.saturating_add(RELAYED_MS) && now >= then.saturating_mul(3)
     }
 
     /// Whether nothing that can be compared of the two devices differs, byte for byte.

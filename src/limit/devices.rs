@@ -4,7 +4,7 @@
 //! Only a successful login adds one, so nobody can make the table grow or push others out of it by guessing. What is kept is a
 //! hash under a key of the table; both can be written down, and read by the next process.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ const ENTRY_BYTES: usize = 16;
 pub const KNOWN_DEVICES_BYTES_MAX: usize = 16 + 4 + KNOWN_DEVICES_MAX * ENTRY_BYTES;
 
 /// What a device is known by, apart from the subject: where it is, and its browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Looks {
     /// Its address.
     pub client: ClientKey,
@@ -88,7 +88,9 @@ impl KnownDevices {
         for entry in entries.chunks_exact(ENTRY_BYTES) {
             let (hash, until) = entry.split_first_chunk::<8>()?;
             let until = Timestamp::from_secs(u64::from_le_bytes(until.try_into().ok()?));
-            if until > now && until <= now.after(KNOWN_FOR) {
+            if until > now {
+                // A clock that went back meanwhile makes nobody known for longer.
+                let until = until.min(now.after(KNOWN_FOR));
                 found.put(Slot { hash: u64::from_le_bytes(*hash), until });
             }
         }
@@ -138,12 +140,16 @@ impl KnownDevices {
     /// by it.
     fn hashes(&self, subject: &str, looks: &Looks) -> [u64; 2] {
         let Looks { client, prefix, agent } = looks;
-        [self.hash((subject, client, agent)), self.hash((subject, prefix, agent))]
+        [self.hash(subject, 0, client.0, *agent), self.hash(subject, 1, prefix.0, *agent)]
     }
 
-    fn hash(&self, device: impl Hash) -> u64 {
+    /// Of octets that are written here, and not of what the compiler makes of a type: it outlives the program.
+    fn hash(&self, subject: &str, by: u8, place: u64, agent: u64) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        device.hash(&mut hasher);
+        hasher.write(&place.to_le_bytes());
+        hasher.write(&agent.to_le_bytes());
+        hasher.write(&[by]);
+        hasher.write(subject.as_bytes());
         hasher.finish()
     }
 
@@ -211,9 +217,13 @@ mod tests {
         for length in 0..bytes.len() - 4 {
             assert!(KnownDevices::decode(&mut &bytes[..length], now).is_none(), "cut after {length}");
         }
-        // A clock that went back makes nobody known for ever.
-        let early = KnownDevices::decode(&mut &bytes[..], Timestamp::from_secs(900)).unwrap();
-        assert_eq!(early.find("alice", &home, Timestamp::from_secs(900)), Device::Unknown);
+        // A clock that went back makes nobody a stranger, and nobody known for longer.
+        let before = Timestamp::from_secs(100);
+        let early = KnownDevices::decode(&mut &bytes[..], before).unwrap();
+        assert!(matches!(early.find("alice", &home, before), Device::Known(_)));
+        assert_eq!(early.find("alice", &home, before.after(KNOWN_FOR)), Device::Unknown);
+        // What was written by an older program is understood.
+        assert_eq!(devices.hashes("alice", &home), [17_854_855_076_866_391_231, 7_666_387_032_323_447_519]);
         bytes[16] = 0xff;
         assert!(KnownDevices::decode(&mut &bytes[..], now).is_none(), "more than there are");
     }

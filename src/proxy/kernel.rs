@@ -6,9 +6,12 @@
 //!
 //! nix lets one declare an option, and reads it into a value of a fixed size; another size is a panic. A kernel that is
 //! given too little room refuses with `EINVAL` and keeps what it has, so room is offered in growing sizes: headers come in
-//! words of four octets. No room at all is refused only if there is a packet.
+//! words of four octets. No room at all is refused only if there is a packet. (Who hands us a socket that is set to keep the frame
+//! around the packet too breaks that rule: such a connection ends.)
 
 use std::os::fd::AsFd;
+#[cfg(feature = "relay-rtt")]
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, setsockopt};
@@ -61,6 +64,11 @@ saved_syn! {
     Syn88 88 Syn92 92 Syn96 96 Syn100 100 Syn104 104 Syn108 108 Syn112 112 Syn116 116 Syn120 120
 }
 
+/// Octets of `struct tcp_info` that every kernel since Linux 2.6.10 has. Newer ones have more, and so may the structure in libc:
+/// asked for all of that, an older kernel would give less than nix takes.
+#[cfg(feature = "relay-rtt")]
+const TCP_INFO_BYTES: usize = 104;
+
 #[cfg(feature = "relay-rtt")]
 sockopt_impl!(
     /// What the kernel knows of a connection.
@@ -68,15 +76,28 @@ sockopt_impl!(
     GetOnly,
     libc::IPPROTO_TCP,
     libc::TCP_INFO,
-    libc::tcp_info
+    [u8; TCP_INFO_BYTES]
 );
 
-/// How long the other end of a connection takes to answer within TCP, smoothed (`tcpi_rtt`): the structure that is asked for
-/// begins every longer one of newer kernels.
+/// How a connection fared within TCP.
 #[cfg(feature = "relay-rtt")]
-pub(super) fn rtt(connection: &impl AsFd) -> Option<std::time::Duration> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answers {
+    /// How long the other end takes to answer, smoothed (`tcpi_rtt`).
+    pub(super) rtt: Duration,
+    /// How long ago the last octets came in, whoever has read them since (`tcpi_last_data_recv`).
+    pub(super) heard: Duration,
+}
+
+/// How the other end of a connection answers within TCP. None after something had to be sent twice (`tcpi_total_retrans`): what was
+/// waited for then was not the other end.
+#[cfg(feature = "relay-rtt")]
+pub(super) fn answers(connection: &impl AsFd) -> Option<Answers> {
     let info = getsockopt(connection, TcpInfo).ok()?;
-    (info.tcpi_rtt > 0).then(|| std::time::Duration::from_micros(info.tcpi_rtt.into()))
+    let field = |at: usize| Some(u32::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    let (heard_ms, rtt_us, sent_again) = (field(52)?, field(68)?, field(100)?);
+    let answers = Answers { rtt: Duration::from_micros(rtt_us.into()), heard: Duration::from_millis(heard_ms.into()) };
+    (rtt_us > 0 && sent_again == 0).then_some(answers)
 }
 
 #[cfg(test)]
@@ -112,6 +133,21 @@ mod tests {
             assert!(syn_class(&other.1).is_some_and(|other| Some(other) != class));
             assert_eq!(syn_class(&here.1), None, "it was taken");
         }
+    }
+
+    #[cfg(feature = "relay-rtt")]
+    #[test]
+    fn the_kernel_tells_how_a_connection_fares() {
+        use std::io::{Read as _, Write as _};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut client, mut server) = connected(&listener, None);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        let found = answers(&server).unwrap();
+        // Of a connection within one machine: the fields are those that are meant.
+        let second = Duration::from_secs(1);
+        assert!(found.rtt > Duration::ZERO && found.rtt < second && found.heard < 60 * second, "{found:?}");
+        assert_eq!(answers(&std::fs::File::open("/dev/null").unwrap()), None);
     }
 
     #[test]

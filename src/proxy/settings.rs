@@ -107,7 +107,7 @@ pub enum RelayRtt {
     #[default]
     Off,
     /// It is, for each TLS handshake that is not behind a PROXY header.
-    #[cfg(feature = "relay-rtt")]
+    #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
     Measured,
 }
 

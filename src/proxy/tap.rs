@@ -1,4 +1,4 @@
-//! A socket that keeps what is read from it first, until somebody has looked at it, and tells how long answers took.
+//! A socket that keeps what is read from it first, until somebody has looked at it, and tells how long the last answer took.
 //!
 //! It lies under TLS, where the `ClientHello` must be seen as it was sent: rustls tells of it less than a print needs, and to
 //! peek at the socket would be a busy loop, since the hello of a browser is longer than a segment. What rustls reads is
@@ -20,11 +20,20 @@ pub(super) struct Tap<S> {
     pace: Option<Box<Pace>>,
 }
 
-/// How long answers take: from our last octets to the next that come.
+/// How long the last answer took.
 #[derive(Debug, Default)]
 struct Pace {
     said: Option<Instant>,
-    shortest: Option<Duration>,
+    answer: Option<Answer>,
+}
+
+/// What came after our last octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// From those to the last of the answer that was read.
+    pub(super) took: Duration,
+    /// When that was.
+    pub(super) heard: Instant,
 }
 
 #[derive(Debug)]
@@ -52,16 +61,17 @@ impl<S> Tap<S> {
     }
 }
 
-#[cfg_attr(not(feature = "relay-rtt"), expect(dead_code, reason = "nothing is measured"))]
+#[cfg_attr(not(all(feature = "relay-rtt", target_os = "linux")), expect(dead_code, reason = "nothing is measured"))]
 impl<S> Tap<S> {
-    /// From now on it is measured how long answers take.
+    /// From now on it is measured how long answers take. Not the shortest one counts but the last, to its last octets: what
+    /// comes first in a handshake can be sent without waiting for us, and a `Finished` can not.
     pub(super) fn measure(&mut self) {
         self.pace = Some(Box::default());
     }
 
-    /// The shortest time that an answer took since then. From now on nothing is measured.
-    pub(super) fn take_shortest(&mut self) -> Option<Duration> {
-        self.pace.take()?.shortest
+    /// The last answer since then. From now on nothing is measured.
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.pace.take()?.answer
     }
 
     /// What lies below.
@@ -72,8 +82,9 @@ impl<S> Tap<S> {
 
 impl Pace {
     fn heard(&mut self) {
-        if let Some(said) = self.said.take() {
-            self.shortest = self.shortest.into_iter().chain([said.elapsed()]).min();
+        if let Some(said) = self.said {
+            let heard = Instant::now();
+            self.answer = Some(Answer { took: heard.duration_since(said), heard });
         }
     }
 }
@@ -160,30 +171,34 @@ mod tests {
         assert_eq!(&answer, b"answer");
     }
 
-    #[cfg(feature = "relay-rtt")]
+    #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
     #[tokio::test(start_paused = true)]
-    async fn the_shortest_answer_counts_until_it_is_taken() {
+    async fn the_last_answer_counts_to_its_last_octets() {
         let (mut client, server) = tokio::io::duplex(64);
         let mut tap = Tap::new(server, 0);
-        assert_eq!(tap.take_shortest(), None);
+        assert_eq!(tap.take_answer(), None);
         tap.measure();
         let mut buf = [0; 2];
         // What comes unasked is no answer.
         client.write_all(b"hi").await.unwrap();
         tap.read_exact(&mut buf).await.unwrap();
-        assert!(tap.pace.as_ref().is_some_and(|pace| pace.shortest.is_none()));
-        for (takes, more) in [(300, 0), (20, 500), (90, 0)] {
+        assert!(tap.pace.as_ref().is_some_and(|pace| pace.answer.is_none()));
+        for (takes, more) in [(300, 0), (0, 0), (20, 70)] {
             tap.write_all(b"go").await.unwrap();
             tokio::time::advance(Duration::from_millis(takes)).await;
             client.write_all(b"1").await.unwrap();
             tap.read_exact(&mut buf[..1]).await.unwrap();
-            // The rest of an answer is none by itself.
+            // What is sent at once, as if it were the answer.
             tokio::time::advance(Duration::from_millis(more)).await;
             client.write_all(b"2").await.unwrap();
             tap.read_exact(&mut buf[..1]).await.unwrap();
         }
-        assert_eq!(tap.take_shortest(), Some(Duration::from_millis(20)));
-        assert_eq!(tap.take_shortest(), None);
+        // What we say after it changes nothing: nobody has answered that.
+        let heard = Instant::now();
+        tokio::time::advance(Duration::from_millis(5)).await;
+        tap.write_all(b"bye").await.unwrap();
+        assert_eq!(tap.take_answer(), Some(Answer { took: Duration::from_millis(90), heard }));
+        assert_eq!(tap.take_answer(), None);
     }
 
     #[tokio::test]

@@ -52,15 +52,18 @@ impl Tls {
         let tap = Tap::new(stream, client_hello::RECORDED_BYTES_MAX);
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), tap).await?;
         let print = client_hello::print(&start.io.take_kept());
-        #[cfg(feature = "relay-rtt")]
+        #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
         if relay_rtt == RelayRtt::Measured {
             start.io.measure();
         }
-        #[cfg_attr(not(feature = "relay-rtt"), expect(unused_mut, reason = "nothing is measured"))]
+        #[cfg_attr(
+            not(all(feature = "relay-rtt", target_os = "linux")),
+            expect(unused_mut, reason = "nothing is measured")
+        )]
         let mut stream = start.into_stream(self.config.load_full()).await?;
         let rtt_gap = match relay_rtt {
             RelayRtt::Off => None,
-            #[cfg(feature = "relay-rtt")]
+            #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
             RelayRtt::Measured => gap(stream.get_mut().0),
         };
         let (_, session) = stream.get_ref();
@@ -96,19 +99,14 @@ impl Tls {
     }
 }
 
-/// The shortest answer to our side of the handshake is a way to whoever speaks TLS and back; the kernel knows how long one to
-/// whoever speaks TCP takes.
+/// The answer to our side of the handshake is a way to whoever speaks TLS and back; the kernel knows how long one to whoever speaks
+/// TCP takes. What has come in and waited for us to read it is no fault of either.
 #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
 fn gap(tap: &mut Tap<TcpStream>) -> Option<RttGap> {
-    let within_tls = tap.take_shortest()?;
-    let within_tcp = super::kernel::rtt(tap.below())?;
-    Some(RttGap::of(within_tls.saturating_sub(within_tcp)))
-}
-
-#[cfg(all(feature = "relay-rtt", not(target_os = "linux")))]
-fn gap(tap: &mut Tap<TcpStream>) -> Option<RttGap> {
-    tap.take_shortest()?;
-    None
+    let answer = tap.take_answer()?;
+    let within_tcp = super::kernel::answers(tap.below())?;
+    let lay_there = within_tcp.heard.saturating_sub(answer.heard.elapsed());
+    Some(RttGap::of(answer.took.saturating_sub(lay_there).saturating_sub(within_tcp.rtt)))
 }
 
 /// Tells versions of the files apart, also when a clock or a copy left the time as it was.

@@ -132,7 +132,7 @@ pub struct SessionPolicy {
 /// What is remembered of subjects from one session to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
-    /// From which devices they logged in within thirty days, as keyed hashes in this process: one of these costs nothing at the
+    /// From which devices they logged in within thirty days, as keyed hashes: one of these costs nothing at the
     /// next login.
     #[default]
     Devices,

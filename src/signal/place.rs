@@ -92,7 +92,7 @@ pub(super) fn kind(scene: &Scene<'_>) -> Option<Signal> {
 
 /// Somebody stands in between who was not there before.
 pub(super) fn relay(scene: &Scene<'_>) -> Option<Signal> {
-    let points = if_moved(scene.drift.network.relayed, scene.weights.relay);
+    let points = if_moved(scene.drift.relayed, scene.weights.relay);
     let millis = |fingerprint: &Fingerprint| fingerprint.rtt_gap.map(|gap| format!("{} ms", gap.as_millis()));
     Signal::worth(SignalKind::NetworkRelay, points, millis(scene.bound?)?, millis(scene.input.fingerprint)?)
 }
@@ -100,7 +100,6 @@ pub(super) fn relay(scene: &Scene<'_>) -> Option<Signal> {
 /// All the evidence that the network is another.
 pub(super) fn points(drift: &NetworkDrift, weights: &Weights) -> Points {
     let asn = if_moved(drift.asn, weights.asn).plus(if_moved(drift.line, weights.line));
-    let asn = asn.plus(if_moved(drift.relayed, weights.relay));
     asn.plus(country_points(drift, weights)).plus(kind_points(drift, weights))
 }
 

@@ -233,8 +233,32 @@ fn somebody_in_between_is_known_by_answers_that_come_late() {
     };
     assert_eq!([tell(&relayed, 100), tell(&relayed, 200)], [1, 0]);
     assert_eq!([tell(&at_home().seen().with_rtt_gap(slow(0)), 300), tell(&relayed, 400)], [0, 0]);
-    let home = contexts.known()[0].fingerprint;
-    assert_eq!(home.rtt_gap, slow(0));
+    // However far it is then.
+    assert_eq!([150, 450, 900].map(|millis| tell(&at_home().seen().with_rtt_gap(slow(millis)), 500)), [0; 3]);
+    assert_eq!(contexts.known()[0].fingerprint.rtt_gap, slow(0));
+}
+
+#[test]
+fn another_place_of_the_owner_hides_nobody_in_between() {
+    let slow = |millis| Some(RttGap::of(std::time::Duration::from_millis(millis)));
+    for operator in [0, 9] {
+        let home = || at_home().on("203.0.113.7", operator, "DE", NetworkKind::Residential).seen();
+        let mut contexts = Contexts::bind(home().with_rtt_gap(slow(8)), at(0));
+        let outside = at_home().on("198.51.100.7", operator, "DE", NetworkKind::Mobile).seen();
+        for fingerprint in [outside, home().with_rtt_gap(slow(88))] {
+            let input = DetectorInput::new(at(10), &fingerprint, &contexts);
+            let found = assess(&input, &Scoring::default());
+            let expected = fingerprint != outside;
+            assert_eq!(told(&found).iter().any(|line| line.starts_with("network.relay")), expected);
+            contexts.note(&found.visit(&input, &Scoring::default(), Holding::Head));
+        }
+    }
+    // The native part of an app that takes its time is no new device on a new network.
+    let companions = Scoring { companions: vec!["chrome + okhttp".parse().unwrap()], ..Scoring::default() };
+    let contexts = Contexts::bind(at_home().seen().with_rtt_gap(slow(5)), at(0));
+    let native = at_home().agent("okhttp/5.1.0").without_hints().seen().with_rtt_gap(slow(60));
+    let found = assess(&DetectorInput::new(at(10), &native, &contexts), &companions);
+    assert_eq!(told(&found), ["network.relay 22 4 ms>60 ms"]);
 }
 
 #[test]

@@ -387,10 +387,10 @@ fn answers_within_tls_tell_of_somebody_in_between() {
         ask_over(to, &config, at_once);
         scene.observer.prints(1)[0].rtt_gap
     };
-    assert!(late(&measured(), false).is_some());
+    let direct = late(&measured(), false).unwrap();
     let gap = late(&measured(), true).unwrap();
-    // Both ways, less what the kernel's own connection to the relay takes: nothing to speak of.
-    assert!(gap.as_millis() >= 100, "{gap:?}");
+    // Each piece waits at least so long on its way; the kernel's own connection to the relay takes next to nothing.
+    assert!(gap > direct && gap.as_millis() >= 60, "{direct:?} {gap:?}");
     assert_eq!(late(&Scene::with_tls(), true), None, "unless it is asked for");
     // What a balancer opened is no measure of the client.
     let scene = Scene::set(|settings| {

@@ -1,28 +1,41 @@
 //! What is known of devices, kept over restarts: read before anybody is served, written now and then and at the end.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use portcullis::config::{DeviceFile, Settings};
-use portcullis::engine::Guard;
+use portcullis::engine::{DevicesState, Guard};
 use portcullis::entropy::OsEntropy;
+use portcullis::rules::Memory;
 use portcullis::store::any::AnyStore;
 
-/// The file, and how much of what the guard remembers is in it.
+use super::{DEVICES_EVERY, FLUSH_MAX};
+
+/// The file, and which state of the guard is in it.
 #[derive(Debug)]
 pub(super) struct Devices {
     file: DeviceFile,
-    kept: AtomicU64,
+    /// Held while the file is written, so that no older content takes the place of a newer one.
+    kept: Mutex<Option<DevicesState>>,
 }
 
 impl Devices {
-    /// Has the guard know what is in the file of these settings, if there is to be one. What can not be used is told and left
-    /// as it is, until there is something to be written in its place: devices are learned anew then.
+    /// Has the guard know what is in the file of these settings, if there is to be one. What can not be used is told, and devices
+    /// are learned anew. Where nothing is to be remembered, the file is removed.
     pub(super) fn recall(settings: &Settings, guard: &mut Guard<AnyStore>) -> Option<Self> {
         let file = DeviceFile::of(settings)?;
         let path = file.path().display();
+        if settings.session.memory == Memory::Nothing {
+            if let Err(error) = file.remove() {
+                tracing::warn!(%path, %error, "what was known of devices can not be removed");
+            }
+            return None;
+        }
+        let mut kept = None;
         match file.read() {
-            Ok(None) => {}
+            // Nothing is known, and nothing has to be written down.
+            Ok(None) => kept = Some(guard.devices_state()),
             Ok(Some(mut sealed)) => {
                 if guard.recall_devices(&mut sealed).is_err() {
                     tracing::warn!(%path, "known devices can not be opened with the keys there are: they are learned anew");
@@ -30,29 +43,41 @@ impl Devices {
             }
             Err(error) => tracing::warn!(%path, %error, "known devices can not be read: they are learned anew"),
         }
-        Some(Self { file, kept: AtomicU64::new(0) })
+        Some(Self { file, kept: Mutex::new(kept) })
     }
 
-    /// Writes down what is known, if there is more of it than there was.
-    pub(super) async fn keep(self: &Arc<Self>, guard: &Guard<AnyStore>) {
-        let known = guard.devices_remembered();
-        if self.kept.load(Ordering::Relaxed) == known {
-            return;
+    /// Writes down what is known, now and then, until it is dropped. What was read, at once: under the key of today.
+    pub(super) async fn follow(self: Arc<Self>, guard: Arc<Guard<AnyStore>>) {
+        let mut due = tokio::time::interval(DEVICES_EVERY);
+        loop {
+            due.tick().await;
+            self.clone().keep(guard.clone()).await;
         }
-        let sealed = match guard.seal_devices() {
-            Ok(sealed) => sealed,
-            Err(error) => return tracing::warn!(%error, "known devices are not kept"),
-        };
-        let this = self.clone();
-        // It waits for the disk.
-        let written = tokio::task::spawn_blocking(move || this.file.write(&sealed, &OsEntropy)).await;
-        match written {
-            Ok(Ok(())) => self.kept.store(known, Ordering::Relaxed),
-            Ok(Err(error)) => {
-                let path = self.file.path().display();
-                tracing::warn!(%path, %error, "known devices can not be written: after a restart they are learned anew");
-            }
-            Err(error) => tracing::warn!(%error, "known devices were not written"),
+    }
+
+    /// Writes down what is known, for the last time. A disk that hangs keeps the thread, and not the end.
+    pub(super) async fn end(self: Arc<Self>, guard: Arc<Guard<AnyStore>>) {
+        if tokio::time::timeout(FLUSH_MAX, self.keep(guard)).await.is_err() {
+            tracing::warn!("the devices that became known last may not have been written down");
         }
+    }
+
+    async fn keep(self: Arc<Self>, guard: Arc<Guard<AnyStore>>) {
+        let path = self.file.path().to_owned();
+        let written = tokio::task::spawn_blocking(move || self.write(&guard)).await;
+        if let Ok(Err(error)) = written {
+            let path = path.display();
+            tracing::warn!(%path, %error, "known devices can not be written: after a restart they are learned anew");
+        }
+    }
+
+    fn write(&self, guard: &Guard<AnyStore>) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        let state = guard.devices_state();
+        if *kept != Some(state) {
+            self.file.write(&guard.seal_devices().map_err(io::Error::other)?, &OsEntropy)?;
+            *kept = Some(state);
+        }
+        Ok(())
     }
 }

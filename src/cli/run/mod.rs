@@ -16,7 +16,6 @@ use portcullis::proxy::StartError;
 use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
-use devices::Devices;
 use reload::Reloader;
 use signals::Signals;
 use start::Running;
@@ -135,7 +134,8 @@ async fn serve(
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
     signals::tell_ready();
-    let tending = tokio::spawn(tend(guard.clone(), devices.clone()));
+    let tending = tokio::spawn(tend(guard.clone()));
+    let keeping = devices.clone().map(|devices| tokio::spawn(devices.follow(guard.clone())));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();
     let operating = admin.map(|admin| tokio::spawn(async move { admin.run(stopped.stop()).await }));
@@ -152,8 +152,9 @@ async fn serve(
     tending.abort();
     reloading.abort();
     guard.report(None, kinds::GuardStopped {});
-    if let Some(devices) = devices {
-        devices.keep(&guard).await;
+    if let (Some(devices), Some(keeping)) = (devices, keeping) {
+        keeping.abort();
+        devices.end(guard.clone()).await;
     }
     if let AnyStore::Embedded(store) = guard.store() {
         store.close().await;
@@ -172,21 +173,14 @@ async fn serve(
     ended
 }
 
-/// Looks after the guard: ends streams of sessions that are over, removes records that are, keeps what is known of devices.
-async fn tend(guard: Arc<Guard<AnyStore>>, devices: Option<Arc<Devices>>) {
+/// Looks after the guard: ends streams of sessions that are over, removes records that are.
+async fn tend(guard: Arc<Guard<AnyStore>>) {
     let mut streams = tokio::time::interval(STREAMS_EVERY);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
-    let mut keep = tokio::time::interval(DEVICES_EVERY);
     loop {
         let result = tokio::select! {
             _ = streams.tick() => guard.sweep_streams().await,
             _ = sweep.tick() => clear(&guard).await,
-            _ = keep.tick() => {
-                if let Some(devices) = &devices {
-                    devices.keep(&guard).await;
-                }
-                Ok(())
-            }
         };
         if let Err(error) = result {
             tracing::warn!(error = &error as &dyn std::error::Error, "the session store does not answer");

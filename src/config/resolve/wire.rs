@@ -56,12 +56,12 @@ pub(super) fn address(value: &Value<'_>) -> Option<SocketAddr> {
 fn relay_rtt(value: &Value<'_>) -> Option<RelayRtt> {
     match value.flag()? {
         false => Some(RelayRtt::Off),
-        #[cfg(feature = "relay-rtt")]
+        #[cfg(all(feature = "relay-rtt", target_os = "linux"))]
         true => Some(RelayRtt::Measured),
-        #[cfg(not(feature = "relay-rtt"))]
+        #[cfg(not(all(feature = "relay-rtt", target_os = "linux")))]
         true => {
             value.fault(
-                "this program can not measure it: build one with `cargo build --release --features relay-rtt`",
+                "this program can not measure it: on Linux, build one with `cargo build --release --features relay-rtt`",
                 None,
             );
             None
