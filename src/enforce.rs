@@ -36,6 +36,8 @@ pub enum Serve {
 pub enum Offer {
     /// When the head is old enough.
     WhenDue,
+    /// When it is old enough for a session that is perhaps in two jars.
+    Soon,
     /// Whatever its age: the evidence asks for proof, or the jar is behind.
     AtOnce,
     /// Not: the tag is superseded, or there is no session.

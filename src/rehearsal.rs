@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, request, response};
 
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{AssembleError, Rulebook, Settings};
+use crate::connection::ConnectionId;
 use crate::connection::Scheme;
 use crate::connection::print::Print;
 use crate::engine::subject::{Extent, Peeked};
@@ -122,13 +123,20 @@ impl Rehearsal {
     /// if it may be that of a login.
     pub(crate) fn play(
         &self,
-        (ip, print): (IpAddr, Print),
+        (ip, print, connection): (IpAddr, Print, Option<ConnectionId>),
         parts: &mut request::Parts,
         body: &[u8],
         mut answer: response::Parts,
     ) -> Played {
-        let client =
-            Client { ip, scheme: Scheme::Https, standing: ClientStanding::Own, print, order: None, located: None };
+        let client = Client {
+            ip,
+            scheme: Scheme::Https,
+            standing: ClientStanding::Own,
+            print,
+            order: None,
+            connection,
+            located: None,
+        };
         let peeked = self.guard.peek(parts).map(|_| Peeked { bytes: body, extent: Extent::Whole });
         let admission = match self.runtime.block_on(self.guard.admit(client, parts, peeked)) {
             Decision::Answer(refusal) => return Played::refused(&refusal, Action::Allow),

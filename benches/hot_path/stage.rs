@@ -252,6 +252,7 @@ fn client(number: usize) -> Client {
         standing: ClientStanding::Own,
         print: Print::default(),
         order: None,
+        connection: None,
         located: None,
     }
 }

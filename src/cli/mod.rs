@@ -408,6 +408,8 @@ pub(crate) enum Sees {
     BehindCdn,
     /// Nothing of networks but addresses
     NoGeo,
+    /// Everything, and how much later its clients answer within TLS than within TCP (`client.relay_rtt`)
+    RelayRtt,
 }
 
 /// `portcullis drive`

@@ -513,6 +513,7 @@ mod tests {
                 standing: engine::ClientStanding::Own,
                 print: Print::default(),
                 order: None,
+                connection: None,
                 located: None,
             };
             let (mut request, ()) = http::Request::get("/").body(()).unwrap().into_parts();

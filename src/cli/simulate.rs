@@ -26,6 +26,7 @@ pub(super) fn run(args: &SimulateArgs, streams: &mut Streams<'_>) -> io::Result<
             super::Sees::Everything => Sees::Everything,
             super::Sees::BehindCdn => Sees::BehindCdn,
             super::Sees::NoGeo => Sees::NoGeo,
+            super::Sees::RelayRtt => Sees::RelayRtt,
         },
         checks: if args.alone { Checks::None } else { Checks::Beside },
     };

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
 use crate::config::{Rulebook, Settings};
+use crate::connection::ConnectionId;
 use crate::connection::print::Print;
 use crate::engine::{Looked, Observer, Places};
 use crate::event::Record as Told;
@@ -43,6 +44,8 @@ pub struct Visitor {
     pub place: Place,
     /// How its transport looks.
     pub print: Print,
+    /// Over which connection of HTTP/2, if it is one.
+    pub connection: Option<ConnectionId>,
 }
 
 /// What the app answers.
@@ -171,7 +174,7 @@ impl Driver {
             *watch.0.lock() = Seen::default();
             self.stage.told();
         }
-        let played = self.stage.play((visitor.ip, visitor.print), &mut parts, &[], answer(app));
+        let played = self.stage.play((visitor.ip, visitor.print, visitor.connection), &mut parts, &[], answer(app));
         let mut came = Came {
             action: played.action,
             standing: played.standing,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, Attention, DriveError, Driver, Jar, START, Visitor, head, is_signal};
 use crate::clock::Timestamp;
 use crate::config::{Rulebook, Settings};
+use crate::connection::ConnectionId;
 use crate::connection::print::{Http2Print, Ja4, Print, RttGap, SynClass, TlsPrint};
 use crate::event::Kind;
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
@@ -55,6 +56,7 @@ struct Ask {
     h2: Option<String>,
     syn: Option<String>,
     rtt_gap_ms: Option<u64>,
+    connection: Option<u64>,
     http: Option<String>,
     #[serde(default)]
     headers: Vec<(String, String)>,
@@ -292,7 +294,8 @@ impl Ask {
             syn: self.syn.as_deref().filter(|text| !text.is_empty()).map(SynClass::named),
             rtt_gap: self.rtt_gap_ms.map(Duration::from_millis).map(RttGap::of),
         };
-        Ok(Visitor { ip, place, print })
+        let connection = self.connection.map(ConnectionId).filter(|_| self.http.as_deref() == Some("2"));
+        Ok(Visitor { ip, place, print, connection })
     }
 
     fn app(&self) -> Result<App, LineError> {

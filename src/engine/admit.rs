@@ -640,6 +640,7 @@ mod tests {
             standing: ClientStanding::Own,
             print: Print::default(),
             order: None,
+            connection: None,
             located: None,
         };
         let request = guard.look(Arc::new(policy), Timestamp::from_secs(2), client, &parts);

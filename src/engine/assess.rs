@@ -41,7 +41,7 @@ impl<S: Store> Guard<S> {
         request: &Request<'_>,
         stored: &Record,
         draft: &mut Draft,
-        (tag, standing, evidence): (Tag, Standing, TagEvidence),
+        (tag, standing, evidence, lane): (Tag, Standing, TagEvidence, InUse),
     ) -> Judged {
         let mode = request.mode();
         if mode == Mode::Off {
@@ -84,7 +84,7 @@ impl<S: Store> Guard<S> {
             verdict: judgement.verdict,
             would: judgement.would,
             seen,
-            places: in_use(&contexts, request, assessment.found),
+            places: in_use(&contexts, request, assessment.found, lane),
             scope: if forked && !elsewhere { Scope::Everybody } else { Scope::Client },
             cause: if forked {
                 Cause::Fork
@@ -226,17 +226,18 @@ fn is_elsewhere(signal: &Signal, weights: &Weights) -> bool {
     }
 }
 
-/// Whether the session is in use elsewhere, seen from where its owner logged in. There alone is a new tag offered at once: whoever
-/// has just turned up would move on in step with the owner, and neither would ever fall behind.
-fn in_use(contexts: &Contexts, request: &Request<'_>, found: Option<Match>) -> InUse {
-    let Some(found) = found.filter(|found| found.drift.is_none() && !contexts.is_holder(found.index)) else {
+/// Where the session is in use, seen from where its owner logged in. There alone is a new tag offered sooner: whoever has just
+/// turned up would move on in step with the owner, and neither would ever fall behind.
+fn in_use(contexts: &Contexts, request: &Request<'_>, found: Option<Match>, lane: InUse) -> InUse {
+    let known = found.filter(|found| found.drift.is_none());
+    let known = known.and_then(|found| contexts.known().get(found.index).map(|known| (found.index, known)));
+    let Some((index, _)) = known.filter(|(_, known)| known.standing == history::Standing::Trusted) else {
         return InUse::Here;
     };
-    let known = contexts.known().get(found.index);
-    let is_home = known.is_some_and(|known| known.standing == history::Standing::Trusted);
-    match contexts.holder_elsewhere(&request.fingerprint).filter(|_| is_home) {
+    let elsewhere = contexts.holder_elsewhere(&request.fingerprint).filter(|_| !contexts.is_holder(index));
+    match elsewhere {
         Some(last_seen) if request.now.since(last_seen) < TWO_PLACES_WITHIN => InUse::Elsewhere,
-        _ => InUse::Here,
+        _ => lane,
     }
 }
 

@@ -16,6 +16,7 @@ mod counted;
 pub mod cut;
 mod devices;
 mod facts;
+mod in_turn;
 mod judge;
 mod observe;
 mod odd;
@@ -37,8 +38,8 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::clock::{Clock, Timestamp};
-use crate::connection::Scheme;
 use crate::connection::print::Print;
+use crate::connection::{ConnectionId, Scheme};
 use crate::enforce::Offer;
 use crate::entropy::Entropy;
 use crate::event::queue::EventSender;
@@ -92,6 +93,7 @@ pub struct Guard<S> {
     population: population::Population,
     /// Who looks on at what rules see.
     observer: Option<Arc<dyn Observer>>,
+    in_turn: in_turn::InTurn,
     windows: Windows,
     holds: Holds,
     rates: Rates,
@@ -198,6 +200,9 @@ pub struct Client {
     pub print: Print,
     /// In which order its headers came, if something was taken off them since.
     pub order: Option<HeaderOrder>,
+    /// Its connection, if that is one of HTTP/2 and the client's own: of these a browser has one at a time. That of a CDN, and one
+    /// of HTTP/1.1, says nothing.
+    pub connection: Option<ConnectionId>,
     /// Where it is, from [`Guard::locate`], if the host remembers: databases are then asked once for a connection.
     pub located: Option<Located>,
 }
@@ -433,6 +438,7 @@ impl<S: Store> Guard<S> {
             memory: limit::KnownDevices::new(key),
             population: population::Population::new(key),
             observer: None,
+            in_turn: in_turn::InTurn::default(),
             windows: Windows::default(),
             holds: Holds::default(),
             rates: Rates::default(),

@@ -12,6 +12,7 @@ use crate::enforce::{self, Offer, Plan, Serve};
 use crate::event;
 use crate::event::field::{Cause, Release, Rotation};
 use crate::history::SEEN_EVERY;
+use crate::limit::ClientKey;
 use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::Presented;
@@ -64,6 +65,8 @@ pub(super) enum InUse {
     /// In one place, as far as is known.
     #[default]
     Here,
+    /// Over two connections in turn.
+    InTurn,
     /// Its newest tag was shown elsewhere a moment ago, and this is where its owner logged in.
     Elsewhere,
 }
@@ -110,6 +113,9 @@ impl<S: Store> Guard<S> {
             Ok(None) => return self.unknown(request, &presented),
             Err(error) => return Found::Outage(error),
         };
+        let place = ClientKey::new(request.client.ip);
+        let comes_back = |connection| self.in_turn.comes_back(digest.spread(), place, connection, request.now);
+        let lane = if request.client.connection.is_some_and(comes_back) { InUse::InTurn } else { InUse::Here };
         for attempt in 0..=WRITERS_MAX {
             if let Some(over) = self.over(request, &stored).await {
                 return over;
@@ -123,7 +129,7 @@ impl<S: Store> Guard<S> {
             let standing = request.seen_on(standing);
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
-            let with = (presented.tag, standing, evidence);
+            let with = (presented.tag, standing, evidence, lane);
             let mut judged = self.assess(request, &stored, &mut draft, with);
             while request.is_asking() {
                 Box::pin(self.ask_for(request)).await;
@@ -357,6 +363,7 @@ impl Judged {
         // Whoever is there may be one person on two networks; two jars show themselves by their tags, so these are renewed.
         let offer = match (plan.offer, self.places, self.mode) {
             (Offer::WhenDue, InUse::Elsewhere, Mode::Enforce) if standing == Standing::Head => Offer::AtOnce,
+            (Offer::WhenDue, InUse::InTurn, Mode::Enforce) if standing == Standing::Head => Offer::Soon,
             (offer, ..) => offer,
         };
         Plan { offer, ..plan }

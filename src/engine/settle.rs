@@ -496,8 +496,9 @@ impl Admission {
         let is_due = match self.offer {
             Offer::Never => false,
             Offer::AtOnce => true,
-            Offer::WhenDue => {
-                let part = if is_suspected(tags, self.now) { SUSPECTED_PART } else { 1 };
+            Offer::Soon | Offer::WhenDue => {
+                let is_soon = self.offer == Offer::Soon || is_suspected(tags, self.now);
+                let part = if is_soon { SUSPECTED_PART } else { 1 };
                 self.now.since(tags.since()) >= session.rotate_every / part
             }
         };

@@ -46,7 +46,15 @@ impl<S: Store> GuardLayer<S> {
         if let Some(junk) = client.junk {
             self.guard.advise_proxy_header(peer, junk);
         }
-        Ok(Client { ip: client.ip, scheme, standing, print: Print::default(), order: None, located: None })
+        Ok(Client {
+            ip: client.ip,
+            scheme,
+            standing,
+            print: Print::default(),
+            order: None,
+            connection: None,
+            located: None,
+        })
     }
 
     fn scheme_of(&self, parts: &request::Parts) -> Scheme {

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue, request, response};
+use http::{HeaderMap, HeaderValue, Version, request, response};
 
 use super::{
     Admitted, Answer, AnsweredBy, Arrival, Fault, Gate, Lifetime, Looks, PeekError, Problem, RequestBody, Settled,
 };
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::engine::cut::Cut;
 use crate::engine::subject::{Extent, Peeked};
 use crate::engine::{self, Admission, Client, ClientStanding, Decision, Guard, Located, Refusal, RefusalKind};
@@ -69,6 +69,12 @@ fn unseen(error: &PeekError, looks: Looks) -> Answer {
     }
 }
 
+/// The connection that a browser has to this site: of HTTP/2, and not that of a proxy before us.
+fn connection(arrival: &Arrival, version: Version) -> Option<ConnectionId> {
+    let is_own = arrival.client.ip == arrival.connection.peer_ip();
+    (is_own && version == Version::HTTP_2).then(|| arrival.connection.id())
+}
+
 /// Permit to call the app, with what an answer of ours needs to know of the request.
 #[derive(Debug)]
 pub struct Permit {
@@ -98,6 +104,7 @@ impl<S: Store> Gate for Guarded<S> {
             standing,
             print: arrival.print,
             order: Some(arrival.order),
+            connection: connection(arrival, request.version),
             located: arrival.located,
         };
         let decision = match self.0.peek(request) {

@@ -185,7 +185,7 @@ impl<'f> Stage<'f> {
         let jar = self.jars.get(step.session_of.as_ref().unwrap_or(&step.client)).cloned().unwrap_or_default();
         let mut parts = dress(step, visitor, &jar);
         let body = step.body.as_bytes();
-        let played = self.rehearsal.play((visitor.ip, visitor.print), &mut parts, body, answer(step));
+        let played = self.rehearsal.play((visitor.ip, visitor.print, None), &mut parts, body, answer(step));
         let subject = played.reached_app.then(|| subject_of(&parts)).flatten();
         self.keep(step, &played.set_cookie);
         Some(Came { action: played.action, status: played.status, subject })

@@ -48,8 +48,7 @@ impl Check {
     /// What it makes of a story: it ends the session at the first request that is not as it must be.
     pub(super) fn try_on(self, job: &Job, plan: &Plan<'_>) -> Outcome {
         let story = job.subject.story(plan.seed, job.number);
-        let mut outcome =
-            Outcome { subject: job.subject, ended: false, asked: false, caught: None, on_sensitive: false };
+        let mut outcome = Outcome { subject: job.subject, ended: false, asked: false, caught: None };
         let mut events = story.events.iter();
         let Some(first) = events.next() else { return outcome };
         let mut bound = Bound { first, last: *first, tls: TlsOf::new(plan.seed, job), ja4: None };

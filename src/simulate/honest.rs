@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::story::{DAY, Event, Loot, Maker, Story, Who, browse, browse_daily, cast, in_order, sorted, turns};
-use super::world::{Browser, Device, Engine, Kind, LANDS, Land, Net, System, Version, city};
+use super::world::{Browser, Device, Engine, Kind, LANDS, Land, Net, Stack, System, Version, city};
 use crate::facts::geo::NetworkKind;
 
 macro_rules! lives {
@@ -160,7 +160,8 @@ fn corp_pool(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
 fn sase(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
     let asn = 8000 + dice.whole(0, 3);
     let gateway = addresses.net(NetworkKind::Sase, person.land, asn, person.city, Version::V4);
-    let inspected = Device { tls: (Engine::Gateway, 1), http2: Engine::Gateway, ..person.device };
+    let inspected =
+        Device { tls: (Engine::Gateway, 1), http2: Engine::Gateway, packets: Stack::Linux, ..person.device };
     let moment = [dice.between(600.0, 3000.0)];
     let (nets, devices) = if dice.chance(0.5) {
         ((gateway, person.home), (inspected, person.device))
@@ -186,7 +187,8 @@ fn private_relay(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
     let stream = browse(dice, 7200.0);
     let home = person.home;
     let mut exit = roaming(dice, &pool, 300.0);
-    owner(stream, |t| if t > off { home } else { exit(t) }, |_| person.device)
+    let relayed = Device { packets: Stack::Linux, ..person.device };
+    owner(stream, |t| if t > off { home } else { exit(t) }, |t| if t > off { person.device } else { relayed })
 }
 
 fn update(Maker { dice, person, .. }: &mut Maker) -> Vec<Event> {
@@ -254,12 +256,13 @@ fn language(Maker { dice, person, .. }: &mut Maker) -> Vec<Event> {
 
 fn tor(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
     let browser = Device::of_version(Browser::Firefox, System::Windows, 153, "en-US,en;q=0.5");
-    person.device = Device { tls: (Engine::Tor, 1), ..browser };
+    person.device = Device { tls: (Engine::Tor, 1), packets: Stack::Linux, ..browser };
     let exits: Vec<Net> = (0..5)
         .map(|number| {
             let land = dice.pick(&LANDS);
             let city = city(dice, land);
-            addresses.net(NetworkKind::Tor, land, 6000 + number, city, Version::V4)
+            let exit = addresses.net(NetworkKind::Tor, land, 6000 + number, city, Version::V4);
+            exit.passing_on(dice.between(60.0, 250.0))
         })
         .collect();
     let stream = browse(dice, 3000.0);

@@ -40,6 +40,8 @@ pub enum Sees {
     BehindCdn,
     /// Of networks it knows addresses alone.
     NoGeo,
+    /// Everything, and how much later its clients answer within TLS than within TCP.
+    RelayRtt,
 }
 
 /// How the world is.

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::HashMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -14,10 +15,11 @@ use super::dice::Dice;
 use super::honest::{self, Life};
 use super::story::{Event, Loot, Story, Who};
 use super::thefts::{self, Theft};
-use super::world::{Device, Kind, headers};
+use super::world::{Device, Kind, Net, headers};
 use super::{Plan, Sees};
 use crate::clock::Timestamp;
-use crate::connection::print::Print;
+use crate::connection::ConnectionId;
+use crate::connection::print::{Print, RttGap};
 use crate::drive::{App, Attention, DriveError, Driver, Jar, START, Visitor, head};
 use crate::facts::geo::Place;
 use crate::verdict::Action;
@@ -65,8 +67,6 @@ pub(super) struct Outcome {
     /// Whether an honest user was asked to log in again.
     pub(super) asked: bool,
     pub(super) caught: Option<Caught>,
-    /// Whether a sensitive page was refused to the thief before he was caught anywhere else.
-    pub(super) on_sensitive: bool,
 }
 
 /// How cookies fare.
@@ -111,7 +111,7 @@ pub(super) fn play(plan: &Plan<'_>, jobs: &[Job], seed: u64) -> Result<Vec<Outco
         stories.push(None);
     }
     let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
-    let mut stage = Stage { plan, driver, wardrobe: Wardrobe::new() };
+    let mut stage = Stage { plan, driver, wardrobe: Wardrobe::new(), busy: Dice::new(seed, u64::MAX - 1) };
     while let Some(Reverse((_, at))) = agenda.pop() {
         let (Some(slot), Some(job)) = (stories.get_mut(at), jobs.get(at)) else { continue };
         let running = slot.get_or_insert_with(|| Running::new(*job, plan));
@@ -139,7 +139,7 @@ impl Running {
         let story = job.subject.story(plan.seed, job.number);
         let mut dice = Dice::new(plan.seed ^ 0x5eed, u64::from(job.number));
         let crash = dice.chance(plan.luck.crash).then(|| dice.pick(&story.events).t);
-        let outcome = Outcome { subject: job.subject, ended: false, asked: false, caught: None, on_sensitive: false };
+        let outcome = Outcome { subject: job.subject, ended: false, asked: false, caught: None };
         let jars = [Jar::default(), Jar::default()];
         Self { job, story, at: 0, dice, jars, thief: None, thief_since: 0.0, thief_requests: 0, crash, outcome }
     }
@@ -179,9 +179,22 @@ struct Stage<'p> {
     plan: &'p Plan<'p>,
     driver: Driver,
     wardrobe: Wardrobe,
+    /// How busy machines are.
+    busy: Dice,
 }
 
 impl Stage<'_> {
+    /// How much later a client answers within TLS than within TCP: the way to whoever is behind an address, and what the
+    /// machine there takes. One in two hundred looks up a certificate first.
+    fn rtt_gap(&mut self, net: &Net) -> Option<RttGap> {
+        if self.plan.sees != Sees::RelayRtt {
+            return None;
+        }
+        let lookup = if self.busy.chance(0.005) { self.busy.between(20.0, 150.0) } else { 0.0 };
+        let millis = net.beyond_ms + self.busy.exponential(4.0) + lookup;
+        Some(RttGap::of(Duration::from_secs_f64(millis / 1000.0)))
+    }
+
     fn step(&mut self, running: &mut Running) -> Next {
         let Some(event) = running.story.events.get(running.at).copied() else { return Next::End };
         let is_first = running.at == 0;
@@ -215,7 +228,6 @@ impl Stage<'_> {
             Who::Phished => running.outcome.caught = caught(0, 0.0),
             Who::Thief => {
                 running.outcome.caught = caught(running.thief_requests, event.t - running.thief_since);
-                running.outcome.on_sensitive = event.kind == Kind::Sensitive;
             }
             Who::Owner if running.thief_requests > 0 => {
                 running.outcome.caught = caught(running.thief_requests, event.t - running.thief_since);
@@ -247,7 +259,7 @@ impl Stage<'_> {
             Kind::Download => ("/files/report.pdf", StatusCode::OK),
         };
         let app = App { status, ..App::default() };
-        let (action, lines) = self.request((Method::GET, path), event, &cookies, &app, now);
+        let (action, lines) = self.request((Method::GET, path), (running.job.number, event), &cookies, &app, now);
         let is_lost = running.dice.chance(self.plan.luck.lost);
         if event.kind != Kind::Download && !is_lost {
             self.deliver(running, event.who, &lines, now);
@@ -260,7 +272,7 @@ impl Stage<'_> {
         let login = Some(format!("user-{}", running.job.number));
         let app = App { status: StatusCode::SEE_OTHER, login, ..App::default() };
         let event = Event { kind: Kind::Page, ..*event };
-        let (_, lines) = self.request((Method::POST, "/login"), &event, &cookies, &app, now);
+        let (_, lines) = self.request((Method::POST, "/login"), (running.job.number, &event), &cookies, &app, now);
         // Nobody goes on before he is logged in.
         running.jar(event.who, now).store(&lines, now);
     }
@@ -275,7 +287,7 @@ impl Stage<'_> {
     fn request(
         &mut self,
         (method, path): (Method, &str),
-        event: &Event,
+        (story, event): (u32, &Event),
         cookies: &str,
         app: &App,
         now: Timestamp,
@@ -284,13 +296,22 @@ impl Stage<'_> {
         let version = if *kind == Kind::Socket { Version::HTTP_11 } else { Version::HTTP_2 };
         let place = if self.plan.sees == Sees::NoGeo { Place::default() } else { net.place };
         let print = if self.plan.sees == Sees::BehindCdn { Print::default() } else { device.print(*kind) };
-        let visitor = Visitor { ip: net.ip, place, print };
+        let connection = (version == Version::HTTP_2).then(|| connection(story, event));
+        let visitor = Visitor { ip: net.ip, place, print: Print { rtt_gap: self.rtt_gap(net), ..print }, connection };
         let dress = self.wardrobe.entry(outfit(device, *kind)).or_insert_with(|| headers(device, *kind));
         let parts = head(method, path.parse().unwrap_or_default(), version, dress, cookies);
         self.driver.set_time(now);
         let (came, lines) = self.driver.request(&visitor, parts, app);
         (came.action, lines)
     }
+}
+
+/// The connection that somebody has at that time: another one from another address, and a new one every ten minutes.
+fn connection(story: u32, event: &Event) -> ConnectionId {
+    let mut hasher = std::hash::DefaultHasher::new();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a span of a story")]
+    (story, event.who as u8, event.net.ip, (event.t / 600.0) as u64).hash(&mut hasher);
+    ConnectionId(hasher.finish())
 }
 
 /// What headers depend on.

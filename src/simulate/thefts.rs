@@ -1,7 +1,7 @@
 //! How sessions are stolen.
 
 use super::story::{Event, Loot, Maker, Story, Who, browse, browse_daily, cast, in_order};
-use super::world::{Browser, Device, Engine, Kind, LANDS, Land, Net, System, Version, city};
+use super::world::{Browser, Device, Engine, Kind, LANDS, Land, Net, Stack, System, Version, city};
 use crate::facts::geo::NetworkKind;
 
 macro_rules! thefts {
@@ -123,9 +123,10 @@ fn phished(Maker { dice, addresses, person }: &mut Maker) -> Vec<Event> {
     let land = dice.pick(&LANDS);
     let there = city(dice, land);
     let proxy = addresses.net(NetworkKind::Hosting, land, 4500, there, Version::V4);
+    let proxy = proxy.passing_on(dice.between(10.0, 120.0));
     let tls = *dice.pick(&[(Engine::Go, 1), (Engine::Go, 1), person.device.tls]);
     let order = *dice.pick(&[Engine::Go, person.device.order]);
-    let device = Device { tls, http2: Engine::Go, order, ..person.device };
+    let device = Device { tls, http2: Engine::Go, order, packets: Stack::Linux, ..person.device };
     cast(browse(dice, 120.0), Who::Phished, |_| proxy, |_| device)
 }
 
@@ -143,10 +144,17 @@ fn tool(theft: Theft, maker: &mut Maker) -> (Net, Device) {
         Device::new(dice, browser, system, language)
     };
     // His own browser under the owner's headers: what it does on the wire stays its own.
-    let in_disguise = |own: Device| Device { tls: own.tls, http2: own.http2, order: own.order, ..person.device };
+    let in_disguise =
+        |Device { tls, http2, order, packets, .. }| Device { tls, http2, order, packets, ..person.device };
     let mut exit_in_city = |dice: &mut super::dice::Dice| {
         let asn = if dice.chance(0.3) { person.operator } else { person.operator + 7 };
-        addresses.net(NetworkKind::Residential, person.land, asn, person.city, Version::V4)
+        let exit = addresses.net(NetworkKind::Residential, person.land, asn, person.city, Version::V4);
+        exit.passing_on(dice.between(30.0, 200.0))
+    };
+    // The exit is a machine of somebody, or a box.
+    let copy = |dice: &mut super::dice::Dice| {
+        let packets = *dice.pick(&[person.device.packets, Stack::Linux]);
+        Device { packets, ..person.device }
     };
     match theft {
         Theft::Abroad => {
@@ -166,12 +174,14 @@ fn tool(theft: Theft, maker: &mut Maker) -> (Net, Device) {
         }
         Theft::Script => {
             let net = exit_in_city(dice);
-            (net, Device { tls: (Engine::Go, 1), http2: Engine::Go, order: Engine::Go, ..person.device })
+            let go = (Engine::Go, 1);
+            (net, Device { tls: go, http2: Engine::Go, order: Engine::Go, packets: Stack::Linux, ..person.device })
         }
-        Theft::ParrotActive | Theft::ParrotGone | Theft::ParrotReturn => (exit_in_city(dice), person.device),
+        Theft::ParrotActive | Theft::ParrotGone | Theft::ParrotReturn => (exit_in_city(dice), copy(dice)),
         Theft::Delayed => {
             let asn = person.operator + 7;
-            (addresses.net(NetworkKind::Residential, person.land, asn, person.city, Version::V4), person.device)
+            let exit = addresses.net(NetworkKind::Residential, person.land, asn, person.city, Version::V4);
+            (exit.passing_on(dice.between(30.0, 200.0)), person.device)
         }
         Theft::Phished => {
             let kind = *dice.pick(&[NetworkKind::Vpn, NetworkKind::Residential, NetworkKind::Hosting]);

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::{HeaderName, HeaderValue};
 
 use super::dice::Dice;
-use crate::connection::print::{Http2Print, Print, TlsPrint};
+use crate::connection::print::{Http2Print, Print, SynClass, TlsPrint};
 use crate::facts::geo::{Country, NetworkKind, Place, Position};
 use crate::net::Asn;
 
@@ -47,6 +47,15 @@ pub(super) type City = (f64, f64);
 pub(super) struct Net {
     pub(super) ip: IpAddr,
     pub(super) place: Place,
+    /// The way from there to whoever is behind it, in milliseconds there and back: 0 unless the connection is passed on.
+    pub(super) beyond_ms: f64,
+}
+
+impl Net {
+    /// The same, with somebody behind it who is so far away.
+    pub(super) const fn passing_on(self, beyond_ms: f64) -> Self {
+        Self { beyond_ms, ..self }
+    }
 }
 
 /// Which family of addresses.
@@ -100,7 +109,7 @@ impl Addresses {
             kind,
             position: Position::new(city.0, city.1, Some(radius)),
         };
-        Net { ip: self.next(version), place }
+        Net { ip: self.next(version), place, beyond_ms: 0.0 }
     }
 }
 
@@ -142,6 +151,24 @@ pub(super) enum System {
     Ios,
 }
 
+/// Who makes the packets, as the first one tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stack {
+    Windows,
+    Apple,
+    Linux,
+}
+
+impl Stack {
+    const fn of(system: System) -> Self {
+        match system {
+            System::Windows => Self::Windows,
+            System::MacOs | System::Ios => Self::Apple,
+            System::Linux | System::Android => Self::Linux,
+        }
+    }
+}
+
 /// A program on a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Device {
@@ -152,6 +179,7 @@ pub(super) struct Device {
     pub(super) tls: (Engine, u32),
     pub(super) http2: Engine,
     pub(super) order: Engine,
+    pub(super) packets: Stack,
     pub(super) language: &'static str,
 }
 
@@ -198,7 +226,8 @@ impl Device {
 
     pub(super) const fn of_version(browser: Browser, system: System, version: u32, language: &'static str) -> Self {
         let engine = Engine::of(browser);
-        Self { browser, system, version, tls: tls(engine, version), http2: engine, order: engine, language }
+        let (tls, packets) = (tls(engine, version), Stack::of(system));
+        Self { browser, system, version, tls, http2: engine, order: engine, packets, language }
     }
 
     /// Some browser, by how many use it.
@@ -266,7 +295,7 @@ impl Device {
         let core = (engine as u64) << 32 | u64::from(era) | 1 << 48;
         let tls = Some(TlsPrint { core, soft: 0, ja4: None });
         let http2 = (kind != Kind::Socket).then(|| Http2Print::of_text(self.http2.http2()));
-        Print { tls, http2, ..Print::default() }
+        Print { tls, http2, syn: Some(SynClass(self.packets as u8 + 1)), rtt_gap: None }
     }
 }
 
@@ -391,6 +420,6 @@ impl Person {
         let city = (self.city.0 + dice.normal(0.5), self.city.1 + dice.normal(0.5));
         let version = *dice.pick(&[Version::V4, Version::V6]);
         let asn = 9900 + dice.whole(0, 2);
-        addresses.net(NetworkKind::Relay, self.land, asn, city, version)
+        addresses.net(NetworkKind::Relay, self.land, asn, city, version).passing_on(dice.between(8.0, 40.0))
     }
 }

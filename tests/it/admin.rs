@@ -129,6 +129,7 @@ impl World {
             standing: ClientStanding::Own,
             print: Print::default(),
             order: None,
+            connection: None,
             located: None,
         };
         let Decision::Forward(admission) = self.guard.admit(client, &mut parts, None).await else {

@@ -84,6 +84,27 @@ fn an_owner_is_served_through_rotations() {
     assert_eq!(stage.asks(&ALICE, 150.0, "a", &[])["ref"], first["ref"]);
 }
 
+/// A browser has one connection of HTTP/2 at a time. Whoever comes back to one that was left is perhaps two.
+#[test]
+fn connections_that_take_turns_are_given_new_tags_sooner() {
+    let comes = |connections: [Option<u64>; 4], version: &str| {
+        let mut stage = Stage::new();
+        let over = |connection: Option<u64>| [("connection", json!(connection)), ("http", json!(version))];
+        stage.logs_in(&ALICE, 0.0, "a");
+        let answers = [10.0, 20.0, 40.0, 50.0].into_iter().zip(connections).map(|(t, connection)| {
+            let answer = stage.asks(&ALICE, t, "a", &over(connection));
+            assert!(answer["signals"].as_array().unwrap().is_empty(), "it is no evidence: {answer}");
+            answer["status"].as_str().unwrap().to_owned()
+        });
+        answers.last().unwrap()
+    };
+    assert_eq!(comes([Some(1), Some(2), Some(1), Some(1)], "2"), "successor");
+    assert_eq!(comes([Some(1), Some(2), Some(3), Some(3)], "2"), "head", "it goes on to another one");
+    assert_eq!(comes([Some(1), Some(1), Some(1), Some(1)], "2"), "head");
+    assert_eq!(comes([Some(1), Some(2), Some(1), Some(1)], "1.1"), "head", "of these a browser has six");
+    assert_eq!(comes([None; 4], "2"), "head");
+}
+
 #[test]
 fn a_thief_with_all_headers_copied_is_told_with_every_sign() {
     let mut stage = Stage::new();

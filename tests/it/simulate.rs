@@ -21,7 +21,7 @@ fn settings(text: &str) -> (Settings, Rulebook) {
 const USUAL: Simulation = Simulation {
     seed: 11,
     sessions: 3000,
-    thefts: 60,
+    thefts: 300,
     world: World::Usual,
     sees: Sees::Everything,
     checks: Checks::None,

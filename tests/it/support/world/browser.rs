@@ -331,6 +331,7 @@ impl Browser {
                 standing: self.standing.get(),
                 print: self.print.get(),
                 order: None,
+                connection: None,
                 located: None,
             },
             parts,
