@@ -46,15 +46,31 @@ impl DeviceFile {
         Ok(Some(content))
     }
 
-    /// Removes it, if it is there.
+    /// Puts it aside, in the place of one that was put aside before: it is not to be lost if the keys were the wrong ones.
+    ///
+    /// # Errors
+    /// When it can not be renamed.
+    pub fn put_aside(&self) -> io::Result<()> {
+        std::fs::rename(&self.0, self.aside())
+    }
+
+    /// Where it is put aside.
+    pub fn aside(&self) -> PathBuf {
+        self.0.with_file_name("devices.unread")
+    }
+
+    /// Removes it, if it is there, and one that was put aside.
     ///
     /// # Errors
     /// When it can not be removed.
     pub fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for path in [&self.0, &self.aside()] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Puts this in its place, readable by its owner alone: wholly or not at all.
@@ -89,8 +105,12 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 1, "no draft is left");
         fs::write(file.path(), vec![0; SEALED_DEVICES_BYTES_MAX + 1]).unwrap();
         assert!(file.read().is_err());
-        file.remove().unwrap();
-        file.remove().unwrap();
+        file.put_aside().unwrap();
         assert_eq!(file.read().unwrap(), None);
+        assert!(file.aside().exists());
+        file.write(b"third", &entropy).unwrap();
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 0);
     }
 }

@@ -222,4 +222,14 @@ fn known_devices_are_kept_over_a_restart() {
     assert_eq!(attacked(address), 429);
     assert!(process.complaints().contains("they are learned anew"), "{}", process.complaints());
     assert!(process.terminate().success());
+    assert_eq!(fs::read(folder.path().join("data/devices.unread")).unwrap(), b"something else", "it is not lost");
+    // Where nothing is to be remembered nothing is kept.
+    let text = fs::read_to_string(folder.path().join("portcullis.toml")).unwrap();
+    let text = text.replace("[session]", "[session]\nremember_devices = false");
+    fs::write(folder.path().join("portcullis.toml"), text).unwrap();
+    fs::write(folder.path().join("data/devices"), &kept).unwrap();
+    let (mut process, address) = start();
+    assert_eq!(attacked(address), 429);
+    assert!(process.terminate().success());
+    assert!(!folder.path().join("data/devices").exists() && !folder.path().join("data/devices.unread").exists());
 }

@@ -21,24 +21,26 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Has the guard know what is in the file of these settings, if there is to be one. What can not be used is told, and devices
-    /// are learned anew. Where nothing is to be remembered, the file is removed.
+    /// Has the guard know what is in the file of these settings, if there is to be one. What can not be used is told and put aside,
+    /// and devices are learned anew.
     pub(super) fn recall(settings: &Settings, guard: &mut Guard<AnyStore>) -> Option<Self> {
         let file = DeviceFile::of(settings)?;
         let path = file.path().display();
-        if settings.session.memory == Memory::Nothing {
-            if let Err(error) = file.remove() {
-                tracing::warn!(%path, %error, "what was known of devices can not be removed");
-            }
-            return None;
-        }
         let mut kept = None;
+        if settings.session.memory == Memory::Nothing {
+            return Some(Self { file, kept: Mutex::new(kept) });
+        }
         match file.read() {
             // Nothing is known, and nothing has to be written down.
             Ok(None) => kept = Some(guard.devices_state()),
             Ok(Some(mut sealed)) => {
                 if guard.recall_devices(&mut sealed).is_err() {
-                    tracing::warn!(%path, "known devices can not be opened with the keys there are: they are learned anew");
+                    let aside = file.put_aside().map_or(path.to_string(), |()| file.aside().display().to_string());
+                    tracing::warn!(
+                        path = aside,
+                        "known devices can not be opened with the keys there are: they are learned anew. If the keys are the \
+                         wrong ones, stop the guard and put this file back as `devices`, with its keys"
+                    );
                 }
             }
             Err(error) => tracing::warn!(%path, %error, "known devices can not be read: they are learned anew"),
@@ -67,12 +69,17 @@ impl Devices {
         let written = tokio::task::spawn_blocking(move || self.write(&guard)).await;
         if let Ok(Err(error)) = written {
             let path = path.display();
-            tracing::warn!(%path, %error, "known devices can not be written: after a restart they are learned anew");
+            tracing::warn!(%path, %error, "known devices can not be written or removed: after a restart they are learned anew");
         }
     }
 
+    /// Where nothing is to be remembered, the file is removed.
     fn write(&self, guard: &Guard<AnyStore>) -> io::Result<()> {
         let mut kept = self.kept.lock();
+        if guard.policy().session.memory == Memory::Nothing {
+            *kept = None;
+            return self.file.remove();
+        }
         let state = guard.devices_state();
         if *kept != Some(state) {
             self.file.write(&guard.seal_devices().map_err(io::Error::other)?, &OsEntropy)?;
