@@ -115,7 +115,7 @@ impl<S: Store> Guard<S> {
         };
         let place = ClientKey::new(request.client.ip);
         let comes_back = |connection| self.in_turn.comes_back(digest.spread(), place, connection, request.now);
-        let lane = if request.client.connection.is_some_and(comes_back) { InUse::InTurn } else { InUse::Here };
+        let mut lane = None;
         for attempt in 0..=WRITERS_MAX {
             if let Some(over) = self.over(request, &stored).await {
                 return over;
@@ -127,6 +127,11 @@ impl<S: Store> Guard<S> {
                 return self.forged(request);
             }
             let standing = request.seen_on(standing);
+            // Once for a request, however often it is judged, and not for one who only knows the id.
+            let lane = *lane.get_or_insert_with(|| match request.client.connection.is_some_and(comes_back) {
+                true => InUse::InTurn,
+                false => InUse::Here,
+            });
             let mut draft = None;
             let evidence = note_stale(&stored, &mut draft, presented.tag, standing, request.now);
             let with = (presented.tag, standing, evidence, lane);

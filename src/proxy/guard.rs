@@ -15,7 +15,7 @@ use crate::engine::cut::Cut;
 use crate::engine::subject::{Extent, Peeked};
 use crate::engine::{self, Admission, Client, ClientStanding, Decision, Guard, Located, Refusal, RefusalKind};
 use crate::event::{ClientText, Event, field::Dependency, kinds};
-use crate::facts::client_ip::UntrustedForwarding;
+use crate::facts::client_ip::{Source, UntrustedForwarding};
 use crate::store::Store;
 use crate::verdict::Text;
 
@@ -69,9 +69,9 @@ fn unseen(error: &PeekError, looks: Looks) -> Answer {
     }
 }
 
-/// The connection that a browser has to this site: of HTTP/2, and not that of a proxy before us.
+/// The connection that a browser has to this site: of HTTP/2, and not that of a proxy before us, whether it is declared or not.
 fn connection(arrival: &Arrival, version: Version) -> Option<ConnectionId> {
-    let is_own = arrival.client.ip == arrival.connection.peer_ip();
+    let is_own = arrival.client.source == Source::Peer && arrival.untrusted_forwarding == UntrustedForwarding::No;
     (is_own && version == Version::HTTP_2).then(|| arrival.connection.id())
 }
 
