@@ -3,7 +3,6 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use portcullis::clock::Timestamp;
@@ -17,8 +16,7 @@ use portcullis::history::{Change, Contexts, Holding};
 use portcullis::net::Asn;
 use portcullis::signal::{DetectorInput, Scoring, assess};
 
-/// Requests of one batch.
-const BATCH: usize = 256;
+use super::opening::nanos;
 
 /// Any moment will do.
 const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
@@ -49,7 +47,7 @@ pub(crate) fn times(batches: usize) {
     let stage = Stage::new();
     println!("| detection for a request, ns | 1 context | 8 contexts |\n|---|---|---|");
     let row = |what: &str, step: &dyn Fn(&[u8])| {
-        let cells = [&stage.one, &stage.eight].map(|history| time(batches, || step(black_box(history))));
+        let cells = [&stage.one, &stage.eight].map(|history| nanos(batches, || step(black_box(history))));
         println!("| {what} | {} | {} |", cells[0], cells[1]);
     };
     let scoring = Scoring::default();
@@ -73,18 +71,6 @@ pub(crate) fn times(batches: usize) {
         judge(&mut read(history), &stage.look());
     });
     println!();
-}
-
-fn time(batches: usize, step: impl Fn()) -> String {
-    let mut nanos: Vec<f64> = (0..batches)
-        .map(|_| {
-            let begin = Instant::now();
-            (0..BATCH).for_each(|_| step());
-            begin.elapsed().as_nanos() as f64 / BATCH as f64
-        })
-        .collect();
-    nanos.sort_by(f64::total_cmp);
-    format!("{:.0}, {:.0}", nanos[0], nanos[batches / 2])
 }
 
 struct Stage {

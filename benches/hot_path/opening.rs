@@ -33,6 +33,11 @@ pub(crate) fn times(batches: usize) {
 }
 
 fn row(what: &str, batches: usize, step: impl Fn()) {
+    println!("| {what} | {} |", nanos(batches, step));
+}
+
+/// Nanoseconds of a step: those of the best batch, and of the median one.
+pub(crate) fn nanos(batches: usize, step: impl Fn()) -> String {
     let mut nanos: Vec<f64> = (0..batches)
         .map(|_| {
             let begin = Instant::now();
@@ -41,7 +46,7 @@ fn row(what: &str, batches: usize, step: impl Fn()) {
         })
         .collect();
     nanos.sort_by(f64::total_cmp);
-    println!("| {what} | {:.0}, {:.0} |", nanos[0], nanos[batches / 2]);
+    format!("{:.0}, {:.0}", nanos[0], nanos[batches / 2])
 }
 
 fn block(content: &[u8]) -> Vec<u8> {
