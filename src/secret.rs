@@ -100,6 +100,8 @@ struct Derived {
     jar: hmac::Key,
     reference: hmac::Key,
     bind: hmac::Key,
+    data: hmac::Key,
+    subject: hmac::Key,
     record: aead::LessSafeKey,
 }
 
@@ -125,6 +127,8 @@ impl Derived {
             jar: mac(b"jar"),
             reference: mac(b"event"),
             bind: mac(b"bind"),
+            data: mac(b"data"),
+            subject: mac(b"subject"),
             record: aead_key(&key(b"record")),
         }
     }
@@ -141,6 +145,10 @@ pub enum Purpose {
     Event,
     /// The digest of an app's cookie that is bound to a session.
     Bind,
+    /// The key that seals what an app keeps in one session.
+    Data,
+    /// The name of a subject in an index of a store.
+    Subject,
 }
 
 /// The current master key and those before it: new things are made with the first, old ones still understood.
@@ -169,6 +177,8 @@ impl Keyring {
                 Purpose::Jar => &key.jar,
                 Purpose::Event => &key.reference,
                 Purpose::Bind => &key.bind,
+                Purpose::Data => &key.data,
+                Purpose::Subject => &key.subject,
             };
             (key.id, chosen)
         })
@@ -187,6 +197,12 @@ impl Keyring {
     /// Whether the ring has a key of that id.
     pub fn has(&self, id: KeyId) -> bool {
         self.keys.iter().any(|key| key.id == id)
+    }
+
+    /// The keyed hashes of the parts under every key of the ring, the current one first: how something is called in an
+    /// index that was written under any of them.
+    pub fn macs(&self, purpose: Purpose, parts: &[&[u8]]) -> impl Iterator<Item = [u8; 32]> {
+        self.find(purpose, None).map(move |(_, key)| mac_with(key, parts))
     }
 
     /// The keyed hash under the key of that id, if the ring still has it.
@@ -311,13 +327,13 @@ mod tests {
     #[test]
     fn purposes_and_keys_never_agree() {
         let ring = ring(&[2, 1]);
-        let all = [Purpose::Tag, Purpose::Jar, Purpose::Event, Purpose::Bind];
+        let all = [Purpose::Tag, Purpose::Jar, Purpose::Event, Purpose::Bind, Purpose::Data, Purpose::Subject];
         let mut seen: Vec<[u8; 32]> = all.iter().map(|p| ring.mac(*p, &[b"x"]).1).collect();
         seen.extend(all.iter().map(|p| ring.mac_by(KeyId(1), *p, &[b"x"]).unwrap()));
         seen.push(mac_with(&hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]), &[b"x"]));
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), 9);
+        assert_eq!(seen.len(), 13);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod counters;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+pub mod row;
 pub mod shared;
 mod table;
 

@@ -184,7 +184,7 @@ fn digest(nth: u64) -> SessionDigest {
 }
 
 /// The nth session, anonymous.
-fn anonymous(nth: u64) -> Record {
+pub(super) fn anonymous(nth: u64) -> Record {
     let [first, second, ..] = digest(nth).0;
     let mut reference = [first; 16];
     reference[..8].copy_from_slice(&nth.to_be_bytes());
@@ -210,7 +210,7 @@ fn anonymous(nth: u64) -> Record {
 }
 
 /// The nth session, of a subject.
-fn session(nth: u64, subject: &str) -> Record {
+pub(super) fn session(nth: u64, subject: &str) -> Record {
     Record { subject: Some(subject.into()), authenticated_at: Some(NOW), ..anonymous(nth) }
 }
 
