@@ -13,7 +13,7 @@ use portcullis::clock::Timestamp;
 use portcullis::entropy::{InsecureSeededEntropy, random};
 use portcullis::secret::sha256;
 use portcullis::session::id::{Ref, SessionDigest};
-use portcullis::session::record::{EndReason, Record, State};
+use portcullis::session::record::{EndReason, Lasting, Record, State};
 use portcullis::session::tag::{Dated, Tag, Tags};
 use portcullis::store::embedded::{EmbeddedStore, Settings};
 use portcullis::store::memory::MemoryStore;
@@ -68,12 +68,14 @@ fn session(nth: u64) -> Record {
         authenticated_at: Some(NOW),
         last_seen: NOW,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: NOW.after(Duration::from_secs(1800 + nth % 1800)),
         subject: Some(format!("user-{nth}").into()),
         tags: Tags::restore(Tag::from_bytes([2; 16]), NOW, &[tag; 3], &[]),
         forks: 0,
         state: State::Live,
         jar: Box::new([7; 200]),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::new([3; 64]),
     }

@@ -169,9 +169,12 @@ impl Played {
         let action = match refusal.kind {
             RefusalKind::Throttled => Action::Throttle,
             RefusalKind::Challenge => Action::Challenge,
-            RefusalKind::Denied | RefusalKind::AmbiguousPath | RefusalKind::Outage | RefusalKind::TooManySessions => {
-                Action::Deny
-            }
+            RefusalKind::Denied
+            | RefusalKind::AmbiguousPath
+            | RefusalKind::Outage
+            | RefusalKind::TooManySessions
+            | RefusalKind::Conflict
+            | RefusalKind::SessionEnded => Action::Deny,
         };
         let set_cookie = set_cookies(&refusal.headers);
         let action = action.max(before);

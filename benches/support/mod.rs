@@ -83,6 +83,7 @@ fn policy() -> Policy {
             per_subject_max: None,
             adopt_until: None,
             memory: portcullis::rules::Memory::default(),
+            data_bytes_max: portcullis::session::data::DATA_BYTES_MAX_DEFAULT,
         },
         cookies: cookies(),
         logins: vec![Login {

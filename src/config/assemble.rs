@@ -52,6 +52,7 @@ impl Settings {
                 per_subject_max: session.per_subject_max,
                 adopt_until: session.adopt_until,
                 memory: session.memory,
+                data_bytes_max: crate::session::data::DATA_BYTES_MAX_DEFAULT,
             },
             cookies: CookiePolicy {
                 guard: GuardCookie::try_new(&session.cookie)?,

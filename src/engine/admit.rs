@@ -13,7 +13,7 @@ use super::odd::Odd;
 use super::recognise::{Found, Judged, Scope};
 use super::subject::{self, Named, Peeked};
 use super::{
-    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout,
+    Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Nobody,
     Refusal, RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
@@ -126,7 +126,19 @@ impl Request<'_> {
             site: self.site,
         };
         let Self { policy, now, fingerprint, .. } = self;
-        Box::new(Admission { policy, asked: now, now, ask, holder, offer, verdict, fingerprint, seen, leftovers })
+        Box::new(Admission {
+            policy,
+            asked: now,
+            now,
+            ask,
+            holder,
+            offer,
+            verdict,
+            fingerprint,
+            seen,
+            leftovers,
+            app: None,
+        })
     }
 
     /// How much its route is worth to a thief.
@@ -382,15 +394,19 @@ impl<S: Store> Guard<S> {
                 self.obey_stranger(request, id).await
             }
             // A stranger to rules, and none that a session may come of.
-            Found::Replaced => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
+            Found::Replaced => self.obey_nobody(request, Nobody::Replaced).await,
             Found::Outage(error) => {
                 self.tell_outage(request, &error);
                 match request.policy.outage_on(request.route()) {
                     OnOutage::Deny => Err(Refusal::outage()),
-                    OnOutage::Anonymous => self.obey_stranger(request, IdEvidence::None).await.map(Acted::for_nobody),
+                    OnOutage::Anonymous => self.obey_nobody(request, Nobody::Outage).await,
                 }
             }
         }
+    }
+
+    async fn obey_nobody(&self, request: &Request<'_>, why: Nobody) -> Result<Acted, Refusal> {
+        self.obey_stranger(request, IdEvidence::None).await.map(|acted| Acted { holder: Holder::Nobody(why), ..acted })
     }
 
     /// Does what was decided about a session's request.
@@ -403,7 +419,7 @@ impl<S: Store> Guard<S> {
         match plan.serve {
             Serve::Session => acted(Holder::Session(known), verdict),
             // Nobody is moved: this one request goes without the session.
-            Serve::Quarantined if scope == Scope::Request => acted(Holder::Nobody, verdict),
+            Serve::Quarantined if scope == Scope::Request => acted(Holder::Nobody(Nobody::HeldBack), verdict),
             // One that moves this client alone needs no state: its requests are judged one by one.
             Serve::Quarantined => {
                 if moves_everybody {
@@ -566,19 +582,12 @@ pub(super) struct Acted {
     pub(super) seen: Option<Box<Seen>>,
 }
 
-impl Acted {
-    /// The same, with the app called in nobody's name.
-    fn for_nobody(self) -> Self {
-        Self { holder: Holder::Nobody, ..self }
-    }
-}
-
 impl Decided {
     /// Whether the client shows a session and is kept from it: then no other credential of its passes either.
     pub(super) fn is_held_back(&self) -> bool {
         match self.holder {
             Holder::Quarantined(_) => true,
-            Holder::Nobody | Holder::Stranger => self.verdict.action >= Action::Quarantine,
+            Holder::Nobody(_) | Holder::Stranger => self.verdict.action >= Action::Quarantine,
             Holder::Session(_) => false,
         }
     }
@@ -596,7 +605,7 @@ mod tests {
     use crate::layer::GuardBuilder;
     use crate::rules::{Login, SubjectSource, Success};
     use crate::session::id::SessionId;
-    use crate::session::record::{Record, State};
+    use crate::session::record::{Lasting, Record, State};
     use crate::session::tag::{Standing, Tag, Tags};
     use crate::store::memory::MemoryStore;
 
@@ -611,12 +620,14 @@ mod tests {
             authenticated_at: Some(now),
             last_seen: now,
             ends_at: None,
+            lasting: Lasting::Default,
             removable_at: now,
             subject: Some("alice".into()),
             tags: Tags::new(tag, now),
             forks: 0,
             state: State::Live,
             jar: Box::default(),
+            data: Box::default(),
             bound: Box::default(),
             history: Box::default(),
         };
@@ -649,7 +660,7 @@ mod tests {
             Ok(Acted { holder: Holder::Session(_), .. }) => "session".into(),
             Ok(Acted { holder: Holder::Quarantined(_), .. }) => "quarantined".into(),
             Ok(Acted { holder: Holder::Stranger, .. }) => "stranger".into(),
-            Ok(Acted { holder: Holder::Nobody, .. }) => "nobody".into(),
+            Ok(Acted { holder: Holder::Nobody(_), .. }) => "nobody".into(),
             Err(refusal) => {
                 let header = |name| refusal.headers.get(name).map_or("", |value| value.to_str().unwrap());
                 let told = [LOCATION, WWW_AUTHENTICATE, http::header::RETRY_AFTER].map(header).concat();

@@ -3,13 +3,13 @@
 use http::HeaderValue;
 
 use super::admit::{ByClient, Request};
-use super::{Admission, Guard, Holder, Leftover};
+use super::{Admission, Guard, Holder, Leftover, Nobody};
 use crate::clock::Timestamp;
 use crate::event::kinds as event;
 use crate::secret::{Purpose, Secret};
 use crate::session::cookie::{self, GuardSeen, Scan};
 use crate::session::id::{Ref, SessionDigest};
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::tag::{FORK_WINDOW, Tag, Tags};
 use crate::store::{Creation, Store, StoreError};
 use crate::verdict::Text;
@@ -46,7 +46,7 @@ impl<S: Store> Guard<S> {
                 // Sent before the answer that brings our cookie: a session begun now would take that cookie's place.
                 Ok(Some(marker)) if request.now.since(marker.created_at) < request.policy.session.grace => {
                     self.tell(request, None, event::CookieShielded { cookie });
-                    holder = Holder::Nobody;
+                    holder = Holder::Nobody(Nobody::HeldBack);
                     leftovers.clear();
                     break;
                 }
@@ -111,12 +111,14 @@ fn adopted(digest: SessionDigest, now: Timestamp, until: Timestamp) -> Record {
         authenticated_at: None,
         last_seen: now,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: until.after(FORK_WINDOW),
         subject: None,
         tags: Tags::new(Tag::from_bytes([0; 16]), now),
         forks: 0,
         state: State::Ended { at: now, why: EndReason::Replaced },
         jar: Box::default(),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::default(),
     }

@@ -1,6 +1,6 @@
 //! What an answer says to caches, and taking it back: an answer with a cookie of ours is for one client alone.
 
-use http::header::{CACHE_CONTROL, EXPIRES};
+use http::header::{CACHE_CONTROL, EXPIRES, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -12,6 +12,15 @@ pub(super) fn forbid(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.remove(EXPIRES);
     forget_targeted(headers);
+}
+
+/// Says that the answer depends on the client's cookie, for caches that may keep it.
+pub(super) fn vary_by_cookie(headers: &mut HeaderMap) {
+    let named = headers.get_all(VARY).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is_said = named.map(<[u8]>::trim_ascii).any(|name| name == b"*" || name.eq_ignore_ascii_case(b"cookie"));
+    if !is_said {
+        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    }
 }
 
 /// Lets the browser alone keep an answer that is one client's: what caches between may have kept from it for its

@@ -3,26 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use super::adopt::Claim;
 use super::assess::{Bind, Login};
 use super::control::Scope;
 use super::cookies::Taken;
-use super::recognise::{Draft, edit};
-use super::settle::Outcome;
-use super::{Admission, ClientStanding, Guard, Holder, Known, Refusal, RefusalKind, WRITERS_MAX, admit};
+use super::settle::{Outcome, Unsettled};
+use super::update::Updated;
+use super::{Admission, Guard, Holder, Known, Refusal, WRITERS_MAX, admit};
 use crate::clock::Timestamp;
-use crate::event::field::{AtLimit, Cause, Dependency, Release, Revoker, Rotation, Sign};
+use crate::event::field::{Cause, Release, Revoker, Rotation, Sign};
 use crate::event::kinds as event;
 use crate::rules::{Enforcement, Policy};
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest, SessionId};
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{Commit, Created, Creation, Durability, Filter, OnLimit, Rotate, Store, StoreError, SubjectLimit};
-use crate::verdict::{Mode, Text};
+use crate::store::{Creation, Filter, Rotate, Store, StoreError};
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -113,20 +112,37 @@ impl<S: Store> Guard<S> {
         Ok(Handed::Cleared)
     }
 
+    /// A session that an app in this process begins on the answer that ended the one before.
+    pub(super) async fn begin_after_logout(
+        &self,
+        admission: &mut Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        handed: Handed,
+    ) -> Result<Handed, Unsettled> {
+        let begins = outcome.app.begins_anew && (outcome.login.is_some() || outcome.app.needs_session());
+        if !begins || !matches!(handed, Handed::Cleared) {
+            return Ok(handed);
+        }
+        admission.holder = Holder::Stranger;
+        let begun = self.begin(admission, outcome, taken, None).await?;
+        Ok(if matches!(begun, Handed::Nothing) { handed } else { begun })
+    }
+
     /// Gives the session a new id, or begins one that starts with a login.
     pub(super) async fn new_id(
         &self,
         admission: &Admission,
         outcome: &Outcome,
         taken: &Taken,
-    ) -> Result<Handed, StoreError> {
+    ) -> Result<Handed, Unsettled> {
         match &admission.holder {
             // With an id that was replaced a moment ago too: of two logins at once the second one counts, as the answer to
             // the first may never be seen.
-            Holder::Nobody | Holder::Stranger if outcome.login.is_some() => {
+            Holder::Nobody(_) | Holder::Stranger if outcome.login.is_some() => {
                 self.begin(admission, outcome, taken, None).await
             }
-            Holder::Nobody | Holder::Stranger => self.keep(admission, outcome, taken).await,
+            Holder::Nobody(_) | Holder::Stranger => self.keep(admission, outcome, taken).await,
             Holder::Quarantined(known) if outcome.login.is_some() => {
                 self.begin(admission, outcome, taken, Some(known)).await
             }
@@ -141,17 +157,20 @@ impl<S: Store> Guard<S> {
         admission: &Admission,
         outcome: &Outcome,
         taken: &Taken,
-    ) -> Result<Handed, StoreError> {
+    ) -> Result<Handed, Unsettled> {
         match &admission.holder {
-            Holder::Nobody => Ok(Handed::Nothing),
-            Holder::Stranger if taken.needs_session() => self.begin(admission, outcome, taken, None).await,
-            Holder::Stranger => Ok(Handed::Nothing),
-            Holder::Quarantined(known) if admission.is_page() => self.hold(admission, taken, known).await,
-            Holder::Quarantined(_) => Ok(Handed::Nothing),
-            Holder::Session(known) => {
-                self.update(admission, outcome, taken, known).await?;
-                Ok(Handed::Nothing)
+            Holder::Nobody(why) if why.is_surprise() && outcome.app.edits.is_some() => Err(Unsettled::Ended),
+            Holder::Nobody(_) => Ok(Handed::Nothing),
+            Holder::Stranger if taken.needs_session() || outcome.app.needs_session() => {
+                self.begin(admission, outcome, taken, None).await
             }
+            Holder::Stranger => Ok(Handed::Nothing),
+            Holder::Quarantined(known) if admission.is_page() => self.hold(admission, outcome, taken, known).await,
+            Holder::Quarantined(_) => Ok(Handed::Nothing),
+            Holder::Session(known) => Ok(match self.update(admission, outcome, taken, known).await? {
+                Updated::Kept => Handed::Nothing,
+                Updated::Emptied => Handed::Cleared,
+            }),
         }
     }
 
@@ -162,7 +181,7 @@ impl<S: Store> Guard<S> {
         outcome: &Outcome,
         taken: &Taken,
         from: Option<&Known>,
-    ) -> Result<Handed, StoreError> {
+    ) -> Result<Handed, Unsettled> {
         // One that takes over a cookie was counted when it came.
         if outcome.login.is_none() && !taken.adopts() && !self.may_begin(admission) {
             return Ok(Handed::Nothing);
@@ -173,6 +192,7 @@ impl<S: Store> Guard<S> {
         self.enter(admission, outcome, &mut record, held);
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
+        record.data = self.data_under(&id, None, &outcome.app)?;
         record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
         if let Some(from) = from {
@@ -182,7 +202,7 @@ impl<S: Store> Guard<S> {
         let created = match self.store.create(record.clone(), limit, admission.now).await? {
             Creation::Created(created) => created,
             // 256 random bits came twice: the generator is broken, and nothing may be issued.
-            Creation::Exists => return Err(StoreError::io("a new session id was already taken")),
+            Creation::Exists => return Err(StoreError::io("a new session id was already taken").into()),
         };
         if let Some(refused) = self.after_limit(admission, &record, created, limit) {
             return Ok(Handed::Refused(refused));
@@ -210,7 +230,7 @@ impl<S: Store> Guard<S> {
         outcome: &Outcome,
         taken: &Taken,
         known: &Known,
-    ) -> Result<Handed, StoreError> {
+    ) -> Result<Handed, Unsettled> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
@@ -252,10 +272,11 @@ impl<S: Store> Guard<S> {
                 crate::store::Rotation::Gone if outcome.login.is_some() => {
                     return self.begin(admission, outcome, taken, None).await;
                 }
+                crate::store::Rotation::Gone if outcome.app.edits.is_some() => return Err(Unsettled::Ended),
                 crate::store::Rotation::Gone => return Ok(Handed::Nothing),
             }
         }
-        Err(StoreError::io("a session changed too often while it was given a new id"))
+        Err(StoreError::io("a session changed too often while it was given a new id").into())
     }
 
     /// The record under the new id, made from the old one.
@@ -266,7 +287,7 @@ impl<S: Store> Guard<S> {
         taken: &Taken,
         (old_id, old, held): (&SessionId, &Record, Option<&Record>),
         id: &SessionId,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Record, Unsettled> {
         let mut new = Record {
             digest: id.digest(),
             version: 0,
@@ -282,6 +303,12 @@ impl<S: Store> Guard<S> {
         let jar = self.open(old_id, old, admission.now);
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
+        // What another subject kept is not for this one.
+        let is_another = outcome.login.is_some()
+            && old.is_authenticated()
+            && !is_one(old.subject.as_deref(), new.subject.as_deref());
+        let stored = Some((old_id, old)).filter(|_| !is_another);
+        new.data = self.data_under(id, stored, &outcome.app)?;
         if let Some(bound) = self.bound_after(&new, taken, admission.now) {
             new.bound = bound;
         }
@@ -295,11 +322,16 @@ impl<S: Store> Guard<S> {
         if let Some(ends_at) = outcome.ends_at {
             record.ends_at = Some(ends_at);
         }
+        record.take_lasting(&outcome.app);
         if outcome.login.is_none() {
             return;
         }
         record.authenticated_at = Some(admission.now);
-        record.ends_at = outcome.ends_at;
+        // An end that was set for the time before the login is not one for the time after it.
+        if outcome.app.lasting.is_none() {
+            record.ends_at = outcome.ends_at;
+            record.lasting = if record.lasting == Lasting::Until { Lasting::Default } else { record.lasting };
+        }
         record.subject = outcome.subject_after(record).cloned();
         let is_his = held.is_some_and(|held| is_one(held.subject.as_deref(), record.subject.as_deref()));
         self.bind(admission, record, Bind::Login(if is_his { Login::Demanded } else { Login::Usual }));
@@ -340,7 +372,13 @@ impl<S: Store> Guard<S> {
     }
 
     /// Gives a quarantined client a session of its own to log in with. The old one stays as it is.
-    async fn hold(&self, admission: &Admission, taken: &Taken, from: &Known) -> Result<Handed, StoreError> {
+    async fn hold(
+        &self,
+        admission: &Admission,
+        outcome: &Outcome,
+        taken: &Taken,
+        from: &Known,
+    ) -> Result<Handed, Unsettled> {
         if !self.may_begin(admission) {
             return Ok(Handed::Nothing);
         }
@@ -349,48 +387,16 @@ impl<S: Store> Guard<S> {
         record.state = State::Held { from: Box::new(from.digest), since: admission.now };
         let jar = self.jar_of(None, admission, taken);
         record.jar = self.seal(&id, &jar)?;
+        record.data = self.data_under(&id, None, &outcome.app)?;
         record.bound = self.bound_after(&record, taken, admission.now).unwrap_or_default();
         record.removable_at = removable_at(&record, &admission.policy);
         if matches!(self.store.create(record.clone(), None, admission.now).await?, Creation::Exists) {
-            return Err(StoreError::io("a new session id was already taken"));
+            return Err(StoreError::io("a new session id was already taken").into());
         }
         let known = known(id, record, Standing::Head);
         self.tell_about(admission, &known.record, event::SessionCreated {});
         let line = self.cookie_line(admission, &known, known.record.tags.head());
         Ok(Handed::Cookie { known, line })
-    }
-
-    /// Writes what an answer changed in its session, over whatever others wrote meanwhile.
-    async fn update(
-        &self,
-        admission: &Admission,
-        outcome: &Outcome,
-        taken: &Taken,
-        known: &Known,
-    ) -> Result<(), StoreError> {
-        if taken.is_nothing() && outcome.ends_at.is_none() {
-            return Ok(());
-        }
-        let mut stored = known.record.clone();
-        for _ in 0..WRITERS_MAX {
-            let mut draft: Draft = None;
-            self.update_jar(admission, taken, (&known.id, &stored), &mut draft)?;
-            if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
-                edit(&mut draft, &stored, Durability::Durable).bound = bound;
-            }
-            if let Some(ends_at) = outcome.ends_at {
-                edit(&mut draft, &stored, Durability::Durable).ends_at = Some(ends_at);
-            }
-            let Some((mut record, durability)) = draft else { return Ok(()) };
-            record.removable_at = removable_at(&record, &admission.policy);
-            match self.store.commit(*record, durability).await? {
-                Commit::Done(_) => return Ok(()),
-                Commit::Conflict(current) => stored = current,
-                // The session ended, or goes on under another id: what this answer set belongs to nobody now.
-                Commit::Gone => return Ok(()),
-            }
-        }
-        Err(StoreError::io("a session changed too often while an answer was written into it"))
     }
 
     /// Ends a session by decision of the guard.
@@ -486,12 +492,14 @@ impl<S: Store> Guard<S> {
             authenticated_at: None,
             last_seen: admission.now,
             ends_at: None,
+            lasting: Lasting::Default,
             removable_at: Timestamp::EPOCH,
             subject: None,
             tags: self.first_tags(id, admission.now)?,
             forks: 0,
             state: State::Live,
             jar: Box::default(),
+            data: Box::default(),
             bound: Box::default(),
             history: Box::default(),
         };
@@ -502,73 +510,6 @@ impl<S: Store> Guard<S> {
     fn first_tags(&self, id: &SessionId, now: Timestamp) -> Result<Tags, StoreError> {
         let head = Tag::mint(&self.keys.load(), id, 0, &self.entropy).map_err(StoreError::io)?;
         Ok(Tags::new(head, now))
-    }
-
-    /// Whether a new anonymous session may begin; above the limit the page is served and nothing is stored.
-    fn may_begin(&self, admission: &Admission) -> bool {
-        match self.limits.load().anonymous_session(admission.ask.client.ip, admission.now) {
-            Ok(()) => true,
-            Err(limited) => {
-                // Behind a proxy that nobody declared all visitors share one prefix.
-                let report_only = admission.policy.enforcement == Enforcement::ReportOnly
-                    || admission.ask.client.standing == ClientStanding::LooksLikeProxy;
-                let mode = if report_only { Mode::Observe } else { Mode::Enforce };
-                self.tell_session_limited(admission, &limited, mode);
-                report_only
-            }
-        }
-    }
-
-    fn limit_for(&self, admission: &Admission, record: &Record) -> Option<SubjectLimit> {
-        let limit = admission.policy.session.per_subject_max?;
-        record.subject.as_ref()?;
-        let report_only = admission.policy.enforcement == Enforcement::ReportOnly;
-        Some(if report_only { SubjectLimit { on_limit: OnLimit::Report, ..limit } } else { limit })
-    }
-
-    /// Tells that the store is full and visitors' sessions make room, once a minute.
-    fn tell_crowded(&self, admission: &Admission) {
-        if self.advised_crowded.is_due(admission.now) {
-            let fault = Text::of("the store is full: visitors' sessions make room for new ones; raise sessions_max");
-            self.report(None, event::DependencyFailed { what: Dependency::Store, fault });
-        }
-    }
-
-    /// Tells what the limit of a subject did. A refusal, if it refused.
-    fn after_limit(
-        &self,
-        admission: &Admission,
-        record: &Record,
-        created: Created,
-        limit: Option<SubjectLimit>,
-    ) -> Option<Refusal> {
-        if let Created::Done { displaced: 1.., .. } = created {
-            self.tell_crowded(admission);
-        }
-        let limit = limit?;
-        let tell = |done| {
-            let told = event::SessionConcurrentLimit { limit: limit.sessions.get(), done };
-            self.tell_about(admission, record, told);
-        };
-        match created {
-            Created::Refused => {
-                tell(AtLimit::Refuse);
-                Some(Refusal::new(StatusCode::FORBIDDEN, RefusalKind::TooManySessions))
-            }
-            Created::Done { evicted, live, .. } => {
-                if limit.on_limit == OnLimit::Report && live > limit.sessions.get() {
-                    tell(AtLimit::Report);
-                }
-                if !evicted.is_empty() {
-                    tell(AtLimit::EvictOldest);
-                }
-                for old in evicted {
-                    self.streams.end(&old.digest);
-                    self.tell_about(admission, &old, event::SessionRevoked { by: Revoker::Limit });
-                }
-                None
-            }
-        }
     }
 }
 

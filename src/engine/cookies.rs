@@ -15,15 +15,15 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::KeyId;
+use crate::secret::{KeyId, Purpose};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionId, cookie_value};
 use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarRefusal, JarView, SiteContext};
-use crate::session::record::{Record, State};
-use crate::session::seal::{Reseal, SEALED_JAR_PREFIX, open_jar, reseal, seal_jar};
+use crate::session::record::{Lasting, Record, State};
+use crate::session::seal::{Reseal, SEALED_PREFIX, open_in_session, reseal, seal_in_session};
 use crate::session::tag::Tag;
 use crate::store::{Durability, Store, StoreError};
 use crate::verdict::{Text, Verdict};
@@ -119,10 +119,10 @@ impl<S: Store> Guard<S> {
         }
         let open = || {
             let mut jar = record.jar.to_vec();
-            let (plain, _) = open_jar(&keys, id.expose(), &record.digest.0, &mut jar).ok()?;
+            let (plain, _) = open_in_session(&keys, Purpose::Jar, id.expose(), &record.digest.0, &mut jar).ok()?;
             let length = plain.len();
             // Opened in place, behind what stood before it.
-            jar.copy_within(SEALED_JAR_PREFIX..SEALED_JAR_PREFIX + length, 0);
+            jar.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
             jar.truncate(length);
             Some(jar)
         };
@@ -134,13 +134,19 @@ impl<S: Store> Guard<S> {
         self.look_into(id, record, now, |view| view.to_jar())
     }
 
-    /// Seals the jar of a record that is written anyway under the current key: the one it is under leaves the ring some day.
+    /// Seals the jar and the data of a record that is written anyway under the current key: the one they are under leaves the
+    /// ring some day.
     pub(super) fn reseal(&self, id: &SessionId, stored: &Record, now: Timestamp, draft: &mut Draft) {
-        if reseal(&self.keys.load(), &stored.jar) == Reseal::NotDue {
-            return;
-        }
-        if let Some(Ok(jar)) = self.open(id, stored, now).map(|jar| self.seal(id, &jar)) {
+        let is_due = |sealed| reseal(&self.keys.load(), sealed) == Reseal::Due;
+        if is_due(&stored.jar)
+            && let Some(Ok(jar)) = self.open(id, stored, now).map(|jar| self.seal(id, &jar))
+        {
             edit(draft, stored, Durability::Soon).jar = jar;
+        }
+        if is_due(&stored.data)
+            && let Some(Ok(data)) = self.try_open_data(id, stored).map(|data| self.seal_data(id, &data))
+        {
+            edit(draft, stored, Durability::Soon).data = data;
         }
     }
 
@@ -151,7 +157,8 @@ impl<S: Store> Guard<S> {
         }
         let mut plain = Vec::with_capacity(jar.encoded_len());
         jar.encode(&mut plain);
-        let sealed = seal_jar(&self.keys.load(), &self.entropy, id.expose(), &id.digest().0, &plain);
+        let sealed =
+            seal_in_session(&self.keys.load(), Purpose::Jar, &self.entropy, id.expose(), &id.digest().0, &plain);
         zeroize::Zeroize::zeroize(&mut plain);
         sealed.map(Vec::into_boxed_slice).map_err(StoreError::io)
     }
@@ -336,7 +343,11 @@ impl<S: Store> Guard<S> {
         let jar = if asks_jar { self.open(&known.id, &known.record, admission.now) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
         let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
-        let max_age = cookies.persist.max_age(until, absolute, admission.now);
+        let max_age = match known.record.lasting {
+            Lasting::Default => cookies.persist.max_age(until, absolute, admission.now),
+            Lasting::Browser => None,
+            Lasting::Idle(_) | Lasting::Until => Some(absolute.since(admission.now)),
+        };
         let value = cookie_value(&known.id, tag);
         cookies.guard.set_line(value.expose(), max_age, jar.as_ref().and_then(Jar::loosest_same_site))
     }

@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+pub mod app;
 mod assess;
 mod bound;
 mod cache;
@@ -24,10 +25,12 @@ pub mod open_jars;
 mod operate;
 mod population;
 mod recognise;
+mod room;
 mod scene;
 mod settle;
 pub mod streams;
 pub mod subject;
+mod update;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -106,6 +109,7 @@ pub struct Guard<S> {
     advised_cookies: operate::AdvisedNames,
     streams: streams::Streams,
     open_jars: open_jars::OpenJars,
+    open_data: open_jars::OpenJars,
 }
 
 /// What a guard is made of.
@@ -252,6 +256,10 @@ pub enum RefusalKind {
     Outage,
     /// The subject has as many sessions as he may.
     TooManySessions,
+    /// What the app wrote into the session is at odds with what another request wrote.
+    Conflict,
+    /// The session that the app wrote into has ended meanwhile.
+    SessionEnded,
 }
 
 /// Permit to call the app, to be settled with its answer.
@@ -271,6 +279,8 @@ pub struct Admission {
     seen: Option<Box<facts::Seen>>,
     /// Shielded cookies from before the guard that the client showed: what becomes of them.
     leftovers: Vec<Leftover>,
+    /// The handle that an app in this process has on its session.
+    app: Option<app::AppSession>,
 }
 
 /// How long an exchange with the app is to go on.
@@ -294,7 +304,7 @@ impl Admission {
     pub const fn standing(&self) -> Option<Standing> {
         match &self.holder {
             Holder::Session(known) | Holder::Quarantined(known) => Some(known.standing),
-            Holder::Stranger | Holder::Nobody => None,
+            Holder::Stranger | Holder::Nobody(_) => None,
         }
     }
 
@@ -373,12 +383,23 @@ enum Fetch {
 enum Holder {
     /// Nobody's that we know; a session may come of it.
     Stranger,
-    /// Nobody's, and none may come of it: an id that was replaced a moment ago, a store that does not answer.
-    Nobody,
+    /// Nobody's, and none may come of it.
+    Nobody(Nobody),
     /// A session's.
     Session(Known),
     /// A quarantined client's: it sees the app as a stranger and is given a session to log in with.
     Quarantined(Known),
+}
+
+/// Why an app is called in nobody's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nobody {
+    /// The client showed an id that was replaced a moment ago.
+    Replaced,
+    /// The store does not answer.
+    Outage,
+    /// This one request goes without its session, or a rule ended what it would begin.
+    HeldBack,
 }
 
 /// A session that was recognised.
@@ -450,6 +471,7 @@ impl<S: Store> Guard<S> {
             advised_cookies: operate::AdvisedNames::default(),
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
+            open_data: open_jars::OpenJars::new(),
         }
     }
 
@@ -508,6 +530,7 @@ impl<S: Store> Guard<S> {
     pub fn replace_keys(&self, keys: Keyring) {
         self.keys.store(Arc::new(keys));
         self.open_jars.clear();
+        self.open_data.clear();
     }
 
     /// Puts other databases of addresses in force.
@@ -572,6 +595,11 @@ impl Refusal {
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalKind::Throttled);
         limited.put_headers(&mut refusal.headers);
         refusal
+    }
+
+    #[cold]
+    fn conflict(kind: RefusalKind) -> Self {
+        Self::new(StatusCode::CONFLICT, kind)
     }
 
     #[cold]

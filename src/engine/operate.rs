@@ -102,6 +102,7 @@ impl<S: Store> Guard<S> {
     pub async fn clear_expired(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         self.open_jars.sweep(now);
+        self.open_data.sweep(now);
         self.store.clear_expired(now, SWEEP_MAX).await
     }
 

@@ -32,7 +32,7 @@ impl<S: Store> Guard<S> {
     pub(super) fn tell_settled(&self, admission: &Admission, status: StatusCode, event: impl Into<Event>) {
         let record = match &admission.holder {
             Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
-            Holder::Stranger | Holder::Nobody => None,
+            Holder::Stranger | Holder::Nobody(_) => None,
         };
         let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
         self.events.emit(self.clock.now(), scene, event.into());
@@ -119,7 +119,7 @@ impl<S: Store> Guard<S> {
     ) {
         let record = match &admission.holder {
             Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
-            Holder::Stranger | Holder::Nobody => None,
+            Holder::Stranger | Holder::Nobody(_) => None,
         };
         let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
         self.events.emit(self.clock.now(), scene.judged(verdict, mode), event.into());

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
+use super::app::Wishes;
 use super::cache;
 use super::change::{Handed, latest_end};
 use super::control::{self, Command};
@@ -12,7 +13,7 @@ use super::cookies::Taken;
 use super::cut::Cut;
 use super::judge::OnAnswer;
 use super::recognise::{SUSPECTED_PART, is_suspected};
-use super::{Admission, Fetch, Guard, Holder, Known, Logout, Refusal, Settled};
+use super::{Admission, Fetch, Guard, Holder, Known, Logout, Nobody, Refusal, RefusalKind, Settled};
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::enforce::Offer;
@@ -22,6 +23,7 @@ use crate::facts::headers::{self, Delivery, Navigation};
 use crate::facts::route::{PathPattern, canonical_path};
 use crate::rules::count::Answers;
 use crate::rules::{ExactHints, OnOutage, Success};
+use crate::session::data::Lost;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
@@ -56,6 +58,22 @@ pub(super) struct Outcome {
     pub revoke: Option<control::Scope>,
     /// The session ends at this time.
     pub ends_at: Option<Timestamp>,
+    /// What an app in this process did with its handle.
+    pub app: Wishes,
+}
+
+/// Why an answer could not be settled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsettled {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the app wrote is at odds with what another request wrote.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// What the app wrote belongs to a session that has ended.
+    #[error("the session has ended meanwhile")]
+    Ended,
 }
 
 /// A login that succeeded.
@@ -80,7 +98,7 @@ impl<S: Store> Guard<S> {
     ) -> Settled {
         // The app may have taken its time, and what begins now begins now.
         admission.now = self.clock.now();
-        let commands = match control::take(&mut response.headers) {
+        let mut commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
                 self.tell_settled(
@@ -91,11 +109,14 @@ impl<S: Store> Guard<S> {
                 Vec::new()
             }
         };
+        let wishes = admission.take_wishes(response);
+        commands.extend(wishes.commands.iter().cloned());
         if admission.policy.cookies.hints == ExactHints::Asked {
             admission.ask_for_hints(response);
         }
         let taken = self.take_cookies(&admission, response);
         let mut outcome = self.outcome(&admission, by, response, &commands, &taken);
+        outcome.app = wishes;
         self.count_login(&admission, by, response.status, &outcome);
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
@@ -115,9 +136,10 @@ impl<S: Store> Guard<S> {
             // What would begin or go on with this answer does not; what it ends, ends.
             OnAnswer::Terminate => {
                 (outcome.login, outcome.new_id) = (None, None);
+                outcome.app = Wishes::default();
                 admission.offer = Offer::Never;
                 if matches!(admission.holder, Holder::Stranger) {
-                    admission.holder = Holder::Nobody;
+                    admission.holder = Holder::Nobody(Nobody::HeldBack);
                 }
             }
             OnAnswer::Pass | OnAnswer::Throttle => {}
@@ -162,7 +184,10 @@ impl<S: Store> Guard<S> {
         let is_login = outcome.login.is_some();
         match self.follow(admission, response, outcome, taken).await {
             Ok(settled) => settled,
-            Err(error) => {
+            // The app has answered as if it were kept, and its client must not believe that.
+            Err(Unsettled::Lost(_)) => Settled { cut: None, instead: Some(Refusal::conflict(RefusalKind::Conflict)) },
+            Err(Unsettled::Ended) => Settled { cut: None, instead: Some(Refusal::conflict(RefusalKind::SessionEnded)) },
+            Err(Unsettled::Store(error)) => {
                 self.tell_failed(admission, &error);
                 let route = admission.ask.route(&admission.policy);
                 // A visitor for whom nothing could be kept is a stranger still; somebody who logged in must be told.
@@ -269,15 +294,17 @@ impl<S: Store> Guard<S> {
         response: &mut response::Parts,
         outcome: Outcome,
         taken: Taken,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<Settled, Unsettled> {
         let handed = if outcome.logout.is_some() {
-            self.log_out(admission, &outcome).await?
+            let handed = self.log_out(admission, &outcome).await?;
+            self.begin_after_logout(admission, &outcome, &taken, handed).await?
         } else if outcome.login.is_some() || outcome.new_id.is_some() {
             self.new_id(admission, &outcome, &taken).await?
         } else {
             self.keep(admission, &outcome, &taken).await?
         };
         let handed = self.revoke_others(admission, &outcome, handed).await?;
+        admission.follow_app(&outcome);
         Ok(self.hand_out(admission, response, handed).await)
     }
 
@@ -287,10 +314,18 @@ impl<S: Store> Guard<S> {
         match handed {
             Handed::Nothing => return self.hand_nothing(admission, response).await,
             Handed::Cookie { known, line } => {
+                if let Some(app) = &admission.app {
+                    app.settled(Some(known.clone()));
+                }
                 self.put_mandatory(admission, response, line);
                 settled.cut = self.tie(admission, &known, response);
             }
-            Handed::Cleared => self.put_mandatory(admission, response, clear()),
+            Handed::Cleared => {
+                if let Some(app) = &admission.app {
+                    app.settled(None);
+                }
+                self.put_mandatory(admission, response, clear());
+            }
             Handed::Refused(refusal) => settled.instead = Some(refusal),
         }
         self.expire_leftovers(admission, response);
@@ -310,7 +345,7 @@ impl<S: Store> Guard<S> {
             Holder::Stranger if admission.verdict.action == Action::Terminate => {
                 self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
             }
-            Holder::Stranger | Holder::Nobody | Holder::Quarantined(_) => {}
+            Holder::Stranger | Holder::Nobody(_) | Holder::Quarantined(_) => {}
         }
         self.expire_leftovers(admission, response);
         settled
@@ -397,8 +432,13 @@ impl Outcome {
     }
 
     const fn is_nothing(&self) -> bool {
-        let Self { login, unproven: _, new_id, logout, revoke, ends_at } = self;
-        login.is_none() && new_id.is_none() && logout.is_none() && revoke.is_none() && ends_at.is_none()
+        let Self { login, unproven: _, new_id, logout, revoke, ends_at, app } = self;
+        login.is_none()
+            && new_id.is_none()
+            && logout.is_none()
+            && revoke.is_none()
+            && ends_at.is_none()
+            && app.is_nothing()
     }
 
     fn take(&mut self, command: &Command, now: Timestamp) {
@@ -484,6 +524,30 @@ fn may_run_long(response: &response::Parts) -> bool {
 }
 
 impl Admission {
+    /// What an app in this process did with its handle. What it saved meanwhile is the session from here on.
+    fn take_wishes(&mut self, response: &mut response::Parts) -> Wishes {
+        let Some(app) = &self.app else { return Wishes::default() };
+        let wishes = app.wishes(response.status);
+        if let (Holder::Session(known), Some(saved)) = (&mut self.holder, app.known()) {
+            known.record = saved.record;
+        }
+        if wishes.was_accessed {
+            cache::vary_by_cookie(&mut response.headers);
+        }
+        wishes
+    }
+
+    /// What was written is the session from here on; and if it lasts otherwise now, its cookie says so.
+    fn follow_app(&mut self, outcome: &Outcome) {
+        let Some(app) = &self.app else { return };
+        if let (Holder::Session(known), Some(written)) = (&mut self.holder, app.known()) {
+            known.record = written.record;
+        }
+        if outcome.app.lasting.is_some() {
+            self.offer = Offer::AtOnce;
+        }
+    }
+
     /// Whether an answer that says nothing of sessions changes nothing: there is no place to log in to be made, and nothing
     /// to be taken over.
     fn is_plain(&self) -> bool {

@@ -164,7 +164,7 @@ words! {
         Route = "route",
         /// The app's own cookie changed or went.
         Cookie = "cookie",
-        /// A control header of the app.
+        /// The app said so, in a control header or with its handle on the session.
         Header = "header",
         /// A call of the app, in the layer.
         Call = "call",

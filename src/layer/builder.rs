@@ -15,6 +15,7 @@ use crate::session::cookie::{
     CookieKind, CookieNames, CookiePattern, GuardCookie, GuardCookieError, GuardCookieSettings, Hardening,
     PatternError, Persist, ShieldName,
 };
+use crate::session::data::{DATA_BYTES_MAX_DEFAULT, DATA_BYTES_MAX_MAX};
 use crate::session::expiry::Deadlines;
 use crate::signal::Scoring;
 use crate::store::Store;
@@ -48,6 +49,10 @@ pub struct GuardBuilder<S> {
     limits: LimitSettings,
     mode: Mode,
     deadlines: Deadlines,
+    persist: Persist,
+    touch_every: Duration,
+    data_bytes_max: usize,
+    on_outage: OnOutage,
     trusted_proxies: PrefixSet,
     places: Places,
     events: EventSender,
@@ -73,6 +78,10 @@ impl<S: Store> GuardBuilder<S> {
             limits: LimitSettings::default(),
             mode: Mode::Enforce,
             deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
+            persist: Persist::Session,
+            touch_every: Duration::from_secs(60),
+            data_bytes_max: DATA_BYTES_MAX_DEFAULT,
+            on_outage: OnOutage::Deny,
             trusted_proxies: PrefixSet::default(),
             places: Places::unknown(),
             events: EventSender::null(),
@@ -126,6 +135,35 @@ impl<S: Store> GuardBuilder<S> {
     #[must_use]
     pub const fn deadlines(mut self, deadlines: Deadlines) -> Self {
         self.deadlines = deadlines;
+        self
+    }
+
+    /// Whether the cookie outlives the browser; by default it does not. A session may say otherwise of itself.
+    #[must_use]
+    pub const fn persist(mut self, persist: Persist) -> Self {
+        self.persist = persist;
+        self
+    }
+
+    /// Writes the last use of a session with every request, and not at most once a minute: exact, and a write each time.
+    #[must_use]
+    pub const fn save_every_request(mut self) -> Self {
+        self.touch_every = Duration::ZERO;
+        self
+    }
+
+    /// Bytes that an app may keep in a session; by default [`DATA_BYTES_MAX_DEFAULT`], at most [`DATA_BYTES_MAX_MAX`].
+    #[must_use]
+    pub fn data_bytes_max(mut self, bytes: usize) -> Self {
+        self.data_bytes_max = bytes.min(DATA_BYTES_MAX_MAX);
+        self
+    }
+
+    /// What happens to requests that show a session while the store is out; by default they are refused. A route of the policy
+    /// may say otherwise.
+    #[must_use]
+    pub const fn on_outage(mut self, on_outage: OnOutage) -> Self {
+        self.on_outage = on_outage;
         self
     }
 
@@ -184,15 +222,16 @@ impl<S: Store> GuardBuilder<S> {
                 rotate_every: Duration::from_secs(2 * 60),
                 grace: Duration::from_secs(60),
                 quarantine_max: Duration::from_secs(10 * 60),
-                touch_every: Duration::from_secs(60),
+                touch_every: self.touch_every,
                 tombstones: Duration::from_secs(24 * 3600),
                 per_subject_max: None,
                 adopt_until: None,
                 memory: crate::rules::Memory::default(),
+                data_bytes_max: self.data_bytes_max,
             },
             cookies: CookiePolicy {
                 guard: GuardCookie::try_new(&self.cookie)?,
-                persist: Persist::Session,
+                persist: self.persist,
                 names: CookieNames::try_new(&self.cookie.name, shield, std::iter::empty())?,
                 binds: Binds::Nothing,
                 hardening: Hardening::default(),
@@ -203,7 +242,7 @@ impl<S: Store> GuardBuilder<S> {
             routes: Vec::new(),
             rules: crate::rules::load::packs(&[Pack::Baseline1]),
             scoring: Scoring::default(),
-            on_outage: OnOutage::Deny,
+            on_outage: self.on_outage,
             path_check: PathCheck::Protected,
             trusted_proxies: self.trusted_proxies.clone(),
         })

@@ -9,7 +9,7 @@ use http::header::{HeaderMap, UPGRADE};
 use http::{Method, Request, Response, StatusCode, request};
 use tower_service::Service;
 
-use super::{GuardBody, GuardLayer, Looks, SessionEnd};
+use super::{GuardBody, GuardLayer, Looks, Session, SessionEnd};
 use crate::engine::{AnsweredBy, Decision, Refusal};
 use crate::store::Store;
 
@@ -60,7 +60,10 @@ where
         Err(status) => return Ok(plain(status)),
     };
     let admission = match layer.guard.admit(client, &mut parts, None).await {
-        Decision::Forward(admission) => admission,
+        Decision::Forward(mut admission) => {
+            parts.extensions.insert(Session::new(layer.guard.hand_to_app(&mut admission)));
+            admission
+        }
         Decision::Answer(refusal) => return Ok(layer.refuse(refusal, looks)),
     };
     let tunnel = Tunnel::asked(&mut parts);

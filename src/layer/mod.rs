@@ -9,8 +9,9 @@
 //!    it is a trusted proxy's, the forwarding headers are walked. Without an address the answer is 500: limits and
 //!    comparisons over an address that nobody knows would be worth nothing.
 //! 4. The guard admits it, or answers itself ([`GuardLayer::with_refusal`]).
-//! 5. The app is called. Who logged in is told by the app, on its answer ([`tell`]).
-//! 6. The guard settles the answer. A long one ends when its session does; a tunnel is ended by the app, which is told
+//! 5. The app is called, with a [`Session`] in the request's extensions. Who logged in is told by the app, with that or on
+//!    its answer ([`tell`]).
+//! 6. The guard writes what became of the session and settles the answer. A long one ends when its session does; a tunnel is ended by the app, which is told
 //!    by [`SessionEnd`].
 //!
 //! **Deployment.** Put the layer outside of everything that answers requests, and outside of whatever rewrites paths:
@@ -84,11 +85,15 @@
 //! ```
 
 mod arrive;
+#[cfg(feature = "axum")]
+mod axum;
 mod body;
 mod builder;
 mod end;
+mod fresh;
 mod future;
 mod refusal;
+mod session;
 mod tell;
 mod tend;
 
@@ -102,11 +107,18 @@ use http::{Request, Response, request};
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "axum")]
+pub use axum::{Fresh, NoSession};
 pub use body::{BoxError, GuardBody, WasCut};
 pub use builder::{BuildError, GuardBuilder};
 pub use end::SessionEnd;
+pub use fresh::{FreshFuture, RequireFresh, RequireFreshLayer};
 pub use future::ResponseFuture;
 pub use refusal::{Looks, problem};
+pub use session::{
+    Current, Device, EndedDevice, Entry, Expiry, Level, MESSAGES_MAX, Message, NotFresh, ReadError, SaveError, Saved,
+    Session, Standing, SubjectError, TRANSACT_TRIES_MAX, TransactError, WriteError,
+};
 pub use tell::{TellError, subject, tell};
 pub use tend::{STREAMS_EVERY, tend};
 

@@ -60,6 +60,10 @@ const fn words(kind: RefusalKind) -> (&'static str, &'static str, &'static str) 
         RefusalKind::Challenge => ("unauthorized", "Sign in", "Please sign in and try again."),
         RefusalKind::Throttled => ("too-many-requests", "Too many requests", "Please wait a moment and try again."),
         RefusalKind::AmbiguousPath => ("bad-request", "Bad request", "The request is malformed."),
+        RefusalKind::Conflict => {
+            ("conflict", "Changed meanwhile", "Something was changed by another request. Please try again.")
+        }
+        RefusalKind::SessionEnded => ("session-ended", "Session ended", "Your session has ended. Please try again."),
         RefusalKind::Outage => ("unavailable", "Not available", "Please try again in a moment."),
     }
 }

@@ -11,6 +11,9 @@ pub mod howto {}
 #[doc = include_str!("deploy.md")]
 pub mod deploy {}
 
+#[doc = include_str!("sessions.md")]
+pub mod sessions {}
+
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
 

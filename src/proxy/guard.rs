@@ -153,7 +153,8 @@ fn answer(refusal: Refusal, looks: Looks) -> Answer {
         RefusalKind::Denied | RefusalKind::TooManySessions => Problem::Denied,
         RefusalKind::Challenge => Problem::Unauthorized,
         RefusalKind::Throttled => Problem::TooManyRequests,
-        RefusalKind::AmbiguousPath => Problem::BadRequest,
+        // The last two are told to apps in this process alone: one behind the proxy has no handle on its session.
+        RefusalKind::AmbiguousPath | RefusalKind::Conflict | RefusalKind::SessionEnded => Problem::BadRequest,
         RefusalKind::Outage => Problem::StoreUnavailable,
     };
     let mut answer = problem.answer(looks);

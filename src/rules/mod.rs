@@ -127,6 +127,8 @@ pub struct SessionPolicy {
     pub adopt_until: Option<crate::clock::Timestamp>,
     /// What is remembered of subjects from one session to the next.
     pub memory: Memory,
+    /// Bytes that an app in this process may keep in a session.
+    pub data_bytes_max: usize,
 }
 
 /// What is remembered of subjects from one session to the next.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::record::{EndReason, Record, State};
+use super::record::{EndReason, Lasting, Record, State};
 use crate::clock::Timestamp;
 
 /// How long sessions last; a route may make them shorter.
@@ -28,7 +28,15 @@ pub fn ended(record: &Record, deadlines: &Deadlines, now: Timestamp) -> Option<E
     if now >= absolute_deadline(record, deadlines) {
         return Some(EndReason::Absolute);
     }
-    (now >= record.last_seen.after(deadlines.idle)).then_some(EndReason::Idle)
+    (now >= record.last_seen.after(idle(record, deadlines))).then_some(EndReason::Idle)
+}
+
+/// How long the session lasts without use: as the policy says, or shorter if the app wants it so.
+pub fn idle(record: &Record, deadlines: &Deadlines) -> Duration {
+    match record.lasting {
+        Lasting::Idle(seconds) => deadlines.idle.min(Duration::from_secs(seconds.into())),
+        Lasting::Default | Lasting::Until | Lasting::Browser => deadlines.idle,
+    }
 }
 
 /// When the session is over however much it is used.
@@ -39,7 +47,7 @@ pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
 
 /// When it is over if it is not used again.
 pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    absolute_deadline(record, deadlines).min(record.last_seen.after(deadlines.idle))
+    absolute_deadline(record, deadlines).min(record.last_seen.after(idle(record, deadlines)))
 }
 
 /// Whether the subject authenticated recently enough for a route that asks for it. A session whose login nobody told us of
@@ -56,7 +64,7 @@ pub fn is_visitor(record: &Record) -> bool {
 /// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
 pub fn touch_is_due(record: &Record, every: Duration, deadlines: &Deadlines, now: Timestamp) -> bool {
     // With a short idle timeout a coarse time would end sessions early: at most a tenth of it may be lost.
-    now.since(record.last_seen) >= every.min(deadlines.idle / 10)
+    now.since(record.last_seen) >= every.min(idle(record, deadlines) / 10)
 }
 
 #[cfg(test)]
@@ -77,12 +85,14 @@ mod tests {
             authenticated_at: authenticated.map(Timestamp::from_secs),
             last_seen: Timestamp::from_secs(seen),
             ends_at: None,
+            lasting: Lasting::Default,
             removable_at: Timestamp::EPOCH,
             subject: None,
             tags: Tags::new(Tag::from_bytes([0; 16]), Timestamp::EPOCH),
             forks: 0,
             state: State::Live,
             jar: Box::default(),
+            data: Box::default(),
             bound: Box::default(),
             history: Box::default(),
         }
@@ -99,6 +109,10 @@ mod tests {
         let busy = record(0, None, 43199);
         check(&busy, 43199, None);
         check(&busy, 43200, Some(EndReason::Absolute));
+        let short = Record { lasting: Lasting::Idle(300), ..record(0, None, 1000) };
+        check(&short, 1299, None);
+        check(&short, 1300, Some(EndReason::Idle));
+        check(&Record { lasting: Lasting::Idle(9000), ..idle.clone() }, 2800, Some(EndReason::Idle));
         let authenticated = record(0, Some(1000), 44000);
         check(&authenticated, 44199, None);
         check(&authenticated, 44200, Some(EndReason::Absolute));

@@ -1,6 +1,7 @@
 //! Sessions: ids, tags, records, deadlines, cookies.
 
 pub mod cookie;
+pub mod data;
 pub mod expiry;
 pub mod id;
 pub mod jar;

@@ -33,6 +33,8 @@ pub struct Record {
     pub last_seen: Timestamp,
     /// An end that the app asked for, earlier than the others.
     pub ends_at: Option<Timestamp>,
+    /// How long the app wants it to last.
+    pub lasting: Lasting,
     /// From when on a store may remove the record: never before all its deadlines have passed.
     pub removable_at: Timestamp,
     /// Whom the session is authenticated for, if the guard learned it.
@@ -45,6 +47,8 @@ pub struct Record {
     pub state: State,
     /// The shielded cookies, sealed; empty when there are none.
     pub jar: Box<[u8]>,
+    /// What the app keeps in it, sealed; empty when there is nothing.
+    pub data: Box<[u8]>,
     /// Digests of the app's cookies that are bound to the session.
     pub bound: Box<[BoundCookie]>,
     /// Contexts the session was used from, with their risk, in the compact form of [`crate::history`].
@@ -75,6 +79,20 @@ pub enum State {
         /// Why.
         why: EndReason,
     },
+}
+
+/// How long an app wants its session to last: never longer than the policy lets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lasting {
+    /// As the policy says.
+    #[default]
+    Default,
+    /// So many seconds from its last use.
+    Idle(u32),
+    /// Until [`Record::ends_at`].
+    Until,
+    /// Until the browser closes: its cookie has no end of its own.
+    Browser,
 }
 
 /// Why a session ended.
@@ -132,7 +150,7 @@ impl Record {
         self.authenticated_at.is_some()
     }
 
-    /// What is left when it ends: its names, its times and the reason. Cookies and history go.
+    /// What is left when it ends: its names, its times and the reason. Cookies, data and history go.
     #[must_use]
     pub fn ended(&self, at: Timestamp, why: EndReason, removable_at: Timestamp) -> Self {
         Self {
@@ -140,6 +158,7 @@ impl Record {
             removable_at,
             version: self.version.saturating_add(1),
             jar: Box::default(),
+            data: Box::default(),
             bound: Box::default(),
             history: Box::default(),
             tags: Tags::new(*self.tags.head(), self.tags.since()),
@@ -154,6 +173,7 @@ impl Record {
         let tags = (self.tags.superseded().len() + self.tags.stale().len()) * size_of::<Dated>();
         size_of::<Self>()
             + self.jar.len()
+            + self.data.len()
             + self.history.len()
             + bound
             + tags
@@ -172,20 +192,28 @@ impl Record {
     /// # Errors
     /// When the bytes are of another format version, cut or damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (version, body) = bytes.split_first().ok_or(DecodeError::Damaged)?;
-        if *version != FORMAT {
-            return Err(DecodeError::Version(*version));
+        match bytes.split_first().ok_or(DecodeError::Damaged)? {
+            (&FORMAT, body) => decode_body(body),
+            // Before apps could keep something: no data, and no wish how long to last.
+            (&FORMAT_WITHOUT_DATA, body) => decode_body(&[body, &[0, 0]].concat()),
+            (version, _) => Err(DecodeError::Version(*version)),
         }
-        let (stored, rest) = postcard::take_from_bytes::<Stored>(body).ok().ok_or(DecodeError::Damaged)?;
-        if !rest.is_empty() {
-            return Err(DecodeError::Damaged);
-        }
-        stored.try_into()
     }
 }
 
+fn decode_body(body: &[u8]) -> Result<Record, DecodeError> {
+    let (stored, rest) = postcard::take_from_bytes::<Stored>(body).ok().ok_or(DecodeError::Damaged)?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Damaged);
+    }
+    stored.try_into()
+}
+
 /// Version of the stored form.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
+
+/// The version before it, which is read still.
+const FORMAT_WITHOUT_DATA: u8 = 1;
 
 /// A stored record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,6 +247,9 @@ struct Stored {
     jar: Box<[u8]>,
     bound: Box<[BoundCookie]>,
     history: Box<[u8]>,
+    // What was added later stands at the end, so that the form before can be read.
+    data: Box<[u8]>,
+    lasting: Lasting,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -257,6 +288,8 @@ impl From<&Record> for Stored {
             jar: record.jar.clone(),
             bound: record.bound.clone(),
             history: record.history.clone(),
+            data: record.data.clone(),
+            lasting: record.lasting,
         }
     }
 }
@@ -297,6 +330,8 @@ impl TryFrom<Stored> for Record {
             jar: stored.jar,
             bound: stored.bound,
             history: stored.history,
+            data: stored.data,
+            lasting: stored.lasting,
         })
     }
 }
@@ -338,12 +373,14 @@ mod tests {
                     authenticated_at: auth.map(Timestamp::from_millis),
                     last_seen: time(2),
                     ends_at: ends.map(Timestamp::from_millis),
+                    lasting: if forks % 2 == 0 { Lasting::Browser } else { Lasting::Idle(forks.into()) },
                     removable_at: time(3),
                     subject: subject.map(Into::into),
                     tags: Tags::restore(Tag::from_bytes(head), time(4), &dated, &dated),
                     forks,
                     state,
                     jar: bytes.clone().into(),
+                    data: bytes.iter().rev().copied().collect(),
                     bound: Box::new([BoundCookie {
                         name: "remember".into(),
                         values: vec![BoundValue { digest: [3; 16], replaced_at: auth }],
@@ -358,6 +395,15 @@ mod tests {
         #[test]
         fn a_record_reads_back(record in record()) {
             prop_assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+        }
+
+        #[test]
+        fn the_form_before_is_read(record in record()) {
+            let record = Record { data: Box::default(), lasting: Lasting::Default, ..record };
+            let mut bytes = record.encode();
+            prop_assert_eq!(bytes.split_off(bytes.len() - 2), [0, 0]);
+            bytes[0] = FORMAT_WITHOUT_DATA;
+            prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
 
         #[test]

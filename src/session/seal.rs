@@ -1,43 +1,45 @@
-//! The sealed form of a jar and of a record.
+//! The sealed form of what is inside a session: its jar, and what an app keeps in it.
 //!
-//! A jar is sealed under a key made of a server key *and* the session id, and the id is in no store: neither a stolen
-//! store nor a stolen key file opens a session, only both with the client's cookie.
+//! It is sealed under a key made of a server key *and* the session id, and the id is in no store: neither a stolen store
+//! nor a stolen key file opens a session, only both with the client's cookie.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | id of the master key |
 //! | 12 | nonce |
-//! | .. | jar, AES-256-GCM |
+//! | .. | jar or data, AES-256-GCM |
 //! | 16 | tag |
 
 use crate::entropy::{Entropy, EntropyError};
 use crate::secret::{KeyId, Keyring, NONCE_BYTES, OpenError, Purpose, SEAL_OVERHEAD, aead_key, open, seal};
 
-/// Octets that [`seal_jar`] adds.
-pub const SEALED_JAR_OVERHEAD: usize = 1 + SEAL_OVERHEAD;
+/// Octets that [`seal_in_session`] adds.
+pub const SEALED_OVERHEAD: usize = 1 + SEAL_OVERHEAD;
 
-/// Octets of a sealed jar before those of the jar itself.
-pub const SEALED_JAR_PREFIX: usize = 1 + NONCE_BYTES;
+/// Octets of the sealed form before those of the plain one.
+pub const SEALED_PREFIX: usize = 1 + NONCE_BYTES;
 
-/// Seals a jar for one session under the current key. `context` is bound to it: another one does not open it.
+/// Seals a jar or data for one session under the current key, each for a purpose of its own. `context` is bound to it:
+/// another one does not open it.
 ///
 /// # Errors
 /// When there is no randomness.
-pub fn seal_jar(
+pub fn seal_in_session(
     keyring: &Keyring,
+    purpose: Purpose,
     entropy: &dyn Entropy,
     session_id: &[u8; 32],
     context: &[u8],
     plain: &[u8],
 ) -> Result<Vec<u8>, EntropyError> {
-    let (id, key) = keyring.mac(Purpose::Jar, &[session_id]);
-    let mut sealed = Vec::with_capacity(plain.len() + SEALED_JAR_OVERHEAD);
+    let (id, key) = keyring.mac(purpose, &[session_id]);
+    let mut sealed = Vec::with_capacity(plain.len() + SEALED_OVERHEAD);
     sealed.push(id.0);
     seal(&aead_key(&key), entropy, context, plain, &mut sealed)?;
     Ok(sealed)
 }
 
-/// Whether a jar should be sealed again because the key it is under is no longer the current one.
+/// Whether something should be sealed again because the key it is under is no longer the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reseal {
     /// It is under the current key.
@@ -46,24 +48,25 @@ pub enum Reseal {
     Due,
 }
 
-/// Opens in place what [`seal_jar`] made: the plain jar, and whether to seal it again.
+/// Opens in place what [`seal_in_session`] made: the plain form, and whether to seal it again.
 ///
 /// # Errors
 /// When it was changed or cut, is another session's, or is under a key that the ring no longer has.
-pub fn open_jar<'a>(
+pub fn open_in_session<'a>(
     keyring: &Keyring,
+    purpose: Purpose,
     session_id: &[u8; 32],
     context: &[u8],
     sealed: &'a mut [u8],
 ) -> Result<(&'a mut [u8], Reseal), OpenError> {
     let [id, sealed @ ..] = sealed else { return Err(OpenError) };
     let id = KeyId(*id);
-    let key = keyring.mac_by(id, Purpose::Jar, &[session_id]).ok_or(OpenError)?;
+    let key = keyring.mac_by(id, purpose, &[session_id]).ok_or(OpenError)?;
     let plain = open(&aead_key(&key), context, sealed)?;
     Ok((plain, under(keyring, id)))
 }
 
-/// Whether to seal a jar again, without opening it. One that is empty has no seal.
+/// Whether to seal it again, without opening it. What is empty has no seal.
 pub fn reseal(keyring: &Keyring, sealed: &[u8]) -> Reseal {
     sealed.first().map_or(Reseal::NotDue, |id| under(keyring, KeyId(*id)))
 }
@@ -88,12 +91,12 @@ mod tests {
     }
 
     fn sealed() -> Vec<u8> {
-        seal_jar(&ring(&[1]), &InsecureSeededEntropy::new(1), &ID, b"jar", b"cookies").unwrap()
+        seal_in_session(&ring(&[1]), Purpose::Jar, &InsecureSeededEntropy::new(1), &ID, b"jar", b"cookies").unwrap()
     }
 
     #[track_caller]
     fn check(ring: &Keyring, id: [u8; 32], context: &[u8], mut sealed: Vec<u8>, expected: Result<Reseal, OpenError>) {
-        let opened = open_jar(ring, &id, context, &mut sealed);
+        let opened = open_in_session(ring, Purpose::Jar, &id, context, &mut sealed);
         assert_eq!(
             opened.map(|(plain, reseal)| (plain.to_vec(), reseal)),
             expected.map(|it| (b"cookies".to_vec(), it))
@@ -102,10 +105,11 @@ mod tests {
 
     #[test]
     fn a_jar_opens_for_its_session_alone() {
-        assert_eq!(sealed().len(), 7 + SEALED_JAR_OVERHEAD);
+        assert_eq!(sealed().len(), 7 + SEALED_OVERHEAD);
         check(&ring(&[1]), ID, b"jar", sealed(), Ok(Reseal::NotDue));
         check(&ring(&[1]), [8; 32], b"jar", sealed(), Err(OpenError));
         check(&ring(&[1]), ID, b"other", sealed(), Err(OpenError));
+        assert_eq!(open_in_session(&ring(&[1]), Purpose::Data, &ID, b"jar", &mut sealed()).err(), Some(OpenError));
         check(&Keyring::new(&MasterKey::new(KeyId(1), [2; 32]), &[]), ID, b"jar", sealed(), Err(OpenError));
     }
 

@@ -561,6 +561,20 @@ fn every_test_that_progress_names_exists() {
     assert!(count >= 100, "{count} tests were found");
 }
 
+#[test]
+fn every_story_of_djangos_documentation_is_in_the_table() {
+    let stories = fs::read_to_string(root().join("tests/it/sessions/django.rs")).unwrap();
+    let stories: BTreeSet<&str> = stories
+        .lines()
+        .filter_map(|line| line.strip_prefix("async fn django_"))
+        .filter_map(|rest| rest.split('(').next())
+        .collect();
+    let page = page("src/manual/sessions.md");
+    let words = page.words();
+    let told: BTreeSet<&str> = words.iter().filter_map(|word| word.strip_prefix("django_")).collect();
+    assert_eq!(told, stories);
+}
+
 /// Words of progress that are settings.
 const SETTINGS: &[&str] = &["adopt_until", "per_subject_max", "rotate_every", "sd_notify"];
 

@@ -42,6 +42,7 @@ mod rules_program;
 mod schema;
 mod scripts;
 mod service;
+mod sessions;
 mod signed_rules;
 mod simulate;
 mod soak;

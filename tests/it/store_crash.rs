@@ -16,7 +16,7 @@ use portcullis::clock::Timestamp;
 use portcullis::entropy::{InsecureSeededEntropy, random};
 use portcullis::secret::sha256;
 use portcullis::session::id::{Ref, SessionDigest};
-use portcullis::session::record::{EndReason, Record, State};
+use portcullis::session::record::{EndReason, Lasting, Record, State};
 use portcullis::session::tag::{Tag, Tags};
 use portcullis::store::embedded::{EmbeddedStore, Settings};
 use portcullis::store::{Commit, Durability, Ending, Filter, PAGE_MAX, Rotate, Store};
@@ -154,12 +154,14 @@ fn session(nth: u64, from: u64) -> Record {
         authenticated_at: Some(NOW),
         last_seen: NOW,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: NOW.after(Duration::from_secs(3600)),
         subject: Some(format!("subject {}", nth % 7).into()),
         tags: Tags::new(Tag::from_bytes([0; 16]), NOW),
         forks: 0,
         state: State::Live,
         jar: Box::new([7; 200]),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::default(),
     }

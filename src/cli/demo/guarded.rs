@@ -143,6 +143,7 @@ fn policy(trusted_proxies: PrefixSet, enforcement: Enforcement) -> Result<Policy
             per_subject_max: None,
             adopt_until: None,
             memory: portcullis::rules::Memory::default(),
+            data_bytes_max: portcullis::session::data::DATA_BYTES_MAX_DEFAULT,
         },
         cookies: cookies()?,
         logins: vec![Login {

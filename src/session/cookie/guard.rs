@@ -25,11 +25,11 @@ pub enum GuardCookieError {
     /// The name has octets that no cookie name can have, or too many.
     #[error("the cookie's name must be 1 to {NAME_BYTES_MAX} letters, digits and !#$%&'*+-.^_`|~")]
     Name,
-    /// Without a domain the name must say so.
+    /// Without a domain and a path the name must say so.
     #[error("the cookie's name must begin with `__Host-`, so that no neighbouring host can set it")]
     NeedsHostPrefix,
-    /// With a domain the name must say so.
-    #[error("with a domain the cookie's name must begin with `__Secure-`")]
+    /// With a domain or a path the name must say so.
+    #[error("with a domain or a path the cookie's name must begin with `__Secure-`")]
     NeedsSecurePrefix,
     /// Browsers drop a prefixed cookie that is not Secure.
     #[error("over plain http the cookie's name must not begin with `__Host-` or `__Secure-`: browsers would drop it")]
@@ -37,6 +37,12 @@ pub enum GuardCookieError {
     /// Browsers drop such a cookie.
     #[error("`same_site = none` needs a Secure cookie: browsers would drop it over plain http")]
     NoneOverHttp,
+    /// Browsers drop such a cookie.
+    #[error("a partitioned cookie must be Secure: browsers would drop it over plain http")]
+    PartitionedOverHttp,
+    /// The path is none.
+    #[error("the path must begin with `/` and have no `;`, space or control character")]
+    Path,
     /// The domain is no host name of at least two labels.
     #[error("the domain must be a host name with a dot, without port, and no address")]
     Domain,
@@ -50,6 +56,16 @@ pub enum GuardTransport {
     Secure,
     /// Plain http too, for development: anyone on the way can read it.
     InsecureHttp,
+}
+
+/// Whether browsers keep a cookie of ours apart for every site that embeds us (CHIPS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partition {
+    /// There is one for all of them.
+    #[default]
+    None,
+    /// `Partitioned`: one for each site, and one for ourselves. Of use with `SameSite=None` alone.
+    BySite,
 }
 
 /// Where the `SameSite` of our cookie comes from.
@@ -69,6 +85,8 @@ pub enum Persist {
     Session,
     /// As long as the app's longest shielded cookie does, and never beyond the session's absolute end.
     App,
+    /// Until the session's absolute end.
+    Absolute,
 }
 
 impl Persist {
@@ -77,6 +95,7 @@ impl Persist {
         match self {
             Self::Session => None,
             Self::App => jar_until.map(|until| until.min(absolute).since(now)),
+            Self::Absolute => Some(absolute.since(now)),
         }
     }
 }
@@ -90,6 +109,11 @@ pub struct GuardCookieSettings {
     pub same_site: GuardSameSite,
     /// Its `Domain`, to be shared by several hosts.
     pub domain: Option<String>,
+    /// Its `Path`. Another than `/` keeps apps on one host from overwriting each other's cookie, and protects neither from the
+    /// other.
+    pub path: String,
+    /// Whether it is kept apart by site.
+    pub partition: Partition,
     /// Over what it travels.
     pub transport: GuardTransport,
 }
@@ -101,6 +125,8 @@ impl Default for GuardCookieSettings {
             name: GuardCookie::NAME.to_owned(),
             same_site: GuardSameSite::Fixed(SameSite::Lax),
             domain: None,
+            path: "/".to_owned(),
+            partition: Partition::None,
             transport: GuardTransport::Secure,
         }
     }
@@ -137,14 +163,19 @@ impl GuardCookie {
     /// When browsers would drop such a cookie, or a neighbouring host could set it.
     pub fn try_new(settings: &GuardCookieSettings) -> Result<Self, GuardCookieError> {
         let domain = settings.domain.as_deref().map(parse_domain).transpose()?;
-        check_name(&settings.name, domain.as_deref(), settings.transport)?;
+        check_path(&settings.path)?;
+        let is_bound_to_host = domain.is_none() && settings.path == "/";
+        check_name(&settings.name, is_bound_to_host, settings.transport)?;
+        if settings.transport == GuardTransport::InsecureHttp && settings.partition == Partition::BySite {
+            return Err(GuardCookieError::PartitionedOverHttp);
+        }
         if settings.transport == GuardTransport::InsecureHttp
             && settings.same_site == GuardSameSite::Fixed(SameSite::None)
         {
             return Err(GuardCookieError::NoneOverHttp);
         }
         let attributes = [SameSite::None, SameSite::Lax, SameSite::Strict]
-            .map(|same_site| attributes(settings.transport, same_site, domain.as_deref()).into_boxed_slice());
+            .map(|same_site| attributes(settings, same_site, domain.as_deref()).into_boxed_slice());
         let mut cookie = Self {
             name: settings.name.as_str().into(),
             same_site: settings.same_site,
@@ -241,27 +272,38 @@ fn header(line: Vec<u8>) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn attributes(transport: GuardTransport, same_site: SameSite, domain: Option<&str>) -> Vec<u8> {
-    let secure = match transport {
+fn attributes(settings: &GuardCookieSettings, same_site: SameSite, domain: Option<&str>) -> Vec<u8> {
+    let secure = match settings.transport {
         GuardTransport::Secure => "; Secure",
         GuardTransport::InsecureHttp => "",
     };
     let (label, domain) = domain.map_or(("", ""), |domain| ("; Domain=", domain));
-    [secure, "; HttpOnly; SameSite=", same_site.as_str(), "; Path=/", label, domain].concat().into_bytes()
+    let partitioned = match settings.partition {
+        Partition::None => "",
+        Partition::BySite => "; Partitioned",
+    };
+    let parts =
+        [secure, "; HttpOnly; SameSite=", same_site.as_str(), "; Path=", &settings.path, label, domain, partitioned];
+    parts.concat().into_bytes()
 }
 
-fn check_name(name: &str, domain: Option<&str>, transport: GuardTransport) -> Result<(), GuardCookieError> {
+fn check_path(path: &str) -> Result<(), GuardCookieError> {
+    let fits = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
+    if fits { Ok(()) } else { Err(GuardCookieError::Path) }
+}
+
+fn check_name(name: &str, is_bound_to_host: bool, transport: GuardTransport) -> Result<(), GuardCookieError> {
     if !is_token(name.as_bytes()) || name.len() > NAME_BYTES_MAX {
         return Err(GuardCookieError::Name);
     }
     // Browsers know the prefixes in any case; we write them in one.
     let prefixed = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    match (transport, domain) {
+    match (transport, is_bound_to_host) {
         (GuardTransport::InsecureHttp, _) if prefixed("__Host-") || prefixed("__Secure-") || prefixed("__Http-") => {
             Err(GuardCookieError::PrefixOverHttp)
         }
-        (GuardTransport::Secure, None) if !name.starts_with("__Host-") => Err(GuardCookieError::NeedsHostPrefix),
-        (GuardTransport::Secure, Some(_)) if !name.starts_with("__Secure-") => Err(GuardCookieError::NeedsSecurePrefix),
+        (GuardTransport::Secure, true) if !name.starts_with("__Host-") => Err(GuardCookieError::NeedsHostPrefix),
+        (GuardTransport::Secure, false) if !name.starts_with("__Secure-") => Err(GuardCookieError::NeedsSecurePrefix),
         _ => Ok(()),
     }
 }
@@ -394,7 +436,14 @@ mod tests {
             let settings = GuardCookieSettings { domain: Some(domain.to_owned()), ..shared() };
             assert_eq!(GuardCookie::try_new(&settings).err(), Some(GuardCookieError::Domain), "{domain}");
         }
+        let below = || GuardCookieSettings { path: "/app".to_owned(), ..default() };
+        check(|_| (), below(), GuardCookieError::NeedsSecurePrefix);
+        for path in ["", "app", "/a;b", "/a b", "/\u{e9}", "/\r\n"] {
+            let settings = GuardCookieSettings { path: path.to_owned(), ..shared() };
+            assert_eq!(GuardCookie::try_new(&settings).err(), Some(GuardCookieError::Path), "{path}");
+        }
         let insecure = GuardCookieSettings::insecure_http;
+        check(|settings| settings.partition = Partition::BySite, insecure(), GuardCookieError::PartitionedOverHttp);
         check(|settings| settings.name = "__HOST-x".to_owned(), insecure(), GuardCookieError::PrefixOverHttp);
         check(|settings| settings.name = "__Secure-x".to_owned(), insecure(), GuardCookieError::PrefixOverHttp);
         check(
@@ -415,6 +464,7 @@ mod tests {
         check(Persist::App, None, None);
         check(Persist::App, Some(at(900)), Some(500));
         check(Persist::App, Some(at(5000)), Some(600));
+        check(Persist::Absolute, None, Some(600));
     }
 
     proptest! {

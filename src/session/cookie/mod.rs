@@ -15,8 +15,8 @@ use std::fmt;
 pub use date::parse_cookie_date;
 pub use finding::{CookieFinding, Findings};
 pub use guard::{
-    COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardCookieSettings, GuardSameSite, GuardTransport, Persist,
-    expire_line,
+    COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardCookieSettings, GuardSameSite, GuardTransport, Partition,
+    Persist, expire_line,
 };
 pub use names::{COOKIE_BYTES_MAX, COOKIE_PAIRS_MAX, CookieNames, CookiePattern, CookieRole, PatternError, ShieldName};
 pub use read::{BoundPair, GUARD_VALUES_MAX, GuardSeen, PairIndex, Scan, ShieldedPair, UpstreamCookie, scan};

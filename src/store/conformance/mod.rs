@@ -28,7 +28,7 @@ use super::{Created, Creation, Ending, OnLimit, Rotate, Rotation, Store, StoreEr
 use crate::clock::Timestamp;
 use crate::entropy::{InsecureSeededEntropy, random};
 use crate::session::id::{Ref, SessionDigest};
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::tag::{Tag, Tags};
 
 /// A store does not do what it must.
@@ -198,12 +198,14 @@ pub(super) fn anonymous(nth: u64) -> Record {
         authenticated_at: None,
         last_seen: NOW,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: NOW.after(KEPT),
         subject: None,
         tags: Tags::new(Tag::from_bytes([first; 16]), NOW),
         forks: 0,
         state: State::Live,
         jar: Box::new([first; 40]),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::new([second; 20]),
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::session::id::Ref;
-use crate::session::record::{DecodeError, EndReason, State};
+use crate::session::record::{DecodeError, EndReason, Lasting, State};
 use crate::session::tag::{Tag, Tags};
 use crate::store::conformance::{self, Case};
 use crate::store::{Created, PAGE_MAX};
@@ -32,12 +32,14 @@ fn session(nth: u64) -> Record {
         authenticated_at: Some(NOW),
         last_seen: NOW,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: NOW.after(Duration::from_secs(3600)),
         subject: Some("ann".into()),
         tags: Tags::new(Tag::from_bytes([0; 16]), NOW),
         forks: 0,
         state: State::Live,
         jar: Box::new([7; 100]),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::default(),
     }

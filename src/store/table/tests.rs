@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::session::id::Ref;
-use crate::session::record::State;
+use crate::session::record::{Lasting, State};
 use crate::session::tag::{Tag, Tags};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -29,12 +29,14 @@ fn anonymous(nth: u64, removable: u64) -> Record {
         authenticated_at: None,
         last_seen: NOW,
         ends_at: None,
+        lasting: Lasting::Default,
         removable_at: at(removable),
         subject: None,
         tags: Tags::new(Tag::from_bytes([0; 16]), NOW),
         forks: 0,
         state: State::Live,
         jar: Box::default(),
+        data: Box::default(),
         bound: Box::default(),
         history: Box::default(),
     }

@@ -51,6 +51,7 @@ pub(crate) fn rules() -> Rules {
             per_subject_max: None,
             adopt_until: None,
             memory: portcullis::rules::Memory::default(),
+            data_bytes_max: portcullis::session::data::DATA_BYTES_MAX_DEFAULT,
         },
         cookies: CookiePolicy {
             guard,

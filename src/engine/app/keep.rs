@@ -1,0 +1,294 @@
+//! The guard's part of a handle: what is opened, written, listed and ended for it.
+
+use std::sync::Arc;
+
+use super::{AppSession, Keeper, Later, SaveError, Saved, Standing, Wishes};
+use crate::clock::Timestamp;
+use crate::engine::change::{due_end, is_enforced, removable_at};
+use crate::engine::settle::Unsettled;
+use crate::engine::{Admission, Guard, Known, WRITERS_MAX};
+use crate::event::field::Revoker;
+use crate::event::kinds as event;
+use crate::facts::geo::Country;
+use crate::facts::user_agent::{Family, Os};
+use crate::history::Contexts;
+use crate::secret::{KeyId, Purpose};
+use crate::session::cookie::Persist;
+use crate::session::data::{Data, Edits};
+use crate::session::expiry::Deadlines;
+use crate::session::id::{Ref, SessionId};
+use crate::session::record::{EndReason, Record, State};
+use crate::session::seal::{SEALED_PREFIX, open_in_session, seal_in_session};
+use crate::store::{Commit, Durability, Filter, PAGE_MAX, Store, StoreError};
+
+/// A live session of a subject, for a page that shows him where he is logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its public name, to end it by.
+    pub reference: Ref,
+    /// Whether it is the one that asks.
+    pub current: Current,
+    /// The browser or program; none if it does not say.
+    pub agent: Option<Family>,
+    /// Its system; none if it does not say.
+    pub os: Option<Os>,
+    /// The country that its address was in at login, if databases know it.
+    pub country: Option<Country>,
+    /// When it began.
+    pub first_use: Timestamp,
+    /// When it was last used, to the minute.
+    pub last_use: Timestamp,
+}
+
+/// Whether a session is the one that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// It is.
+    Yes,
+    /// It is another one.
+    No,
+}
+
+/// What became of a session that was to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedDevice {
+    /// It has ended.
+    Yes,
+    /// It is the one that asked, and ends with the answer.
+    WithAnswer,
+    /// The subject has no such live session.
+    NotFound,
+}
+
+impl<S: Store> Guard<S> {
+    /// A handle on the session of an admitted request, for the app. [`settle`](Self::settle) writes what becomes of it.
+    pub fn hand_to_app(self: &Arc<Self>, admission: &mut Admission) -> AppSession {
+        let handle = AppSession::new(self.clone(), admission);
+        admission.app = Some(handle.clone());
+        handle
+    }
+
+    /// What an app keeps in a session; none if it has nothing there, or it can not be opened any more.
+    pub(in crate::engine) fn try_open_data(&self, id: &SessionId, record: &Record) -> Option<Data> {
+        let keys = self.keys.load();
+        // What is under a key that has left the ring is closed, even if it lies open.
+        if !record.data.first().is_some_and(|id| keys.has(KeyId(*id))) {
+            return None;
+        }
+        let open = || {
+            let mut sealed = record.data.to_vec();
+            let (plain, _) = open_in_session(&keys, Purpose::Data, id.expose(), &record.digest.0, &mut sealed).ok()?;
+            let length = plain.len();
+            sealed.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
+            sealed.truncate(length);
+            Some(sealed)
+        };
+        let look = |plain: &[u8]| Data::decode(plain).ok();
+        self.open_data.with(&record.digest, &record.data, self.clock.now(), open, look)?
+    }
+
+    /// The sealed data of the session of an id.
+    pub(in crate::engine) fn seal_data(&self, id: &SessionId, data: &Data) -> Result<Box<[u8]>, StoreError> {
+        let mut plain = data.encode();
+        if plain.is_empty() {
+            return Ok(Box::default());
+        }
+        let keys = self.keys.load();
+        let sealed = seal_in_session(&keys, Purpose::Data, &self.entropy, id.expose(), &id.digest().0, &plain);
+        zeroize::Zeroize::zeroize(&mut plain);
+        sealed.map(Vec::into_boxed_slice).map_err(StoreError::io)
+    }
+
+    /// What stands in a record under another id, sealed for a new one, with what the app changed.
+    ///
+    /// # Errors
+    /// When the changes are at odds with those of another request.
+    pub(in crate::engine) fn data_under(
+        &self,
+        id: &SessionId,
+        old: Option<(&SessionId, &Record)>,
+        wishes: &Wishes,
+    ) -> Result<Box<[u8]>, Unsettled> {
+        let stored = match old {
+            Some((id, record)) if !wishes.begins_anew => self.open_data(id, record),
+            _ => Data::new(),
+        };
+        let data = match &wishes.edits {
+            Some(edits) => edits.over(&stored, self.data_bytes_max())?,
+            None => stored,
+        };
+        Ok(self.seal_data(id, &data)?)
+    }
+
+    /// Writes what a handle changed over what is stored by now.
+    async fn save_over(&self, handle: &AppSession, mut known: Known) -> Result<Saved, SaveError> {
+        let (edits, lasting) = {
+            let state = handle.0.state.lock();
+            (state.edits.clone().filter(Edits::is_modified), state.lasting)
+        };
+        if edits.is_none() && lasting.is_none() {
+            return Ok(Saved::Now);
+        }
+        let policy = self.policy.load_full();
+        for _ in 0..WRITERS_MAX {
+            let stored = known.record.clone();
+            let is_over = |why| is_enforced(why, &policy);
+            if stored.is_ended() || due_end(&stored, &policy, self.clock.now()).is_some_and(is_over) {
+                return Err(SaveError::Ended);
+            }
+            let mut record = (*stored).clone();
+            if let Some(edits) = &edits {
+                match edits.over(&self.open_data(&known.id, &stored), self.data_bytes_max()) {
+                    Ok(data) => record.data = self.seal_data(&known.id, &data)?,
+                    Err(lost) => {
+                        // Whoever tries again does so over what is there now.
+                        handle.found(stored);
+                        return Err(lost.into());
+                    }
+                }
+            }
+            if let Some((lasting, ends_at)) = lasting {
+                (record.lasting, record.ends_at) = (lasting, ends_at);
+            }
+            record.removable_at = removable_at(&record, &policy);
+            match self.store.commit(record, Durability::Durable).await? {
+                Commit::Done(record) => {
+                    handle.rebase(record);
+                    handle.0.state.lock().was_saved = true;
+                    return Ok(Saved::Now);
+                }
+                Commit::Conflict(current) => known.record = current,
+                Commit::Gone => return Err(SaveError::Ended),
+            }
+        }
+        Err(StoreError::io("a session changed too often while it was saved").into())
+    }
+
+    /// The live sessions of a subject, deadlines counted.
+    async fn live_sessions(&self, filter: &Filter) -> Result<Vec<Arc<Record>>, StoreError> {
+        let (policy, now) = (self.policy.load_full(), self.clock.now());
+        let page = self.store.list(filter, None, PAGE_MAX).await?;
+        let is_live = |record: &Arc<Record>| {
+            !matches!(record.state, State::Ended { .. } | State::Held { .. })
+                && !due_end(record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
+        };
+        Ok(page.records.into_iter().filter(is_live).collect())
+    }
+
+    async fn end_one(&self, handle: &AppSession, which: Ref) -> Result<EndedDevice, StoreError> {
+        let own = handle.reference();
+        if own == Some(which) {
+            handle.log_out();
+            return Ok(EndedDevice::WithAnswer);
+        }
+        // Without a subject there is none but this one; and whatever name is given, it is looked for among his alone.
+        let Some(subject) = handle.subject() else { return Ok(EndedDevice::NotFound) };
+        let filter = Filter { subject: Some(subject), reference: Some(which), with_ended: false };
+        let policy = self.policy.load_full();
+        let now = self.clock.now();
+        let ending = self.ending(&policy, EndReason::Revoked, now);
+        let mut done = EndedDevice::NotFound;
+        for record in self.live_sessions(&filter).await? {
+            if let Some(record) = self.store.revoke(&record.digest, ending).await? {
+                self.streams.end(&record.digest);
+                self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+                done = EndedDevice::Yes;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl<S: Store> Keeper for Guard<S> {
+    fn open_data(&self, id: &SessionId, record: &Record) -> Data {
+        self.try_open_data(id, record).unwrap_or_default()
+    }
+
+    fn time(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        self.policy.load().session.deadlines
+    }
+
+    fn persist(&self) -> Persist {
+        self.policy.load().cookies.persist
+    }
+
+    fn data_bytes_max(&self) -> usize {
+        self.policy.load().session.data_bytes_max
+    }
+
+    fn save<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Saved, SaveError>> {
+        let (standing, waits, known) = {
+            let state = handle.0.state.lock();
+            let wish = &state.wish;
+            // What comes with the answer is written with the answer: the data belong to the new id.
+            let waits = wish.login.is_some() || wish.logout || wish.begins_anew;
+            (state.standing, waits, state.known.clone())
+        };
+        match (standing, known) {
+            (Standing::Session, Some(known)) if !waits => Box::pin(self.save_over(handle, known)),
+            (Standing::Session | Standing::Visitor, _) => Box::pin(std::future::ready(Ok(Saved::WithAnswer))),
+            (Standing::Nobody, _) => Box::pin(std::future::ready(Err(SaveError::NotKept))),
+        }
+    }
+
+    fn devices<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Vec<Device>, StoreError>> {
+        Box::pin(async move {
+            let own = handle.reference();
+            let filter = match handle.subject() {
+                Some(subject) => Filter { subject: Some(subject), ..Filter::default() },
+                None if own.is_some() => Filter { reference: own, ..Filter::default() },
+                None => return Ok(Vec::new()),
+            };
+            let records = self.live_sessions(&filter).await?;
+            let mut devices: Vec<Device> = records.iter().map(|record| Device::of(record, own)).collect();
+            devices.sort_by_key(|device| {
+                (device.current == Current::No, std::cmp::Reverse((device.last_use, device.first_use)))
+            });
+            Ok(devices)
+        })
+    }
+
+    fn end_device<'a>(&'a self, handle: &'a AppSession, which: Ref) -> Later<'a, Result<EndedDevice, StoreError>> {
+        Box::pin(self.end_one(handle, which))
+    }
+}
+
+impl Device {
+    fn of(record: &Record, own: Option<Ref>) -> Self {
+        let contexts = Contexts::decode(&record.history).unwrap_or_default();
+        let bound = contexts.known().first().map(|context| context.fingerprint);
+        let agent = bound.map(|bound| bound.agent).filter(|agent| agent.hash != 0);
+        Self {
+            reference: record.reference,
+            current: if own == Some(record.reference) { Current::Yes } else { Current::No },
+            agent: agent.map(|agent| agent.family),
+            os: agent.map(|agent| agent.os),
+            country: bound.and_then(|bound| bound.place.country),
+            first_use: record.created_at,
+            last_use: record.last_seen,
+        }
+    }
+}
+
+impl Record {
+    /// Whether nothing is in it that anybody could miss.
+    pub(in crate::engine) fn is_bare(&self) -> bool {
+        self.data.is_empty()
+            && self.jar.is_empty()
+            && self.bound.is_empty()
+            && self.subject.is_none()
+            && !self.is_authenticated()
+            && self.state == State::Live
+    }
+
+    /// Takes what the app wishes about how long it lasts.
+    pub(in crate::engine) fn take_lasting(&mut self, wishes: &Wishes) {
+        if let Some((lasting, ends_at)) = wishes.lasting {
+            (self.lasting, self.ends_at) = (lasting, ends_at);
+        }
+    }
+}

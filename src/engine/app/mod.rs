@@ -1,0 +1,479 @@
+//! The session as an app in this process has it in its hands.
+//!
+//! The handle is in memory and does not wait: the guard has loaded the record before the app is called, and
+//! [`Guard::settle`](super::Guard::settle) writes once what became of it. Only [`save`](AppSession::save), for an app that
+//! must know before it answers, goes to the store.
+
+mod keep;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+
+pub use keep::{Current, Device, EndedDevice};
+
+use super::control::{Command, Scope};
+use super::{Admission, Holder, Known, Nobody};
+use crate::clock::Timestamp;
+use crate::session::cookie::Persist;
+use crate::session::data::{Data, Edits, Lost};
+use crate::session::expiry::{self, Deadlines};
+use crate::session::id::{Ref, SessionId};
+use crate::session::record::{Lasting, Record, SUBJECT_BYTES_MAX};
+use crate::session::subject::is_same;
+use crate::store::StoreError;
+
+/// What an app could not keep.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Another request wrote the same keys, or all of it is too large. Nothing was kept.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The session ended meanwhile, or goes on under another id: what was written belongs to nobody. Nothing was kept.
+    #[error("the session has ended meanwhile")]
+    Ended,
+    /// The request was let through without its session, and none may come of it. Nothing was kept.
+    #[error("nothing is kept of this request: it was let through without a session")]
+    NotKept,
+    /// The store failed. Something may have been kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// When what an app wrote is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// It is.
+    Now,
+    /// With the answer: a session that begins, or gets another id or another subject, does so there.
+    WithAnswer,
+}
+
+/// In whose name the app is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A session's.
+    Session,
+    /// A visitor's: one may begin with the answer.
+    Visitor,
+    /// Nobody's, and nothing is kept: the store does not answer, or the request came with an id that was just replaced.
+    Nobody,
+}
+
+/// A subject that can not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a subject must be 1 to {SUBJECT_BYTES_MAX} bytes, without control characters")]
+pub struct SubjectError;
+
+/// How long an app wants its session to last. The policy's deadlines hold in any case: what is longer is cut there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// As the policy says.
+    Default,
+    /// So long from its last use, in whole seconds.
+    AfterIdle(Duration),
+    /// Until then.
+    At(Timestamp),
+    /// Until the browser closes.
+    AtBrowserClose,
+}
+
+/// Any answer that takes a while.
+pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The guard, as a handle knows it: over whatever store.
+pub(crate) trait Keeper: Send + Sync {
+    /// What an app keeps in a session. Nothing if it can not be opened.
+    fn open_data(&self, id: &SessionId, record: &Record) -> Data;
+    /// The time.
+    fn time(&self) -> Timestamp;
+    /// How long sessions last.
+    fn deadlines(&self) -> Deadlines;
+    /// Whether its cookie outlives the browser.
+    fn persist(&self) -> Persist;
+    /// Bytes of data that a session may keep.
+    fn data_bytes_max(&self) -> usize;
+    /// Writes what a handle changed.
+    fn save<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Saved, SaveError>>;
+    /// The live sessions of a handle's subject.
+    fn devices<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Vec<Device>, StoreError>>;
+    /// Ends one of them.
+    fn end_device<'a>(&'a self, handle: &'a AppSession, which: Ref) -> Later<'a, Result<EndedDevice, StoreError>>;
+}
+
+/// The session of one request. Clones are the same handle.
+#[derive(Clone)]
+pub struct AppSession(Arc<Shared>);
+
+struct Shared {
+    keeper: Arc<dyn Keeper>,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: Standing,
+    known: Option<Known>,
+    /// Opened when somebody looks.
+    edits: Option<Edits>,
+    lasting: Option<(Lasting, Option<Timestamp>)>,
+    wish: Wish,
+    was_accessed: bool,
+    was_saved: bool,
+}
+
+/// What the app asks for beside its data.
+#[derive(Clone, Default)]
+struct Wish {
+    login: Option<Arc<str>>,
+    new_id: Option<Command>,
+    logout: bool,
+    revoke: Option<Scope>,
+    /// The data begin anew: they are not those of the session that was there.
+    begins_anew: bool,
+}
+
+/// What became of a handle while the app made its answer.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// What it asks for, as if it stood in control headers.
+    pub commands: Vec<Command>,
+    /// Changes of its data.
+    pub edits: Option<Edits>,
+    /// The changes are over nothing, and not over what the session had.
+    pub begins_anew: bool,
+    /// How long it shall last, and its end if it has one.
+    pub lasting: Option<(Lasting, Option<Timestamp>)>,
+    /// Whether the answer depends on the session.
+    pub was_accessed: bool,
+}
+
+impl Wishes {
+    /// Whether nothing is to be written.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.edits.is_none() && self.lasting.is_none() && self.commands.is_empty()
+    }
+
+    /// Whether there is something that only a session can keep.
+    pub(super) fn needs_session(&self) -> bool {
+        self.edits.as_ref().is_some_and(|edits| !edits.is_empty())
+    }
+}
+
+impl AppSession {
+    pub(super) fn new(keeper: Arc<dyn Keeper>, admission: &Admission) -> Self {
+        let (standing, known) = match &admission.holder {
+            Holder::Session(known) => (Standing::Session, Some(known.clone())),
+            // To the app a quarantined client is a stranger.
+            Holder::Stranger | Holder::Quarantined(_) => (Standing::Visitor, None),
+            Holder::Nobody(_) => (Standing::Nobody, None),
+        };
+        let state = State {
+            standing,
+            known,
+            edits: None,
+            lasting: None,
+            wish: Wish::default(),
+            was_accessed: false,
+            was_saved: false,
+        };
+        Self(Arc::new(Shared { keeper, state: Mutex::new(state) }))
+    }
+
+    /// In whose name the app is called.
+    pub fn standing(&self) -> Standing {
+        self.0.state.lock().standing
+    }
+
+    /// Looks at the data.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Edits) -> T) -> T {
+        look(self.0.state.lock().edits(&*self.0.keeper))
+    }
+
+    /// Changes the data; gives the most bytes that they may take, too.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Edits, usize) -> T) -> T {
+        let bytes_max = self.0.keeper.data_bytes_max();
+        change(self.0.state.lock().edits(&*self.0.keeper), bytes_max)
+    }
+
+    /// Whether somebody looked at the session.
+    pub fn is_accessed(&self) -> bool {
+        self.0.state.lock().was_accessed
+    }
+
+    /// Whether something of the data was changed.
+    pub fn is_modified(&self) -> bool {
+        let state = self.0.state.lock();
+        state.wish.begins_anew || state.edits.as_ref().is_some_and(Edits::is_modified)
+    }
+
+    /// Whose session it is, with a login or logout of this request already counted.
+    pub fn subject(&self) -> Option<Arc<str>> {
+        self.0.state.lock().accessed().subject()
+    }
+
+    /// The public name of the session; none while there is none.
+    pub fn reference(&self) -> Option<Ref> {
+        self.0.state.lock().accessed().known.as_ref().map(|known| known.record.reference)
+    }
+
+    /// When its subject last proved who he is.
+    pub fn authenticated_at(&self) -> Option<Timestamp> {
+        let now = self.0.keeper.time();
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        match &state.wish {
+            Wish { login: Some(_), .. } | Wish { new_id: Some(Command::Reauthenticated), .. } => Some(now),
+            Wish { logout: true, .. } => None,
+            _ => state.known.as_ref().and_then(|known| known.record.authenticated_at),
+        }
+    }
+
+    /// The time of the guard.
+    pub fn now(&self) -> Timestamp {
+        self.0.keeper.time()
+    }
+
+    /// Somebody proved who he is: with the answer the session gets a new id. What another subject kept in it is gone.
+    ///
+    /// # Errors
+    /// When the subject can not be kept.
+    pub fn log_in(&self, subject: &str) -> Result<(), SubjectError> {
+        let is_fit = (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.chars().any(char::is_control);
+        if !is_fit {
+            return Err(SubjectError);
+        }
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        if state.is_somebody_elses(subject) {
+            state.begin_anew();
+        }
+        state.wish.login = Some(subject.into());
+        Ok(())
+    }
+
+    /// Ends the session: its data are gone at once, its cookie and its record with the answer, whatever the answer is. What is
+    /// written afterwards belongs to a new session.
+    pub fn log_out(&self) {
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        state.begin_anew();
+        state.wish.login = None;
+        state.wish.new_id = None;
+        state.wish.logout = state.known.is_some();
+    }
+
+    /// Asks for a new id.
+    pub(crate) fn ask_new_id(&self, command: Command) {
+        self.0.state.lock().accessed().wish.new_id = Some(command);
+    }
+
+    /// Ends sessions of the subject with the answer.
+    pub fn revoke(&self, scope: Scope) {
+        self.0.state.lock().accessed().wish.revoke = Some(scope);
+    }
+
+    /// How long the session shall last.
+    pub fn set_expiry(&self, expiry: Expiry) {
+        let wish = match expiry {
+            Expiry::Default => (Lasting::Default, None),
+            Expiry::AtBrowserClose => (Lasting::Browser, None),
+            Expiry::At(at) => (Lasting::Until, Some(at)),
+            Expiry::AfterIdle(span) => (Lasting::Idle(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)), None),
+        };
+        self.0.state.lock().accessed().lasting = Some(wish);
+    }
+
+    /// How long the session shall last, as it was set.
+    pub fn expiry(&self) -> Expiry {
+        let mut state = self.0.state.lock();
+        let (lasting, ends_at) = state.accessed().lasting();
+        match (lasting, ends_at) {
+            (Lasting::Default, _) | (Lasting::Until, None) => Expiry::Default,
+            (Lasting::Browser, _) => Expiry::AtBrowserClose,
+            (Lasting::Until, Some(at)) => Expiry::At(at),
+            (Lasting::Idle(seconds), _) => Expiry::AfterIdle(Duration::from_secs(seconds.into())),
+        }
+    }
+
+    /// Whether the cookie of the session is forgotten when the browser closes, as far as it is known before the answer.
+    pub fn expires_at_browser_close(&self) -> bool {
+        match self.expiry() {
+            Expiry::AtBrowserClose => true,
+            Expiry::AfterIdle(_) | Expiry::At(_) => false,
+            Expiry::Default => self.0.keeper.persist() == Persist::Session,
+        }
+    }
+
+    /// When the session ends if it is not used after this request, with everything that was set and with the policy's
+    /// deadlines.
+    pub fn expiry_date(&self) -> Timestamp {
+        let (now, deadlines) = (self.0.keeper.time(), self.0.keeper.deadlines());
+        let mut state = self.0.state.lock();
+        let (lasting, ends_at) = state.accessed().lasting();
+        let begun = match &state.known {
+            Some(known) if state.wish.login.is_none() && !state.wish.logout => {
+                expiry::absolute_deadline(&Record { ends_at: None, ..(*known.record).clone() }, &deadlines)
+            }
+            _ => now.after(deadlines.absolute),
+        };
+        let idle = match lasting {
+            Lasting::Idle(seconds) => deadlines.idle.min(Duration::from_secs(seconds.into())),
+            Lasting::Default | Lasting::Until | Lasting::Browser => deadlines.idle,
+        };
+        now.after(idle).min(begun).min(ends_at.unwrap_or(begun))
+    }
+
+    /// Writes what was changed so far to the store, for an app that must know before it answers. A session that begins with
+    /// this answer, or gets a new id with it, is written then.
+    ///
+    /// # Errors
+    /// [`SaveError`]. After [`SaveError::Lost`] the changes are still there, over what was read: see
+    /// [`discard`](Self::discard).
+    pub async fn save(&self) -> Result<Saved, SaveError> {
+        self.0.keeper.save(self).await
+    }
+
+    /// Forgets what was changed in the data since they were read or saved, and reads what is stored with the next look.
+    pub fn discard(&self) {
+        let mut state = self.0.state.lock();
+        state.edits = if state.wish.begins_anew { Some(Edits::new(Arc::default())) } else { None };
+    }
+
+    /// The live sessions of the subject: this one first, then the one that was used last.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.0.keeper.devices(self).await
+    }
+
+    /// Ends a session of the same subject. This one ends with the answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_device(&self, which: Ref) -> Result<EndedDevice, StoreError> {
+        self.0.keeper.end_device(self, which).await
+    }
+
+    /// What became of it, to be settled with an answer of this status. An answer that failed keeps nothing and lets nobody in;
+    /// what it ends, ends.
+    pub(super) fn wishes(&self, status: StatusCode) -> Wishes {
+        let mut state = self.0.state.lock();
+        let wish = state.wish.clone();
+        let mut commands = Vec::new();
+        if wish.logout {
+            commands.push(Command::Logout);
+        }
+        commands.extend(wish.revoke.map(Command::Revoke));
+        if status.is_server_error() {
+            return Wishes { commands, was_accessed: state.was_accessed, ..Wishes::default() };
+        }
+        match wish.login {
+            Some(subject) => commands.push(Command::Login { subject: Some((*subject).into()) }),
+            None => commands.extend(wish.new_id),
+        }
+        let is_due = |edits: &Edits| edits.is_modified() || wish.begins_anew || state.was_saved;
+        let edits = state.edits.clone().filter(is_due);
+        Wishes {
+            commands,
+            edits,
+            begins_anew: wish.begins_anew,
+            lasting: state.lasting.take(),
+            was_accessed: state.was_accessed,
+        }
+    }
+
+    /// The session as it was saved meanwhile.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.0.state.lock().known.clone()
+    }
+
+    /// The record is this now; what was changed is in it.
+    pub(super) fn rebase(&self, record: Arc<Record>) {
+        let mut state = self.0.state.lock();
+        state.edits = None;
+        state.lasting = None;
+        if let Some(known) = &mut state.known {
+            known.record = record;
+        }
+    }
+
+    /// The record is this now, and what was changed is still to be written.
+    fn found(&self, record: Arc<Record>) {
+        if let Some(known) = &mut self.0.state.lock().known {
+            known.record = record;
+        }
+    }
+
+    /// The answer was settled: from here on it is this session, or none.
+    pub(super) fn settled(&self, known: Option<Known>) {
+        let mut state = self.0.state.lock();
+        state.standing = if known.is_some() { Standing::Session } else { Standing::Nobody };
+        state.known = known;
+        state.edits = None;
+        state.lasting = None;
+        state.wish = Wish::default();
+    }
+}
+
+impl State {
+    const fn accessed(&mut self) -> &mut Self {
+        self.was_accessed = true;
+        self
+    }
+
+    fn edits(&mut self, keeper: &dyn Keeper) -> &mut Edits {
+        self.was_accessed = true;
+        let known = &self.known;
+        self.edits.get_or_insert_with(|| {
+            let data = known.as_ref().map(|known| keeper.open_data(&known.id, &known.record));
+            Edits::new(Arc::new(data.unwrap_or_default()))
+        })
+    }
+
+    fn subject(&self) -> Option<Arc<str>> {
+        match &self.wish {
+            Wish { login: Some(subject), .. } => Some(subject.clone()),
+            Wish { logout: true, .. } => None,
+            _ => self.known.as_ref().and_then(|known| known.record.subject.clone()),
+        }
+    }
+
+    /// Whether somebody else is logged in, or somebody of whom nobody knows who he is.
+    fn is_somebody_elses(&self, subject: &str) -> bool {
+        if self.wish.logout {
+            return false;
+        }
+        let is_authenticated =
+            self.wish.login.is_some() || self.known.as_ref().is_some_and(|known| known.record.is_authenticated());
+        is_authenticated && !self.subject().is_some_and(|own| is_same(&own, subject))
+    }
+
+    fn begin_anew(&mut self) {
+        self.edits = Some(Edits::new(Arc::default()));
+        self.lasting = Some((Lasting::Default, None));
+        self.wish.begins_anew = true;
+    }
+
+    fn lasting(&self) -> (Lasting, Option<Timestamp>) {
+        let stored = self.known.as_ref().map(|known| (known.record.lasting, known.record.ends_at));
+        self.lasting.or(stored).unwrap_or_default()
+    }
+}
+
+impl Nobody {
+    /// Whether the app could not know that nothing is kept, and must be told.
+    pub(super) const fn is_surprise(self) -> bool {
+        matches!(self, Self::Replaced)
+    }
+}
+
+impl fmt::Debug for AppSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AppSession").field(&self.standing()).finish()
+    }
+}

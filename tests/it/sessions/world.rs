@@ -1,0 +1,359 @@
+//! The guard around an app that is written anew for every request.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use portcullis::clock::{ManualClock, Timestamp};
+use portcullis::engine::Guard;
+use portcullis::entropy::InsecureSeededEntropy;
+use portcullis::event::Kind;
+use portcullis::event::queue::{EventQueue, Settings, Writer};
+use portcullis::event::sink::Collector;
+use portcullis::layer::{ClientAddr, GuardBuilder, GuardLayer, Session};
+use portcullis::secret::{KeyId, Keyring, MasterKey};
+use portcullis::session::id::SessionDigest;
+use portcullis::session::record::Record;
+use portcullis::store::memory::MemoryStore;
+use portcullis::store::{
+    Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
+use tower_layer::Layer as _;
+use tower_service::Service;
+
+const UA: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+
+/// An answer without a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Empty;
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(0)
+    }
+}
+
+/// A store in memory that counts, and that can be out of reach.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    inner: MemoryStore,
+    loads: AtomicUsize,
+    writes: AtomicUsize,
+    is_out: std::sync::atomic::AtomicBool,
+}
+
+impl Counting {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.is_out.load(Ordering::SeqCst) { Err(StoreError::io("out of reach")) } else { Ok(()) }
+    }
+
+    fn write(&self) -> Result<(), StoreError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.check()
+    }
+}
+
+impl Store for Counting {
+    async fn create(&self, r: Record, limit: Option<SubjectLimit>, now: Timestamp) -> Result<Creation, StoreError> {
+        self.write()?;
+        self.inner.create(r, limit, now).await
+    }
+
+    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.check()?;
+        self.inner.load(digest).await
+    }
+
+    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
+        self.write()?;
+        self.inner.commit(record, durability).await
+    }
+
+    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
+        self.write()?;
+        self.inner.rotate(rotate).await
+    }
+
+    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
+        self.write()?;
+        self.inner.revoke(digest, ending).await
+    }
+
+    async fn revoke_subject(
+        &self,
+        subject: &str,
+        except: Option<&SessionDigest>,
+        ending: Ending,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        self.write()?;
+        self.inner.revoke_subject(subject, except, ending).await
+    }
+
+    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+        self.check()?;
+        self.inner.list(filter, after, max).await
+    }
+
+    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+        self.inner.clear_expired(now, max).await
+    }
+}
+
+/// A guard, its time, its events.
+pub(super) struct World {
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) guard: Arc<Guard<Counting>>,
+    events: Collector,
+    _writer: Writer,
+}
+
+/// A client with its one cookie.
+#[derive(Clone)]
+pub(super) struct Client {
+    address: &'static str,
+    agent: &'static str,
+    pub(super) cookie: Option<String>,
+}
+
+impl Client {
+    pub(super) fn at_home() -> Self {
+        Self { address: "203.0.113.10", agent: UA, cookie: None }
+    }
+
+    /// Somebody else, with a cookie that is not his.
+    pub(super) fn abroad(cookie: Option<String>) -> Self {
+        Self { address: "192.0.2.200", agent: "curl/8.5.0", cookie }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+}
+
+impl Answer {
+    /// The line that sets or takes the guard's cookie, without its value.
+    pub(super) fn cookie_line(&self) -> Option<String> {
+        let mut lines = self.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap());
+        let line = lines.find(|line| line.starts_with("__"))?;
+        Some(line.split_once(';').map_or(String::new(), |(_, attributes)| attributes.trim().to_owned()))
+    }
+
+    pub(super) fn clears_cookie(&self) -> bool {
+        self.cookie_line().is_some_and(|line| line.contains("Max-Age=0"))
+    }
+}
+
+/// What most handlers answer.
+pub(super) const fn ok() -> StatusCode {
+    StatusCode::OK
+}
+
+/// What a handler may answer.
+pub(super) trait Reply: Send {
+    fn reply(self) -> Response<Empty>;
+}
+
+impl Reply for StatusCode {
+    fn reply(self) -> Response<Empty> {
+        let mut response = Response::new(Empty);
+        *response.status_mut() = self;
+        response
+    }
+}
+
+impl Reply for Response<Empty> {
+    fn reply(self) -> Response<Empty> {
+        self
+    }
+}
+
+/// A service that answers everything with 200.
+#[derive(Clone)]
+pub(super) struct Always;
+
+impl Service<Request<()>> for Always {
+    type Response = Response<Empty>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Empty>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Empty)))
+    }
+}
+
+/// A handler as a service that is called once.
+struct Once<H>(Arc<Mutex<Option<H>>>);
+
+impl<H> Clone for Once<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H, F> Service<Request<()>> for Once<H>
+where
+    H: FnOnce(Session) -> F + Send,
+    F: Future<Output: Reply> + Send + 'static,
+{
+    type Response = Response<Empty>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Empty>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        let session = Session::of(request.extensions()).unwrap().clone();
+        let handler = self.0.lock().unwrap().take().unwrap();
+        let answer = handler(session);
+        Box::pin(async move { Ok(answer.await.reply()) })
+    }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    pub(super) fn with(change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>) -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+        let events = Collector::new();
+        let (sender, writer) =
+            EventQueue::start(&Settings::default(), clock.clone(), vec![Box::new(events.clone())]).unwrap();
+        let builder = GuardBuilder::new(Counting::default())
+            .clock(clock.clone())
+            .entropy(Arc::new(InsecureSeededEntropy::new(7)))
+            .keys(ring(&[1]))
+            .events(sender);
+        let guard = Arc::new(change(builder).build().unwrap());
+        Self { clock, guard, events, _writer: writer }
+    }
+
+    /// A request that is answered by this handler.
+    pub(super) async fn visit<H, F>(&self, client: &mut Client, handler: H) -> Answer
+    where
+        H: FnOnce(Session) -> F + Send + 'static,
+        F: Future<Output: Reply> + Send + 'static,
+    {
+        self.try_visit(client, handler).await.1
+    }
+
+    /// As [`visit`](Self::visit); tells also whether the handler was called.
+    pub(super) async fn try_visit<H, F>(&self, client: &mut Client, handler: H) -> (bool, Answer)
+    where
+        H: FnOnce(Session) -> F + Send + 'static,
+        F: Future<Output: Reply> + Send + 'static,
+    {
+        let handler = Arc::new(Mutex::new(Some(handler)));
+        let mut service = GuardLayer::new(self.guard.clone()).layer(Once(handler.clone()));
+        let mut request = Request::get("/")
+            .header("host", "example.com")
+            .header("user-agent", client.agent)
+            .extension(ClientAddr(client.address.parse::<IpAddr>().unwrap()));
+        if let Some(cookie) = &client.cookie {
+            request = request.header("cookie", cookie);
+        }
+        let response = service.call(request.body(()).unwrap()).await.unwrap();
+        let (parts, _) = response.into_parts();
+        let answer = Answer { status: parts.status, headers: parts.headers };
+        for line in answer.headers.get_all("set-cookie") {
+            let pair = line.to_str().unwrap().split(';').next().unwrap();
+            if pair.starts_with("__") {
+                client.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
+            }
+        }
+        let was_called = handler.lock().unwrap().is_none();
+        (was_called, answer)
+    }
+
+    pub(super) async fn log_in(&self, client: &mut Client, subject: &'static str) -> Answer {
+        self.visit(client, async move |session: Session| {
+            session.log_in(subject).unwrap();
+            ok()
+        })
+        .await
+    }
+
+    /// A request whose handle lives on, as that of a WebSocket does.
+    pub(super) async fn keep_handle(&self, client: &mut Client, work: fn(&Session)) -> Session {
+        let kept = Arc::new(Mutex::new(None));
+        let keep = kept.clone();
+        self.visit(client, async move |session: Session| {
+            work(&session);
+            *keep.lock().unwrap() = Some(session);
+            ok()
+        })
+        .await;
+        kept.lock().unwrap().take().unwrap()
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.guard.store().writes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn loads(&self) -> usize {
+        self.guard.store().loads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn take_store_away(&self) {
+        self.guard.store().is_out.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn bring_store_back(&self) {
+        self.guard.store().is_out.store(false, Ordering::SeqCst);
+    }
+
+    /// The live sessions.
+    pub(super) async fn records(&self) -> Vec<Arc<Record>> {
+        self.guard.store().inner.list(&Filter::default(), None, 100).await.unwrap().records
+    }
+
+    /// Writes a record past the guard.
+    pub(super) async fn overwrite(&self, record: Record) {
+        let done = self.guard.store().inner.commit(record, Durability::Durable).await.unwrap();
+        assert!(matches!(done, Commit::Done(_)));
+    }
+
+    pub(super) fn use_keys(&self, ids: &[u8]) {
+        self.guard.replace_keys(ring(ids));
+    }
+
+    pub(super) fn kinds(&self) -> Vec<Kind> {
+        self.guard.events().flush(Duration::from_secs(30));
+        self.events.kinds()
+    }
+}
+
+fn ring(ids: &[u8]) -> Keyring {
+    let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
+    let (current, previous) = keys.split_first().unwrap();
+    Keyring::new(current, previous)
+}
