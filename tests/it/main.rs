@@ -18,6 +18,7 @@ mod engine_quarantine;
 mod engine_rotation;
 mod engine_routes;
 mod engine_rules;
+mod examples;
 mod fields_page;
 mod geo_real;
 mod layer;
