@@ -4,8 +4,8 @@ CARGO   ?= cargo
 # Small enough to build quickly, optimised enough to run quickly; release and bench alone use link-time optimisation.
 PROFILE := --profile ci --locked
 DENY    := -- -D warnings
-# What we do not build into the program, and test all the same.
-ALL     := --features relay-rtt
+# What we do not build into the program by default, and test all the same.
+ALL     := --features relay-rtt,redis
 FUZZ_SECONDS ?= 20
 
 .PHONY: help install demo test lint bench fuzz docs soak
