@@ -253,8 +253,8 @@ impl Session {
     }
 
     /// All keys, in their order.
-    pub fn keys(&self) -> Vec<Box<str>> {
-        self.0.look(|data| data.keys())
+    pub fn keys(&self) -> Vec<String> {
+        self.0.look(|data| data.keys().into_iter().map(String::from).collect())
     }
 
     /// Whether there are no values.

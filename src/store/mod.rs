@@ -9,6 +9,8 @@ pub mod conformance;
 pub mod counters;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "redis")]
+pub mod kv;
 pub mod memory;
 pub mod row;
 pub mod shared;

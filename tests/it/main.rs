@@ -49,5 +49,7 @@ mod simulate;
 mod soak;
 mod store_conformance;
 mod store_crash;
+#[cfg(feature = "redis")]
+mod store_redis;
 mod support;
 mod tidy;

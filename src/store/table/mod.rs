@@ -487,7 +487,8 @@ fn publish(shards: &Shards, change: Change) {
     }
 }
 
-fn matches(filter: &Filter, record: &Record) -> bool {
+/// Whether a filter names a record.
+pub(in crate::store) fn matches(filter: &Filter, record: &Record) -> bool {
     (filter.with_ended || !record.is_ended())
         && filter.reference.is_none_or(|reference| record.reference == reference)
         && filter.subject.as_ref().is_none_or(|subject| is_of(record, subject))
@@ -502,7 +503,7 @@ fn first_shard(after: Option<SessionDigest>) -> usize {
 }
 
 /// A page of the first `max` records; one more tells that there is another page.
-fn paged(mut records: Vec<Arc<Record>>, max: usize) -> Page {
+pub(in crate::store) fn paged(mut records: Vec<Arc<Record>>, max: usize) -> Page {
     let is_more = records.len() > max;
     records.truncate(max);
     Page { next: records.last().map(|record| record.digest).filter(|_| is_more), records }

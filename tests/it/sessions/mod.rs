@@ -45,7 +45,7 @@ async fn values_of_every_type_come_back_on_the_next_request() {
             assert_eq!(session.get("by number").unwrap(), Some(BTreeMap::from([(7u32, 'x')])));
             assert_eq!(session.get::<Option<u8>>("nothing").unwrap(), Some(None));
             assert_eq!(session.get::<u8>("absent").unwrap(), None);
-            assert_eq!(session.keys(), ["by number".into(), "cart".into(), "n".into(), "nothing".into()]);
+            assert_eq!(session.keys(), ["by number", "cart", "n", "nothing"]);
             let error = session.get::<String>("n").unwrap_err();
             assert!(error.to_string().contains("`n`"), "{error}");
             ok()

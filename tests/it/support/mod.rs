@@ -7,6 +7,8 @@ pub(crate) mod json_schema;
 pub(crate) mod minisign;
 pub(crate) mod origin;
 pub(crate) mod program;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod running;
 pub(crate) mod signal;
 pub(crate) mod wire;

@@ -1,0 +1,139 @@
+//! A real Redis server of a test's own, ended when it is dropped.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+
+use portcullis::store::kv::{RedisStore, Settings};
+use portcullis::store::row::Rows;
+use tempfile::TempDir;
+use tokio::time::{Duration, Instant};
+
+use crate::e2e::process::Process;
+
+/// How long a server may take for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub(crate) struct Redis {
+    folder: TempDir,
+    words: Vec<String>,
+    /// How `redis-cli` and the store reach it.
+    pub(crate) cli: Vec<String>,
+    pub(crate) url: String,
+    process: Option<Process>,
+}
+
+/// Whether there is a server to test with; must be if everything must be tested.
+pub(crate) fn is_installed() -> bool {
+    if Command::new("redis-server").arg("--version").output().is_ok() {
+        return true;
+    }
+    let must = std::env::var_os("PORTCULLIS_TEST_ALL").is_some();
+    assert!(!must, "redis-server is not installed: run tests/install");
+    eprintln!("skipped: redis-server is not installed (run tests/install)");
+    false
+}
+
+impl Redis {
+    /// A server on a socket in a folder of its own, which keeps what it was told before it answers; none if it is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with("--appendonly yes --appendfsync always")
+    }
+
+    pub(crate) fn start_with(words: &str) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket").display().to_string();
+        let url = format!("redis+unix://{socket}");
+        let words = format!("--port 0 --unixsocket {socket} {words}");
+        Some(Self::run(folder, &words, vec!["-s".into(), socket], url))
+    }
+
+    /// A server on a port of its own; Redis must be installed.
+    pub(crate) fn start_on_port(words: &str) -> Self {
+        let port = free_port();
+        let words = format!("--port {port} --bind 127.0.0.1 {words}");
+        let cli = vec!["-p".into(), port.to_string()];
+        Self::run(tempfile::tempdir().unwrap(), &words, cli, format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// A sentinel; Redis must be installed. It writes what it learns into its file.
+    pub(crate) fn start_sentinel(file: &Path) -> Self {
+        let port = free_port();
+        let words = format!("{} --sentinel --port {port} --bind 127.0.0.1", file.display());
+        let cli = vec!["-p".into(), port.to_string()];
+        Self::run(tempfile::tempdir().unwrap(), &words, cli, String::new())
+    }
+
+    fn run(folder: TempDir, words: &str, cli: Vec<String>, url: String) -> Self {
+        let words = words.split(' ').map(str::to_owned).collect();
+        let mut server = Self { folder, words, cli, url, process: None };
+        server.start_again();
+        server
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(&self.words).arg("--dir").arg(self.folder.path());
+        let is_sentinel = self.words.iter().any(|word| word == "--sentinel");
+        if !is_sentinel {
+            command.args(["--save", ""]);
+        }
+        let ready = if is_sentinel { "Sentinel ID is" } else { "eady to accept connections" };
+        let mut process = Process::start(&mut command, self.folder.path().join("complaints.txt"));
+        process.line("readiness", |line| line.contains(ready).then_some(()));
+        self.process = Some(process);
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    /// What the server answers to a command.
+    #[track_caller]
+    pub(crate) fn ask(&self, words: &str) -> String {
+        let output = Command::new("redis-cli").args(&self.cli).args(words.split(' ')).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// What a script on the server answers.
+    #[track_caller]
+    pub(crate) fn ask_script(&self, script: &str) -> String {
+        let output = Command::new("redis-cli").args(&self.cli).args(["EVAL", script, "0"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Waits until the answer to a command is like this.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, words: &str, part: &str) {
+        until(&format!("`{words}` to say {part}"), || self.ask(words).contains(part));
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        &self.cli[1]
+    }
+
+    /// A store with keys of this prefix.
+    pub(crate) async fn store(&self, prefix: &str, rows: Rows) -> RedisStore {
+        let settings = Settings { timeout: Duration::from_secs(20), prefix: prefix.to_owned() };
+        RedisStore::connect(&self.url, settings, rows).await.unwrap()
+    }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+    }
+}
+
+/// A port that nobody has just now. Somebody else may take it before the server does, but nobody takes ports in turn.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
