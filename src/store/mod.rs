@@ -9,7 +9,11 @@ pub mod conformance;
 pub mod counters;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "file")]
+pub mod file;
 pub mod memory;
+#[cfg(any(feature = "embedded", feature = "file"))]
+mod on_disk;
 pub mod row;
 pub mod shared;
 mod table;

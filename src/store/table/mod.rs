@@ -7,7 +7,7 @@
 
 mod index;
 mod shards;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "file"))]
 mod staging;
 #[cfg(test)]
 mod tests;
