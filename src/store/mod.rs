@@ -18,6 +18,8 @@ mod on_disk;
 pub mod row;
 pub mod shared;
 mod table;
+#[cfg(feature = "tower-sessions")]
+pub mod tower;
 
 use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -7,7 +7,7 @@
 
 mod index;
 mod shards;
-#[cfg(any(feature = "embedded", feature = "file"))]
+#[cfg(any(feature = "embedded", feature = "file", feature = "tower-sessions"))]
 mod staging;
 #[cfg(test)]
 mod tests;
