@@ -350,13 +350,13 @@ impl<S: Store> Guard<S> {
         if late || outcome.login.is_none() || subject.is_none() {
             return Ok(None);
         }
-        let held = self.store.load(from).await?;
+        let held = self.store.load_fresh(from).await?;
         Ok(held.filter(|held| !held.is_ended() && is_one(held.subject.as_deref(), subject)))
     }
 
     /// Ends the session that a quarantined client was moved away from, after it logged in again as the same subject.
     async fn replace_held(&self, admission: &Admission, new: &Record, from: &SessionDigest) -> Result<(), StoreError> {
-        let same = match self.store.load(from).await? {
+        let same = match self.store.load_fresh(from).await? {
             Some(held) => is_one(held.subject.as_deref(), new.subject.as_deref()),
             None => false,
         };
@@ -455,7 +455,7 @@ impl<S: Store> Guard<S> {
 
     /// The session as it is now: another answer may have given it a new id while this one was made. None if it is over.
     async fn present(&self, known: &Known) -> Result<Option<Arc<Record>>, StoreError> {
-        match self.store.load(&known.digest).await? {
+        match self.store.load_fresh(&known.digest).await? {
             Some(record) if !record.is_ended() => return Ok(Some(record)),
             Some(record) if record.is_replaced() => {}
             _ => return Ok(None),
@@ -468,7 +468,7 @@ impl<S: Store> Guard<S> {
 
     /// What a logout means that comes when its session has ended or has got a new id.
     async fn over_already(&self, known: &Known, outcome: &Outcome) -> Result<Over, StoreError> {
-        if !self.store.load(&known.digest).await?.is_some_and(|record| record.is_replaced()) {
+        if !self.store.load_fresh(&known.digest).await?.is_some_and(|record| record.is_replaced()) {
             return Ok(Over::Ended);
         }
         // The client may hold the next cookie by now. It loses that only if somebody asked for it, and nobody has logged in

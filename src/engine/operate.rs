@@ -123,7 +123,7 @@ impl<S: Store> Guard<S> {
                 matches!(record.state, State::Ended { .. } | State::Quarantined { .. })
                     || due_end(record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
             };
-            match self.store.load(&digest).await {
+            match self.store.load_fresh(&digest).await {
                 Ok(record) if record.as_deref().is_none_or(over) => self.streams.end(&digest),
                 Ok(_) => {}
                 // One record that can not be read must not keep the streams of others alive.

@@ -15,11 +15,11 @@ use crate::history::SEEN_EVERY;
 use crate::limit::ClientKey;
 use crate::rules::Enforcement;
 use crate::session::expiry;
-use crate::session::id::Presented;
+use crate::session::id::{Presented, SessionDigest};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::tag::{Staleness, Standing, Tag, Tags};
 use crate::signal::IdEvidence;
-use crate::store::{Commit, Durability, Ending, Store, StoreError};
+use crate::store::{Commit, Durability, Ending, Reads, Store, StoreError};
 use crate::verdict::{Action, Mode, Reason, Text, Verdict};
 
 /// What was found under the cookie that a client showed. The known session, which is nearly always the case, is not boxed.
@@ -108,8 +108,8 @@ impl<S: Store> Guard<S> {
     /// Finds the session, notes what its tag tells, weighs the evidence and commits what changed by it.
     pub(super) async fn recognise(&self, request: &Request<'_>, presented: Presented) -> Found {
         let digest = presented.id.digest();
-        let mut stored = match self.store.load(&digest).await {
-            Ok(Some(record)) => record,
+        let (mut stored, mut reads) = match self.first_look(request, &presented, &digest).await {
+            Ok(Some(found)) => found,
             Ok(None) => return self.unknown(request, &presented),
             Err(error) => return Found::Outage(error),
         };
@@ -140,23 +140,15 @@ impl<S: Store> Guard<S> {
                 Box::pin(self.ask_for(request)).await;
                 judged = self.assess(request, &stored, &mut draft, with);
             }
-            match judged.plan(standing).serve {
-                Serve::Session => {
-                    if standing.is_adopted() {
-                        edit(&mut draft, &stored, Durability::Durable).tags.adopt(presented.tag, request.now);
-                    }
-                    touch(request, &stored, &mut draft);
-                    if draft.is_some() {
-                        self.reseal(&presented.id, &stored, request.now, &mut draft);
-                    }
+            // What speaks against a request may have been settled on another node meanwhile.
+            if std::mem::replace(&mut reads, Reads::Present) == Reads::Cached && judged.verdict.action > Action::Observe
+            {
+                match self.look_again(&digest, &mut stored).await {
+                    None => continue,
+                    Some(over) => return over,
                 }
-                // One that moves everybody is a state of the session, and written with what it rests on.
-                Serve::Quarantined if judged.moves_everybody(standing) => {
-                    edit(&mut draft, &stored, Durability::Durable).state = State::Quarantined { since: request.now };
-                }
-                // A request that is held back leaves the session as it was, for its other holder.
-                _ => {}
             }
+            self.note_use(request, &presented, (&stored, standing), &judged, &mut draft);
             let known = |record| Known { id: presented.id.clone(), digest, tag: presented.tag, record, standing };
             // Others may be faster again and again. Then this request is judged by what is stored, and writes nothing,
             // unless it moves everybody.
@@ -171,16 +163,79 @@ impl<S: Store> Guard<S> {
                     return Found::Known(known(record), judged);
                 }
                 Ok(Commit::Conflict(record)) => stored = record,
-                Ok(Commit::Gone) => match self.store.load(&digest).await {
-                    Ok(Some(record)) => stored = record,
-                    Ok(None) => return Found::Ended,
-                    Err(error) => return Found::Outage(error),
+                Ok(Commit::Gone) => match self.look_again(&digest, &mut stored).await {
+                    None => {}
+                    Some(over) => return over,
                 },
                 Err(error) => return Found::Outage(error),
             }
         }
         // The last attempt writes nothing, so it does not come here.
         Found::Ended
+    }
+
+    /// Notes what this use of a session changes in it.
+    fn note_use(
+        &self,
+        request: &Request<'_>,
+        presented: &Presented,
+        (stored, standing): (&Record, Standing),
+        judged: &Judged,
+        draft: &mut Draft,
+    ) {
+        match judged.plan(standing).serve {
+            Serve::Session => {
+                if standing.is_adopted() {
+                    edit(draft, stored, Durability::Durable).tags.adopt(presented.tag, request.now);
+                }
+                touch(request, stored, draft);
+                if draft.is_some() {
+                    self.reseal(&presented.id, stored, request.now, draft);
+                }
+            }
+            // One that moves everybody is a state of the session, and written with what it rests on.
+            Serve::Quarantined if judged.moves_everybody(standing) => {
+                edit(draft, stored, Durability::Durable).state = State::Quarantined { since: request.now };
+            }
+            // A request that is held back leaves the session as it was, for its other holder.
+            _ => {}
+        }
+    }
+
+    /// The session to begin with, and whether it may be old: it is not where that must not be.
+    async fn first_look(
+        &self,
+        request: &Request<'_>,
+        presented: &Presented,
+        digest: &SessionDigest,
+    ) -> Result<Option<(Arc<Record>, Reads)>, StoreError> {
+        let found = self.store.load(digest).await?;
+        let reads = self.store.reads();
+        if reads == Reads::Cached && found.as_ref().is_some_and(|found| !self.may_answer(request, found, presented)) {
+            return Ok(self.store.load_fresh(digest).await?.map(|found| (found, Reads::Present)));
+        }
+        Ok(found.map(|found| (found, reads)))
+    }
+
+    /// Puts the session in place as it is now; what was found if it is over.
+    async fn look_again(&self, digest: &SessionDigest, stored: &mut Arc<Record>) -> Option<Found> {
+        match self.store.load_fresh(digest).await {
+            Ok(Some(record)) => *stored = record,
+            Ok(None) => return Some(Found::Ended),
+            Err(error) => return Some(Found::Outage(error)),
+        }
+        None
+    }
+
+    /// Whether a record that may be old may answer: for its head alone, and not when it says that the session is over by
+    /// now. Any other tag and any end is looked at in what is stored.
+    fn may_answer(&self, request: &Request<'_>, record: &Record, presented: &Presented) -> bool {
+        let keys = self.keys.load();
+        let authentic = || presented.tag.is_authentic(&keys, &presented.id);
+        let grace = request.policy.session.grace;
+        record.tags.standing(&presented.tag, authentic, grace, request.now) == Standing::Head
+            && !record.is_ended()
+            && due_end(record, &request.policy, request.now).is_none()
     }
 
     /// A session whose tag we issued was one, and its record is gone: an honest jar that was left alone, not a guess.

@@ -371,7 +371,7 @@ impl<S: Store> Guard<S> {
     /// The head that a successor would follow, as it is now. The app may have taken its time, and the session have ended,
     /// or the jar moved on by other answers: this one would throw it back.
     async fn head_to_follow(&self, admission: &Admission, known: &Known) -> Option<Tag> {
-        let record = match self.store.load(&known.digest).await {
+        let record = match self.store.load_fresh(&known.digest).await {
             Ok(record) => record?,
             Err(error) => {
                 self.tell_failed(admission, &error);

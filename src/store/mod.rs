@@ -5,16 +5,23 @@
 //! `create` or `rotate` alone.
 
 pub mod any;
+pub mod cached;
 pub mod conformance;
 pub mod counters;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "redis")]
 pub mod kv;
 pub mod memory;
+#[cfg(any(feature = "embedded", feature = "file"))]
+mod on_disk;
 pub mod row;
 pub mod shared;
 mod table;
+#[cfg(feature = "tower-sessions")]
+pub mod tower;
 
 use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -175,6 +182,15 @@ pub struct Ending {
     pub tombstone_until: Timestamp,
 }
 
+/// What [`Store::load`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// What is stored.
+    Present,
+    /// What was stored a while ago, maybe: another node may have changed it since.
+    Cached,
+}
+
 /// How many sessions a store of this crate keeps unless told otherwise: about 700 MB of them.
 pub const SESSIONS_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(1_000_000).unwrap();
 
@@ -202,6 +218,23 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn load(&self, digest: &SessionDigest) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
+
+    /// As [`load`](Self::load), and never what was stored a while ago. The same for a store whose [`reads`](Self::reads) are
+    /// of the present; a store that wraps another passes both on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn load_fresh(
+        &self,
+        digest: &SessionDigest,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
+        self.load(digest)
+    }
+
+    /// What [`load`](Self::load) gives. A guard asks a store that has a cache once more before it believes what may be old.
+    fn reads(&self) -> Reads {
+        Reads::Present
+    }
 
     /// Replaces a live session's record by one made from the version that is stored. A change of subject is done by
     /// `rotate`, never here: the subject of `record` must be that of the stored one.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::counters::{Answered, Counters, Question, Windows};
-use super::{Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit};
+use super::{
+    Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
@@ -64,6 +66,17 @@ impl<S: Store> Store for Shared<S> {
 
     fn load(&self, digest: &SessionDigest) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
         self.store().load(digest)
+    }
+
+    fn load_fresh(
+        &self,
+        digest: &SessionDigest,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
+        self.store().load_fresh(digest)
+    }
+
+    fn reads(&self) -> Reads {
+        self.store().reads()
     }
 
     fn commit(

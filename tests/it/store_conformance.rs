@@ -24,3 +24,25 @@ async fn the_embedded_store_conforms() {
     .await
     .unwrap();
 }
+
+#[cfg(feature = "file")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_file_store_conforms() {
+    use std::sync::Arc;
+
+    use portcullis::entropy::OsEntropy;
+    use portcullis::secret::Keyring;
+    use portcullis::store::file::{FileStore, Settings};
+    use portcullis::store::row::Rows;
+
+    let directory = TempDir::new().unwrap();
+    let rows = Arc::new(Rows::new(Keyring::generate(&OsEntropy).unwrap(), Arc::new(OsEntropy)));
+    let nth = std::cell::Cell::new(0);
+    conformance::run(async || {
+        nth.set(nth.get() + 1);
+        let directory = directory.path().join(nth.get().to_string());
+        FileStore::open(&directory, Arc::clone(&rows), Settings::default()).unwrap().0
+    })
+    .await
+    .unwrap();
+}

@@ -1,8 +1,8 @@
-//! The embedded store survives `kill -9` at any moment: what was acknowledged is there, what ended stays ended.
+//! The stores on disk survive `kill -9` at any moment: what was acknowledged is there, what ended stays ended.
 //!
 //! The test runs itself as a child that changes sessions as fast as it can and prints a line for each change that was
 //! acknowledged. After some number of lines the child is killed, the store is opened here, and compared with the lines.
-//! Then the next child goes on with the same file. `PORTCULLIS_SOAK=1` does it many times more.
+//! Then the next child goes on with the same files. `PORTCULLIS_SOAK=1` does it many times more.
 
 use std::collections::HashMap;
 use std::env;
@@ -37,16 +37,59 @@ enum Told {
     Gone,
 }
 
+/// A store that is killed.
+trait Killed: Store + Sized {
+    /// The test of this name runs the child.
+    const CHILD: &str;
+
+    fn open(directory: &Path) -> Self;
+}
+
+impl Killed for EmbeddedStore {
+    const CHILD: &str = "store_crash::the_child_that_is_killed";
+
+    fn open(directory: &Path) -> Self {
+        let (store, loaded) = Self::open(directory, Settings::default()).unwrap();
+        assert_eq!(loaded.damaged, 0);
+        store
+    }
+}
+
+#[cfg(feature = "file")]
+impl Killed for portcullis::store::file::FileStore {
+    const CHILD: &str = "store_crash::the_child_with_files_that_is_killed";
+
+    fn open(directory: &Path) -> Self {
+        let key = portcullis::secret::MasterKey::new(portcullis::secret::KeyId(1), [1; 32]);
+        let keys = portcullis::secret::Keyring::new(&key, &[]);
+        let rows = portcullis::store::row::Rows::new(keys, Arc::new(portcullis::entropy::OsEntropy));
+        let settings = portcullis::store::file::Settings::default();
+        let (store, loaded) = Self::open(directory, Arc::new(rows), settings).unwrap();
+        assert_eq!(loaded.damaged, 0);
+        store
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let (rounds, lines_max) = if env::var_os("PORTCULLIS_SOAK").is_some() { (100, 5000) } else { (6, 800) };
+    survives::<EmbeddedStore>(800);
+}
+
+#[cfg(feature = "file")]
+#[test]
+fn what_files_acknowledged_survives_kill_9() {
+    survives::<portcullis::store::file::FileStore>(300);
+}
+
+fn survives<S: Killed>(lines_max: u64) {
+    let (rounds, lines_max) = if env::var_os("PORTCULLIS_SOAK").is_some() { (100, 5000) } else { (6, lines_max) };
     let directory = TempDir::new().unwrap();
     let dice = InsecureSeededEntropy::new(9);
     let mut told = HashMap::new();
     for round in 0..rounds {
         let lines = 1 + roll(&dice, lines_max);
-        run_and_kill(directory.path(), round, lines, &mut told);
-        compare(directory.path(), &told);
+        run_and_kill::<S>(directory.path(), round, lines, &mut told);
+        compare::<S>(directory.path(), &told);
     }
     assert!(told.values().any(|told| *told == Told::Gone), "the children were too short-lived to tell anything");
 }
@@ -56,9 +99,9 @@ fn roll(dice: &InsecureSeededEntropy, sides: u64) -> u64 {
 }
 
 /// Runs a child until it has printed so many lines, kills it, and notes all that it printed.
-fn run_and_kill(directory: &Path, round: u64, lines: u64, told: &mut HashMap<u64, Told>) {
+fn run_and_kill<S: Killed>(directory: &Path, round: u64, lines: u64, told: &mut HashMap<u64, Told>) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "store_crash::the_child_that_is_killed", "--nocapture"])
+        .args(["--exact", S::CHILD, "--nocapture"])
         .env(DIRECTORY, directory)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -92,15 +135,9 @@ fn note(change: &str, told: &mut HashMap<u64, Told>) {
     };
 }
 
-fn open(directory: &Path) -> EmbeddedStore {
-    let (store, loaded) = EmbeddedStore::open(directory, Settings::default()).unwrap();
-    assert_eq!(loaded.damaged, 0);
-    store
-}
-
-fn compare(directory: &Path, told: &HashMap<u64, Told>) {
+fn compare<S: Killed>(directory: &Path, told: &HashMap<u64, Told>) {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-        let store = open(directory);
+        let store = <S as Killed>::open(directory);
         for (nth, told) in told {
             let record = store.load(&digest(*nth)).await.unwrap();
             match (told, &record) {
@@ -169,11 +206,21 @@ fn session(nth: u64, from: u64) -> Record {
 
 #[test]
 fn the_child_that_is_killed() {
+    be_killed::<EmbeddedStore>();
+}
+
+#[cfg(feature = "file")]
+#[test]
+fn the_child_with_files_that_is_killed() {
+    be_killed::<portcullis::store::file::FileStore>();
+}
+
+fn be_killed<S: Killed>() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
     let round: u64 = env::var(ROUND).unwrap().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
-        let store = Arc::new(open(Path::new(&directory)));
+        let store = Arc::new(<S as Killed>::open(Path::new(&directory)));
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
                 let first = (round * TASKS + task) * 1_000_000 + 1;
@@ -192,7 +239,7 @@ fn tell(line: std::fmt::Arguments<'_>) {
 }
 
 /// Changes sessions of its own, from `next` on, until the process is killed.
-async fn change_for_ever(store: Arc<EmbeddedStore>, mut next: u64) {
+async fn change_for_ever<S: Store>(store: Arc<S>, mut next: u64) {
     let dice = InsecureSeededEntropy::new(next);
     let ending = Ending { why: EndReason::Revoked, now: NOW, tombstone_until: NOW.after(Duration::from_secs(3600)) };
     loop {

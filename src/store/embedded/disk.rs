@@ -19,7 +19,10 @@ use redb::{
     TableDefinition, TableError, TableHandle, TransactionError,
 };
 
+use crate::session::id::SessionDigest;
 use crate::session::record::{DecodeError, Record};
+use crate::store::on_disk::{self, Damaged, Written};
+use crate::store::table::Change;
 
 /// Version of the file's layout.
 const FORMAT: u64 = 1;
@@ -42,7 +45,7 @@ pub(super) fn key(record: &Record) -> Key {
 }
 
 /// What happens to one key: its record, or none any more.
-pub(super) type Write = (Key, Option<Vec<u8>>);
+type Write = (Key, Option<Vec<u8>>);
 
 /// A store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -102,15 +105,6 @@ macro_rules! from_redb {
     };
 }
 from_redb!(DatabaseError TransactionError TableError StorageError CommitError);
-
-/// A record that can not be read. It is left where it is, for a newer program or a closer look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damaged {
-    /// Digest of the session, as its key says.
-    pub digest: crate::session::id::SessionDigest,
-    /// What is wrong with it.
-    pub error: DecodeError,
-}
 
 /// How a database is opened; tests have one of their own that fails.
 pub(super) type Open = Box<dyn Fn() -> Result<Database, DiskError> + Send>;
@@ -208,16 +202,19 @@ impl Disk {
         let batch = last_batch(&database).map_err(failed)?;
         Ok(Self { open, database: Some(database), batch })
     }
+}
 
-    /// How many records there are.
-    pub(super) fn count(&self) -> Result<usize, DiskError> {
+impl on_disk::Disk for Disk {
+    type Error = DiskError;
+
+    fn count(&self) -> Result<usize, DiskError> {
         let database = self.database.as_ref().ok_or(DiskError::Broken)?;
         let count = database.begin_read()?.open_table(RECORDS)?.len()?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// Gives every record to `take`, oldest id first, and those that can not be read as what they are.
-    pub(super) fn read_all(&self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
+    /// Oldest id first.
+    fn read_all(&self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
         let database = self.database.as_ref().ok_or(DiskError::Broken)?;
         let records = database.begin_read()?.open_table(RECORDS)?;
         for entry in records.range::<&Key>(..)? {
@@ -225,7 +222,7 @@ impl Disk {
             let damaged = |error| {
                 let mut digest = [0; 32];
                 digest.copy_from_slice(at.value().split_at(8).1);
-                Damaged { digest: crate::session::id::SessionDigest(digest), error }
+                Damaged { digest: SessionDigest(digest), error }
             };
             let record = Record::decode(bytes.value()).map_err(damaged);
             // A record that stands under another one's key is not what it says it is.
@@ -236,9 +233,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes a batch with one commit: it is all there or not at all. After an error it may be either; ask
-    /// [`resolve`](Self::resolve).
-    pub(super) fn write(&mut self, mut writes: Vec<Write>) -> Result<(), DiskError> {
+    /// With one commit.
+    fn write(&mut self, batch: Vec<Change>) -> Result<(), DiskError> {
+        let mut writes = encoded(&batch);
         writes.sort_unstable_by_key(|(key, _)| *key);
         let database = self.database.as_ref().ok_or(DiskError::Broken)?;
         commit(database, self.batch + 1, &writes)?;
@@ -246,9 +243,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Opens the file anew and sees whether the batch that failed is in it; none if it can not be opened yet. The
-    /// database refuses everything after an error, and what a failed write left behind only the file knows.
-    pub(super) fn resolve(&mut self) -> Option<Written> {
+    /// Opens the file anew and looks; none if it can not be opened yet. The database refuses everything after an error, and
+    /// what a failed write left behind only the file knows.
+    fn resolve(&mut self) -> Option<Written> {
         // The old one first: it holds the lock.
         self.database = None;
         let database = (self.open)().ok()?;
@@ -260,11 +257,19 @@ impl Disk {
     }
 }
 
-/// Whether a batch that failed is on disk nevertheless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    Yes,
-    No,
+fn encoded(batch: &[Change]) -> Vec<Write> {
+    let mut writes = Vec::with_capacity(batch.len());
+    for change in batch {
+        let (before, after) = (change.before.as_ref().map(|record| key(record)), change.after.as_ref());
+        let now = after.map(|record| key(record));
+        if let Some(before) = before.filter(|before| Some(*before) != now) {
+            writes.push((before, None));
+        }
+        if let Some(record) = after {
+            writes.push((key(record), Some(record.encode())));
+        }
+    }
+    writes
 }
 
 /// The format of a file if it is one of ours, and whether there is nothing in it.

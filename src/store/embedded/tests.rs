@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
@@ -10,11 +11,12 @@ use redb::{Builder, Database, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
-use crate::session::id::Ref;
-use crate::session::record::{DecodeError, EndReason, Lasting, State};
+use crate::clock::Timestamp;
+use crate::session::id::{Ref, SessionDigest};
+use crate::session::record::{DecodeError, EndReason, Lasting, Record, State};
 use crate::session::tag::{Tag, Tags};
 use crate::store::conformance::{self, Case};
-use crate::store::{Created, PAGE_MAX};
+use crate::store::{Commit, Created, Creation, Durability, Ending, Filter, PAGE_MAX, Store, StoreError};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -451,7 +453,7 @@ async fn what_rests_on_a_batch_that_fails_fails_with_it() {
     let mut committed = pin!(store.commit(session(1), Durability::Durable));
     assert!(committed.as_mut().poll(&mut context).is_pending());
     // It is being written now, so these wait for the batch after it.
-    while store.shared.table().has_open() {
+    while store.on_disk.has_open() {
         std::thread::yield_now();
     }
     let mut on_top = pin!(store.commit(Record { version: 1, ..session(1) }, Durability::Durable));

@@ -7,7 +7,7 @@
 
 mod index;
 mod shards;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "file", feature = "tower-sessions"))]
 mod staging;
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ impl Shards {
     }
 
     /// Makes room for so many records, evenly spread.
-    #[cfg(feature = "embedded")]
+    #[cfg(any(feature = "embedded", feature = "file"))]
     pub(super) fn reserve(&self, records: usize) {
         for shard in &self.0 {
             shard.0.write().reserve(records / SHARDS, |record| hash(record.digest.spread()));

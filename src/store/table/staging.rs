@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Change, Commit, Ground, Table, publish};
+#[cfg(any(feature = "embedded", feature = "file"))]
+use super::Ground;
+use super::{Change, Commit, Table, publish};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
 impl Table {
     /// What the decisions since the last call rest on.
+    #[cfg(any(feature = "embedded", feature = "file"))]
     pub(in crate::store) const fn take_ground(&mut self) -> Ground {
         std::mem::replace(&mut self.ground, Ground::Published)
     }
 
     /// Makes room for so many records, so that taking them in moves none about.
+    #[cfg(any(feature = "embedded", feature = "file"))]
     pub(in crate::store) fn reserve(&self, records: usize) {
         self.shards.reserve(records);
     }
@@ -28,7 +32,20 @@ impl Table {
         Some(())
     }
 
+    /// Takes note of what is stored under a digest, seen at once. Nothing may be staged under it.
+    #[cfg(feature = "tower-sessions")]
+    pub(in crate::store) fn learn(&mut self, digest: &SessionDigest, stored: Option<Record>) {
+        let before = self.shards.get(digest);
+        if before.as_deref() == stored.as_ref() {
+            return;
+        }
+        let after = stored.map(|record| self.interned(record));
+        self.index.apply(before.as_ref(), after.as_ref());
+        publish(&self.shards, Change { digest: *digest, before, after });
+    }
+
     /// Whether changes wait to be written.
+    #[cfg(any(feature = "embedded", feature = "file"))]
     pub(in crate::store) fn has_open(&self) -> bool {
         !self.open.0.is_empty()
     }
@@ -62,6 +79,7 @@ impl Table {
     }
 
     /// Forgets the changes that wait to be written.
+    #[cfg(any(feature = "embedded", feature = "file"))]
     pub(in crate::store) fn undo_open(&mut self) {
         self.open.drain(|change| self.index.apply(change.after.as_ref(), change.before.as_ref()));
     }

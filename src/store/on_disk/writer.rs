@@ -3,8 +3,8 @@
 //! Callers decide under the lock and wait; the writer takes everything that was decided while it wrote the batch before.
 //! What nobody waits for (a time, a counter) is seen at once and written with the next batch, within a second.
 //!
-//! When writing fails, everybody who waits is told, and the file is opened anew to see whether it has the batch: memory
-//! then says the same. Until that is known nothing is decided at all; loading goes on from memory.
+//! When writing fails, everybody who waits is told, and the disk is asked whether it has the batch: memory then says the
+//! same. Until that is known nothing is decided at all; loading goes on from memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,18 +13,21 @@ use std::time::Duration;
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::disk::{Disk, DiskError, Write, Written, key};
+use super::{Disk, Written};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 use crate::store::table::{Change, Ground, Shards, Table};
 use crate::store::{Commit, StoreError};
+
+/// Why a batch could not be written; several callers are told.
+type Failure = Arc<dyn std::error::Error + Send + Sync>;
 
 /// What became of a batch.
 #[derive(Clone, Debug)]
 enum Fate {
     Waiting,
     Durable,
-    Failed(Arc<DiskError>),
+    Failed(Failure),
     Closed,
 }
 
@@ -34,7 +37,7 @@ enum Phase {
     /// Everything.
     Running,
     /// Nothing until the disk is well again.
-    Broken(Arc<DiskError>),
+    Broken(Failure),
     /// Nothing more.
     Closed,
 }
@@ -67,7 +70,7 @@ pub(super) struct Shared {
 /// A disk error that several callers are told.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Told(#[source] Arc<DiskError>);
+struct Told(#[source] Failure);
 
 impl State {
     /// Whether anything may be decided now.
@@ -207,8 +210,8 @@ impl Shared {
     }
 
     /// Writing failed. Everybody who waited is told, and then it is found out what the disk has: memory must say the same.
-    fn failed(&self, disk: &mut Disk, error: DiskError, dirty: HashSet<SessionDigest>) -> Next {
-        let error = Arc::new(error);
+    fn failed<D: Disk>(&self, disk: &mut D, error: D::Error, dirty: HashSet<SessionDigest>) -> Next {
+        let error: Failure = Arc::new(error);
         let mut state = self.state.lock();
         self.fail(&mut state, &error, dirty);
         while !state.is_closed() {
@@ -219,7 +222,7 @@ impl Shared {
                         Written::Yes => state.table.publish_written(),
                         Written::No => state.table.undo_writing(),
                     }
-                    // The next attempt would most likely fail as well, and each one opens the file anew.
+                    // The next attempt would most likely fail as well, and finding out what the disk has is not cheap.
                     self.pause(&mut state);
                     return state.go_on();
                 }
@@ -231,7 +234,7 @@ impl Shared {
     /// Tells everybody that his change was not made. What waits rests on what was being written, so it fails with it. A
     /// batch that reached the disk although the sync failed is an error as well: who was told "done" must be able to
     /// rely on it.
-    fn fail(&self, state: &mut State, error: &Arc<DiskError>, dirty: HashSet<SessionDigest>) {
+    fn fail(&self, state: &mut State, error: &Failure, dirty: HashSet<SessionDigest>) {
         if !state.is_closed() {
             state.phase = Phase::Broken(Arc::clone(error));
         }
@@ -281,13 +284,13 @@ impl Drop for Last {
 }
 
 /// What the writer's thread does until the store is closed.
-pub(super) fn write_batches(shared: Arc<Shared>, disk: Disk) {
+pub(super) fn write_batches<D: Disk>(shared: Arc<Shared>, disk: D) {
     let last = Last(shared);
-    // Dropped before `last`: the file is closed before anybody is told that it is.
+    // Dropped before `last`: the disk is closed before anybody is told that it is.
     let mut disk = disk;
     let shared = &last.0;
     while let Some((changes, dirty)) = shared.next() {
-        let next = match disk.write(encoded(shared, &changes, &dirty)) {
+        let next = match disk.write(whole_batch(shared, changes, &dirty)) {
             Ok(()) => {
                 shared.written();
                 Next::GoOn
@@ -300,25 +303,14 @@ pub(super) fn write_batches(shared: Arc<Shared>, disk: Disk) {
     }
 }
 
-fn encoded(shared: &Shared, changes: &[Change], dirty: &HashSet<SessionDigest>) -> Vec<Write> {
-    let mut writes = Vec::with_capacity(changes.len() + dirty.len());
-    let mut changed = HashSet::new();
-    for change in changes {
-        changed.insert(change.digest);
-        let (before, after) = (change.before.as_ref().map(|record| key(record)), change.after.as_ref());
-        let now = after.map(|record| key(record));
-        if let Some(before) = before.filter(|before| Some(*before) != now) {
-            writes.push((before, None));
-        }
-        if let Some(record) = after {
-            writes.push((key(record), Some(record.encode())));
-        }
-    }
+/// What was decided, and what was seen already and is written with it.
+fn whole_batch(shared: &Shared, mut changes: Vec<Change>, dirty: &HashSet<SessionDigest>) -> Vec<Change> {
+    let changed: HashSet<_> = changes.iter().map(|change| change.digest).collect();
     for digest in dirty.difference(&changed) {
         // As it is now, which may be newer than when it became dirty; one that is gone was taken off the disk already.
         if let Some(record) = shared.shards.get(digest) {
-            writes.push((key(&record), Some(record.encode())));
+            changes.push(Change { digest: *digest, before: None, after: Some(record) });
         }
     }
-    writes
+    changes
 }
