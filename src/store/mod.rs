@@ -12,6 +12,8 @@ pub mod embedded;
 pub mod memory;
 pub mod row;
 pub mod shared;
+#[cfg(feature = "sql")]
+pub mod sql;
 mod table;
 
 use std::future::Future;

@@ -47,5 +47,7 @@ mod simulate;
 mod soak;
 mod store_conformance;
 mod store_crash;
+#[cfg(feature = "sql")]
+mod store_sql;
 mod support;
 mod tidy;
