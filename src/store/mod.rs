@@ -19,6 +19,8 @@ pub mod memory;
 mod on_disk;
 pub mod row;
 pub mod shared;
+#[cfg(feature = "sql")]
+pub mod sql;
 mod table;
 #[cfg(feature = "tower-sessions")]
 pub mod tower;

@@ -51,5 +51,7 @@ mod store_conformance;
 mod store_crash;
 #[cfg(feature = "redis")]
 mod store_redis;
+#[cfg(feature = "sql")]
+mod store_sql;
 mod support;
 mod tidy;

@@ -1,6 +1,8 @@
 //! What the stories are told with.
 
 pub(crate) mod browser;
+#[cfg(feature = "sql")]
+pub(crate) mod databases;
 pub(crate) mod http;
 pub(crate) mod jar;
 pub(crate) mod json_schema;
