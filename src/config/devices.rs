@@ -3,9 +3,9 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::Settings;
 use super::durable::Draft;
 use super::reading::{Taken, open};
-use super::{Settings, StoreKind};
 use crate::engine::SEALED_DEVICES_BYTES_MAX;
 use crate::entropy::{Entropy, random};
 
@@ -16,10 +16,7 @@ pub struct DeviceFile(PathBuf);
 impl DeviceFile {
     /// The one that belongs to the sessions of these settings; none if those are in memory.
     pub fn of(settings: &Settings) -> Option<Self> {
-        match &settings.store.kind {
-            StoreKind::Memory => None,
-            StoreKind::Embedded(folder) => Some(Self(folder.join("devices"))),
-        }
+        settings.store.kind.folder().map(|folder| Self(folder.join("devices")))
     }
 
     /// Its path.

@@ -213,6 +213,10 @@ const MODES: &[&str] = &["off", "observe", "enforce"];
 const PACKS: &[&str] = &["baseline@1", "strict@1", "observe@1"];
 /// What a network may be used for.
 const NETWORKS: &[&str] = &["hosting", "vpn", "relay", "tor", "sase", "mobile", "corporate", "residential"];
+const STORE_URL: Form = Form { word: "URL", pattern: "^[a-z+]+://.+", example: "redis://127.0.0.1:6379/0" };
+const VARIABLE: Form = Form { word: "name of a variable", pattern: "^[^=]+$", example: "PORTCULLIS_STORE" };
+const STORE_PREFIX: Form = Form { word: "prefix", pattern: "^[a-z][a-z0-9_]{0,30}$", example: "portcullis" };
+
 /// What is done while the store can not be asked.
 const ON_OUTAGE: &[&str] = &["deny", "anonymous"];
 
@@ -418,10 +422,21 @@ tables! {
     }
     /// Where sessions are kept, and what is done while they can not be asked for.
     "store" under "`[store]`" {
-        /// `embedded`: one file on this machine. `memory`: gone after a restart. Others come with later versions
-        "kind": Word(&["embedded", "memory"]), Value("embedded");
-        /// folder of the embedded store, and of what is known of devices (`devices`, sealed with the keys)
+        /// `embedded`: one file on this machine. `file`: a file for each session. `memory`: gone after a restart. For several
+        /// guards: `redis`, `postgres` or `mysql`, with a `url`; `sqlite` for several on one machine
+        "kind": Word(&["memory", "embedded", "file", "redis", "postgres", "mysql", "sqlite"]), Value("embedded");
+        /// folder of a store on this machine, and of what is known of devices (`devices`, sealed with the keys)
         "path": Path, Value("portcullis-data");
+        /// where Redis or the database is, such as `redis://127.0.0.1:6379/0` or `postgres://name@host/database`
+        "url": Text(STORE_URL), Absent;
+        /// in place of `url`: the environment variable that holds it, for one with a password
+        "url_env": Text(VARIABLE), Absent;
+        /// how long a session is served without asking Redis or the database again; without it they are asked for every request
+        "cache": Time, Absent;
+        /// how long Redis or the database may take to answer
+        "timeout": Time, Value("2s");
+        /// what the names of keys in Redis begin with; the table of a database is this and `_sessions`
+        "prefix": Text(STORE_PREFIX), Value("portcullis");
         /// while the store cannot be asked: `deny` requests that show a session, or serve them as a stranger's (`anonymous`)
         "on_outage": Word(ON_OUTAGE), Value("deny");
     }

@@ -1,7 +1,8 @@
 //! Everything a guard is told, as plain data.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::geo::Geo;
@@ -156,8 +157,56 @@ pub struct Store {
 pub enum StoreKind {
     /// In memory: a restart logs everyone out.
     Memory,
-    /// In a folder of this machine.
+    /// In one file, in a folder of this machine.
     Embedded(PathBuf),
+    /// In a file for each session, in a folder of this machine.
+    File(PathBuf),
+    /// In Redis or in a database.
+    Server(StoreServer),
+}
+
+impl StoreKind {
+    /// The folder of this machine in which the store is, or what is kept beside it.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Embedded(folder) | Self::File(folder) => Some(folder),
+            Self::Server(server) => Some(&server.folder),
+        }
+    }
+}
+
+/// A store that is asked over a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreServer {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+    /// How long a session is served without asking it again; none: it is asked for every request.
+    pub cache: Option<Duration>,
+    /// What the names of its keys or tables begin with.
+    pub prefix: String,
+    /// The folder of what is kept beside it: known devices, the keys unless they are elsewhere.
+    pub folder: PathBuf,
+}
+
+/// Where a server is. It may hold a password, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ServerUrl {
+    /// At this URL.
+    Given(String),
+    /// At the URL in the environment variable of this name.
+    Env(String),
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("Given(..)"),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+        }
+    }
 }
 
 /// What happens while the store can not be asked.

@@ -2,11 +2,23 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "redis", feature = "sql"))]
+use super::cached::CachedStore;
+use super::counters::Counters;
 #[cfg(feature = "embedded")]
 use super::embedded::EmbeddedStore;
+#[cfg(feature = "file")]
+use super::file::FileStore;
+#[cfg(feature = "redis")]
+use super::kv::{Notice, RedisStore};
 use super::memory::MemoryStore;
-use super::{Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit};
+#[cfg(feature = "sql")]
+use super::sql::SqlStore;
+use super::{
+    Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
 use crate::clock::Timestamp;
+use crate::secret::Keyring;
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
@@ -19,6 +31,94 @@ pub enum AnyStore {
     /// Durable sessions in one file.
     #[cfg(feature = "embedded")]
     Embedded(EmbeddedStore),
+    /// A file for each session.
+    #[cfg(feature = "file")]
+    File(FileStore),
+    /// Sessions in Redis or Valkey.
+    #[cfg(feature = "redis")]
+    Redis(RedisStore),
+    /// The same with a cache before it.
+    #[cfg(feature = "redis")]
+    CachedRedis(CachedStore<RedisStore>),
+    /// Sessions in a database.
+    #[cfg(feature = "sql")]
+    Sql(SqlStore),
+    /// The same with a cache before it.
+    #[cfg(feature = "sql")]
+    CachedSql(CachedStore<SqlStore>),
+}
+
+impl AnyStore {
+    /// Puts another key ring in force, for the stores that seal what they keep.
+    pub fn replace_keys(&self, keys: Keyring) {
+        match self {
+            Self::Memory(_) => {}
+            #[cfg(feature = "embedded")]
+            Self::Embedded(_) => {}
+            #[cfg(feature = "file")]
+            Self::File(store) => store.rows().replace_keys(keys),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.rows().replace_keys(keys),
+            #[cfg(feature = "redis")]
+            Self::CachedRedis(store) => store.store().rows().replace_keys(keys),
+            #[cfg(feature = "sql")]
+            Self::Sql(store) => store.rows().replace_keys(keys),
+            #[cfg(feature = "sql")]
+            Self::CachedSql(store) => store.store().rows().replace_keys(keys),
+        }
+    }
+
+    /// Writes what is still to be written, and lets go of what it holds.
+    pub async fn close(&self) {
+        match self {
+            Self::Memory(_) => {}
+            #[cfg(feature = "embedded")]
+            Self::Embedded(store) => store.close().await,
+            #[cfg(feature = "file")]
+            Self::File(store) => store.close().await,
+            #[cfg(feature = "redis")]
+            Self::Redis(_) | Self::CachedRedis(_) => {}
+            #[cfg(feature = "sql")]
+            Self::Sql(store) => store.close().await,
+            #[cfg(feature = "sql")]
+            Self::CachedSql(store) => store.store().close().await,
+        }
+    }
+
+    /// Lets the cache forget the sessions that end on other nodes, as long as it lives. A store without one, or whose server
+    /// tells nothing, is done at once.
+    pub async fn follow_endings(&self) {
+        #[cfg(feature = "redis")]
+        if let Self::CachedRedis(store) = self {
+            let mut endings = store.store().endings();
+            while let Some(notice) = endings.next().await {
+                match notice {
+                    Notice::Session(digest) => store.forget(&digest),
+                    Notice::Gap => store.forget_all(),
+                }
+            }
+        }
+    }
+}
+
+macro_rules! from {
+    ($($feature:literal $store:ty => $variant:ident;)+) => {
+        $(#[cfg(feature = $feature)]
+        impl From<$store> for AnyStore {
+            fn from(store: $store) -> Self {
+                Self::$variant(store)
+            }
+        })+
+    };
+}
+
+from! {
+    "embedded" EmbeddedStore => Embedded;
+    "file" FileStore => File;
+    "redis" RedisStore => Redis;
+    "redis" CachedStore<RedisStore> => CachedRedis;
+    "sql" SqlStore => Sql;
+    "sql" CachedStore<SqlStore> => CachedSql;
 }
 
 impl From<MemoryStore> for AnyStore {
@@ -27,19 +127,22 @@ impl From<MemoryStore> for AnyStore {
     }
 }
 
-#[cfg(feature = "embedded")]
-impl From<EmbeddedStore> for AnyStore {
-    fn from(store: EmbeddedStore) -> Self {
-        Self::Embedded(store)
-    }
-}
-
 macro_rules! dispatch {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
-            AnyStore::Memory($store) => $call.await,
+            AnyStore::Memory($store) => $call,
             #[cfg(feature = "embedded")]
-            AnyStore::Embedded($store) => $call.await,
+            AnyStore::Embedded($store) => $call,
+            #[cfg(feature = "file")]
+            AnyStore::File($store) => $call,
+            #[cfg(feature = "redis")]
+            AnyStore::Redis($store) => $call,
+            #[cfg(feature = "redis")]
+            AnyStore::CachedRedis($store) => $call,
+            #[cfg(feature = "sql")]
+            AnyStore::Sql($store) => $call,
+            #[cfg(feature = "sql")]
+            AnyStore::CachedSql($store) => $call,
         }
     };
 }
@@ -51,23 +154,35 @@ impl Store for AnyStore {
         limit: Option<SubjectLimit>,
         now: Timestamp,
     ) -> Result<Creation, StoreError> {
-        dispatch!(self, store => store.create(record, limit, now))
+        dispatch!(self, store => store.create(record, limit, now).await)
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        dispatch!(self, store => store.load(digest))
+        dispatch!(self, store => store.load(digest).await)
+    }
+
+    async fn load_fresh(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        dispatch!(self, store => store.load_fresh(digest).await)
+    }
+
+    fn reads(&self) -> Reads {
+        dispatch!(self, store => store.reads())
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        dispatch!(self, store => store.counters())
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
-        dispatch!(self, store => store.commit(record, durability))
+        dispatch!(self, store => store.commit(record, durability).await)
     }
 
     async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        dispatch!(self, store => store.rotate(rotate))
+        dispatch!(self, store => store.rotate(rotate).await)
     }
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
-        dispatch!(self, store => store.revoke(digest, ending))
+        dispatch!(self, store => store.revoke(digest, ending).await)
     }
 
     async fn revoke_subject(
@@ -76,14 +191,14 @@ impl Store for AnyStore {
         except: Option<&SessionDigest>,
         ending: Ending,
     ) -> Result<Vec<Arc<Record>>, StoreError> {
-        dispatch!(self, store => store.revoke_subject(subject, except, ending))
+        dispatch!(self, store => store.revoke_subject(subject, except, ending).await)
     }
 
     async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
-        dispatch!(self, store => store.list(filter, after, max))
+        dispatch!(self, store => store.list(filter, after, max).await)
     }
 
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        dispatch!(self, store => store.clear_expired(now, max))
+        dispatch!(self, store => store.clear_expired(now, max).await)
     }
 }

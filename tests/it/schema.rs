@@ -292,8 +292,14 @@ fn values(kind: Kind, path: &str) -> Vec<String> {
 
 /// What only `check` can tell: the keys whose good values depend on others, or that have more to them than a pattern says.
 fn is_for_check(kind: Kind, path: &str) -> bool {
-    let depends =
-        ["listen.proxy_protocol", "session.cookie", "session.same_site", "login.limit.delay_max", "admin.address"];
+    let depends = [
+        "listen.proxy_protocol",
+        "store.kind",
+        "session.cookie",
+        "session.same_site",
+        "login.limit.delay_max",
+        "admin.address",
+    ];
     let is_loose = match kind {
         Kind::List(one) | Kind::OneOrList(one) | Kind::OneOrMore(one) => matches!(one, Kind::Text(_)),
         Kind::Text(_) | Kind::Size(..) | Kind::Rate | Kind::Date | Kind::NamesOrTables(_) => true,

@@ -4,6 +4,7 @@ mod devices;
 mod reload;
 mod signals;
 mod start;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +136,8 @@ async fn serve(
     guard.report(None, told);
     signals::tell_ready();
     let tending = tokio::spawn(tend(guard.clone()));
+    let told = guard.clone();
+    let listening = tokio::spawn(async move { told.store().follow_endings().await });
     let keeping = devices.clone().map(|devices| tokio::spawn(devices.follow(guard.clone())));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();
@@ -150,15 +153,14 @@ async fn serve(
         }
     }
     tending.abort();
+    listening.abort();
     reloading.abort();
     guard.report(None, kinds::GuardStopped {});
     if let (Some(devices), Some(keeping)) = (devices, keeping) {
         keeping.abort();
         devices.end(guard.clone()).await;
     }
-    if let AnyStore::Embedded(store) = guard.store() {
-        store.close().await;
-    }
+    guard.store().close().await;
     if let Some(recorder) = recorder {
         // A disk that hangs keeps the thread, and not the end.
         let flushed = tokio::task::spawn_blocking(move || recorder.flush());

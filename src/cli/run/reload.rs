@@ -70,6 +70,13 @@ const CHANGES_MAX: usize = 1000;
 const RETRY_EXPIRY: Duration = Duration::from_secs(60);
 
 impl Reloader {
+    /// Lets guard and store seal with another ring.
+    fn replace_keys(&self, keys: &keys::KeyFile) {
+        // The store first: what the guard writes under a new key it must be able to open.
+        self.guard.store().replace_keys(keys.keyring());
+        self.guard.replace_keys(keys.keyring());
+    }
+
     pub(super) fn new(
         request: config::Request,
         (started, expires): (config::Settings, Option<Timestamp>),
@@ -169,7 +176,7 @@ impl Reloader {
         // The faulty configuration may name others.
         settings.files().iter().for_each(|path| watched.before_use(path));
         let renewed: [Result<(), RunError>; 3] = [
-            keys::read(&settings.keys_file).map(|keys| self.guard.replace_keys(keys.keyring())).map_err(Into::into),
+            keys::read(&settings.keys_file).map(|keys| self.replace_keys(&keys)).map_err(Into::into),
             self.places(settings).map(|places| self.guard.replace_places(places)),
             self.proxy.reload(settings.proxy(Vec::new())).map_err(Into::into),
         ];
@@ -191,7 +198,7 @@ impl Reloader {
         let revision = self.guard.policy().revision.saturating_add(1);
         // Everything that can fail comes before anything that is changed.
         let policy = settings.policy(revision, &loaded.rules)?;
-        let keyring = start::key_file(settings, self.guard.now(), watched)?.keyring();
+        let keys = start::key_file(settings, self.guard.now(), watched)?;
         let places = self.places(settings)?;
         let proxy = self.proxy.clone();
         let proxied = proxy.prepare(settings.proxy(Vec::new()))?;
@@ -208,7 +215,7 @@ impl Reloader {
             self.guard.replace_limits(Limits::new(&limits));
             self.limits = limits;
         }
-        self.guard.replace_keys(keyring);
+        self.replace_keys(&keys);
         self.guard.replace_places(places);
         let before = self.guard.policy();
         let changes = diff::summary(&diff::policies(&before, &policy), CHANGES_MAX);

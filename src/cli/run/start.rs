@@ -7,7 +7,7 @@ use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, Timestamp};
 use portcullis::config::counters::{self, Kept, Remembered};
 use portcullis::config::keys::{self, KeyFile, Origin};
-use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, StoreKind, Watched};
+use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, Watched};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
@@ -18,14 +18,11 @@ use portcullis::event::{EventQueue, Scene, kinds, queue};
 use portcullis::limit::Limits;
 use portcullis::proxy::{Guarded, Proxy};
 use portcullis::secret::Keyring;
-use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
-use portcullis::store::embedded::{self, EmbeddedStore};
-use portcullis::store::memory::MemoryStore;
 use portcullis::verdict::Text;
 
-use super::RunError;
 use super::devices::Devices;
+use super::{RunError, store};
 
 /// Everything that runs.
 pub(super) struct Running {
@@ -64,7 +61,7 @@ impl Running {
         let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
             .map_err(RunError::system("the event writer can not start"))?;
         let mut guard = Guard::new(Setup {
-            store: store(&settings)?,
+            store: store::open(&settings, &keys, &clock).await?,
             policy: settings.policy(1, &loaded.rules)?,
             keys: keys.keyring(),
             places: places(&settings, &events, clock.clone())?,
@@ -139,20 +136,6 @@ pub(super) fn key_file(settings: &Settings, now: Timestamp, watched: &mut Watche
     // That we made it ourselves is no change of it; that somebody else has changed it since is one.
     watched.before_use(&settings.keys_file);
     Ok(keys::read(&settings.keys_file)?)
-}
-
-fn store(settings: &Settings) -> Result<AnyStore, RunError> {
-    match &settings.store.kind {
-        StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
-        StoreKind::Embedded(path) => {
-            let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default())
-                .map_err(|error| RunError::Store(error.to_string()))?;
-            if loaded.damaged > 0 {
-                tracing::warn!(records = loaded.damaged, "stored sessions could not be read and were left out");
-            }
-            Ok(store.into())
-        }
-    }
 }
 
 /// What is known of addresses. That a database can not be read any more is told, once: rules on countries stop to match.

@@ -8,6 +8,7 @@ mod geo;
 mod policy;
 mod routes;
 mod session;
+mod store;
 mod upstream;
 mod weak;
 mod wire;
@@ -110,7 +111,7 @@ pub(crate) fn defaults(base: &Path) -> Settings {
         client: Client::default(),
         upstream: Upstream::default(),
         session: session::defaults(),
-        store: session::store_defaults(base),
+        store: store::store_defaults(base),
         keys_file: base.join("portcullis-data/keys.toml"),
         logins: Vec::new(),
         logouts: Vec::new(),
@@ -146,7 +147,7 @@ fn apply(reader: &Reader<'_>, settings: &mut Settings) {
     reader.table("client", |reader| wire::client(reader, &mut settings.client));
     reader.table("upstream", |reader| upstream::read(reader, &mut settings.upstream));
     reader.table("session", |reader| session::read(reader, &mut settings.session));
-    reader.table("store", |reader| session::store(reader, &mut settings.store));
+    reader.table("store", |reader| store::store(reader, &mut settings.store));
     reader.table("keys", |reader| crate::rules::page::set(&mut settings.keys_file, reader.path("file")));
     read_routes(reader, settings);
     reader.table("rules", |reader| policy::rules(reader, &mut settings.rules));

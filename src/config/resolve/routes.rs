@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::policy::{MODES, packs};
-use super::session::ON_OUTAGE;
+use super::store::ON_OUTAGE;
 use crate::config::{Activity, Login, Route, Sensitivity, SubjectSource, Success};
 use crate::facts::route::{CaseSensitivity, PathPattern, RoutePattern};
 use crate::limit::{DELAY_MAX, KnownDevice, LoginLimit, Spelled};

@@ -1,9 +1,9 @@
-//! `[session]` and `[store]`.
+//! `[session]`.
 
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{OnOutage, Preset, Session, Store, StoreKind};
+use crate::config::{Preset, Session};
 use crate::rules::page::{Reader, Value, set};
 use crate::rules::{ExactHints, Memory};
 use crate::session::cookie::{
@@ -142,46 +142,4 @@ fn subject_limit(reader: &Reader<'_>) -> Option<SubjectLimit> {
     };
     let sessions = value.whole::<u32>(1..=1_000_000).and_then(std::num::NonZeroU32::new)?;
     Some(SubjectLimit { sessions, on_limit })
-}
-
-pub(super) fn store_defaults(base: &Path) -> Store {
-    Store { kind: StoreKind::Embedded(base.join("portcullis-data")), on_outage: OnOutage::Deny }
-}
-
-/// The words of `on_outage`.
-pub(super) const ON_OUTAGE: [(&str, OnOutage); 2] = [("deny", OnOutage::Deny), ("anonymous", OnOutage::Anonymous)];
-
-/// Stores of a later version.
-const LATER_STORES: [&str; 5] = ["postgres", "mysql", "sqlite", "redis", "sealed"];
-
-pub(super) fn store(reader: &Reader<'_>, store: &mut Store) {
-    let kind = reader.value("kind");
-    let path = reader.path("path");
-    let later =
-        kind.as_ref().and_then(|value| value.text("a kind of store")).filter(|text| LATER_STORES.contains(text));
-    if let (Some(kind), Some(later)) = (&kind, later) {
-        kind.fault(&format!("the store \"{later}\" is not in this version; it has \"memory\" and \"embedded\""), None);
-        // What only such a store has is no fault of its own.
-        for key in ["url", "cache"] {
-            reader.value(key);
-        }
-    } else if let Some(kind) = &kind {
-        #[derive(Clone, Copy)]
-        enum Kind {
-            Memory,
-            Embedded,
-        }
-        let default = || match &store.kind {
-            StoreKind::Embedded(path) => path.clone(),
-            StoreKind::Memory => kind.base().join("portcullis-data"),
-        };
-        match kind.word(&[("memory", Kind::Memory), ("embedded", Kind::Embedded)]) {
-            Some(Kind::Memory) => store.kind = StoreKind::Memory,
-            Some(Kind::Embedded) => store.kind = StoreKind::Embedded(path.unwrap_or_else(default)),
-            None => {}
-        }
-    } else if let Some(path) = path {
-        store.kind = StoreKind::Embedded(path);
-    }
-    set(&mut store.on_outage, reader.word("on_outage", &ON_OUTAGE));
 }

@@ -591,3 +591,57 @@ proptest! {
         drop(resolve_text(&lines.join("\n")));
     }
 }
+
+#[cfg(all(feature = "redis", feature = "sql"))]
+#[test]
+fn stores_in_servers_are_read() {
+    use crate::config::{ServerUrl, StoreServer};
+    let read = |text: &str| {
+        let text = format!("[store]\n{text}\n[upstream]\nurl = \"http://127.0.0.1:8000\"");
+        resolve_text(&text).map(|read| read.settings.store.kind).map_err(|faults| faults.to_string())
+    };
+    let server = |url: &str| StoreServer {
+        url: ServerUrl::Given(url.to_owned()),
+        timeout: Duration::from_secs(2),
+        cache: None,
+        prefix: "portcullis".to_owned(),
+        folder: "etc/portcullis-data".into(),
+    };
+    let url = "redis+sentinel://10.0.0.1,10.0.0.2/main/0";
+    assert_eq!(
+        read(&format!("kind = \"redis\"\nurl = \"{url}\"\ncache = \"10s\"\ntimeout = \"1s\"\nprefix = \"shop\"")),
+        Ok(StoreKind::Server(StoreServer {
+            cache: Some(Duration::from_secs(10)),
+            timeout: Duration::from_secs(1),
+            prefix: "shop".to_owned(),
+            ..server(url)
+        }))
+    );
+    let database = "postgres://guard:secret@db.example/guard";
+    assert_eq!(
+        read(&format!("kind = \"postgres\"\nurl = \"{database}\"\npath = \"data\"")),
+        Ok(StoreKind::Server(StoreServer { folder: "etc/data".into(), ..server(database) }))
+    );
+    assert_eq!(
+        read("kind = \"mysql\"\nurl_env = \"STORE\""),
+        Ok(StoreKind::Server(StoreServer { url: ServerUrl::Env("STORE".to_owned()), ..server("") }))
+    );
+    assert_eq!(read("kind = \"file\""), Ok(StoreKind::File("etc/portcullis-data".into())));
+    let sqlite = server("sqlite://etc/portcullis-data/sessions.sqlite");
+    assert_eq!(read("kind = \"sqlite\""), Ok(StoreKind::Server(sqlite)));
+    for (text, told) in [
+        ("kind = \"redis\"", "`url` is missing"),
+        ("kind = \"redis\"\nurl = \"postgres://h\"", "begins with `redis://`"),
+        ("kind = \"mysql\"\nurl = \"mysql://h\"\nurl_env = \"X\"", "either `url` or `url_env`"),
+        ("kind = \"sqlite\"\nurl = \"sqlite://x\"", "sessions.sqlite"),
+        ("kind = \"redis\"\nurl = \"redis://h\"\ncache = \"60s\"", "shorter than `session.grace`"),
+        ("kind = \"redis\"\nurl = \"redis://h\"\nprefix = \"Shop\"", "small letters"),
+    ] {
+        let fault = read(text).unwrap_err();
+        assert!(fault.contains(told), "{fault}");
+    }
+    let shown = format!("{:?}", read(&format!("kind = \"postgres\"\nurl = \"{database}\"")));
+    assert!(!shown.contains("secret"), "{shown}");
+    let fault = read("kind = \"redis\"\nurl = \"http://guard:secret@h\"").unwrap_err();
+    assert!(!fault.split('\n').next().unwrap().contains("secret"), "{fault}");
+}

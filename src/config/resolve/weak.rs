@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::config::{
-    AdminAddress, Listen, Login, OnOutage, Pack, Risk, Route, Settings, SinkTarget, StoreKind, SubjectSource,
+    AdminAddress, Listen, Login, OnOutage, Pack, Risk, Route, ServerUrl, Settings, SinkTarget, StoreKind, StoreServer,
+    SubjectSource,
 };
 use crate::limit::Spelled;
 use crate::rules::diagnostic::{Fault, Level};
@@ -282,6 +283,30 @@ impl Review<'_> {
         if self.settings.store.kind == StoreKind::Memory {
             self.warn("store.kind", "sessions in memory are gone after a restart: everyone has to log in again");
         }
+        if let StoreKind::Server(server) = &self.settings.store.kind {
+            self.server(server);
+        } else {
+            for key in ["store.url", "store.url_env", "store.cache", "store.timeout", "store.prefix"] {
+                if self.spots.has(key) {
+                    self.warn(key, "it is for a store in Redis or in a database, and of no use here");
+                }
+            }
+        }
+    }
+
+    fn server(&mut self, server: &StoreServer) {
+        let grace = self.settings.session.grace;
+        if server.cache.is_some_and(|cache| cache >= grace) {
+            let why = format!(
+                "it must be shorter than `session.grace` ({} s): another node may have superseded a tag that this one still \
+                 takes for the newest",
+                grace.as_secs()
+            );
+            self.fault("store.cache", why);
+        }
+        if matches!(&server.url, ServerUrl::Given(url) if has_password(url)) {
+            self.warn("store.url", "whoever can read this file can read the password: put the URL into a variable, and its name into `url_env`");
+        }
     }
 
     fn policy(&mut self) {
@@ -429,3 +454,9 @@ impl Review<'_> {
 }
 
 const OUTAGE: &str = "while the store is down, requests reach the app as a stranger's instead of being refused";
+
+/// Whether a URL has a password in it.
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}

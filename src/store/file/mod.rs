@@ -88,6 +88,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct FileStore {
     on_disk: OnDisk,
+    rows: Arc<Rows>,
     path: PathBuf,
 }
 
@@ -109,11 +110,16 @@ impl FileStore {
         settings: Settings,
     ) -> Result<(Self, Loaded), OpenError> {
         let pace = Pace { sessions_max: settings.sessions_max, soon: settings.soon, retry: settings.retry };
-        let opened = Disk::open(files, rows).map_err(DiskError::from).and_then(|disk| OnDisk::open(disk, pace));
+        let opened = Disk::open(files, rows.clone()).map_err(DiskError::from).and_then(|disk| OnDisk::open(disk, pace));
         match opened {
-            Ok((on_disk, loaded)) => Ok((Self { on_disk, path: path.to_owned() }, loaded)),
+            Ok((on_disk, loaded)) => Ok((Self { on_disk, rows, path: path.to_owned() }, loaded)),
             Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
         }
+    }
+
+    /// What seals its files: to put another ring of keys in force.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
     }
 
     /// The directory.

@@ -1,0 +1,194 @@
+//! `[store]`: where sessions are kept.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{OnOutage, ServerUrl, Store, StoreKind, StoreServer};
+use crate::rules::page::{Reader, Value, set};
+
+/// Longest prefix of what a server is asked for, in bytes: with `_sessions` behind it, it is still the name of a table.
+const PREFIX_BYTES_MAX: usize = 31;
+
+/// The words of `on_outage`.
+pub(super) const ON_OUTAGE: [(&str, OnOutage); 2] = [("deny", OnOutage::Deny), ("anonymous", OnOutage::Anonymous)];
+
+pub(super) fn store_defaults(base: &Path) -> Store {
+    Store { kind: StoreKind::Embedded(base.join("portcullis-data")), on_outage: OnOutage::Deny }
+}
+
+/// The kinds that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Memory,
+    Embedded,
+    File,
+    Redis,
+    Postgres,
+    Mysql,
+    Sqlite,
+}
+
+const KINDS: [(&str, Kind); 7] = [
+    ("memory", Kind::Memory),
+    ("embedded", Kind::Embedded),
+    ("file", Kind::File),
+    ("redis", Kind::Redis),
+    ("postgres", Kind::Postgres),
+    ("mysql", Kind::Mysql),
+    ("sqlite", Kind::Sqlite),
+];
+
+impl Kind {
+    /// How its URLs begin; none if it is in no server.
+    const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Redis => &["redis", "rediss", "valkey", "valkeys"],
+            Self::Postgres => &["postgres", "postgresql"],
+            Self::Mysql => &["mysql", "mariadb"],
+            Self::Memory | Self::Embedded | Self::File | Self::Sqlite => &[],
+        }
+    }
+
+    /// The feature that this program would have to be built with.
+    const fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Redis if cfg!(not(feature = "redis")) => Some("redis"),
+            Self::Postgres | Self::Mysql | Self::Sqlite if cfg!(not(feature = "sql")) => Some("sql"),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn store(reader: &Reader<'_>, store: &mut Store) {
+    let written = reader.value("kind");
+    let path = reader.path("path");
+    let server = Asked::read(reader);
+    set(&mut store.on_outage, reader.word("on_outage", &ON_OUTAGE));
+    let kind = match &written {
+        Some(value) if value.text("a kind of store") == Some("sealed") => {
+            value.fault("the store \"sealed\" is not in this version", None);
+            return;
+        }
+        Some(value) => match value.word(&KINDS) {
+            Some(kind) => kind,
+            None => return,
+        },
+        None => Kind::Embedded,
+    };
+    if let (Some(feature), Some(value)) = (kind.missing_feature(), &written) {
+        let help = format!("build one with `cargo build --release --features {feature}`");
+        value.fault("this program was built without this store", Some(help));
+        return;
+    }
+    let folder = path.or_else(|| written.as_ref().map(|value| value.base().join("portcullis-data")));
+    let Some(folder) = folder.or_else(|| store.kind.folder().map(Path::to_owned)) else { return };
+    match kind {
+        Kind::Memory => store.kind = StoreKind::Memory,
+        Kind::Embedded => store.kind = StoreKind::Embedded(folder),
+        Kind::File => store.kind = StoreKind::File(folder),
+        Kind::Redis | Kind::Postgres | Kind::Mysql | Kind::Sqlite => {
+            if let Some(server) = server.resolve(reader, kind, folder) {
+                store.kind = StoreKind::Server(server);
+            }
+        }
+    }
+}
+
+/// What only a store has that is asked over a connection.
+struct Asked<'p> {
+    url: Option<Value<'p>>,
+    url_env: Option<Value<'p>>,
+    cache: Option<Duration>,
+    timeout: Option<Duration>,
+    prefix: Option<String>,
+}
+
+impl<'p> Asked<'p> {
+    fn read(reader: &Reader<'p>) -> Self {
+        let url = reader.value("url").filter(|value| any_url(value).is_some());
+        let url_env = reader.value("url_env").filter(|value| variable(value).is_some());
+        let (cache, timeout) = (reader.some_time("cache"), reader.some_time("timeout"));
+        let prefix = reader.value("prefix").and_then(|value| prefix(&value));
+        Self { url, url_env, cache, timeout, prefix }
+    }
+
+    fn resolve(&self, reader: &Reader<'_>, kind: Kind, folder: PathBuf) -> Option<StoreServer> {
+        let url = match (&self.url, &self.url_env) {
+            (None, None) if kind == Kind::Sqlite => ServerUrl::Given(sqlite(&folder)),
+            (Some(value), _) | (_, Some(value)) if kind == Kind::Sqlite => {
+                value.fault("a SQLite database is the file `sessions.sqlite` in `path`", None);
+                return None;
+            }
+            (Some(value), None) => ServerUrl::Given(url(value, kind)?),
+            (None, Some(value)) => ServerUrl::Env(variable(value)?),
+            (Some(_), Some(value)) => {
+                value.fault("either `url` or `url_env`", None);
+                return None;
+            }
+            (None, None) => {
+                let scheme = kind.schemes().first().copied().unwrap_or_default();
+                reader
+                    .missing("url", &format!("such as \"{scheme}://127.0.0.1\", or `url_env`, the name of a variable"));
+                return None;
+            }
+        };
+        let timeout = self.timeout.unwrap_or(StoreServer::TIMEOUT);
+        let prefix = self.prefix.clone().unwrap_or_else(|| StoreServer::PREFIX.to_owned());
+        Some(StoreServer { url, timeout, cache: self.cache, prefix, folder })
+    }
+}
+
+fn sqlite(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("sessions.sqlite").display())
+}
+
+fn any_url(value: &Value<'_>) -> Option<String> {
+    value.parsed("a URL such as \"redis://127.0.0.1\"", |text| {
+        let scheme = text.split_once("://").filter(|(_, rest)| !rest.is_empty()).map(|(scheme, _)| scheme);
+        let is_scheme =
+            |scheme: &str| !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase() || b == b'+');
+        if scheme.is_some_and(is_scheme) {
+            Ok(text.to_owned())
+        } else {
+            Err("a URL begins with a word and `://`".to_owned())
+        }
+    })
+}
+
+/// A URL is not repeated in faults, since it may hold a password.
+fn url(value: &Value<'_>, kind: Kind) -> Option<String> {
+    let text = value.text("a URL")?;
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    if kind.schemes().contains(&scheme.split('+').next().unwrap_or_default()) {
+        return Some(text.to_owned());
+    }
+    let expected: Vec<String> = kind.schemes().iter().map(|scheme| format!("`{scheme}://`")).collect();
+    value.fault(&format!("the URL of this store begins with {}", expected.join(" or ")), None);
+    None
+}
+
+fn variable(value: &Value<'_>) -> Option<String> {
+    value.parsed("the name of an environment variable", |text| {
+        let is_name = !text.is_empty() && !text.contains(['=', '\0']);
+        if is_name { Ok(text.to_owned()) } else { Err("an environment variable has another name".to_owned()) }
+    })
+}
+
+fn prefix(value: &Value<'_>) -> Option<String> {
+    value.parsed("a name such as \"portcullis\"", |text| {
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        if begins && text.len() <= PREFIX_BYTES_MAX && text.bytes().all(is_letter) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("a prefix has up to {PREFIX_BYTES_MAX} small letters, digits and underscores, a letter first"))
+        }
+    })
+}
+
+impl StoreServer {
+    /// How long it may take to answer.
+    pub const TIMEOUT: Duration = Duration::from_secs(2);
+    /// What the names of its keys or tables begin with.
+    pub const PREFIX: &'static str = "portcullis";
+}
