@@ -138,6 +138,7 @@ impl Request<'_> {
             seen,
             leftovers,
             app: None,
+            body_bytes: None,
         })
     }
 

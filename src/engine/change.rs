@@ -139,11 +139,11 @@ impl<S: Store> Guard<S> {
         match &admission.holder {
             // With an id that was replaced a moment ago too: of two logins at once the second one counts, as the answer to
             // the first may never be seen.
-            Holder::Nobody(_) | Holder::Stranger if outcome.login.is_some() => {
+            Holder::Nobody(_) | Holder::Stranger if outcome.is_login() => {
                 self.begin(admission, outcome, taken, None).await
             }
             Holder::Nobody(_) | Holder::Stranger => self.keep(admission, outcome, taken).await,
-            Holder::Quarantined(known) if outcome.login.is_some() => {
+            Holder::Quarantined(known) if outcome.is_login() => {
                 self.begin(admission, outcome, taken, Some(known)).await
             }
             Holder::Quarantined(_) => self.keep(admission, outcome, taken).await,
@@ -233,6 +233,10 @@ impl<S: Store> Guard<S> {
     ) -> Result<Handed, Unsettled> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
+            if admission.app.is_some() && !outcome.is_login() {
+                let writable = self.writable(&admission.policy, &known.record, old).await?;
+                old = writable.ok_or(Unsettled::Ended)?;
+            }
             let id = SessionId::generate(&self.entropy).map_err(StoreError::io)?;
             let subject = outcome.subject_after(&old).map(|subject| &**subject);
             let held = self.held_from(admission, outcome, &old, subject).await?;
@@ -269,10 +273,10 @@ impl<S: Store> Guard<S> {
                 crate::store::Rotation::Conflict(current) => old = current,
                 // It ended while the app was answering, and stays ended. Its holder is a stranger from here on, or has
                 // just logged in as one.
-                crate::store::Rotation::Gone if outcome.login.is_some() => {
+                crate::store::Rotation::Gone if outcome.is_login() => {
                     return self.begin(admission, outcome, taken, None).await;
                 }
-                crate::store::Rotation::Gone if outcome.app.edits.is_some() => return Err(Unsettled::Ended),
+                crate::store::Rotation::Gone if !outcome.app.is_nothing() => return Err(Unsettled::Ended),
                 crate::store::Rotation::Gone => return Ok(Handed::Nothing),
             }
         }
@@ -300,14 +304,24 @@ impl<S: Store> Guard<S> {
             ..old.clone()
         };
         self.enter(admission, outcome, &mut new, held);
-        let jar = self.open(old_id, old, admission.now);
+        // What another subject kept is not for this one. Behind the proxy that is for the app to see to, whose cookies these are.
+        let is_another =
+            outcome.is_login() && old.is_authenticated() && (old.subject.is_none() || old.subject != new.subject);
+        let begins = is_another && admission.app.is_some();
+        if begins {
+            new.reference = Ref::generate(&self.entropy).map_err(StoreError::io)?;
+            new.created_at = admission.now;
+            new.bound = Box::default();
+            if outcome.app.lasting.is_none() {
+                (new.lasting, new.ends_at) = (Lasting::Default, outcome.ends_at);
+            }
+        }
+        let jar = if begins { None } else { self.open(old_id, old, admission.now) };
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
-        // What another subject kept is not for this one.
-        let is_another = outcome.login.is_some()
-            && old.is_authenticated()
-            && !is_one(old.subject.as_deref(), new.subject.as_deref());
-        let stored = Some((old_id, old)).filter(|_| !is_another);
+        // Who has logged in gets in, though what he had can not be opened any more.
+        let is_closed = outcome.is_login() && !old.data.is_empty() && self.try_open_data(old_id, old).is_none();
+        let stored = Some((old_id, old)).filter(|_| !is_another && !is_closed);
         new.data = self.data_under(id, stored, &outcome.app)?;
         if let Some(bound) = self.bound_after(&new, taken, admission.now) {
             new.bound = bound;
@@ -453,8 +467,23 @@ impl<S: Store> Guard<S> {
         Ok(if scope == Scope::All { Handed::Cleared } else { handed })
     }
 
+    /// Ends the other sessions of whoever the app meant by that.
+    pub(super) async fn revoke_for_app(&self, admission: &Admission, outcome: &Outcome) -> Result<(), StoreError> {
+        let Some(subject) = &outcome.app.revoke else { return Ok(()) };
+        let own = match &admission.holder {
+            Holder::Session(known) => self.present(known).await?.map(|record| record.digest),
+            Holder::Stranger | Holder::Nobody(_) | Holder::Quarantined(_) => None,
+        };
+        let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
+        for record in self.store.revoke_subject(subject, own.as_ref(), ending).await? {
+            self.streams.end(&record.digest);
+            self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+        }
+        Ok(())
+    }
+
     /// The session as it is now: another answer may have given it a new id while this one was made. None if it is over.
-    async fn present(&self, known: &Known) -> Result<Option<Arc<Record>>, StoreError> {
+    pub(super) async fn present(&self, known: &Known) -> Result<Option<Arc<Record>>, StoreError> {
         match self.store.load_fresh(&known.digest).await? {
             Some(record) if !record.is_ended() => return Ok(Some(record)),
             Some(record) if record.is_replaced() => {}
@@ -477,7 +506,8 @@ impl<S: Store> Guard<S> {
             return Ok(Over::GoesOn);
         }
         let present = self.present(known).await?;
-        let same = present.filter(|now| now.authenticated_at == known.record.authenticated_at);
+        let is_his = |now: &Record| outcome.app.is_logout && now.subject == known.record.subject;
+        let same = present.filter(|now| now.authenticated_at == known.record.authenticated_at || is_his(now));
         Ok(same.map_or(Over::GoesOn, |now| Over::ToEnd(now.digest)))
     }
 

@@ -30,6 +30,7 @@ mod scene;
 mod settle;
 pub mod streams;
 pub mod subject;
+mod success;
 mod update;
 
 use std::net::IpAddr;
@@ -281,6 +282,8 @@ pub struct Admission {
     leftovers: Vec<Leftover>,
     /// The handle that an app in this process has on its session.
     app: Option<app::AppSession>,
+    /// How long the body of the answer is, where its head does not say so yet.
+    body_bytes: Option<u64>,
 }
 
 /// How long an exchange with the app is to go on.
@@ -306,6 +309,11 @@ impl Admission {
             Holder::Session(known) | Holder::Quarantined(known) => Some(known.standing),
             Holder::Stranger | Holder::Nobody(_) => None,
         }
+    }
+
+    /// Tells how long the body of the answer is, if a host knows that and the head of the answer does not say it yet.
+    pub const fn answered_with(&mut self, body_bytes: Option<u64>) {
+        self.body_bytes = body_bytes;
     }
 
     /// How long the exchange is to go on. Known before the answer, so a `GET` that logs out counts only if the policy names

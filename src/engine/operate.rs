@@ -20,7 +20,7 @@ use crate::verdict::Text;
 pub const SWEEP_MAX: usize = 500;
 
 /// How often the store is walked for sessions to end. Only one that gets a new id in every single walk is missed.
-const WALKS_MAX: usize = 8;
+pub(super) const WALKS_MAX: usize = 8;
 
 /// Which sessions are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

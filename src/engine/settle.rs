@@ -1,11 +1,9 @@
 //! The response half: take what the app set, follow logins and logouts, hand out our cookie.
 
-use std::borrow::Cow;
-
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
-use super::app::Wishes;
+use super::app::{Answer, Wishes};
 use super::cache;
 use super::change::{Handed, latest_end};
 use super::control::{self, Command};
@@ -20,9 +18,8 @@ use crate::enforce::Offer;
 use crate::event::field::{Rotation, Sign};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
-use crate::facts::route::{PathPattern, canonical_path};
 use crate::rules::count::Answers;
-use crate::rules::{ExactHints, OnOutage, Success};
+use crate::rules::{ExactHints, OnOutage};
 use crate::session::data::Lost;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
@@ -96,13 +93,31 @@ impl<S: Store> Guard<S> {
         by: AnsweredBy,
         response: &mut response::Parts,
     ) -> Settled {
+        let app = admission.app.clone();
+        let _writing = match &app {
+            Some(app) => Some(app.writing().await),
+            None => None,
+        };
+        let settled = self.settle_answer(&mut admission, by, response).await;
+        if let Some(app) = &app {
+            app.answered();
+        }
+        settled
+    }
+
+    async fn settle_answer(
+        &self,
+        admission: &mut Admission,
+        by: AnsweredBy,
+        response: &mut response::Parts,
+    ) -> Settled {
         // The app may have taken its time, and what begins now begins now.
         admission.now = self.clock.now();
         let mut commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
                 self.tell_settled(
-                    &admission,
+                    admission,
                     response.status,
                     event::HeaderSpoofed { header: ClientText::new(&error.to_string()) },
                 );
@@ -114,18 +129,18 @@ impl<S: Store> Guard<S> {
         if admission.policy.cookies.hints == ExactHints::Asked {
             admission.ask_for_hints(response);
         }
-        let taken = self.take_cookies(&admission, response);
-        let mut outcome = self.outcome(&admission, by, response, &commands, &taken);
+        let taken = self.take_cookies(admission, response);
+        let mut outcome = self.outcome(admission, by, response, &commands, &taken);
         outcome.app = wishes;
-        self.count_login(&admission, by, response.status, &outcome);
+        self.count_login(admission, by, response.status, &outcome);
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
                 let sets_cookie = taken.sets_any(&response.headers);
                 let answers = Answers::default();
-                let mut found = self.judge_answer(&admission, response, &outcome, sets_cookie, &answers);
+                let mut found = self.judge_answer(admission, response, &outcome, sets_cookie, &answers);
                 while answers.are_due() {
-                    Box::pin(self.ask_on_answer(&admission, &answers)).await;
-                    found = self.judge_answer(&admission, response, &outcome, sets_cookie, &answers);
+                    Box::pin(self.ask_on_answer(admission, &answers)).await;
+                    found = self.judge_answer(admission, response, &outcome, sets_cookie, &answers);
                 }
                 found
             }
@@ -146,14 +161,14 @@ impl<S: Store> Guard<S> {
         }
         // Nearly every answer changes nothing.
         let settled = if outcome.is_nothing() && taken.is_nothing() && admission.is_plain() {
-            self.hand_nothing(&admission, response).await
+            self.hand_nothing(admission, response).await
         } else {
-            Box::pin(self.settle_change(&mut admission, response, outcome, taken)).await
+            Box::pin(self.settle_change(admission, response, outcome, taken)).await
         };
         match on_answer {
             OnAnswer::Throttle if settled.instead.is_none() => throttled(response),
             OnAnswer::Terminate if settled.instead.is_none() => {
-                Box::pin(self.end_on_answer(&admission, response, settled.cut)).await
+                Box::pin(self.end_on_answer(admission, response, settled.cut)).await
             }
             _ => settled,
         }
@@ -295,8 +310,17 @@ impl<S: Store> Guard<S> {
         outcome: Outcome,
         taken: Taken,
     ) -> Result<Settled, Unsettled> {
+        // First, so that nothing which fails afterwards keeps them alive.
+        self.revoke_for_app(admission, &outcome).await?;
         let handed = if outcome.logout.is_some() {
             let handed = self.log_out(admission, &outcome).await?;
+            if outcome.app.is_logout
+                && matches!(handed, Handed::Nothing)
+                && matches!(admission.holder, Holder::Session(_))
+            {
+                // It goes on as somebody else's, and the app says that it is over.
+                return Err(Unsettled::Ended);
+            }
             self.begin_after_logout(admission, &outcome, &taken, handed).await?
         } else if outcome.login.is_some() || outcome.new_id.is_some() {
             self.new_id(admission, &outcome, &taken).await?
@@ -355,7 +379,8 @@ impl<S: Store> Guard<S> {
     /// [`sweep_streams`](Self::sweep_streams): a page that was asked for before a logout still arrives, a stream does not
     /// go on.
     fn tie(&self, admission: &Admission, known: &Known, response: &response::Parts) -> Option<Cut> {
-        may_run_long(response).then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy)))
+        may_run_long(response, admission.body_bytes)
+            .then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy)))
     }
 
     /// Offers a successor. An offer that can not be made is made with a later answer.
@@ -420,6 +445,11 @@ fn append(headers: &mut HeaderMap, line: HeaderValue) {
 }
 
 impl Outcome {
+    /// Whether somebody has logged in, and not just proven again who he is.
+    pub(super) fn is_login(&self) -> bool {
+        self.login.as_ref().is_some_and(|proven| proven.why == Rotation::Login)
+    }
+
     /// Whether a login was neither proven nor refused.
     pub(super) const fn is_unproven(&self) -> bool {
         self.unproven
@@ -456,57 +486,6 @@ impl Outcome {
     }
 }
 
-impl Success {
-    fn holds(&self, response: &response::Parts, taken: &Taken, asked: &str) -> bool {
-        let status = response.status;
-        let by_status = if self.status.is_empty() {
-            !status.is_client_error() && !status.is_server_error()
-        } else {
-            self.status.contains(&status)
-        };
-        let location = response.headers.get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let location = location.as_deref().map(|location| location_path(location, asked));
-        // Where a success is told by where it leads to, a redirect that leads nowhere is none.
-        if location.is_none() && !self.location_not.is_empty() && status.is_redirection() {
-            return false;
-        }
-        let goes_to = |patterns: &[PathPattern]| {
-            location.as_deref().is_some_and(|path| {
-                let path = canonical_path(path);
-                patterns.iter().any(|pattern| pattern.matches(&path.path))
-            })
-        };
-        let by_cookie = self.sets_cookie.as_ref().is_none_or(|name| taken.sets(name, &response.headers));
-        by_status && by_cookie && !goes_to(&self.location_not) && (self.location.is_empty() || goes_to(&self.location))
-    }
-}
-
-/// The path of a `Location`, which may be relative to the path that was asked for (RFC 3986, section 5.2).
-fn location_path<'l>(location: &'l str, asked: &str) -> Cow<'l, str> {
-    // The query is the client's to choose, and may look like anything.
-    let location = location.split(['?', '#']).next().unwrap_or(location);
-    let is_scheme = |scheme: &str| {
-        scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
-            && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
-    };
-    let absolute = location.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).map(|(_, rest)| rest);
-    let path = match absolute.or_else(|| location.strip_prefix("//")) {
-        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
-        None => location,
-    };
-    let path: Cow<'_, str> = match asked.rfind('/').and_then(|at| asked.get(..=at)) {
-        _ if path.starts_with('/') => Cow::Borrowed(path),
-        _ if path.is_empty() => Cow::Owned(asked.to_owned()),
-        folder => Cow::Owned(format!("{}{path}", folder.unwrap_or("/"))),
-    };
-    // Java servers put the session into the path of a client without cookies.
-    if path.contains(';') {
-        let segments: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect();
-        return Cow::Owned(segments.join("/"));
-    }
-    path
-}
-
 /// Whether a successor may ride on an answer: not on one that a cache may keep, nor on one that is not looked at as a
 /// page is (downloads keep a copy of the cookies of their own), nor on one without a body of its own.
 fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
@@ -516,18 +495,23 @@ fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
 }
 
 /// Whether an answer may outlive its session: an upgrade, a stream without an end, a long body.
-fn may_run_long(response: &response::Parts) -> bool {
+fn may_run_long(response: &response::Parts, body_bytes: Option<u64>) -> bool {
     const SHORT_BYTES_MAX: u64 = 1024 * 1024;
     let length = response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let bodyless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    !bodyless && length.is_none_or(|length| length > SHORT_BYTES_MAX)
+    !bodyless && length.or(body_bytes).is_none_or(|length| length > SHORT_BYTES_MAX)
 }
 
 impl Admission {
     /// What an app in this process did with its handle. What it saved meanwhile is the session from here on.
     fn take_wishes(&mut self, response: &mut response::Parts) -> Wishes {
         let Some(app) = &self.app else { return Wishes::default() };
-        let wishes = app.wishes(response.status);
+        let is_grpc_error = response.headers.get("grpc-status").is_some_and(|status| status != "0");
+        let is_failed = response.status.is_server_error() || is_grpc_error;
+        let wishes = app.wishes(if is_failed { Answer::Failed } else { Answer::Made });
+        if !wishes.was_accessed {
+            return wishes;
+        }
         if let (Holder::Session(known), Some(saved)) = (&mut self.holder, app.known()) {
             known.record = saved.record;
         }
@@ -543,7 +527,7 @@ impl Admission {
         if let (Holder::Session(known), Some(written)) = (&mut self.holder, app.known()) {
             known.record = written.record;
         }
-        if outcome.app.lasting.is_some() {
+        if outcome.app.lasting.is_some() || outcome.app.was_expiry_saved {
             self.offer = Offer::AtOnce;
         }
     }
@@ -582,25 +566,5 @@ impl Admission {
     /// Whether this is a page that a person looks at, for which cookies on the answer are sure to be kept.
     pub(super) fn is_page(&self) -> bool {
         self.ask.kind.navigation != Navigation::No && self.ask.kind.fetch == Fetch::Ordinary
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_of_a_location_is_found_in_every_form() {
-        let check = |location: &str, expected: &str| assert_eq!(location_path(location, "/app/login.php"), expected);
-        check("/accounts/login/?next=/", "/accounts/login/");
-        check("https://example.com/a/b#c", "/a/b");
-        check("https://example.com", "/");
-        check("login.php?error=1", "/app/login.php");
-        check("?error=1", "/app/login.php");
-        check("//example.com/a", "/a");
-        check("/login?error=1&next=https://x/home", "/login");
-        check("/login#://x/home", "/login");
-        check("/login;jsessionid=1A2B?error", "/login");
-        check("/go/a://b", "/go/a://b");
     }
 }

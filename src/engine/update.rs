@@ -1,12 +1,11 @@
 //! Writing what an answer changed into its session.
 
-use super::change::{due_end, is_enforced, removable_at};
+use super::change::removable_at;
 use super::cookies::Taken;
 use super::recognise::{Draft, edit};
 use super::settle::{Outcome, Unsettled};
 use super::{Admission, Guard, Known, WRITERS_MAX};
-use crate::event::field::Revoker;
-use crate::event::kinds as event;
+use crate::session::data::Edits;
 use crate::session::id::SessionId;
 use crate::session::record::{EndReason, Record};
 use crate::store::{Commit, Durability, Store, StoreError};
@@ -34,7 +33,11 @@ impl<S: Store> Guard<S> {
         let mut stored = known.record.clone();
         for _ in 0..WRITERS_MAX {
             let mut draft: Draft = None;
-            self.update_data(admission, outcome, (&known.id, &stored), &mut draft)?;
+            if outcome.app.edits.is_some() || outcome.app.lasting.is_some() {
+                let writable = self.writable(&admission.policy, &known.record, stored).await?;
+                stored = writable.ok_or(Unsettled::Ended)?;
+            }
+            self.update_data(outcome, (&known.id, &stored), &mut draft)?;
             self.update_jar(admission, taken, (&known.id, &stored), &mut draft)?;
             if let Some(bound) = self.bound_after(&stored, taken, admission.now) {
                 edit(&mut draft, &stored, Durability::Durable).bound = bound;
@@ -56,7 +59,7 @@ impl<S: Store> Guard<S> {
                 }
                 Commit::Done(record) => {
                     if let Some(app) = &admission.app {
-                        app.rebase(record);
+                        app.rebase(record, outcome.app.edits.as_ref());
                     }
                     return Ok(Updated::Kept);
                 }
@@ -72,21 +75,14 @@ impl<S: Store> Guard<S> {
     /// Writes what an app in this process changed into a draft of its session.
     fn update_data(
         &self,
-        admission: &Admission,
         outcome: &Outcome,
         (id, stored): (&SessionId, &Record),
         draft: &mut Draft,
     ) -> Result<(), Unsettled> {
         let wishes = &outcome.app;
-        if let Some(edits) = &wishes.edits {
-            if due_end(stored, &admission.policy, admission.now).is_some_and(|why| is_enforced(why, &admission.policy))
-            {
-                return Err(Unsettled::Ended);
-            }
-            if edits.is_modified() {
-                let data = self.data_under(id, Some((id, stored)), wishes)?;
-                edit(draft, stored, Durability::Durable).data = data;
-            }
+        if wishes.edits.as_ref().is_some_and(Edits::is_modified) {
+            let data = self.data_under(id, Some((id, stored)), wishes)?;
+            edit(draft, stored, Durability::Durable).data = data;
         }
         if wishes.lasting.is_some_and(|lasting| lasting != (stored.lasting, stored.ends_at)) {
             edit(draft, stored, Durability::Durable).take_lasting(wishes);
@@ -96,10 +92,9 @@ impl<S: Store> Guard<S> {
 
     /// Makes a tombstone of a session that nothing is left in, and that was ended when the last of it went.
     async fn end_emptied(&self, admission: &Admission, known: &Known) -> Result<(), StoreError> {
-        let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
-        if let Some(record) = self.store.revoke(&known.digest, ending).await? {
-            self.streams.end(&record.digest);
-            self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+        let ending = self.ending(&admission.policy, EndReason::Expired, admission.now);
+        if self.store.revoke(&known.digest, ending).await?.is_some() {
+            self.streams.end(&known.digest);
         }
         Ok(())
     }

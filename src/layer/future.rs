@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, UPGRADE};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
 use tower_service::Service;
 
 use super::{GuardBody, GuardLayer, Looks, Session, SessionEnd};
-use crate::engine::{AnsweredBy, Decision, Refusal};
+use crate::engine::{Admission, AnsweredBy, Decision, Lifetime, Refusal};
 use crate::store::Store;
 
 /// The answer of a [`GuardService`](super::GuardService), sooner or later.
@@ -27,8 +28,8 @@ impl<R, E> ResponseFuture<R, E> {
         Inner: Service<Request<B>, Response = Response<R>, Error = E> + Send + 'static,
         Inner::Future: Send,
         B: Send + 'static,
-        R: Send + 'static,
-        E: Send,
+        R: Body + Send + 'static,
+        E: Send + 'static,
     {
         Self(Box::pin(guarded(layer, inner, request)))
     }
@@ -48,10 +49,14 @@ impl<R, E> fmt::Debug for ResponseFuture<R, E> {
     }
 }
 
-async fn guarded<S, Inner, B, R>(layer: GuardLayer<S>, mut inner: Inner, request: Request<B>) -> Answer<R, Inner::Error>
+async fn guarded<S, Inner, B, R>(layer: GuardLayer<S>, inner: Inner, request: Request<B>) -> Answer<R, Inner::Error>
 where
     S: Store,
-    Inner: Service<Request<B>, Response = Response<R>>,
+    Inner: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    Inner::Future: Send,
+    Inner::Error: Send + 'static,
+    B: Send + 'static,
+    R: Body + Send + 'static,
 {
     let (mut parts, body) = request.into_parts();
     let looks = Looks::of(&parts.headers);
@@ -59,17 +64,53 @@ where
         Ok(client) => client,
         Err(status) => return Ok(plain(status)),
     };
-    let admission = match layer.guard.admit(client, &mut parts, None).await {
-        Decision::Forward(mut admission) => {
-            parts.extensions.insert(Session::new(layer.guard.hand_to_app(&mut admission)));
-            admission
-        }
+    let mut admission = match layer.guard.admit(client, &mut parts, None).await {
+        Decision::Forward(admission) => admission,
         Decision::Answer(refusal) => return Ok(layer.refuse(refusal, looks)),
     };
-    let tunnel = Tunnel::asked(&mut parts);
-    // An error of the app is not ours to answer, so nothing is settled: the session stays as it was.
-    let response = inner.call(Request::from_parts(parts, body)).await?;
+    parts.extensions.insert(Session::new(layer.guard.hand_to_app(&mut admission)));
+    let lifetime = admission.lifetime();
+    let answering = answer(layer, inner, Request::from_parts(parts, body), admission, looks);
+    match tokio::runtime::Handle::try_current() {
+        // Whoever goes away in the middle of a logout is logged out all the same.
+        Ok(runtime) if lifetime == Lifetime::UntilSettled => match runtime.spawn(answering).await {
+            Ok(answer) => answer,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime is going down.
+            Err(_) => std::future::pending().await,
+        },
+        _ => answering.await,
+    }
+}
+
+async fn answer<S, Inner, B, R>(
+    layer: GuardLayer<S>,
+    mut inner: Inner,
+    mut request: Request<B>,
+    mut admission: Box<Admission>,
+    looks: Looks,
+) -> Answer<R, Inner::Error>
+where
+    S: Store,
+    Inner: Service<Request<B>, Response = Response<R>>,
+    R: Body,
+{
+    let tunnel = Tunnel::asked(&mut request);
+    let response = match inner.call(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            // What the app ended has ended. Its error is not ours to answer.
+            let mut failed = Response::new(());
+            *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            layer.guard.settle(admission, AnsweredBy::App, &mut failed.into_parts().0).await;
+            return Err(error);
+        }
+    };
     let (mut parts, body) = response.into_parts();
+    if tunnel.is_none() {
+        // Servers write the length on their way out. A short body needs nobody to look after it.
+        admission.answered_with(body.size_hint().exact());
+    }
     let settled = layer.guard.settle(admission, AnsweredBy::App, &mut parts).await;
     if let Some(refusal) = settled.instead {
         return Ok(layer.refuse(refusal, looks));
@@ -92,13 +133,13 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    fn asked(parts: &mut request::Parts) -> Option<Self> {
-        let by_connect = parts.method == Method::CONNECT;
-        if !by_connect && !parts.headers.contains_key(UPGRADE) {
+    fn asked<B>(request: &mut Request<B>) -> Option<Self> {
+        let by_connect = *request.method() == Method::CONNECT;
+        if !by_connect && !request.headers().contains_key(UPGRADE) {
             return None;
         }
         let end = SessionEnd::default();
-        parts.extensions.insert(end.clone());
+        request.extensions_mut().insert(end.clone());
         Some(Self { end, by_connect })
     }
 

@@ -116,8 +116,8 @@ pub use fresh::{FreshFuture, RequireFresh, RequireFreshLayer};
 pub use future::ResponseFuture;
 pub use refusal::{Looks, problem};
 pub use session::{
-    Current, Device, EndedDevice, Entry, Expiry, Level, MESSAGES_MAX, Message, NotFresh, ReadError, SaveError, Saved,
-    Session, Standing, SubjectError, TRANSACT_TRIES_MAX, TransactError, WriteError,
+    Current, Device, EndedDevice, Entry, Expiry, Level, LogInError, MESSAGES_MAX, Message, NotFresh, ReadError,
+    SaveError, Saved, Session, Standing, TRANSACT_TRIES_MAX, TransactError, WriteError,
 };
 pub use tell::{TellError, subject, tell};
 pub use tend::{STREAMS_EVERY, tend};
@@ -219,9 +219,9 @@ where
     S: Store,
     Inner: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     Inner::Future: Send,
-    Inner::Error: Send,
+    Inner::Error: Send + 'static,
     B: Send + 'static,
-    R: Send + 'static,
+    R: http_body::Body + Send + 'static,
 {
     type Response = Response<GuardBody<R>>;
     type Error = Inner::Error;

@@ -9,11 +9,12 @@ use std::time::Duration;
 use http::Extensions;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::clock::Timestamp;
 use crate::engine::app::AppSession;
-pub use crate::engine::app::{Current, Device, EndedDevice, Expiry, SaveError, Saved, Standing, SubjectError};
-use crate::engine::control::{Command, Scope};
+pub use crate::engine::app::{Current, Device, EndedDevice, Expiry, LogInError, SaveError, Saved, Standing};
+use crate::engine::control::Command;
 use crate::session::data::{KEY_BYTES_MAX, Lost, Step};
 use crate::session::id::Ref;
 use crate::store::StoreError;
@@ -155,7 +156,9 @@ impl Session {
     /// # Errors
     /// When it is of another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ReadError> {
-        self.0.look(|data| data.get(key).map(|text| read(key, text)).transpose())
+        // Read outside of the lock: what a type does to be read is its own business.
+        let text: Option<Box<str>> = self.0.look(|data| data.get(key).map(Into::into));
+        text.map(|text| read(key, &text)).transpose()
     }
 
     /// Puts a value under a key, in place of what was there.
@@ -198,7 +201,8 @@ impl Session {
     pub fn set_default<T: Serialize + DeserializeOwned>(&self, key: &str, value: &T) -> Result<T, WriteError> {
         let text = write(key, value)?;
         let step = move |old: Option<&str>| Ok(Some(old.map_or_else(|| text.clone(), Into::into)));
-        self.step(key, Arc::new(step))?;
+        let step: Step = Arc::new(step);
+        self.step(key, &step)?;
         match self.get(key)? {
             Some(there) => Ok(there),
             // Nothing of the kind: the step has put something there.
@@ -233,13 +237,11 @@ impl Session {
         T: Serialize + DeserializeOwned,
         F: Fn(Option<T>) -> Option<T> + Send + Sync + 'static,
     {
-        self.step(
-            key,
-            Arc::new(move |text| {
-                let old = text.map(serde_json::from_str).transpose()?;
-                change(old).map(|new| serde_json::to_string(&new).map(Into::into)).transpose()
-            }),
-        )
+        let step: Step = Arc::new(move |text| {
+            let old = text.map(serde_json::from_str).transpose()?;
+            change(old).map(|new| serde_json::to_string(&new).map(Into::into)).transpose()
+        });
+        self.step(key, &step)
     }
 
     /// The place of a value, to be changed or filled.
@@ -277,19 +279,30 @@ impl Session {
         self.0.is_accessed()
     }
 
-    fn step(&self, key: &str, step: Step) -> Result<(), WriteError> {
-        self.0.change(|data, max| {
-            let old = data.get(key);
-            let new = step(old).map_err(|source| match old {
-                Some(_) => WriteError::Read(ReadError { key: key.to_owned(), source }),
-                None => WriteError::Encode { key: key.to_owned(), source },
+    fn step(&self, key: &str, step: &Step) -> Result<(), WriteError> {
+        loop {
+            // Taken outside of the lock, for a step may look at the session too.
+            let old: Option<Box<str>> = self.0.look(|data| data.get(key).map(Into::into));
+            let new = step(old.as_deref()).map_err(|source| match source.classify() {
+                Category::Data | Category::Syntax | Category::Eof if old.is_some() => {
+                    WriteError::Read(ReadError { key: key.to_owned(), source })
+                }
+                _ => WriteError::Encode { key: key.to_owned(), source },
             })?;
-            if let Some(new) = &new {
-                fits(data, max, key, new)?;
+            let done = self.0.change(|data, max| {
+                if data.get(key) != old.as_deref() {
+                    return Ok::<_, WriteError>(Taken::Again);
+                }
+                if let Some(new) = &new {
+                    fits(data, max, key, new)?;
+                }
+                data.step(key, step.clone(), new);
+                Ok(Taken::Done)
+            })?;
+            if done == Taken::Done {
+                return Ok(());
             }
-            data.step(key, step, new);
-            Ok(())
-        })
+        }
     }
 
     // ---- when it is written ------------------------------------------------------------------------------------------
@@ -308,7 +321,7 @@ impl Session {
     /// over what that one wrote, at most [`TRANSACT_TRIES_MAX`] times. What was changed before is written first.
     ///
     /// # Errors
-    /// [`TransactError`]: the work failed, or it could not be kept. What it changed is forgotten then.
+    /// [`TransactError`]: the work failed, or it could not be kept. What it did to the session is forgotten then.
     pub async fn transact<T, E>(
         &self,
         work: impl Fn(&Self) -> Result<T, E> + Send + Sync,
@@ -321,22 +334,29 @@ impl Session {
         let mut tries = 0;
         loop {
             tries += 1;
-            let done = match work(self) {
-                Ok(done) => done,
-                Err(error) => {
-                    self.discard();
-                    return Err(TransactError::Work(error));
-                }
+            let before = self.0.snapshot();
+            let error = match work(self) {
+                Ok(done) => match self.save().await {
+                    Ok(_) => return Ok(done),
+                    Err(error) => TransactError::Save(error),
+                },
+                Err(error) => TransactError::Work(error),
             };
-            match self.save().await {
-                Ok(_) => return Ok(done),
-                Err(SaveError::Lost(Lost::Conflict(_))) if tries < TRANSACT_TRIES_MAX => self.discard(),
-                Err(error) => {
-                    self.discard();
-                    return Err(error.into());
-                }
+            self.0.restore(before);
+            let is_lost = matches!(error, TransactError::Save(SaveError::Lost(Lost::Conflict(_))));
+            if !is_lost || tries >= TRANSACT_TRIES_MAX {
+                return Err(error);
             }
         }
+    }
+
+    /// Reads the session again, as it is by now, and forgets what was changed: for a handle that outlives its answer, as that
+    /// of a WebSocket does.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reload(&self) -> Result<Standing, StoreError> {
+        self.0.reload().await
     }
 
     /// Forgets what was changed since it was read or saved.
@@ -376,7 +396,7 @@ impl Session {
 
     /// In whose name the app is called.
     pub fn standing(&self) -> Standing {
-        self.0.standing()
+        self.0.seen_standing()
     }
 
     /// Whom the session is authenticated for.
@@ -398,12 +418,12 @@ impl Session {
     /// *another* subject kept in it is gone at once.
     ///
     /// # Errors
-    /// When the subject is empty, too long or has control characters.
-    pub fn log_in(&self, subject: &str) -> Result<(), SubjectError> {
+    /// When the subject is empty, too long or has control characters, or the answer is gone.
+    pub fn log_in(&self, subject: &str) -> Result<(), LogInError> {
         self.0.log_in(subject)
     }
 
-    /// He proved again who he is: a new id, and deadlines begin anew.
+    /// He proved again who he is: a new id, and deadlines begin anew. Nothing happens where nobody is logged in.
     pub fn reauthenticated(&self) {
         self.0.ask_new_id(Command::Reauthenticated);
     }
@@ -419,7 +439,7 @@ impl Session {
     }
 
     /// Ends the session. Its values are gone at once; what is written afterwards belongs to a new session. It ends whatever
-    /// the answer is.
+    /// the answer is; after the answer it ends with [`save`](Self::save).
     pub fn log_out(&self) {
         self.0.log_out();
     }
@@ -431,12 +451,12 @@ impl Session {
 
     /// Ends all other sessions of the subject: after a change of his password, for instance.
     pub fn log_out_others(&self) {
-        self.0.revoke(Scope::Others);
+        self.0.revoke_others();
     }
 
     /// Ends all sessions of the subject, this one included.
     pub fn log_out_everywhere(&self) {
-        self.0.revoke(Scope::All);
+        self.0.revoke_others();
         self.0.log_out();
     }
 
@@ -520,6 +540,14 @@ impl Session {
     pub fn delete_test_cookie(&self) {
         self.remove(TEST_COOKIE);
     }
+}
+
+/// Whether a step was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Done,
+    /// Somebody changed the value meanwhile.
+    Again,
 }
 
 /// The place of a value: see [`Session::entry`].

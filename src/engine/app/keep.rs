@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::{AppSession, Keeper, Later, SaveError, Saved, Standing, Wishes};
 use crate::clock::Timestamp;
 use crate::engine::change::{due_end, is_enforced, removable_at};
+use crate::engine::operate::WALKS_MAX;
 use crate::engine::settle::Unsettled;
 use crate::engine::{Admission, Guard, Known, WRITERS_MAX};
-use crate::event::field::Revoker;
+use crate::event::field::{Revoker, Sign};
 use crate::event::kinds as event;
 use crate::facts::geo::Country;
 use crate::facts::user_agent::{Family, Os};
 use crate::history::Contexts;
+use crate::rules::Policy;
 use crate::secret::{KeyId, Purpose};
 use crate::session::cookie::Persist;
 use crate::session::data::{Data, Edits};
@@ -110,7 +112,7 @@ impl<S: Store> Guard<S> {
         wishes: &Wishes,
     ) -> Result<Box<[u8]>, Unsettled> {
         let stored = match old {
-            Some((id, record)) if !wishes.begins_anew => self.open_data(id, record),
+            Some((id, record)) if !wishes.begins_anew => self.readable_data(id, record)?,
             _ => Data::new(),
         };
         let data = match &wishes.edits {
@@ -118,6 +120,33 @@ impl<S: Store> Guard<S> {
             None => stored,
         };
         Ok(self.seal_data(id, &data)?)
+    }
+
+    /// What is stored, if it can be opened: what can not must not be written over, since another node may have its key.
+    fn readable_data(&self, id: &SessionId, record: &Record) -> Result<Data, StoreError> {
+        match self.try_open_data(id, record) {
+            Some(data) => Ok(data),
+            None if record.data.is_empty() => Ok(Data::new()),
+            None => Err(StoreError::io("the data of a session can not be opened: was a key removed too early?")),
+        }
+    }
+
+    /// The record, if it can be written to: it has not ended, nobody was moved away from it since `seen`, and if its time
+    /// seems to be over, the store says so too.
+    pub(in crate::engine) async fn writable(
+        &self,
+        policy: &Policy,
+        seen: &Record,
+        stored: Arc<Record>,
+    ) -> Result<Option<Arc<Record>>, StoreError> {
+        let now = self.clock.now();
+        let is_over = |record: &Record| {
+            record.is_ended() || due_end(record, policy, now).is_some_and(|why| is_enforced(why, policy))
+        };
+        let stored = if is_over(&stored) { self.store.load_fresh(&stored.digest).await? } else { Some(stored) };
+        let was_moved =
+            |record: &Record| matches!(record.state, State::Quarantined { .. }) && record.state != seen.state;
+        Ok(stored.filter(|record| !is_over(record) && !was_moved(record)))
     }
 
     /// Writes what a handle changed over what is stored by now.
@@ -130,15 +159,12 @@ impl<S: Store> Guard<S> {
             return Ok(Saved::Now);
         }
         let policy = self.policy.load_full();
+        let seen = known.record.clone();
         for _ in 0..WRITERS_MAX {
-            let stored = known.record.clone();
-            let is_over = |why| is_enforced(why, &policy);
-            if stored.is_ended() || due_end(&stored, &policy, self.clock.now()).is_some_and(is_over) {
-                return Err(SaveError::Ended);
-            }
+            let stored = self.writable(&policy, &seen, known.record.clone()).await?.ok_or(SaveError::Ended)?;
             let mut record = (*stored).clone();
             if let Some(edits) = &edits {
-                match edits.over(&self.open_data(&known.id, &stored), self.data_bytes_max()) {
+                match edits.over(&self.readable_data(&known.id, &stored)?, self.data_bytes_max()) {
                     Ok(data) => record.data = self.seal_data(&known.id, &data)?,
                     Err(lost) => {
                         // Whoever tries again does so over what is there now.
@@ -153,7 +179,7 @@ impl<S: Store> Guard<S> {
             record.removable_at = removable_at(&record, &policy);
             match self.store.commit(record, Durability::Durable).await? {
                 Commit::Done(record) => {
-                    handle.rebase(record);
+                    handle.rebase(record, edits.as_ref());
                     handle.0.state.lock().was_saved = true;
                     return Ok(Saved::Now);
                 }
@@ -162,6 +188,33 @@ impl<S: Store> Guard<S> {
             }
         }
         Err(StoreError::io("a session changed too often while it was saved").into())
+    }
+
+    /// Logs a session out after its answer is gone.
+    async fn log_out_late(&self, handle: &AppSession, known: &Known) -> Result<Saved, SaveError> {
+        let ending = self.ending(&self.policy.load(), EndReason::Logout, self.clock.now());
+        let digest = self.present(known).await?.map_or(known.digest, |record| record.digest);
+        if let Some(record) = self.store.revoke(&digest, ending).await? {
+            self.streams.end(&digest);
+            self.tell_alone(&record, ending.now, event::SessionLogout { sign: Sign::Header });
+        }
+        handle.settled(None);
+        handle.answered();
+        Ok(Saved::Now)
+    }
+
+    async fn read_again(&self, handle: &AppSession) -> Result<Standing, StoreError> {
+        if let Some(known) = handle.known() {
+            let policy = self.policy.load_full();
+            let found = self.store.load_fresh(&known.digest).await?;
+            let found = match found {
+                Some(record) => self.writable(&policy, &known.record, record).await?,
+                None => None,
+            };
+            handle.discard();
+            handle.settled(found.map(|record| Known { record, ..known }));
+        }
+        Ok(handle.standing())
     }
 
     /// The live sessions of a subject, deadlines counted.
@@ -176,24 +229,35 @@ impl<S: Store> Guard<S> {
     }
 
     async fn end_one(&self, handle: &AppSession, which: Ref) -> Result<EndedDevice, StoreError> {
-        let own = handle.reference();
-        if own == Some(which) {
+        let is_own = handle.reference() == Some(which);
+        if is_own && !handle.0.state.lock().is_answered {
             handle.log_out();
             return Ok(EndedDevice::WithAnswer);
         }
         // Without a subject there is none but this one; and whatever name is given, it is looked for among his alone.
         let Some(subject) = handle.subject() else { return Ok(EndedDevice::NotFound) };
-        let filter = Filter { subject: Some(subject), reference: Some(which), with_ended: false };
+        let filter = Filter { subject: Some(subject.clone()), reference: Some(which), with_ended: false };
         let policy = self.policy.load_full();
         let now = self.clock.now();
         let ending = self.ending(&policy, EndReason::Revoked, now);
         let mut done = EndedDevice::NotFound;
-        for record in self.live_sessions(&filter).await? {
-            if let Some(record) = self.store.revoke(&record.digest, ending).await? {
-                self.streams.end(&record.digest);
-                self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
-                done = EndedDevice::Yes;
+        // One that is getting a new id just now is found by the next look.
+        for _ in 0..WALKS_MAX {
+            let found = self.live_sessions(&filter).await?;
+            let his: Vec<_> = found.iter().filter(|record| record.subject.as_deref() == Some(&*subject)).collect();
+            if his.is_empty() {
+                break;
             }
+            for record in his {
+                if let Some(record) = self.store.revoke(&record.digest, ending).await? {
+                    self.streams.end(&record.digest);
+                    self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+                    done = EndedDevice::Yes;
+                }
+            }
+        }
+        if is_own && done == EndedDevice::Yes {
+            handle.settled(None);
         }
         Ok(done)
     }
@@ -220,15 +284,22 @@ impl<S: Store> Keeper for Guard<S> {
         self.policy.load().session.data_bytes_max
     }
 
+    fn reload<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Standing, StoreError>> {
+        Box::pin(self.read_again(handle))
+    }
+
     fn save<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Saved, SaveError>> {
-        let (standing, waits, known) = {
+        let (standing, waits, known, is_late_logout) = {
             let state = handle.0.state.lock();
             let wish = &state.wish;
             // What comes with the answer is written with the answer: the data belong to the new id.
             let waits = wish.login.is_some() || wish.logout || wish.begins_anew;
-            (state.standing, waits, state.known.clone())
+            (state.standing, waits, state.known.clone(), state.is_answered && wish.logout)
         };
         match (standing, known) {
+            (Standing::Session, Some(known)) if is_late_logout => {
+                Box::pin(async move { self.log_out_late(handle, &known).await })
+            }
             (Standing::Session, Some(known)) if !waits => Box::pin(self.save_over(handle, known)),
             (Standing::Session | Standing::Visitor, _) => Box::pin(std::future::ready(Ok(Saved::WithAnswer))),
             (Standing::Nobody, _) => Box::pin(std::future::ready(Err(SaveError::NotKept))),
@@ -243,8 +314,11 @@ impl<S: Store> Keeper for Guard<S> {
                 None if own.is_some() => Filter { reference: own, ..Filter::default() },
                 None => return Ok(Vec::new()),
             };
+            // The store finds every spelling; to show one user's devices to another would be worse than to miss one.
             let records = self.live_sessions(&filter).await?;
-            let mut devices: Vec<Device> = records.iter().map(|record| Device::of(record, own)).collect();
+            let is_his = |record: &&Arc<Record>| filter.subject.is_none() || record.subject == filter.subject;
+            let mut devices: Vec<Device> =
+                records.iter().filter(is_his).map(|record| Device::of(record, own)).collect();
             devices.sort_by_key(|device| {
                 (device.current == Current::No, std::cmp::Reverse((device.last_use, device.first_use)))
             });

@@ -11,12 +11,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use parking_lot::Mutex;
 
 pub use keep::{Current, Device, EndedDevice};
 
-use super::control::{Command, Scope};
+use super::control::Command;
 use super::{Admission, Holder, Known, Nobody};
 use crate::clock::Timestamp;
 use crate::session::cookie::Persist;
@@ -24,7 +23,6 @@ use crate::session::data::{Data, Edits, Lost};
 use crate::session::expiry::{self, Deadlines};
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{Lasting, Record, SUBJECT_BYTES_MAX};
-use crate::session::subject::is_same;
 use crate::store::StoreError;
 
 /// What an app could not keep.
@@ -64,10 +62,16 @@ pub enum Standing {
     Nobody,
 }
 
-/// A subject that can not be kept.
+/// Nobody can be logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a subject must be 1 to {SUBJECT_BYTES_MAX} bytes, without control characters")]
-pub struct SubjectError;
+pub enum LogInError {
+    /// The subject can not be kept.
+    #[error("a subject must be 1 to {SUBJECT_BYTES_MAX} bytes, without control characters")]
+    Subject,
+    /// The answer is gone, and with it the chance to give a cookie.
+    #[error("nobody can be logged in after the answer: there is none to put his cookie on")]
+    Answered,
+}
 
 /// How long an app wants its session to last. The policy's deadlines hold in any case: what is longer is cut there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,23 @@ pub enum Expiry {
     At(Timestamp),
     /// Until the browser closes.
     AtBrowserClose,
+}
+
+/// How the app answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// As it wanted to.
+    Made,
+    /// It failed: 5xx, or another status than 0 of gRPC, or none at all.
+    Failed,
+}
+
+/// What was asked for and changed at some time.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    edits: Option<Edits>,
+    lasting: Option<(Lasting, Option<Timestamp>)>,
+    wish: Wish,
 }
 
 /// Any answer that takes a while.
@@ -97,6 +118,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn persist(&self) -> Persist;
     /// Bytes of data that a session may keep.
     fn data_bytes_max(&self) -> usize;
+    /// Reads the session of a handle again.
+    fn reload<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Standing, StoreError>>;
     /// Writes what a handle changed.
     fn save<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Saved, SaveError>>;
     /// The live sessions of a handle's subject.
@@ -112,6 +135,8 @@ pub struct AppSession(Arc<Shared>);
 struct Shared {
     keeper: Arc<dyn Keeper>,
     state: Mutex<State>,
+    /// Held by whoever writes: two writers of one handle would take each step twice.
+    writing: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -123,15 +148,19 @@ struct State {
     wish: Wish,
     was_accessed: bool,
     was_saved: bool,
+    /// An expiry was saved, and its cookie is still to say so.
+    was_expiry_saved: bool,
+    is_answered: bool,
 }
 
 /// What the app asks for beside its data.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wish {
     login: Option<Arc<str>>,
     new_id: Option<Command>,
     logout: bool,
-    revoke: Option<Scope>,
+    /// Whose other sessions end.
+    revoke: Option<Arc<str>>,
     /// The data begin anew: they are not those of the session that was there.
     begins_anew: bool,
 }
@@ -141,6 +170,12 @@ struct Wish {
 pub(super) struct Wishes {
     /// What it asks for, as if it stood in control headers.
     pub commands: Vec<Command>,
+    /// Whose other sessions end.
+    pub revoke: Option<Arc<str>>,
+    /// Whether it was logged out.
+    pub is_logout: bool,
+    /// An expiry was saved before the answer.
+    pub was_expiry_saved: bool,
     /// Changes of its data.
     pub edits: Option<Edits>,
     /// The changes are over nothing, and not over what the session had.
@@ -154,7 +189,11 @@ pub(super) struct Wishes {
 impl Wishes {
     /// Whether nothing is to be written.
     pub(super) const fn is_nothing(&self) -> bool {
-        self.edits.is_none() && self.lasting.is_none() && self.commands.is_empty()
+        self.edits.is_none()
+            && self.lasting.is_none()
+            && self.commands.is_empty()
+            && self.revoke.is_none()
+            && !self.was_expiry_saved
     }
 
     /// Whether there is something that only a session can keep.
@@ -179,13 +218,20 @@ impl AppSession {
             wish: Wish::default(),
             was_accessed: false,
             was_saved: false,
+            was_expiry_saved: false,
+            is_answered: false,
         };
-        Self(Arc::new(Shared { keeper, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { keeper, state: Mutex::new(state), writing: tokio::sync::Mutex::default() }))
     }
 
     /// In whose name the app is called.
     pub fn standing(&self) -> Standing {
         self.0.state.lock().standing
+    }
+
+    /// The same, for an app that answers by it.
+    pub(crate) fn seen_standing(&self) -> Standing {
+        self.0.state.lock().accessed().standing
     }
 
     /// Looks at the data.
@@ -226,8 +272,9 @@ impl AppSession {
         let mut state = self.0.state.lock();
         let state = state.accessed();
         match &state.wish {
-            Wish { login: Some(_), .. } | Wish { new_id: Some(Command::Reauthenticated), .. } => Some(now),
+            Wish { login: Some(_), .. } => Some(now),
             Wish { logout: true, .. } => None,
+            Wish { new_id: Some(Command::Reauthenticated), .. } => Some(now),
             _ => state.known.as_ref().and_then(|known| known.record.authenticated_at),
         }
     }
@@ -240,14 +287,17 @@ impl AppSession {
     /// Somebody proved who he is: with the answer the session gets a new id. What another subject kept in it is gone.
     ///
     /// # Errors
-    /// When the subject can not be kept.
-    pub fn log_in(&self, subject: &str) -> Result<(), SubjectError> {
+    /// When the subject can not be kept, or the answer is gone.
+    pub fn log_in(&self, subject: &str) -> Result<(), LogInError> {
         let is_fit = (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.chars().any(char::is_control);
         if !is_fit {
-            return Err(SubjectError);
+            return Err(LogInError::Subject);
         }
         let mut state = self.0.state.lock();
         let state = state.accessed();
+        if state.is_answered {
+            return Err(LogInError::Answered);
+        }
         if state.is_somebody_elses(subject) {
             state.begin_anew();
         }
@@ -266,14 +316,28 @@ impl AppSession {
         state.wish.logout = state.known.is_some();
     }
 
-    /// Asks for a new id.
+    /// Asks for a new id. Of several reasons the strongest counts; and where nobody is logged in, nobody can prove again who
+    /// he is.
     pub(crate) fn ask_new_id(&self, command: Command) {
-        self.0.state.lock().accessed().wish.new_id = Some(command);
+        let strength = |command: &Command| match command {
+            Command::Reauthenticated => 2,
+            Command::Elevate => 1,
+            _ => 0,
+        };
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        let is_idle = command == Command::Reauthenticated && state.subject().is_none();
+        let is_weaker = state.wish.new_id.as_ref().is_some_and(|other| strength(other) > strength(&command));
+        if !is_idle && !is_weaker {
+            state.wish.new_id = Some(command);
+        }
     }
 
-    /// Ends sessions of the subject with the answer.
-    pub fn revoke(&self, scope: Scope) {
-        self.0.state.lock().accessed().wish.revoke = Some(scope);
+    /// Ends the other sessions of the subject with the answer.
+    pub fn revoke_others(&self) {
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        state.wish.revoke = state.subject();
     }
 
     /// How long the session shall last.
@@ -282,7 +346,7 @@ impl AppSession {
             Expiry::Default => (Lasting::Default, None),
             Expiry::AtBrowserClose => (Lasting::Browser, None),
             Expiry::At(at) => (Lasting::Until, Some(at)),
-            Expiry::AfterIdle(span) => (Lasting::Idle(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)), None),
+            Expiry::AfterIdle(span) => (Lasting::Idle(u32::try_from(span.as_secs().max(1)).unwrap_or(u32::MAX)), None),
         };
         self.0.state.lock().accessed().lasting = Some(wish);
     }
@@ -334,10 +398,38 @@ impl AppSession {
     /// [`SaveError`]. After [`SaveError::Lost`] the changes are still there, over what was read: see
     /// [`discard`](Self::discard).
     pub async fn save(&self) -> Result<Saved, SaveError> {
+        let _writing = self.0.writing.lock().await;
         self.0.keeper.save(self).await
     }
 
-    /// Forgets what was changed in the data since they were read or saved, and reads what is stored with the next look.
+    /// Reads the session again, as it is by now, and forgets what was changed. For a handle that outlives its answer.
+    ///
+    /// # Errors
+    /// When the store fails; the handle is as it was then.
+    pub async fn reload(&self) -> Result<Standing, StoreError> {
+        let _writing = self.0.writing.lock().await;
+        self.0.keeper.reload(self).await
+    }
+
+    /// What is asked for and changed so far, to be brought back by [`restore`](Self::restore).
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.0.state.lock();
+        Snapshot { edits: state.edits.clone(), lasting: state.lasting, wish: state.wish.clone() }
+    }
+
+    /// Takes back what was done since. Data that were written since are read anew.
+    pub(crate) fn restore(&self, snapshot: Snapshot) {
+        let mut state = self.0.state.lock();
+        state.edits = snapshot.edits.filter(Edits::is_modified);
+        state.lasting = snapshot.lasting;
+        state.wish = snapshot.wish;
+        if state.edits.is_none() && state.wish.begins_anew {
+            state.edits = Some(Edits::new(Arc::default()));
+        }
+    }
+
+    /// Forgets what was changed in the data since they were read or saved. The next look shows what a failed
+    /// [`save`](Self::save) has found in the store.
     pub fn discard(&self) {
         let mut state = self.0.state.lock();
         state.edits = if state.wish.begins_anew { Some(Edits::new(Arc::default())) } else { None };
@@ -361,29 +453,39 @@ impl AppSession {
 
     /// What became of it, to be settled with an answer of this status. An answer that failed keeps nothing and lets nobody in;
     /// what it ends, ends.
-    pub(super) fn wishes(&self, status: StatusCode) -> Wishes {
+    pub(super) fn wishes(&self, answer: Answer) -> Wishes {
         let mut state = self.0.state.lock();
+        if !state.was_accessed {
+            return Wishes::default();
+        }
         let wish = state.wish.clone();
         let mut commands = Vec::new();
         if wish.logout {
             commands.push(Command::Logout);
         }
-        commands.extend(wish.revoke.map(Command::Revoke));
-        if status.is_server_error() {
-            return Wishes { commands, was_accessed: state.was_accessed, ..Wishes::default() };
+        let ending = Wishes { is_logout: wish.logout, was_accessed: true, ..Wishes::default() };
+        if answer == Answer::Failed {
+            // Whoever was to be logged in is not, and nothing is ended in his name.
+            let revoke = wish.revoke.filter(|_| wish.login.is_none());
+            return Wishes { commands, revoke, ..ending };
         }
         match wish.login {
             Some(subject) => commands.push(Command::Login { subject: Some((*subject).into()) }),
             None => commands.extend(wish.new_id),
         }
-        let is_due = |edits: &Edits| edits.is_modified() || wish.begins_anew || state.was_saved;
-        let edits = state.edits.clone().filter(is_due);
+        if state.was_saved {
+            // What is left may be nothing, and then the session ends.
+            state.edits(&*self.0.keeper);
+        }
+        let is_due = |edits: &&Edits| edits.is_modified() || wish.begins_anew || state.was_saved;
         Wishes {
             commands,
-            edits,
+            revoke: wish.revoke,
+            edits: state.edits.as_ref().filter(is_due).cloned(),
             begins_anew: wish.begins_anew,
-            lasting: state.lasting.take(),
-            was_accessed: state.was_accessed,
+            lasting: state.lasting,
+            was_expiry_saved: state.was_expiry_saved,
+            ..ending
         }
     }
 
@@ -392,13 +494,22 @@ impl AppSession {
         self.0.state.lock().known.clone()
     }
 
-    /// The record is this now; what was changed is in it.
-    pub(super) fn rebase(&self, record: Arc<Record>) {
+    /// Nobody else writes as long as this is held.
+    pub(super) async fn writing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.writing.lock().await
+    }
+
+    /// The record is this now, and `written` is in it. What was changed meanwhile is still to be written.
+    pub(super) fn rebase(&self, record: Arc<Record>, written: Option<&Edits>) {
         let mut state = self.0.state.lock();
-        state.edits = None;
+        let Some(known) = state.known.as_mut().filter(|known| known.digest == record.digest) else { return };
+        known.record = record;
+        let known = known.clone();
+        state.was_expiry_saved |= state.lasting.is_some();
         state.lasting = None;
-        if let Some(known) = &mut state.known {
-            known.record = record;
+        if let (Some(now), Some(written)) = (state.edits.take(), written) {
+            let left = now.after(written, Arc::new(self.0.keeper.open_data(&known.id, &known.record)));
+            state.edits = Some(left).filter(Edits::is_modified);
         }
     }
 
@@ -409,11 +520,20 @@ impl AppSession {
         }
     }
 
-    /// The answer was settled: from here on it is this session, or none.
+    /// From here on it is this session, or none.
     pub(super) fn settled(&self, known: Option<Known>) {
         let mut state = self.0.state.lock();
         state.standing = if known.is_some() { Standing::Session } else { Standing::Nobody };
         state.known = known;
+    }
+
+    /// The answer was settled, one way or the other: what was not written with it is not written.
+    pub(super) fn answered(&self) {
+        let mut state = self.0.state.lock();
+        if state.known.is_none() {
+            state.standing = Standing::Nobody;
+        }
+        state.is_answered = true;
         state.edits = None;
         state.lasting = None;
         state.wish = Wish::default();
@@ -450,7 +570,8 @@ impl State {
         }
         let is_authenticated =
             self.wish.login.is_some() || self.known.as_ref().is_some_and(|known| known.record.is_authenticated());
-        is_authenticated && !self.subject().is_some_and(|own| is_same(&own, subject))
+        // To the letter: for an app that tells `Ann` and `ann` apart they are two people.
+        is_authenticated && self.subject().as_deref() != Some(subject)
     }
 
     fn begin_anew(&mut self) {

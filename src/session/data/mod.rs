@@ -106,7 +106,7 @@ impl Data {
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors
-    /// When it is damaged, or larger than [`DATA_BYTES_MAX_MAX`].
+    /// When it is damaged, or much larger than [`DATA_BYTES_MAX_MAX`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DataDecodeError> {
         match bytes.split_first() {
             None => Ok(Self::new()),
@@ -115,7 +115,10 @@ impl Data {
                 let length =
                     compressed.first_chunk().map(|length| u32::from_le_bytes(*length)).ok_or(DataDecodeError)?;
                 // Before room is made for it.
-                if usize::try_from(length).ok().is_none_or(|length| length > DATA_BYTES_MAX_MAX) {
+                if usize::try_from(length)
+                    .ok()
+                    .is_none_or(|length| length > DATA_BYTES_MAX_MAX + DATA_BYTES_MAX_MAX / 8)
+                {
                     return Err(DataDecodeError);
                 }
                 let plain = lz4_flex::decompress_size_prepended(compressed).ok().ok_or(DataDecodeError)?;

