@@ -14,7 +14,7 @@ help:
 	@echo "make demo    a weak sample app, and the same app with the guard in front"
 	@echo "make test    install what the tests need, then run all of them with nothing skipped"
 	@echo "make lint    format, clippy, docs, dependency rules"
-	@echo "make bench   hot path, stores, rules and proxy (installs nginx, haproxy, wrk)"
+	@echo "make bench   hot path, stores, rules, sessions beside others, proxy (installs nginx, haproxy, wrk)"
 	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=20 seconds"
 	@echo "make docs    the manual, in target/doc"
 	@echo "make soak    the long sizes of the tests: hours, not for CI"
@@ -43,6 +43,7 @@ bench:
 	tests/install bench
 	$(CARGO) bench --locked --bench hot_path --bench allocations --bench stores --bench proxy
 	$(CARGO) run --release --locked --manifest-path benches/rules/Cargo.toml
+	$(CARGO) run --release --locked --manifest-path benches/peers/Cargo.toml
 
 fuzz:
 	@tests/fuzz/run $(FUZZ_SECONDS)
