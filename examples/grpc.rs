@@ -3,7 +3,7 @@
 //!     cargo run --features axum --example grpc
 //!
 //! Messages are JSON, so that there is nothing to generate; with protocol buffers the layer is put on in the same way.
-#![expect(clippy::print_stdout, reason = "an example has no log")]
+#![cfg_attr(not(test), expect(clippy::print_stdout, reason = "an example has no log"))]
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -39,6 +39,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves the desk behind a guard.
+///
+/// # Errors
+/// When the listener fails.
 pub async fn serve(listener: TcpListener, guard: Arc<Guard<MemoryStore>>) -> Result<(), Box<dyn Error>> {
     let guarded = GuardLayer::new(guard)
         .with_scheme(Scheme::Http)

@@ -3,7 +3,7 @@
 //!     cargo run --features proxy --example plain_hyper
 //!
 //! and then <http://127.0.0.1:3001>, again and again.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example has no log")]
+#![cfg_attr(not(test), expect(clippy::print_stdout, clippy::print_stderr, reason = "an example has no log"))]
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -37,6 +37,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves the counter behind a guard.
+///
+/// # Errors
+/// When the listener fails.
 pub async fn serve(listener: TcpListener, guard: Arc<Guard<MemoryStore>>) -> std::io::Result<()> {
     loop {
         let (stream, peer) = listener.accept().await?;

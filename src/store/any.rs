@@ -52,9 +52,9 @@ impl AnyStore {
     /// Puts another key ring in force, for the stores that seal what they keep.
     pub fn replace_keys(&self, keys: Keyring) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) => drop(keys),
             #[cfg(feature = "embedded")]
-            Self::Embedded(_) => {}
+            Self::Embedded(_) => drop(keys),
             #[cfg(feature = "file")]
             Self::File(store) => store.rows().replace_keys(keys),
             #[cfg(feature = "redis")]
