@@ -10,19 +10,20 @@ use super::{
 use crate::session::record::{EndReason, Record};
 use crate::store::{Commit, Creation, Durability, OnLimit, Rotation, Store};
 
-const TASKS: u64 = 200;
+/// How many callers.
+pub(super) const TASKS: u64 = 200;
 
-const fn some_durability(roll: u64) -> Durability {
+pub(super) const fn some_durability(roll: u64) -> Durability {
     if roll == 0 { Durability::Soon } else { Durability::Durable }
 }
 
 /// The number that a record's history holds.
-fn counter(record: &Record) -> u64 {
+pub(super) fn counter(record: &Record) -> u64 {
     record.history.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// The same record with another number in its history.
-fn counting(record: &Record, number: u64) -> Record {
+pub(super) fn counting(record: &Record, number: u64) -> Record {
     Record { history: Box::new(number.to_be_bytes()), ..record.clone() }
 }
 
@@ -76,13 +77,13 @@ pub(super) struct Seen {
 pub(super) async fn loads_and_commits_have_one_order<S: Store>(store: Arc<S>) -> Outcome {
     create(&*store, counting(&anonymous(1), 0)).await?;
     let clock = Arc::new(AtomicU64::new(0));
-    let seen = together(40, |task| {
+    let seen = together(TASKS, |task| {
         let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
         async move {
             let dice = Dice::new(1000 + task);
             let mut seen = Vec::new();
             let mut record = load(&*store, &digest(1)).await?;
-            for step in 1..=25 {
+            for step in 1..=6 {
                 dice.dawdle().await;
                 let asked = clock.fetch_add(1, Ordering::SeqCst);
                 let (found, is_commit) = if dice.roll(2) == 0 {

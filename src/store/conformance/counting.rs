@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::concurrent::TASKS;
 use super::{NOW, Outcome, must, together};
 use crate::store::Store;
 use crate::store::counters::{Counters, Effect, Key, Question};
 
 const WITHIN: Duration = Duration::from_secs(60);
-const TASKS: u64 = 100;
 
 const fn question(key: u64, over: u32) -> Question {
     Question { key: Key::from_u64(key), over, within: WITHIN, effect: Effect::Obeyed }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::concurrent::TASKS;
 use super::{
     Dice, NOW, Outcome, anonymous, create, digest, ended, ending, limit, live, must, rotation, session, together,
 };
@@ -95,26 +96,26 @@ pub(super) async fn only_what_lives_and_stays_counts<S: Store>(store: Arc<S>) ->
     Ok(())
 }
 
-pub(super) async fn fifty_logins_at_once_are_refused_beyond_the_limit<S: Store>(store: Arc<S>) -> Outcome {
-    let (done, most) = fifty_logins(&store, OnLimit::Refuse).await?;
-    must!(done == MAX, "of fifty logins at once {MAX} succeed, not {done}");
+pub(super) async fn logins_at_once_are_refused_beyond_the_limit<S: Store>(store: Arc<S>) -> Outcome {
+    let (done, most) = logins(&store, OnLimit::Refuse).await?;
+    must!(done == MAX, "of {TASKS} logins at once {MAX} succeed, not {done}");
     must!(most <= MAX, "never more than {MAX} live at once, not {most}");
     Ok(())
 }
 
-pub(super) async fn fifty_logins_at_once_never_exceed_the_limit<S: Store>(store: Arc<S>) -> Outcome {
-    let (done, most) = fifty_logins(&store, OnLimit::EvictOldest).await?;
-    must!(done == 50, "all fifty logins succeed, not {done}");
+pub(super) async fn logins_at_once_never_exceed_the_limit<S: Store>(store: Arc<S>) -> Outcome {
+    let (done, most) = logins(&store, OnLimit::EvictOldest).await?;
+    must!(u64::from(done) == TASKS, "all {TASKS} logins succeed, not {done}");
     must!(most <= MAX, "never more than {MAX} live at once, not {most}");
     let left = u32::try_from(live(&*store, "ann").await?.len()).unwrap_or(u32::MAX);
     must!(left == MAX, "{MAX} are left, not {left}");
     Ok(())
 }
 
-/// Fifty logins at once, half of them out of an anonymous session. Gives how many succeeded, and the most that anybody
+/// Many logins at once, half of them out of an anonymous session. Gives how many succeeded, and the most that anybody
 /// saw or was told of while they went on.
-async fn fifty_logins<S: Store>(store: &Arc<S>, on_limit: OnLimit) -> Result<(u32, u32), super::Fault> {
-    for nth in (0..50).step_by(2) {
+async fn logins<S: Store>(store: &Arc<S>, on_limit: OnLimit) -> Result<(u32, u32), super::Fault> {
+    for nth in (0..TASKS).step_by(2) {
         create(&**store, anonymous(1000 + nth)).await?;
     }
     let is_over = Arc::new(AtomicBool::new(false));
@@ -129,7 +130,7 @@ async fn fifty_logins<S: Store>(store: &Arc<S>, on_limit: OnLimit) -> Result<(u3
             Ok::<_, super::Fault>(u32::try_from(most).unwrap_or(u32::MAX))
         })
     };
-    let logins = together(50, |nth| {
+    let logins = together(TASKS, |nth| {
         let store = Arc::clone(store);
         async move {
             Dice::new(nth).dawdle().await;

@@ -13,6 +13,7 @@
 
 mod concurrent;
 mod counting;
+mod histories;
 mod limits;
 mod listing;
 mod single;
@@ -116,10 +117,10 @@ cases! {
     Reports = limits::a_limit_reports;
     /// Only live sessions of that subject count, and not those that leave in the same step.
     Counts = limits::only_what_lives_and_stays_counts;
-    /// Fifty logins at once never exceed a limit that refuses.
-    RefusesAtOnce = limits::fifty_logins_at_once_are_refused_beyond_the_limit;
-    /// Fifty logins at once never exceed a limit that evicts.
-    EvictsAtOnce = limits::fifty_logins_at_once_never_exceed_the_limit;
+    /// Two hundred logins at once never exceed a limit that refuses.
+    RefusesAtOnce = limits::logins_at_once_are_refused_beyond_the_limit;
+    /// Two hundred logins at once never exceed a limit that evicts.
+    EvictsAtOnce = limits::logins_at_once_never_exceed_the_limit;
     /// All sessions of a subject end but one.
     RevokesSubject = listing::all_sessions_of_a_subject_end_but_one;
     /// Spellings of a subject are one subject, and a record keeps its own.
@@ -140,6 +141,10 @@ cases! {
     EndsOnce = concurrent::a_session_ends_once;
     /// After everything at once, what was acknowledged is what is there.
     Everything = concurrent::what_was_acknowledged_is_there;
+    /// Whatever some do at once to a few sessions, there is an order in which a store that does one thing after the other
+    /// would have given the same answers, and nothing comes before what was answered before it was asked. Sessions are
+    /// loaded with [`load_fresh`](Store::load_fresh).
+    Histories = histories::every_history_has_an_order;
     /// Shared counters: a window counts what is in it, each key for itself.
     Windows = counting::a_window_counts_what_is_in_it;
     /// Shared counters: of many who are counted at once none is lost.

@@ -28,6 +28,12 @@ enum How {
     RotatesInSteps,
     /// Rotates whatever the version.
     RotatesAnyVersion,
+    /// Rotates in two steps, and both ids live in between.
+    RotatesSlowly,
+    /// Lets a late save bring back a session that ended.
+    Revives,
+    /// Ends a subject's sessions one by one, as they were listed.
+    RevokesAsListed,
     /// Leaves the second session.
     LeavesSecond,
     /// Counts sessions, and creates one later.
@@ -153,6 +159,11 @@ impl Store for Broken {
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
         let loaded = self.inner.load(digest).await?;
+        if self.how == How::Revives
+            && let Some(revived) = self.seen.lock().iter().find(|revived| revived.digest == *digest)
+        {
+            return Ok(Some(Arc::clone(revived)));
+        }
         if self.how == How::LoadsLate
             && let Some(record) = &loaded
         {
@@ -172,6 +183,11 @@ impl Store for Broken {
             (How::Upserts, None) => {
                 self.inner.create(record.clone(), None, NOW).await?;
                 return Ok(Commit::Done(Arc::new(record)));
+            }
+            (How::Revives, Some(there)) if there.is_ended() => {
+                let revived = Arc::new(Record { version: there.version + 1, ..record });
+                self.seen.lock().push(Arc::clone(&revived));
+                return Ok(Commit::Done(revived));
             }
             (How::SaysDone, Some(there)) if there.is_ended() => return Ok(Commit::Done(Arc::new(record))),
             (How::MovesSubjects, Some(_)) => {
@@ -195,11 +211,13 @@ impl Store for Broken {
                     rotate.version = there.version;
                 }
             }
-            How::RotatesInSteps => {
+            How::RotatesInSteps | How::RotatesSlowly => {
                 let ending =
                     Ending { why: EndReason::Replaced, now: rotate.now, tombstone_until: rotate.tombstone_until };
                 let there = self.inner.load(rotate.old).await?;
-                Self::linger().await;
+                if self.how == How::RotatesInSteps {
+                    Self::linger().await;
+                }
                 return match there {
                     Some(there) if there.is_ended() => Ok(Rotation::Gone),
                     None => Ok(Rotation::Gone),
@@ -207,6 +225,9 @@ impl Store for Broken {
                     Some(_) => match self.inner.create(rotate.new, rotate.limit, rotate.now).await? {
                         Creation::Exists => Ok(Rotation::Gone),
                         Creation::Created(created) => {
+                            if self.how == How::RotatesSlowly {
+                                Self::linger().await;
+                            }
                             self.inner.revoke(rotate.old, ending).await?;
                             Ok(Rotation::Created(created))
                         }
@@ -230,6 +251,16 @@ impl Store for Broken {
         ending: Ending,
     ) -> Result<Vec<Arc<Record>>, StoreError> {
         let except = except.filter(|_| self.how != How::RevokesAll);
+        if self.how == How::RevokesAsListed {
+            let filter = Filter { subject: Some(subject.into()), ..Filter::default() };
+            let listed = self.inner.list(&filter, None, 1000).await?.records;
+            let mut ended = Vec::new();
+            for record in listed.iter().filter(|record| Some(&record.digest) != except) {
+                Self::linger().await;
+                ended.extend(self.inner.revoke(&record.digest, ending).await?);
+            }
+            return Ok(ended);
+        }
         self.inner.revoke_subject(subject, except, ending).await
     }
 
@@ -271,6 +302,15 @@ async fn a_broken_store_fails_the_case_that_names_its_fault() {
         (How::SaysDone, Case::Rotates),
         (How::RotatesInSteps, Case::EndsOnce),
         (How::RotatesInSteps, Case::Counts),
+        (How::RotatesInSteps, Case::Histories),
+        (How::RotatesSlowly, Case::Histories),
+        (How::Revives, Case::Histories),
+        (How::RevokesAsListed, Case::Histories),
+        (How::IgnoresVersions, Case::Histories),
+        (How::LosesCommits, Case::Histories),
+        (How::LoadsLate, Case::Histories),
+        (How::LeavesSecond, Case::Histories),
+        (How::EndsAgain, Case::Histories),
         (How::RotatesAnyVersion, Case::RotatesOrNot),
         (How::LeavesSecond, Case::EndsAlso),
         (How::CountsFirst, Case::RefusesAtOnce),

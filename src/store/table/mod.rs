@@ -89,7 +89,14 @@ impl Staged {
         }
     }
 
-    /// Takes all changes out. The room stays for the next ones, unless it is unusually large.
+    /// Takes all changes out.
+    fn take(&mut self) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(self.0.len());
+        self.drain(|change| changes.push(change));
+        changes
+    }
+
+    /// The same, one by one. The room stays for the next ones, unless it is unusually large.
     fn drain(&mut self, take: impl FnMut(Change)) {
         self.0.drain().for_each(take);
         if self.0.capacity() > 4096 {
@@ -246,9 +253,9 @@ impl Table {
 
     // ---- publishing ------------------------------------------------------------------------------------------------
 
-    /// Lets everybody see what was decided.
+    /// Lets everybody see what was decided, all of it at one moment.
     pub(in crate::store) fn publish_open(&mut self) {
-        self.open.drain(|change| publish(&self.shards, change));
+        self.shards.publish(self.open.take());
     }
 
     // ---- listing ---------------------------------------------------------------------------------------------------
@@ -477,13 +484,6 @@ impl Table {
                 index.schedule(record, record.last_seen);
             }
         }
-    }
-}
-
-fn publish(shards: &Shards, change: Change) {
-    match change.after {
-        Some(record) => shards.put(record),
-        None => shards.remove(&change.digest),
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! A digest is the SHA-256 of an id, so its own bytes are hash enough: they are evenly spread, and only ids that we made
 //! are ever inserted. A client can choose what is looked up, never what is stored, so no bucket can be made long.
+//!
+//! Changes that belong together are made while all their shards are locked. A rotation done shard by shard would show, for
+//! a moment, both ids or neither.
 
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
+use super::Change;
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
@@ -62,31 +66,29 @@ impl Shards {
 
     /// Puts a record in the place of the one under its digest.
     pub(in crate::store) fn put(&self, record: Arc<Record>) {
-        let spread = record.digest.spread();
-        let mut shard = self.shard(spread).write();
-        let old = match shard.find_mut(hash(spread), |old| old.digest == record.digest) {
-            Some(place) => Some(std::mem::replace(place, record)),
-            None => {
-                shard.insert_unique(hash(spread), record, |record| hash(record.digest.spread()));
-                None
-            }
-        };
+        let mut shard = self.shard(record.digest.spread()).write();
+        let old = put_in(&mut shard, record);
         // Freed outside the lock: dropping a record gives back four pieces of memory.
         drop(shard);
         drop(old);
     }
 
-    /// Takes the record under a digest away.
-    pub(super) fn remove(&self, digest: &SessionDigest) {
-        let spread = digest.spread();
-        let mut shard = self.shard(spread).write();
-        let Ok(entry) = shard.find_entry(hash(spread), |record| record.digest == *digest) else { return };
-        let (old, _) = entry.remove();
-        // After a flood the table gives its memory back.
-        if shard.capacity() > 256 && shard.len() < shard.capacity() / 8 {
-            shard.shrink_to(0, |record| hash(record.digest.spread()));
+    /// Makes all these changes at one moment: whoever has seen one of them sees the others.
+    pub(super) fn publish(&self, mut changes: Vec<Change>) {
+        // In order of the shards, so that nobody who did the same would wait for one who waits for him.
+        changes.sort_unstable_by_key(|change| Self::place(&change.digest));
+        let is_together = |one: &Change, other: &Change| Self::place(&one.digest) == Self::place(&other.digest);
+        let of_shards = || changes.chunk_by(is_together);
+        let firsts = of_shards().filter_map(|changes| changes.first());
+        let mut locked: Vec<_> = firsts.map(|change| self.shard(change.digest.spread()).write()).collect();
+        let mut old = Vec::with_capacity(changes.len());
+        for (changes, shard) in of_shards().zip(&mut locked) {
+            old.extend(changes.iter().map(|change| match &change.after {
+                Some(record) => put_in(shard, Arc::clone(record)),
+                None => remove_from(shard, &change.digest),
+            }));
         }
-        drop(shard);
+        drop(locked);
         drop(old);
     }
 
@@ -126,5 +128,62 @@ impl Shards {
     pub(super) fn place(digest: &SessionDigest) -> usize {
         let [first, ..] = digest.0;
         usize::from(first)
+    }
+}
+
+/// Puts a record in the place of the one under its digest; gives that one.
+fn put_in(shard: &mut HashTable<Arc<Record>>, record: Arc<Record>) -> Option<Arc<Record>> {
+    let spread = record.digest.spread();
+    match shard.find_mut(hash(spread), |old| old.digest == record.digest) {
+        Some(place) => Some(std::mem::replace(place, record)),
+        None => {
+            shard.insert_unique(hash(spread), record, |record| hash(record.digest.spread()));
+            None
+        }
+    }
+}
+
+/// Takes the record under a digest away, and gives it.
+fn remove_from(shard: &mut HashTable<Arc<Record>>, digest: &SessionDigest) -> Option<Arc<Record>> {
+    let entry = shard.find_entry(hash(digest.spread()), |record| record.digest == *digest).ok()?;
+    let (old, _) = entry.remove();
+    // After a flood the table gives its memory back.
+    if shard.capacity() > 256 && shard.len() < shard.capacity() / 8 {
+        shard.shrink_to(0, |record| hash(record.digest.spread()));
+    }
+    Some(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::anonymous;
+
+    /// A load that had seen the new session could be followed by one that found the old session living still.
+    #[test]
+    fn what_is_published_together_is_seen_together() {
+        const ROUNDS: u64 = 100_000;
+        let shards = Shards::new();
+        let at = |nth, version| Arc::new(Record { version, ..anonymous(nth) });
+        let publish = |version| {
+            let changes = [1, 2, 3].map(|nth| at(nth, version));
+            shards
+                .publish(changes.map(|after| Change { digest: after.digest, before: None, after: Some(after) }).into());
+        };
+        let version = |nth| shards.get(&anonymous(nth).digest).map(|record| record.version).unwrap();
+        publish(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..=ROUNDS).for_each(publish));
+            for order in [[1, 2, 3], [3, 2, 1]] {
+                scope.spawn(move || {
+                    let mut last = 0;
+                    while last < ROUNDS {
+                        let seen = order.map(version);
+                        assert!(last <= seen[0] && seen.is_sorted(), "{seen:?} after {last}");
+                        last = seen[2];
+                    }
+                });
+            }
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "embedded", feature = "file"))]
 use super::Ground;
-use super::{Change, Commit, Table, publish};
+use super::{Change, Commit, Table};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
@@ -41,7 +41,7 @@ impl Table {
         }
         let after = stored.map(|record| self.interned(record));
         self.index.apply(before.as_ref(), after.as_ref());
-        publish(&self.shards, Change { digest: *digest, before, after });
+        self.shards.publish(vec![Change { digest: *digest, before, after }]);
     }
 
     /// Whether changes wait to be written.
@@ -73,9 +73,9 @@ impl Table {
         self.writing.0.iter().cloned().collect()
     }
 
-    /// Lets everybody see what was written.
+    /// Lets everybody see what was written, all of it at one moment.
     pub(in crate::store) fn publish_written(&mut self) {
-        self.writing.drain(|change| publish(&self.shards, change));
+        self.shards.publish(self.writing.take());
     }
 
     /// Forgets the changes that wait to be written.

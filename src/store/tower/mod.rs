@@ -200,16 +200,19 @@ impl<T: SessionStore> Inner<T> {
         Ok(Stored { id: id(&record.digest), data, expiry_date })
     }
 
-    /// Remembers a session that was loaded, if it is new here.
-    fn remember(&self, record: &Record) {
-        if self.shards.get(&record.digest).is_some() {
-            return;
-        }
+    /// What is told of a session that was read, which is remembered if it is new here. While a change is being written the
+    /// session is told as it was before: what was read may be half of the change, and half of it nobody must see.
+    fn told(&self, digest: &SessionDigest, stored: Option<Record>) -> Option<Arc<Record>> {
         let mut table = self.table.lock();
-        if table.count() < self.sessions_max.get() && !table.is_staged(&record.digest) {
-            // It was there: somebody else has remembered it meanwhile.
+        if table.is_staged(digest) {
+            return self.shards.get(digest);
+        }
+        let record = stored?;
+        if table.count() < self.sessions_max.get() {
+            // None if it was known already.
             let _: Option<()> = table.restore(record.clone());
         }
+        Some(Arc::new(record))
     }
 }
 
@@ -237,9 +240,8 @@ impl<T: SessionStore> Store for TowerSessions<T> {
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        let Some(record) = self.0.read(digest).await? else { return Ok(None) };
-        self.0.remember(&record);
-        Ok(Some(Arc::new(record)))
+        let stored = self.0.read(digest).await?;
+        Ok(self.0.told(digest, stored))
     }
 
     async fn commit(&self, record: Record, _: Durability) -> Result<Commit, StoreError> {
