@@ -1,7 +1,8 @@
 //! The text of a file, and places in it.
 //!
 //! A text may be one line of a megabyte with a thousand things to say about it: a place keeps no more of its line than is
-//! shown, and is found without walking along the line.
+//! shown, and is found without walking along the line. A password in a URL is shown by nobody: what is told of a file goes to
+//! logs.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ const STEP: usize = 4096;
 pub(crate) struct Source {
     file: Arc<str>,
     text: String,
+    /// The same without passwords, if there are any: a byte for a byte.
+    masked: Option<String>,
     /// Where each line begins.
     lines: Vec<usize>,
     /// Characters that begin before each step.
@@ -36,11 +39,17 @@ impl Source {
             known
         };
         let characters = text.as_bytes().chunks(STEP).map(each).collect();
-        Arc::new(Self { file: file.into(), text, lines, characters })
+        let masked = without_passwords(&text);
+        Arc::new(Self { file: file.into(), text, masked, lines, characters })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What may be shown of some bytes.
+    fn shown(&self, bytes: Range<usize>) -> Option<&str> {
+        self.masked.as_ref().unwrap_or(&self.text).get(bytes)
     }
 
     /// The line of a byte, from 1.
@@ -57,7 +66,7 @@ impl Source {
         let column = self.count(whole.start..at);
         // Bytes of the longest text that is shown, at the least.
         let end = self.text.floor_char_boundary(span.end.min(span.start.saturating_add(4 * SHOWN_LINE_MAX)));
-        let marked = self.text.get(span.start..end).and_then(|text| text.lines().next()).unwrap_or_default();
+        let marked = self.shown(span.start..end).and_then(|text| text.lines().next()).unwrap_or_default();
         let marked = marked.char_indices().nth(SHOWN_LINE_MAX).map_or(marked, |(cut, _)| marked.split_at(cut).0);
         let (shown, before) = if self.count(whole.clone()) <= SHOWN_LINE_MAX {
             (whole, column)
@@ -69,7 +78,7 @@ impl Source {
             line,
             column: column + 1,
             text: marked.into(),
-            source_line: self.text.get(shown).unwrap_or_default().into(),
+            source_line: self.shown(shown).unwrap_or_default().into(),
             source_column: (column + 1).saturating_sub(before),
         }
     }
@@ -115,6 +124,47 @@ fn begun(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
+/// The text with `*` in the place of every password in a URL: what stands between the name of a user and the last `@`, and
+/// the values of `password=` behind a question mark. None if there are none.
+fn without_passwords(text: &str) -> Option<String> {
+    let mut secret: Vec<Range<usize>> = Vec::new();
+    for at in memchr::memmem::find_iter(text.as_bytes(), b"://") {
+        let begin = at + 3;
+        let url = text.get(begin..begin + url_length(text, at)).unwrap_or_default();
+        let user = url.rfind('@').and_then(|end| Some(url.get(..end)?.find(':')? + 1..end));
+        let values = memchr::memmem::find_iter(url.as_bytes(), b"password=").map(|at| {
+            let value = at + "password=".len();
+            let rest = url.get(value..).unwrap_or_default();
+            value..value + rest.find(['&', '#']).unwrap_or(rest.len())
+        });
+        secret.extend(user.into_iter().chain(values).map(|span| begin + span.start..begin + span.end));
+    }
+    if secret.iter().all(Range::is_empty) {
+        return None;
+    }
+    let mut masked = text.as_bytes().to_vec();
+    for span in secret {
+        masked.get_mut(span).unwrap_or_default().fill(b'*');
+    }
+    // The ends of the spans are characters of ASCII, so nothing was cut in two.
+    String::from_utf8(masked).ok()
+}
+
+/// How far a URL goes whose `://` is there: to the quote that it began with, or else to the first space.
+fn url_length(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    let scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let quote = before.trim_end_matches(scheme).chars().next_back().filter(|letter| matches!(letter, '"' | '\''));
+    let rest = text.get(at + 3..).unwrap_or_default();
+    let mut is_escaped = false;
+    let end = rest.find(|letter: char| {
+        let ends = letter == '\n' || quote.map_or(letter.is_whitespace(), |quote| letter == quote && !is_escaped);
+        is_escaped = quote == Some('"') && letter == '\\' && !is_escaped;
+        ends
+    });
+    end.unwrap_or(rest.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +200,35 @@ mod tests {
             let spot = source.spot(at..at);
             assert_eq!((spot.line, spot.column), (before.matches('\n').count() + 1, column), "{at}");
         }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let check = |text: &str, shown: &str| {
+            assert_eq!(without_passwords(text).as_deref().unwrap_or(text), shown);
+        };
+        let url = |url: &str| format!("[store]\nurl = \"{url}\" # a@b\nnext = 1");
+        check(&url("postgres://ann:secret@h/db"), &url("postgres://ann:******@h/db"));
+        check(&url("redis://:se@cr:et/@h"), &url("redis://:*********@h"));
+        check(&url("mysql://ann:se\\\"cret@h"), &url("mysql://ann:********@h"));
+        check(
+            &url("redis+sentinel://a:b@h/s?sentinel_password=x&y=1"),
+            &url("redis+sentinel://a:*@h/s?sentinel_password=*&y=1"),
+        );
+        check(&url("postgres://h/db?password=x y"), &url("postgres://h/db?password=***"));
+        check("'redis://:a\"b@h' x@y", "'redis://:***@h' x@y");
+        check("see redis://:a@h and c@d", "see redis://:*@h and c@d");
+        check("\"redis://:never ended@h\nx", "\"redis://:***********@h\nx");
+        // What may be a password is hidden, rather than that one is shown.
+        check(&url("http://127.0.0.1:8000/@x"), &url("http://127.0.0.1:*****@x"));
+        // Nothing to hide, and so nothing hidden.
+        for text in [url("http://127.0.0.1:8000"), url("postgres://ann@h/db"), "a://".to_owned(), String::new()] {
+            check(&text, &text);
+        }
+        let text = url("redis://:s\u{e9}cret@h");
+        let source = Source::new("p.toml", text.as_str());
+        let at = text.find("s\u{e9}cret").unwrap();
+        let spot = source.spot(at..at + 3);
+        assert!(!spot.text.contains("s\u{e9}") && !spot.source_line.contains("cret"), "{spot:?}");
     }
 }
