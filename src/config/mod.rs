@@ -45,7 +45,7 @@ pub use rulebook::Rulebook;
 pub(crate) use rulebook::is_scenarios;
 pub use schema::schema;
 pub use settings::{
-    Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, ServerUrl, Session, Settings, SinkFormat,
-    SinkTarget, Store, StoreKind, StoreServer,
+    Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, ServerKind, ServerUrl, Session, Settings,
+    SinkFormat, SinkTarget, Store, StoreKind, StoreServer,
 };
 pub use signed::{NotAKey, RulesKey, SignedFile};

@@ -176,9 +176,48 @@ impl StoreKind {
     }
 }
 
+/// What a store is kept in that is asked over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerKind {
+    /// Redis or Valkey.
+    Redis,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
+    /// SQLite: a file of this machine.
+    Sqlite,
+}
+
+impl ServerKind {
+    /// How its URLs begin; for Redis a `+` and what kind of server it is may follow.
+    pub const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Redis => &["redis", "rediss", "valkey", "valkeys"],
+            Self::Postgres => &["postgres", "postgresql"],
+            Self::Mysql => &["mysql", "mariadb"],
+            Self::Sqlite => &["sqlite"],
+        }
+    }
+
+    /// Whether a URL is one of its.
+    pub fn is_named_by(self, url: &str) -> bool {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        self.schemes().contains(&scheme.split('+').next().unwrap_or_default())
+    }
+
+    /// The schemes as they stand in messages. A URL itself does not, since it may hold a password.
+    pub fn expected(self) -> String {
+        let schemes: Vec<String> = self.schemes().iter().map(|scheme| format!("`{scheme}://`")).collect();
+        format!("the URL of this store begins with {}", schemes.join(" or "))
+    }
+}
+
 /// A store that is asked over a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreServer {
+    /// What it is kept in.
+    pub kind: ServerKind,
     /// Where it is.
     pub url: ServerUrl,
     /// How long it may take to answer.

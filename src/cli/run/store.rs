@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use portcullis::clock::Clock;
-use portcullis::config::keys::KeyFile;
 #[cfg(any(feature = "redis", feature = "sql"))]
-use portcullis::config::{ServerUrl, StoreServer};
-use portcullis::config::{Settings, StoreKind};
+use portcullis::config::ServerKind;
+use portcullis::config::keys::KeyFile;
+use portcullis::config::{ServerUrl, Settings, StoreKind, StoreServer};
 use portcullis::entropy::OsEntropy;
 use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
@@ -33,51 +33,62 @@ pub(super) async fn open(settings: &Settings, keys: &KeyFile, clock: &Arc<dyn Cl
             tell_damaged(opened.1.damaged);
             Ok(opened.0.into())
         }
-        #[cfg(any(feature = "redis", feature = "sql"))]
-        StoreKind::Server(server) => {
-            let url = match &server.url {
-                ServerUrl::Given(url) => url.clone(),
-                ServerUrl::Env(name) => std::env::var(name).ok().ok_or_else(|| {
-                    RunError::Store(format!("[store] url_env names the variable {name}, which is not set"))
-                })?,
-            };
-            connect(&url, server, rows(), clock).await
+        StoreKind::Server(server) => connect(server, rows(), clock).await,
+    }
+}
+
+/// Where a store is. A variable may name another kind of server than the file does.
+fn url(server: &StoreServer) -> Result<String, RunError> {
+    let (url, name) = match &server.url {
+        ServerUrl::Given(url) => return Ok(url.clone()),
+        ServerUrl::Env(name) => (std::env::var(name), name),
+    };
+    match url {
+        Ok(url) if server.kind.is_named_by(&url) => Ok(url),
+        Ok(_) => Err(RunError::Store(format!("the variable {name}, from [store] url_env: {}", server.kind.expected()))),
+        Err(_) => Err(RunError::Store(format!("[store] url_env names the variable {name}, which is not set"))),
+    }
+}
+
+async fn connect(server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Result<AnyStore, RunError> {
+    let url = url(server)?;
+    match server.kind {
+        #[cfg(feature = "redis")]
+        ServerKind::Redis => {
+            use portcullis::store::kv::{RedisStore, Settings};
+            let settings = Settings { timeout: server.timeout, prefix: server.prefix.clone() };
+            let store = RedisStore::connect(&url, settings, rows).await.map_err(failed)?;
+            Ok(with_cache(store, server, clock))
         }
-        // The configuration refuses what this program was built without.
-        #[cfg(not(any(feature = "redis", feature = "sql")))]
-        StoreKind::Server(_) => {
-            let _ = clock;
-            Err(RunError::Store("this program was built without stores in servers".to_owned()))
+        #[cfg(feature = "sql")]
+        ServerKind::Postgres | ServerKind::Mysql | ServerKind::Sqlite => {
+            use portcullis::store::sql::{Settings, SqlStore};
+            let table = format!("{}_sessions", server.prefix);
+            let settings = Settings { timeout: server.timeout, table, ..Settings::default() };
+            let store = SqlStore::connect(&url, settings, rows).await.map_err(failed)?;
+            Ok(with_cache(store, server, clock))
+        }
+        // The configuration has refused it already.
+        #[cfg(not(all(feature = "redis", feature = "sql")))]
+        _ => {
+            drop((url, rows, clock.clone()));
+            Err(RunError::Store("this program was built without the store of [store] kind".to_owned()))
         }
     }
 }
 
 #[cfg(any(feature = "redis", feature = "sql"))]
-async fn connect(url: &str, server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Result<AnyStore, RunError> {
-    let cache = server.cache.map(|fresh_for| cached::Settings { fresh_for, ..cached::Settings::default() });
-    #[cfg(feature = "redis")]
-    if url.starts_with("redis") || url.starts_with("valkey") {
-        use portcullis::store::kv::{RedisStore, Settings};
-        let settings = Settings { timeout: server.timeout, prefix: server.prefix.clone() };
-        let store = RedisStore::connect(url, settings, rows).await.map_err(failed)?;
-        return Ok(match cache {
-            Some(cache) => CachedStore::new(store, cache, clock.clone()).into(),
-            None => store.into(),
-        });
+fn with_cache<S>(store: S, server: &StoreServer, clock: &Arc<dyn Clock>) -> AnyStore
+where
+    AnyStore: From<S> + From<CachedStore<S>>,
+{
+    match server.cache {
+        Some(fresh_for) => {
+            let settings = cached::Settings { fresh_for, ..cached::Settings::default() };
+            CachedStore::new(store, settings, clock.clone()).into()
+        }
+        None => store.into(),
     }
-    #[cfg(feature = "sql")]
-    {
-        use portcullis::store::sql::{Settings, SqlStore};
-        let table = format!("{}_sessions", server.prefix);
-        let settings = Settings { timeout: server.timeout, table, ..Settings::default() };
-        let store = SqlStore::connect(url, settings, rows).await.map_err(failed)?;
-        Ok(match cache {
-            Some(cache) => CachedStore::new(store, cache, clock.clone()).into(),
-            None => store.into(),
-        })
-    }
-    #[cfg(not(feature = "sql"))]
-    Err(RunError::Store("this program was built without stores in databases".to_owned()))
 }
 
 fn failed(error: impl std::error::Error) -> RunError {
@@ -87,5 +98,32 @@ fn failed(error: impl std::error::Error) -> RunError {
 fn tell_damaged(records: usize) {
     if records > 0 {
         tracing::warn!(records, "stored sessions could not be read and were left out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis::config::ServerKind;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_that_names_no_such_store_is_refused_and_not_repeated() {
+        let told = |name: &str| {
+            let server = StoreServer {
+                kind: ServerKind::Postgres,
+                url: ServerUrl::Env(name.to_owned()),
+                timeout: Duration::from_secs(1),
+                cache: None,
+                prefix: "portcullis".to_owned(),
+                folder: "data".into(),
+            };
+            url(&server).unwrap_err().to_string()
+        };
+        let path = std::env::var("PATH").unwrap();
+        assert!(told("PATH").contains("`postgres://`") && !told("PATH").contains(&path), "{}", told("PATH"));
+        assert!(told("PORTCULLIS_NO_SUCH_VARIABLE").contains("not set"));
     }
 }

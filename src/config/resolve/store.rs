@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{OnOutage, ServerUrl, Store, StoreKind, StoreServer};
+use crate::config::{OnOutage, ServerKind, ServerUrl, Store, StoreKind, StoreServer};
 use crate::rules::page::{Reader, Value, set};
 
 /// Longest prefix of what a server is asked for, in bytes: with `_sessions` behind it, it is still the name of a table.
@@ -22,38 +22,29 @@ enum Kind {
     Memory,
     Embedded,
     File,
-    Redis,
-    Postgres,
-    Mysql,
-    Sqlite,
+    Server(ServerKind),
 }
 
 const KINDS: [(&str, Kind); 7] = [
     ("memory", Kind::Memory),
     ("embedded", Kind::Embedded),
     ("file", Kind::File),
-    ("redis", Kind::Redis),
-    ("postgres", Kind::Postgres),
-    ("mysql", Kind::Mysql),
-    ("sqlite", Kind::Sqlite),
+    ("redis", Kind::Server(ServerKind::Redis)),
+    ("postgres", Kind::Server(ServerKind::Postgres)),
+    ("mysql", Kind::Server(ServerKind::Mysql)),
+    ("sqlite", Kind::Server(ServerKind::Sqlite)),
 ];
 
 impl Kind {
-    /// How its URLs begin; none if it is in no server.
-    const fn schemes(self) -> &'static [&'static str] {
-        match self {
-            Self::Redis => &["redis", "rediss", "valkey", "valkeys"],
-            Self::Postgres => &["postgres", "postgresql"],
-            Self::Mysql => &["mysql", "mariadb"],
-            Self::Memory | Self::Embedded | Self::File | Self::Sqlite => &[],
-        }
-    }
-
     /// The feature that this program would have to be built with.
     const fn missing_feature(self) -> Option<&'static str> {
         match self {
-            Self::Redis if cfg!(not(feature = "redis")) => Some("redis"),
-            Self::Postgres | Self::Mysql | Self::Sqlite if cfg!(not(feature = "sql")) => Some("sql"),
+            Self::Server(ServerKind::Redis) if cfg!(not(feature = "redis")) => Some("redis"),
+            Self::Server(ServerKind::Postgres | ServerKind::Mysql | ServerKind::Sqlite)
+                if cfg!(not(feature = "sql")) =>
+            {
+                Some("sql")
+            }
             _ => None,
         }
     }
@@ -86,7 +77,7 @@ pub(super) fn store(reader: &Reader<'_>, store: &mut Store) {
         Kind::Memory => store.kind = StoreKind::Memory,
         Kind::Embedded => store.kind = StoreKind::Embedded(folder),
         Kind::File => store.kind = StoreKind::File(folder),
-        Kind::Redis | Kind::Postgres | Kind::Mysql | Kind::Sqlite => {
+        Kind::Server(kind) => {
             if let Some(server) = server.resolve(reader, kind, folder) {
                 store.kind = StoreKind::Server(server);
             }
@@ -112,10 +103,10 @@ impl<'p> Asked<'p> {
         Self { url, url_env, cache, timeout, prefix }
     }
 
-    fn resolve(&self, reader: &Reader<'_>, kind: Kind, folder: PathBuf) -> Option<StoreServer> {
+    fn resolve(&self, reader: &Reader<'_>, kind: ServerKind, folder: PathBuf) -> Option<StoreServer> {
         let url = match (&self.url, &self.url_env) {
-            (None, None) if kind == Kind::Sqlite => ServerUrl::Given(sqlite(&folder)),
-            (Some(value), _) | (_, Some(value)) if kind == Kind::Sqlite => {
+            (None, None) if kind == ServerKind::Sqlite => ServerUrl::Given(sqlite(&folder)),
+            (Some(value), _) | (_, Some(value)) if kind == ServerKind::Sqlite => {
                 value.fault("a SQLite database is the file `sessions.sqlite` in `path`", None);
                 return None;
             }
@@ -134,7 +125,7 @@ impl<'p> Asked<'p> {
         };
         let timeout = self.timeout.unwrap_or(StoreServer::TIMEOUT);
         let prefix = self.prefix.clone().unwrap_or_else(|| StoreServer::PREFIX.to_owned());
-        Some(StoreServer { url, timeout, cache: self.cache, prefix, folder })
+        Some(StoreServer { kind, url, timeout, cache: self.cache, prefix, folder })
     }
 }
 
@@ -155,16 +146,13 @@ fn any_url(value: &Value<'_>) -> Option<String> {
     })
 }
 
-/// A URL is not repeated in faults, since it may hold a password.
-fn url(value: &Value<'_>, kind: Kind) -> Option<String> {
+fn url(value: &Value<'_>, kind: ServerKind) -> Option<String> {
     let text = value.text("a URL")?;
-    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-    if kind.schemes().contains(&scheme.split('+').next().unwrap_or_default()) {
-        return Some(text.to_owned());
+    if !kind.is_named_by(text) {
+        value.fault(&kind.expected(), None);
+        return None;
     }
-    let expected: Vec<String> = kind.schemes().iter().map(|scheme| format!("`{scheme}://`")).collect();
-    value.fault(&format!("the URL of this store begins with {}", expected.join(" or ")), None);
-    None
+    Some(text.to_owned())
 }
 
 fn variable(value: &Value<'_>) -> Option<String> {

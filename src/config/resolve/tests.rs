@@ -595,12 +595,13 @@ proptest! {
 #[cfg(all(feature = "redis", feature = "sql"))]
 #[test]
 fn stores_in_servers_are_read() {
-    use crate::config::{ServerUrl, StoreServer};
+    use crate::config::{ServerKind, ServerUrl, StoreServer};
     let read = |text: &str| {
         let text = format!("[store]\n{text}\n[upstream]\nurl = \"http://127.0.0.1:8000\"");
         resolve_text(&text).map(|read| read.settings.store.kind).map_err(|faults| faults.to_string())
     };
-    let server = |url: &str| StoreServer {
+    let server = |kind, url: &str| StoreServer {
+        kind,
         url: ServerUrl::Given(url.to_owned()),
         timeout: Duration::from_secs(2),
         cache: None,
@@ -614,20 +615,20 @@ fn stores_in_servers_are_read() {
             cache: Some(Duration::from_secs(10)),
             timeout: Duration::from_secs(1),
             prefix: "shop".to_owned(),
-            ..server(url)
+            ..server(ServerKind::Redis, url)
         }))
     );
     let database = "postgres://guard:secret@db.example/guard";
     assert_eq!(
         read(&format!("kind = \"postgres\"\nurl = \"{database}\"\npath = \"data\"")),
-        Ok(StoreKind::Server(StoreServer { folder: "etc/data".into(), ..server(database) }))
+        Ok(StoreKind::Server(StoreServer { folder: "etc/data".into(), ..server(ServerKind::Postgres, database) }))
     );
     assert_eq!(
         read("kind = \"mysql\"\nurl_env = \"STORE\""),
-        Ok(StoreKind::Server(StoreServer { url: ServerUrl::Env("STORE".to_owned()), ..server("") }))
+        Ok(StoreKind::Server(StoreServer { url: ServerUrl::Env("STORE".to_owned()), ..server(ServerKind::Mysql, "") }))
     );
     assert_eq!(read("kind = \"file\""), Ok(StoreKind::File("etc/portcullis-data".into())));
-    let sqlite = server("sqlite://etc/portcullis-data/sessions.sqlite");
+    let sqlite = server(ServerKind::Sqlite, "sqlite://etc/portcullis-data/sessions.sqlite");
     assert_eq!(read("kind = \"sqlite\""), Ok(StoreKind::Server(sqlite)));
     for (text, told) in [
         ("kind = \"redis\"", "`url` is missing"),
@@ -643,5 +644,5 @@ fn stores_in_servers_are_read() {
     let shown = format!("{:?}", read(&format!("kind = \"postgres\"\nurl = \"{database}\"")));
     assert!(!shown.contains("secret"), "{shown}");
     let fault = read("kind = \"redis\"\nurl = \"http://guard:secret@h\"").unwrap_err();
-    assert!(!fault.split('\n').next().unwrap().contains("secret"), "{fault}");
+    assert!(!fault.contains("secret"), "{fault}");
 }

@@ -114,7 +114,10 @@ impl SqlStore {
             Ok(Ok(schema::FORMAT)) => {}
             Ok(Ok(found)) => return Err(OpenError::Format { found }),
             // A database that can not be reached is tried until the time is over.
-            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => return Err(OpenError::Late(timeout)),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
+                let refusal = tokio::time::timeout(timeout, pool.refusal()).await.ok().flatten();
+                return Err(refusal.map_or(OpenError::Late(timeout), OpenError::database));
+            }
             Ok(Err(error)) => return Err(OpenError::database(error)),
         }
         let connections = usize::try_from(settings.connections_max.get()).unwrap_or(usize::MAX);
@@ -127,9 +130,12 @@ impl SqlStore {
         &self.rows
     }
 
-    /// Closes all connections, as soon as what is under way is done. Everything fails afterwards.
+    /// Closes all connections, as soon as what is under way is done, and waits for that no longer than for anything else.
+    /// Everything fails afterwards.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(self.timeout, self.pool.close()).await.is_err() {
+            tracing::debug!("connections to the database were still in use when it was closed");
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::secret::sha256;
 use crate::session::id::SessionDigest;
 use crate::session::record::{EndReason, Record};
 use crate::store::row::{Rows, SubjectName};
+use crate::store::table::paged;
 use crate::store::{Commit, Ending, Filter, PAGE_MAX, Page};
 
 /// A row as it was read.
@@ -346,9 +347,7 @@ pub(super) async fn list(
             break;
         }
     }
-    let is_more = records.len() > max;
-    records.truncate(max);
-    Ok(Page { next: records.last().map(|record| record.digest).filter(|_| is_more), records })
+    Ok(paged(records, max))
 }
 
 /// Removes records whose time is over, whether they can be opened or not. Those that somebody else is at are left to him.

@@ -9,8 +9,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{
-    AssertSqlSafe, Connection, FromRow, MySql, MySqlConnection, MySqlPool, PgConnection, PgPool, Postgres, Sqlite,
-    SqliteConnection, SqlitePool, Transaction,
+    AssertSqlSafe, ConnectOptions as _, Connection, FromRow, MySql, MySqlConnection, MySqlPool, PgConnection, PgPool,
+    Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
 };
 
 use super::dialect::Dialect;
@@ -62,6 +62,16 @@ impl Pool {
                 Lent::new(Held::Sqlite(pool.acquire().await?))
             }
         })
+    }
+
+    /// Why none can be lent: what the database says to a connection that the pool does not make. The pool itself tries again
+    /// and again, and tells only that it took too long.
+    pub(super) async fn refusal(&self) -> Option<sqlx::Error> {
+        match self {
+            Self::Postgres(pool) => pool.connect_options().connect().await.err(),
+            Self::MySql(pool) => pool.connect_options().connect().await.err(),
+            Self::Sqlite { writer, .. } => writer.connect_options().connect().await.err(),
+        }
     }
 
     /// Closes all connections, when they come back.
