@@ -95,13 +95,14 @@ fn short(mac: [u8; 32]) -> SubjectName {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::store) mod tests {
     use super::*;
     use crate::entropy::InsecureSeededEntropy;
     use crate::secret::MasterKey;
     use crate::store::conformance::{anonymous, session};
 
-    fn rows(ids: &[u8]) -> Rows {
+    /// Rows under keys of these ids, the first of them the current one.
+    pub(in crate::store) fn rows(ids: &[u8]) -> Rows {
         let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
         let (current, previous) = keys.split_first().unwrap();
         Rows::new(Keyring::new(current, previous), Arc::new(InsecureSeededEntropy::new(3)))

@@ -5,19 +5,21 @@
 //! gap, and whoever keeps records must let go of all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use redis::aio::SendError;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
 use super::link::{Link, config};
 use super::scripts::digest_of;
 use crate::session::id::SessionDigest;
 
-/// Messages that wait for a slow listener before he has a gap.
+/// Messages that wait for a slow listener, and for the one who hands them on, before there is a gap.
 const WAITING_MAX: usize = 4096;
 /// After so long without a message the connection is tried.
 const QUIET: Duration = Duration::from_secs(5);
@@ -107,13 +109,19 @@ async fn hear(
     notices: &broadcast::Sender<Notice>,
     has_begun: &mut bool,
 ) -> RedisResult<()> {
-    let (push, mut pushed) = mpsc::unbounded_channel();
-    let mut connection = link.place().dial(&config().set_push_sender(push), link.timeout()).await?;
+    let (push, mut pushed) = mpsc::channel(WAITING_MAX);
+    let has_missed = Arc::new(AtomicBool::new(false));
+    let config = config().set_push_sender(handing_on(push, Arc::clone(&has_missed)));
+    let mut connection = link.place().dial(&config, link.timeout()).await?;
     limited(link, connection.subscribe(channel)).await?;
     *has_begun = true;
     tell(notices, Notice::Gap);
     loop {
-        match tokio::time::timeout(QUIET, pushed.recv()).await {
+        let pushed = tokio::time::timeout(QUIET, pushed.recv()).await;
+        if has_missed.swap(false, Ordering::AcqRel) {
+            tell(notices, Notice::Gap);
+        }
+        match pushed {
             Ok(Some(PushInfo { kind: PushKind::Message, data })) => tell(notices, notice(&data)),
             Ok(Some(PushInfo { kind: PushKind::Disconnection, .. }) | None) => return Ok(()),
             Ok(Some(_)) => {}
@@ -127,6 +135,21 @@ async fn limited<T>(link: &Link, work: impl Future<Output = RedisResult<T>>) -> 
     match tokio::time::timeout(link.timeout(), work).await {
         Ok(done) => done,
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Hands messages on as far as there is room. More may come than are taken: what is lost then is a gap.
+fn handing_on(
+    push: mpsc::Sender<PushInfo>,
+    has_missed: Arc<AtomicBool>,
+) -> impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static {
+    move |info| match push.try_send(info) {
+        Ok(()) => Ok(()),
+        Err(TrySendError::Full(_)) => {
+            has_missed.store(true, Ordering::Release);
+            Ok(())
+        }
+        Err(TrySendError::Closed(_)) => Err(SendError),
     }
 }
 
@@ -153,6 +176,18 @@ mod tests {
         assert_eq!(notice(&[text(b"channel"), text(&[7; 32])]), Notice::Session(SessionDigest([7; 32])));
         assert_eq!(notice(&[text(b"channel"), text(&[7; 31])]), Notice::Gap);
         assert_eq!(notice(&[]), Notice::Gap);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_missed_and_known_to_be() {
+        let (push, pushed) = mpsc::channel(1);
+        let has_missed = Arc::new(AtomicBool::new(false));
+        let hand_on = handing_on(push, Arc::clone(&has_missed));
+        let message = || PushInfo { kind: PushKind::Message, data: Vec::new() };
+        assert!(hand_on(message()).is_ok() && !has_missed.load(Ordering::Acquire));
+        assert!(hand_on(message()).is_ok() && has_missed.load(Ordering::Acquire));
+        drop(pushed);
+        assert!(hand_on(message()).is_err(), "nobody listens any more");
     }
 
     #[tokio::test]

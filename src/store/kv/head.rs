@@ -186,15 +186,8 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entropy::InsecureSeededEntropy;
-    use crate::secret::{KeyId, Keyring, MasterKey};
     use crate::store::conformance::{anonymous, session};
-
-    fn rows(ids: &[u8]) -> Rows {
-        let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
-        let (current, previous) = keys.split_first().unwrap();
-        Rows::new(Keyring::new(current, previous), Arc::new(InsecureSeededEntropy::new(3)))
-    }
+    use crate::store::row::tests::rows;
 
     #[test]
     fn a_record_reads_back() {

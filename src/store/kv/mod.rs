@@ -25,6 +25,9 @@
 //!
 //! **An operation that fails may have been done**, if only its answer was lost. Nothing is half done.
 //!
+//! **A subject with very many sessions** makes ending all of them one long script, in which the server does nothing else: give
+//! subjects a limit (`session.per_subject_max`).
+//!
 //! Whoever can write to the server can end sessions and bring back what was there before, so it belongs behind a password and
 //! in a network of its own.
 

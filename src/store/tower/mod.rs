@@ -16,7 +16,8 @@
 //!   more, and never are both ids good. After an error, sessions that were to end may have ended.
 //! - *Time.* The store below removes records by its own clock, from the time on that they may be removed.
 //!
-//! Changes are made one after the other, as many a second as the store below can answer. What was seen is in memory, about
+//! Changes are made one after the other, as many a second as the store below can answer. While it hangs, each is an error after
+//! [`ANSWER_MAX`] for every step it waits for. What was seen is in memory, about
 //! 700 bytes a session. All cases of [`conformance`](super::conformance) hold within one process without a restart.
 
 #[cfg(test)]
@@ -25,13 +26,15 @@ mod tests;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use parking_lot::MutexGuard;
 use time::OffsetDateTime;
-use tower_sessions_core::SessionStore;
+use tokio::sync::OwnedMutexGuard;
 use tower_sessions_core::session::{Id, Record as Stored};
+use tower_sessions_core::{SessionStore, session_store};
 
 use super::row::Rows;
 use super::table::{Change, Shards, Swept, Table, list};
@@ -45,6 +48,9 @@ use crate::session::record::{DecodeError, Record};
 
 /// Under which key of their data our row stands.
 const KEY: &str = "portcullis";
+
+/// How long one answer of the store below may take, and how long a change waits for its turn.
+pub const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// The last second that their times can tell: the end of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -64,7 +70,7 @@ struct Inner<T> {
     /// What was seen, as it is below.
     table: parking_lot::Mutex<Table>,
     /// Whose turn it is to change something, and of which sessions it is not known how a change that failed has left them.
-    turn: tokio::sync::Mutex<Vec<SessionDigest>>,
+    turn: Arc<tokio::sync::Mutex<Vec<SessionDigest>>>,
 }
 
 impl<T: SessionStore> TowerSessions<T> {
@@ -78,7 +84,7 @@ impl<T: SessionStore> TowerSessions<T> {
     pub fn with_sessions_max(store: T, rows: Arc<Rows>, sessions_max: NonZeroUsize) -> Self {
         let table = Table::new(sessions_max);
         let shards = Arc::clone(table.shards());
-        let (table, turn) = (parking_lot::Mutex::new(table), tokio::sync::Mutex::default());
+        let (table, turn) = (parking_lot::Mutex::new(table), Arc::default());
         Self(Arc::new(Inner { store, rows, sessions_max, shards, table, turn }))
     }
 
@@ -99,8 +105,11 @@ impl<T: SessionStore> TowerSessions<T> {
         decide: impl FnOnce(&mut Table) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
         let inner = Arc::clone(&self.0);
+        // Before the task is made: while the store below hangs, those who wait must not pile up.
+        let turn = tokio::time::timeout(ANSWER_MAX, Arc::clone(&inner.turn).lock_owned()).await;
+        let turn = turn.ok().ok_or_else(|| StoreError::io(Late))?;
         // Whoever waits may go away, and a rotation must not stop half way.
-        let task = tokio::spawn(async move { inner.change(about, decide).await });
+        let task = tokio::spawn(async move { inner.change(turn, about, decide).await });
         task.await.unwrap_or_else(|error| Err(StoreError::io(error)))
     }
 }
@@ -108,10 +117,10 @@ impl<T: SessionStore> TowerSessions<T> {
 impl<T: SessionStore> Inner<T> {
     async fn change<R>(
         &self,
+        mut doubtful: OwnedMutexGuard<Vec<SessionDigest>>,
         about: Vec<SessionDigest>,
         decide: impl FnOnce(&mut Table) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let mut doubtful = self.turn.lock().await;
         while let Some(digest) = doubtful.last() {
             match self.look(digest).await {
                 // One that can not be read must not hold up all others.
@@ -157,7 +166,7 @@ impl<T: SessionStore> Inner<T> {
     }
 
     async fn read(&self, digest: &SessionDigest) -> Result<Option<Record>, StoreError> {
-        let Some(stored) = self.store.load(&id(digest)).await.map_err(StoreError::io)? else { return Ok(None) };
+        let Some(stored) = in_time(self.store.load(&id(digest))).await? else { return Ok(None) };
         let row = stored.data.get(KEY).and_then(|row| STANDARD_NO_PAD.decode(row.as_str()?).ok());
         self.rows.open(digest, row.ok_or(DecodeError::Damaged)?).map(Some)
     }
@@ -166,14 +175,14 @@ impl<T: SessionStore> Inner<T> {
         match (&change.before, &change.after) {
             (None, Some(record)) => {
                 let mut new = self.stored(record)?;
-                self.store.create(&mut new).await.map_err(StoreError::io)?;
+                in_time(self.store.create(&mut new)).await?;
                 if new.id != id(&change.digest) {
                     // Theirs may give a record another id if there is one already. It was not there a moment ago.
-                    self.store.delete(&new.id).await.map_err(StoreError::io)?;
+                    in_time(self.store.delete(&new.id)).await?;
                     return Err(StoreError::io("somebody else has just created this session"));
                 }
             }
-            (Some(_), Some(record)) => self.store.save(&self.stored(record)?).await.map_err(StoreError::io)?,
+            (Some(_), Some(record)) => in_time(self.store.save(&self.stored(record)?)).await?,
             (before, None) => {
                 // One that another process has used since is not over, and one that can not be read is left alone.
                 let is_known = match self.read(&change.digest).await {
@@ -185,7 +194,7 @@ impl<T: SessionStore> Inner<T> {
                 if !is_known {
                     return Ok(Wrote::Nothing);
                 }
-                self.store.delete(&id(&change.digest)).await.map_err(StoreError::io)?;
+                in_time(self.store.delete(&id(&change.digest))).await?;
             }
         }
         Ok(Wrote::This)
@@ -213,6 +222,19 @@ impl<T: SessionStore> Inner<T> {
             let _: Option<()> = table.restore(record.clone());
         }
         Some(Arc::new(record))
+    }
+}
+
+/// The store below took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the session store below did not answer within {ANSWER_MAX:?}")]
+struct Late;
+
+/// Waits for the store below, which may hang, no longer than [`ANSWER_MAX`].
+async fn in_time<R>(answer: impl Future<Output = session_store::Result<R>>) -> Result<R, StoreError> {
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(answer) => answer.map_err(StoreError::io),
+        Err(_) => Err(StoreError::io(Late)),
     }
 }
 

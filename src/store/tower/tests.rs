@@ -10,6 +10,7 @@ use crate::entropy::InsecureSeededEntropy;
 use crate::secret::{KeyId, Keyring, MasterKey};
 use crate::session::record::EndReason;
 use crate::store::conformance::{self, anonymous, session};
+use crate::store::row::tests::rows;
 use crate::store::{Created, OnLimit};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -80,7 +81,7 @@ fn over(below: &Below) -> TowerSessions<Below> {
 }
 
 fn ending() -> Ending {
-    let tombstone_until = NOW.after(std::time::Duration::from_secs(600));
+    let tombstone_until = NOW.after(Duration::from_secs(600));
     Ending { why: EndReason::Revoked, now: NOW, tombstone_until }
 }
 
@@ -189,4 +190,36 @@ async fn a_time_beyond_their_calendar_is_its_last_second() {
     let store = over(&Below::default());
     create(&store, Record { removable_at: Timestamp::from_millis(u64::MAX), ..session(1, "ann") }).await;
     assert!(store.load(&session(1, "ann").digest).await.unwrap().is_some());
+}
+
+/// Answers nothing.
+#[derive(Debug)]
+struct Hangs;
+
+#[async_trait]
+impl SessionStore for Hangs {
+    async fn save(&self, _: &Stored) -> session_store::Result<()> {
+        std::future::pending().await
+    }
+
+    async fn load(&self, _: &Id) -> session_store::Result<Option<Stored>> {
+        std::future::pending().await
+    }
+
+    async fn delete(&self, _: &Id) -> session_store::Result<()> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever_for_a_store_that_hangs() {
+    let store = TowerSessions::new(Hangs, Arc::new(rows(&[1])));
+    let patience = ANSWER_MAX * 3;
+    let loaded = tokio::time::timeout(patience, store.load(&session(1, "ann").digest)).await.unwrap();
+    assert!(loaded.unwrap_err().to_string().contains("did not answer within"));
+    let create = |nth| store.create(session(nth, "ann"), None, NOW);
+    // Those who wait for their turn give up too.
+    let all = async { tokio::join!(create(1), create(2), create(3)) };
+    let (one, two, three) = tokio::time::timeout(patience, all).await.unwrap();
+    assert!([one, two, three].into_iter().all(|created| created.is_err()));
 }
