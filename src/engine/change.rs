@@ -21,7 +21,7 @@ use crate::session::id::{Ref, SessionDigest, SessionId};
 use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
-use crate::store::{Creation, Filter, Rotate, Store, StoreError};
+use crate::store::{Creation, Ending, Filter, Rotate, Store, StoreError};
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -233,7 +233,7 @@ impl<S: Store> Guard<S> {
     ) -> Result<Handed, Unsettled> {
         let mut old = known.record.clone();
         for _ in 0..WRITERS_MAX {
-            if admission.app.is_some() && !outcome.is_login() {
+            if outcome.app.was_accessed && !outcome.is_login() {
                 let writable = self.writable(&admission.policy, &known.record, old).await?;
                 old = writable.ok_or(Unsettled::Ended)?;
             }
@@ -276,7 +276,7 @@ impl<S: Store> Guard<S> {
                 crate::store::Rotation::Gone if outcome.is_login() => {
                     return self.begin(admission, outcome, taken, None).await;
                 }
-                crate::store::Rotation::Gone if !outcome.app.is_nothing() => return Err(Unsettled::Ended),
+                crate::store::Rotation::Gone if outcome.app.was_accessed => return Err(Unsettled::Ended),
                 crate::store::Rotation::Gone => return Ok(Handed::Nothing),
             }
         }
@@ -364,13 +364,13 @@ impl<S: Store> Guard<S> {
         if late || outcome.login.is_none() || subject.is_none() {
             return Ok(None);
         }
-        let held = self.store.load_fresh(from).await?;
+        let held = self.load_readable(from).await?;
         Ok(held.filter(|held| !held.is_ended() && is_one(held.subject.as_deref(), subject)))
     }
 
     /// Ends the session that a quarantined client was moved away from, after it logged in again as the same subject.
     async fn replace_held(&self, admission: &Admission, new: &Record, from: &SessionDigest) -> Result<(), StoreError> {
-        let same = match self.store.load_fresh(from).await? {
+        let same = match self.load_readable(from).await? {
             Some(held) => is_one(held.subject.as_deref(), new.subject.as_deref()),
             None => false,
         };
@@ -457,11 +457,11 @@ impl<S: Store> Guard<S> {
             Scope::All => self.store.revoke(&present, ending).await?,
         };
         let others = match &known.record.subject {
-            Some(subject) => self.store.revoke_subject(subject, Some(&present), ending).await?,
+            Some(subject) => self.revoke_but(subject, Some(&present), ending).await?,
             None => Vec::new(),
         };
+        own.iter().for_each(|record| self.streams.end(&record.digest));
         for record in own.iter().chain(&others) {
-            self.streams.end(&record.digest);
             self.tell_about(admission, record, event::SessionRevoked { by: Revoker::App });
         }
         Ok(if scope == Scope::All { Handed::Cleared } else { handed })
@@ -475,16 +475,27 @@ impl<S: Store> Guard<S> {
             Holder::Stranger | Holder::Nobody(_) | Holder::Quarantined(_) => None,
         };
         let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
-        for record in self.store.revoke_subject(subject, own.as_ref(), ending).await? {
-            self.streams.end(&record.digest);
+        for record in self.revoke_but(subject, own.as_ref(), ending).await? {
             self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
         }
         Ok(())
     }
 
+    /// Ends the sessions of a subject but one, and their streams.
+    pub(super) async fn revoke_but(
+        &self,
+        subject: &str,
+        own: Option<&SessionDigest>,
+        ending: Ending,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        let ended = self.store.revoke_subject(subject, own, ending).await?;
+        ended.iter().for_each(|record| self.streams.end(&record.digest));
+        Ok(ended)
+    }
+
     /// The session as it is now: another answer may have given it a new id while this one was made. None if it is over.
     pub(super) async fn present(&self, known: &Known) -> Result<Option<Arc<Record>>, StoreError> {
-        match self.store.load_fresh(&known.digest).await? {
+        match self.load_readable(&known.digest).await? {
             Some(record) if !record.is_ended() => return Ok(Some(record)),
             Some(record) if record.is_replaced() => {}
             _ => return Ok(None),
@@ -497,7 +508,7 @@ impl<S: Store> Guard<S> {
 
     /// What a logout means that comes when its session has ended or has got a new id.
     async fn over_already(&self, known: &Known, outcome: &Outcome) -> Result<Over, StoreError> {
-        if !self.store.load_fresh(&known.digest).await?.is_some_and(|record| record.is_replaced()) {
+        if !self.load_readable(&known.digest).await?.is_some_and(|record| record.is_replaced()) {
             return Ok(Over::Ended);
         }
         // The client may hold the next cookie by now. It loses that only if somebody asked for it, and nobody has logged in

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::admit::{Decided, Request};
 use super::bound::{BOUND_COOKIES_MAX, BoundSet};
 use super::cache;
+use super::open_jars::OpenJars;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
@@ -20,7 +21,7 @@ use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
 use crate::session::expiry;
-use crate::session::id::{Ref, SessionId, cookie_value};
+use crate::session::id::{Ref, SessionDigest, SessionId, cookie_value};
 use crate::session::jar::{Channel, CookieContext, Jar, JarChange, JarOp, JarOps, JarRefusal, JarView, SiteContext};
 use crate::session::record::{Lasting, Record, State};
 use crate::session::seal::{Reseal, SEALED_PREFIX, open_in_session, reseal, seal_in_session};
@@ -112,21 +113,36 @@ impl<S: Store> Guard<S> {
         now: Timestamp,
         look: impl FnOnce(JarView<'_>) -> T,
     ) -> Option<T> {
+        let sealed = (Purpose::Jar, &*record.jar);
+        self.look_inside(&self.open_jars, sealed, (id, &record.digest), now, |plain| {
+            JarView::decode(plain).ok().map(look)
+        })?
+    }
+
+    /// Looks into something that is sealed within a session; none if there is nothing or it can not be opened any more.
+    pub(super) fn look_inside<T>(
+        &self,
+        opened: &OpenJars,
+        (purpose, sealed): (Purpose, &[u8]),
+        (id, digest): (&SessionId, &SessionDigest),
+        now: Timestamp,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
         let keys = self.keys.load();
-        // A jar whose key has left the ring is closed, even if it lies open.
-        if !record.jar.first().is_some_and(|id| keys.has(KeyId(*id))) {
+        // What is under a key that has left the ring is closed, even if it lies open.
+        if !sealed.first().is_some_and(|id| keys.has(KeyId(*id))) {
             return None;
         }
         let open = || {
-            let mut jar = record.jar.to_vec();
-            let (plain, _) = open_in_session(&keys, Purpose::Jar, id.expose(), &record.digest.0, &mut jar).ok()?;
+            let mut bytes = sealed.to_vec();
+            let (plain, _) = open_in_session(&keys, purpose, id.expose(), &digest.0, &mut bytes).ok()?;
             let length = plain.len();
             // Opened in place, behind what stood before it.
-            jar.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
-            jar.truncate(length);
-            Some(jar)
+            bytes.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
+            bytes.truncate(length);
+            Some(bytes)
         };
-        self.open_jars.with(&record.digest, &record.jar, now, open, |plain| JarView::decode(plain).ok().map(look))?
+        opened.with(digest, sealed, now, open, look)
     }
 
     /// The jar of a session; none if it has none or it can not be opened any more.

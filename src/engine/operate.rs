@@ -123,10 +123,10 @@ impl<S: Store> Guard<S> {
                 matches!(record.state, State::Ended { .. } | State::Quarantined { .. })
                     || due_end(record, &policy, now).is_some_and(|why| is_enforced(why, &policy))
             };
-            match self.store.load_fresh(&digest).await {
+            match self.load_readable(&digest).await {
                 Ok(record) if record.as_deref().is_none_or(over) => self.streams.end(&digest),
                 Ok(_) => {}
-                // One record that can not be read must not keep the streams of others alive.
+                // One that fails must not keep the streams of others alive.
                 Err(error) => swept = Err(error),
             }
         }

@@ -111,7 +111,7 @@ impl<S: Store> Guard<S> {
         let (mut stored, mut reads) = match self.first_look(request, &presented, &digest).await {
             Ok(Some(found)) => found,
             Ok(None) => return self.unknown(request, &presented),
-            Err(error) => return Found::Outage(error),
+            Err(error) => return self.not_found(request, error),
         };
         let place = ClientKey::new(request.client.ip);
         let comes_back = |connection| self.in_turn.comes_back(digest.spread(), place, connection, request.now);
@@ -143,7 +143,7 @@ impl<S: Store> Guard<S> {
             // What speaks against a request may have been settled on another node meanwhile.
             if std::mem::replace(&mut reads, Reads::Present) == Reads::Cached && judged.verdict.action > Action::Observe
             {
-                match self.look_again(&digest, &mut stored).await {
+                match self.look_again(request, &digest, &mut stored).await {
                     None => continue,
                     Some(over) => return over,
                 }
@@ -163,7 +163,7 @@ impl<S: Store> Guard<S> {
                     return Found::Known(known(record), judged);
                 }
                 Ok(Commit::Conflict(record)) => stored = record,
-                Ok(Commit::Gone) => match self.look_again(&digest, &mut stored).await {
+                Ok(Commit::Gone) => match self.look_again(request, &digest, &mut stored).await {
                     None => {}
                     Some(over) => return over,
                 },
@@ -218,13 +218,37 @@ impl<S: Store> Guard<S> {
     }
 
     /// Puts the session in place as it is now; what was found if it is over.
-    async fn look_again(&self, digest: &SessionDigest, stored: &mut Arc<Record>) -> Option<Found> {
+    async fn look_again(
+        &self,
+        request: &Request<'_>,
+        digest: &SessionDigest,
+        stored: &mut Arc<Record>,
+    ) -> Option<Found> {
         match self.store.load_fresh(digest).await {
             Ok(Some(record)) => *stored = record,
             Ok(None) => return Some(Found::Ended),
-            Err(error) => return Some(Found::Outage(error)),
+            Err(error) => return Some(self.not_found(request, error)),
         }
         None
+    }
+
+    /// What a store that failed means. A record that can not be read, since it is damaged or its key was burnt, will not be
+    /// read by the next request either: its session is over, and its client a stranger who can log in.
+    #[cold]
+    fn not_found(&self, request: &Request<'_>, error: StoreError) -> Found {
+        if matches!(error, StoreError::Decode(_)) {
+            self.tell_outage(request, &error);
+            return Found::Ended;
+        }
+        Found::Outage(error)
+    }
+
+    /// The session as it is stored by now; none if it is not there, or can not be read and so serves nobody.
+    pub(super) async fn load_readable(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        match self.store.load_fresh(digest).await {
+            Err(StoreError::Decode(_)) => Ok(None),
+            found => found,
+        }
     }
 
     /// Whether a record that may be old may answer: for its head alone, and not when it says that the session is over by

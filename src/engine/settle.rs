@@ -15,7 +15,7 @@ use super::{Admission, Fetch, Guard, Holder, Known, Logout, Nobody, Refusal, Ref
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::enforce::Offer;
-use crate::event::field::{Rotation, Sign};
+use crate::event::field::{Rotation, Sign, WriteRefusal};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
 use crate::rules::count::Answers;
@@ -113,7 +113,7 @@ impl<S: Store> Guard<S> {
     ) -> Settled {
         // The app may have taken its time, and what begins now begins now.
         admission.now = self.clock.now();
-        let mut commands = match control::take(&mut response.headers) {
+        let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {
                 self.tell_settled(
@@ -125,13 +125,12 @@ impl<S: Store> Guard<S> {
             }
         };
         let wishes = admission.take_wishes(response);
-        commands.extend(wishes.commands.iter().cloned());
         if admission.policy.cookies.hints == ExactHints::Asked {
             admission.ask_for_hints(response);
         }
         let taken = self.take_cookies(admission, response);
-        let mut outcome = self.outcome(admission, by, response, &commands, &taken);
-        outcome.app = wishes;
+        let outcome = Outcome { app: wishes, ..Outcome::default() };
+        let mut outcome = self.outcome(admission, by, response, (&commands, outcome), &taken);
         self.count_login(admission, by, response.status, &outcome);
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
@@ -151,7 +150,7 @@ impl<S: Store> Guard<S> {
             // What would begin or go on with this answer does not; what it ends, ends.
             OnAnswer::Terminate => {
                 (outcome.login, outcome.new_id) = (None, None);
-                outcome.app = Wishes::default();
+                outcome.app = outcome.app.endings();
                 admission.offer = Offer::Never;
                 if matches!(admission.holder, Holder::Stranger) {
                     admission.holder = Holder::Nobody(Nobody::HeldBack);
@@ -200,8 +199,8 @@ impl<S: Store> Guard<S> {
         match self.follow(admission, response, outcome, taken).await {
             Ok(settled) => settled,
             // The app has answered as if it were kept, and its client must not believe that.
-            Err(Unsettled::Lost(_)) => Settled { cut: None, instead: Some(Refusal::conflict(RefusalKind::Conflict)) },
-            Err(Unsettled::Ended) => Settled { cut: None, instead: Some(Refusal::conflict(RefusalKind::SessionEnded)) },
+            Err(Unsettled::Lost(_)) => self.refuse_write(admission, RefusalKind::Conflict, WriteRefusal::Conflict),
+            Err(Unsettled::Ended) => self.refuse_write(admission, RefusalKind::SessionEnded, WriteRefusal::Ended),
             Err(Unsettled::Store(error)) => {
                 self.tell_failed(admission, &error);
                 let route = admission.ask.route(&admission.policy);
@@ -215,21 +214,30 @@ impl<S: Store> Guard<S> {
         }
     }
 
+    #[cold]
+    fn refuse_write(&self, admission: &Admission, kind: RefusalKind, why: WriteRefusal) -> Settled {
+        let refusal = Refusal::conflict(kind);
+        self.tell_settled(admission, refusal.status, event::SessionWriteRefused { why });
+        Settled { cut: None, instead: Some(refusal) }
+    }
+
     /// What the answer means: the control header first, then the routes, then what the app did with its cookies.
     fn outcome(
         &self,
         admission: &Admission,
         by: AnsweredBy,
         response: &response::Parts,
-        commands: &[Command],
+        (commands, mut outcome): (&[Command], Outcome),
         taken: &Taken,
     ) -> Outcome {
-        let mut outcome = Outcome::default();
         if by == AnsweredBy::Proxy {
             return outcome;
         }
         for command in commands {
-            outcome.take(command, admission.now);
+            outcome.take(command, Sign::Header, admission.now);
+        }
+        for command in std::mem::take(&mut outcome.app.commands) {
+            outcome.take(&command, Sign::Call, admission.now);
         }
         match &mut outcome.login {
             // The app said that it was a login, and left it to the request to say whose.
@@ -471,13 +479,12 @@ impl Outcome {
             && app.is_nothing()
     }
 
-    fn take(&mut self, command: &Command, now: Timestamp) {
-        let proven =
-            |subject: Option<&str>, why| Some(Proven { subject: subject.map(Into::into), sign: Sign::Header, why });
+    fn take(&mut self, command: &Command, sign: Sign, now: Timestamp) {
+        let proven = |subject: Option<&str>, why| Some(Proven { subject: subject.map(Into::into), sign, why });
         match command {
             Command::Login { subject } => self.login = proven(subject.as_deref(), Rotation::Login),
             Command::Reauthenticated => self.login = proven(None, Rotation::Reauthentication),
-            Command::Logout => self.logout = Some(Sign::Header),
+            Command::Logout => self.logout = Some(sign),
             Command::Elevate => self.new_id = Some(Rotation::Elevation),
             Command::Rotate => self.new_id = Some(Rotation::App),
             Command::Revoke(scope) => self.revoke = Some(*scope),
@@ -515,9 +522,7 @@ impl Admission {
         if let (Holder::Session(known), Some(saved)) = (&mut self.holder, app.known()) {
             known.record = saved.record;
         }
-        if wishes.was_accessed {
-            cache::vary_by_cookie(&mut response.headers);
-        }
+        cache::vary_by_cookie(&mut response.headers);
         wishes
     }
 

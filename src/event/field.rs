@@ -158,13 +158,20 @@ words! {
         /// A successor was presented: the ordinary change of tags.
         Tag = "tag",
     }
+    /// Why what an app wrote into a session could not be kept.
+    WriteRefusal {
+        /// Another request wrote the same keys, or both together wrote too much.
+        Conflict = "conflict",
+        /// The session has ended meanwhile, or goes on under another id.
+        Ended = "ended",
+    }
     /// How a login or a logout was recognised.
     Sign {
         /// A route of the policy and its success.
         Route = "route",
         /// The app's own cookie changed or went.
         Cookie = "cookie",
-        /// The app said so, in a control header or with its handle on the session.
+        /// A control header of the app.
         Header = "header",
         /// A call of the app, in the layer.
         Call = "call",

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use super::field::{
     AtLimit, Cause, ClientText, Context, Dependency, Ending, Field, LimitKey, Release, Revoker, Rotation, Sign, Value,
+    WriteRefusal,
 };
 use super::scene::SessionHash;
 use super::severity::Severity;
@@ -82,6 +83,7 @@ pub const VOCABULARY_EXTENSIONS: &[&str] = &[
     "session_tag_stale",
     "session_unknown_id",
     "session_upstream_tls_failed",
+    "session_write_refused",
 ];
 
 macro_rules! events {
@@ -212,6 +214,13 @@ events! {
         cookie: Text,
     }
     Notice ["authn_token_created"] [] [] [] (3002/99 0/0) ["session"]/["start"];
+
+    /// An answer was replaced by 409: what the app wrote into its session could not be kept.
+    SessionWriteRefused = "session.write_refused" {
+        /// Why.
+        why: WriteRefusal,
+    }
+    Info ["session_write_refused"] [] [] [] (3002/99 0/0) ["session"]/["info"];
 
     /// The session ended because it was not used.
     SessionExpiredIdle = "session.expired.idle" {

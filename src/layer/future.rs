@@ -9,6 +9,7 @@ use http::header::{HeaderMap, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use super::{GuardBody, GuardLayer, Looks, Session, SessionEnd};
 use crate::engine::{Admission, AnsweredBy, Decision, Lifetime, Refusal};
@@ -73,7 +74,7 @@ where
     let answering = answer(layer, inner, Request::from_parts(parts, body), admission, looks);
     match tokio::runtime::Handle::try_current() {
         // Whoever goes away in the middle of a logout is logged out all the same.
-        Ok(runtime) if lifetime == Lifetime::UntilSettled => match runtime.spawn(answering).await {
+        Ok(runtime) if lifetime == Lifetime::UntilSettled => match runtime.spawn(answering.in_current_span()).await {
             Ok(answer) => answer,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             // The runtime is going down.

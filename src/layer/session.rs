@@ -202,12 +202,8 @@ impl Session {
         let text = write(key, value)?;
         let step = move |old: Option<&str>| Ok(Some(old.map_or_else(|| text.clone(), Into::into)));
         let step: Step = Arc::new(step);
-        self.step(key, &step)?;
-        match self.get(key)? {
-            Some(there) => Ok(there),
-            // Nothing of the kind: the step has put something there.
-            None => Ok(read(key, &write(key, value)?)?),
-        }
+        let there = self.step(key, &step)?;
+        Ok(read(key, &there.unwrap_or_default())?)
     }
 
     /// Changes a value in place, beginning with the default if there is none. If another request has written it meanwhile,
@@ -241,7 +237,7 @@ impl Session {
             let old = text.map(serde_json::from_str).transpose()?;
             change(old).map(|new| serde_json::to_string(&new).map(Into::into)).transpose()
         });
-        self.step(key, &step)
+        self.step(key, &step).map(drop)
     }
 
     /// The place of a value, to be changed or filled.
@@ -279,7 +275,8 @@ impl Session {
         self.0.is_accessed()
     }
 
-    fn step(&self, key: &str, step: &Step) -> Result<(), WriteError> {
+    /// Takes a step, and gives what is there then.
+    fn step(&self, key: &str, step: &Step) -> Result<Option<Box<str>>, WriteError> {
         loop {
             // Taken outside of the lock, for a step may look at the session too.
             let old: Option<Box<str>> = self.0.look(|data| data.get(key).map(Into::into));
@@ -296,11 +293,11 @@ impl Session {
                 if let Some(new) = &new {
                     fits(data, max, key, new)?;
                 }
-                data.step(key, step.clone(), new);
+                data.step(key, step.clone(), new.clone());
                 Ok(Taken::Done)
             })?;
             if done == Taken::Done {
-                return Ok(());
+                return Ok(new);
             }
         }
     }
@@ -428,12 +425,12 @@ impl Session {
         self.0.ask_new_id(Command::Reauthenticated);
     }
 
-    /// He was given more rights: a new id.
+    /// He was given more rights: a new id, with the answer.
     pub fn elevate(&self) {
         self.0.ask_new_id(Command::Elevate);
     }
 
-    /// A new id for the same session.
+    /// A new id for the same session, with the answer.
     pub fn cycle_id(&self) {
         self.0.ask_new_id(Command::Rotate);
     }
@@ -449,7 +446,8 @@ impl Session {
         self.0.log_out();
     }
 
-    /// Ends all other sessions of the subject: after a change of his password, for instance.
+    /// Ends all other sessions of the subject: after a change of his password, for instance. After the answer they end with
+    /// [`save`](Self::save).
     pub fn log_out_others(&self) {
         self.0.revoke_others();
     }

@@ -28,12 +28,12 @@ pub fn ended(record: &Record, deadlines: &Deadlines, now: Timestamp) -> Option<E
     if now >= absolute_deadline(record, deadlines) {
         return Some(EndReason::Absolute);
     }
-    (now >= record.last_seen.after(idle(record, deadlines))).then_some(EndReason::Idle)
+    (now >= record.last_seen.after(idle(record.lasting, deadlines))).then_some(EndReason::Idle)
 }
 
 /// How long the session lasts without use: as the policy says, or shorter if the app wants it so.
-pub fn idle(record: &Record, deadlines: &Deadlines) -> Duration {
-    match record.lasting {
+pub fn idle(lasting: Lasting, deadlines: &Deadlines) -> Duration {
+    match lasting {
         Lasting::Idle(seconds) => deadlines.idle.min(Duration::from_secs(seconds.into())),
         Lasting::Default | Lasting::Until | Lasting::Browser => deadlines.idle,
     }
@@ -41,13 +41,18 @@ pub fn idle(record: &Record, deadlines: &Deadlines) -> Duration {
 
 /// When the session is over however much it is used.
 pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    let by_age = record.authenticated_at.unwrap_or(record.created_at).after(deadlines.absolute);
+    let by_age = oldest(record, deadlines);
     record.ends_at.map_or(by_age, |end| end.min(by_age))
+}
+
+/// When the session is over by its age, whatever the app asked for.
+pub fn oldest(record: &Record, deadlines: &Deadlines) -> Timestamp {
+    record.authenticated_at.unwrap_or(record.created_at).after(deadlines.absolute)
 }
 
 /// When it is over if it is not used again.
 pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    absolute_deadline(record, deadlines).min(record.last_seen.after(idle(record, deadlines)))
+    absolute_deadline(record, deadlines).min(record.last_seen.after(idle(record.lasting, deadlines)))
 }
 
 /// Whether the subject authenticated recently enough for a route that asks for it. A session whose login nobody told us of
@@ -64,7 +69,7 @@ pub fn is_visitor(record: &Record) -> bool {
 /// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
 pub fn touch_is_due(record: &Record, every: Duration, deadlines: &Deadlines, now: Timestamp) -> bool {
     // With a short idle timeout a coarse time would end sessions early: at most a tenth of it may be lost.
-    now.since(record.last_seen) >= every.min(idle(record, deadlines) / 10)
+    now.since(record.last_seen) >= every.min(idle(record.lasting, deadlines) / 10)
 }
 
 #[cfg(test)]

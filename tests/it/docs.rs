@@ -398,7 +398,7 @@ fn the_defaults_of_the_manual_are_those_of_the_code() {
 
 #[test]
 fn the_limits_that_cannot_be_set_are_those_of_the_code() {
-    use portcullis::session::{cookie, id, jar, record, tag};
+    use portcullis::session::{cookie, data, id, jar, record, tag};
     use portcullis::{config, engine, facts, history, limit, store};
     let page = page("src/manual/defaults.md");
     let rows = page.rows();
@@ -428,6 +428,11 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("user agent looked at", facts::user_agent::USER_AGENT_BYTES_MAX),
         ("user agents cached", facts::user_agent::USER_AGENTS_MAX),
         ("sessions in a store", store::SESSIONS_MAX_DEFAULT.get()),
+        ("key of an app's value", data::KEY_BYTES_MAX),
+        ("data compressed from", data::COMPRESSED_FROM_BYTES),
+        ("messages that wait", portcullis::layer::MESSAGES_MAX),
+        #[cfg(feature = "tower-sessions")]
+        ("store of tower-sessions waited for", usize::try_from(store::tower::ANSWER_MAX.as_secs()).unwrap()),
         ("keys in the key file", config::keys::KEYS_MAX),
         ("configuration file", config::FILE_BYTES_MAX >> 20),
     ];

@@ -8,12 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::clock::Timestamp;
 use portcullis::entropy::OsEntropy;
-use portcullis::secret::{KeyId, Keyring, MasterKey, sha256};
-use portcullis::session::id::{Ref, SessionDigest};
-use portcullis::session::record::{EndReason, Lasting, Record, State};
-use portcullis::session::tag::{Tag, Tags};
+use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance::{self, Case};
 use portcullis::store::counters::{Effect, Key, Question};
 use portcullis::store::row::Rows;
@@ -24,16 +20,14 @@ use portcullis::store::{
 use tempfile::TempDir;
 
 use crate::support::databases::{PASSWORD, Server};
+use crate::support::stored::{NOW, digest, free_port, ring, session};
 
-const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const KEPT: Duration = Duration::from_secs(3600);
 /// A slow machine must not fail what is not about time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn ring(ids: &[u8]) -> Rows {
-    let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
-    let (current, previous) = keys.split_first().unwrap();
-    Rows::new(Keyring::new(current, previous), Arc::new(OsEntropy))
+fn rows(ids: &[u8]) -> Rows {
+    Rows::new(ring(ids), Arc::new(OsEntropy))
 }
 
 fn settings(table: &str) -> Settings {
@@ -41,36 +35,7 @@ fn settings(table: &str) -> Settings {
 }
 
 async fn connect(url: &str, table: &str, keys: &[u8]) -> SqlStore {
-    SqlStore::connect(url, settings(table), ring(keys)).await.unwrap()
-}
-
-fn digest(nth: u64) -> SessionDigest {
-    SessionDigest(sha256(&nth.to_be_bytes()))
-}
-
-fn session(nth: u64, subject: &str) -> Record {
-    let mut reference = [7; 16];
-    reference[..8].copy_from_slice(&nth.to_be_bytes());
-    Record {
-        digest: digest(nth),
-        reference: Ref(reference),
-        version: 0,
-        created_at: NOW,
-        id_since: NOW,
-        authenticated_at: Some(NOW),
-        last_seen: NOW,
-        ends_at: None,
-        lasting: Lasting::Default,
-        removable_at: NOW.after(KEPT),
-        subject: Some(subject.into()),
-        tags: Tags::new(Tag::from_bytes([1; 16]), NOW),
-        forks: 0,
-        state: State::Live,
-        jar: Box::new([2; 40]),
-        data: Box::default(),
-        bound: Box::default(),
-        history: Box::new([3; 20]),
-    }
+    SqlStore::connect(url, settings(table), rows(keys)).await.unwrap()
 }
 
 fn ending() -> Ending {
@@ -256,7 +221,7 @@ async fn a_burnt_key_leaves_nothing_that_can_not_be_removed(url: &str) {
 
 async fn counts_give_way(url: &str) {
     let small = Settings { counts_bytes_max: 200_000, ..settings("counts") };
-    let store = SqlStore::connect(url, small, ring(&[1])).await.unwrap();
+    let store = SqlStore::connect(url, small, rows(&[1])).await.unwrap();
     let counters = store.counters().unwrap();
     let question = |key, effect| Question { key: Key::from_u64(key), over: 4, within: KEPT, effect };
     for _ in 0..4 {
@@ -295,7 +260,7 @@ async fn several_may_clear_at_once(url: &str) {
 /// connection: what others are told there would be undone later.
 async fn who_goes_away_leaves_nothing_open(url: &str) {
     let few = Settings { connections_max: NonZeroU32::new(2).unwrap(), ..settings("away") };
-    let store = SqlStore::connect(url, few, ring(&[1])).await.unwrap();
+    let store = SqlStore::connect(url, few, rows(&[1])).await.unwrap();
     let other = connect(url, "away", &[1]).await;
     let limit = NonZeroU32::new(3).map(|sessions| SubjectLimit { sessions, on_limit: OnLimit::EvictOldest });
     for nth in 0..100 {
@@ -325,7 +290,7 @@ async fn a_newer_format_is_refused(url: &str) {
         let pool = sqlx::MySqlPool::connect(url).await.unwrap();
         sqlx::query(text).execute(&pool).await.unwrap();
     }
-    let refused = SqlStore::connect(url, settings("newer"), ring(&[1])).await;
+    let refused = SqlStore::connect(url, settings("newer"), rows(&[1])).await;
     assert!(matches!(refused, Err(OpenError::Format { found: 2 })), "{refused:?}");
 }
 
@@ -335,8 +300,18 @@ async fn no_error_tells_the_password(url: &str) {
     if !url.starts_with("sqlite") {
         let wrong = url.replace(PASSWORD, "hunter2");
         let short = Settings { timeout: Duration::from_secs(5), ..settings("secrets") };
-        let refused = SqlStore::connect(&wrong, short, ring(&[1])).await.unwrap_err();
+        let refused = SqlStore::connect(&wrong, short, rows(&[1])).await.unwrap_err();
         assert!(!format!("{refused} {refused:?}").contains("hunter2"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_told_as_such() {
+    for scheme in ["postgres", "mysql"] {
+        let url = format!("{scheme}://guard:hunter2@127.0.0.1:{}/guard", free_port());
+        let short = Settings { timeout: Duration::from_secs(1), ..settings("away") };
+        let away = SqlStore::connect(&url, short, rows(&[1])).await.unwrap_err().to_string();
+        assert!(away.contains("refused") && !away.contains("hunter2"), "{away}");
     }
 }
 
@@ -365,7 +340,7 @@ async fn works_again(store: &SqlStore) {
 async fn survives_a_restart(mut server: Server) {
     drop(connect(&server.url(), "restart", &[1]).await);
     let short = Settings { timeout: SHORT, ..settings("restart") };
-    let store = Arc::new(SqlStore::connect(&server.url(), short, ring(&[1])).await.unwrap());
+    let store = Arc::new(SqlStore::connect(&server.url(), short, rows(&[1])).await.unwrap());
     create(&store, session(1, "ann")).await;
     // Several connections are open, and all of them break.
     let loads: Vec<_> = (0..20)
@@ -403,7 +378,7 @@ async fn a_database_that_stands_still_holds_nobody_up() {
     let Some(server) = Server::mariadb() else { return };
     drop(connect(&server.url(), "still", &[1]).await);
     let short = Settings { timeout: SHORT, connections_max: NonZeroU32::new(2).unwrap(), ..settings("still") };
-    let store = SqlStore::connect(&server.url(), short, ring(&[1])).await.unwrap();
+    let store = SqlStore::connect(&server.url(), short, rows(&[1])).await.unwrap();
     create(&store, session(1, "ann")).await;
     server.freeze();
     // More often than there are connections: none may be lost for good.
@@ -419,7 +394,7 @@ async fn a_database_that_stands_still_holds_nobody_up() {
 async fn an_open_error_names_what_is_wrong() {
     let open = async |url: &str, table: &str| {
         let short = Settings { timeout: Duration::from_millis(300), ..settings(table) };
-        SqlStore::connect(url, short, ring(&[1])).await.unwrap_err()
+        SqlStore::connect(url, short, rows(&[1])).await.unwrap_err()
     };
     assert!(matches!(open("redis://u:hunter2@h/0", "a").await, OpenError::Scheme));
     assert!(matches!(open("sqlite::memory:", "a").await, OpenError::InMemory));

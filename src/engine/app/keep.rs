@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use super::{AppSession, Keeper, Later, SaveError, Saved, Standing, Wishes};
+use super::{AppSession, Keeper, Later, SaveError, Saved, Standing, Wish, Wishes};
 use crate::clock::Timestamp;
 use crate::engine::change::{due_end, is_enforced, removable_at};
 use crate::engine::operate::WALKS_MAX;
 use crate::engine::settle::Unsettled;
 use crate::engine::{Admission, Guard, Known, WRITERS_MAX};
-use crate::event::field::{Revoker, Sign};
+use crate::event::field::{Dependency, Revoker, Sign};
 use crate::event::kinds as event;
 use crate::facts::geo::Country;
 use crate::facts::user_agent::{Family, Os};
 use crate::history::Contexts;
 use crate::rules::Policy;
-use crate::secret::{KeyId, Purpose};
+use crate::secret::Purpose;
 use crate::session::cookie::Persist;
 use crate::session::data::{Data, Edits};
 use crate::session::expiry::Deadlines;
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
-use crate::session::seal::{SEALED_PREFIX, open_in_session, seal_in_session};
+use crate::session::seal::seal_in_session;
 use crate::store::{Commit, Durability, Filter, PAGE_MAX, Store, StoreError};
+use crate::verdict::Text;
 
 /// A live session of a subject, for a page that shows him where he is logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,21 +73,14 @@ impl<S: Store> Guard<S> {
 
     /// What an app keeps in a session; none if it has nothing there, or it can not be opened any more.
     pub(in crate::engine) fn try_open_data(&self, id: &SessionId, record: &Record) -> Option<Data> {
-        let keys = self.keys.load();
-        // What is under a key that has left the ring is closed, even if it lies open.
-        if !record.data.first().is_some_and(|id| keys.has(KeyId(*id))) {
-            return None;
-        }
-        let open = || {
-            let mut sealed = record.data.to_vec();
-            let (plain, _) = open_in_session(&keys, Purpose::Data, id.expose(), &record.digest.0, &mut sealed).ok()?;
-            let length = plain.len();
-            sealed.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
-            sealed.truncate(length);
-            Some(sealed)
-        };
+        let (sealed, now) = ((Purpose::Data, &*record.data), self.clock.now());
         let look = |plain: &[u8]| Data::decode(plain).ok();
-        self.open_data.with(&record.digest, &record.data, self.clock.now(), open, look)?
+        let data = self.look_inside(&self.open_data, sealed, (id, &record.digest), now, look).flatten();
+        if data.is_none() && !record.data.is_empty() && self.advised_closed.is_due(now) {
+            let fault = Text::of("the data of a session can not be opened: was a key removed too early?");
+            self.report(None, event::DependencyFailed { what: Dependency::Store, fault });
+        }
+        data
     }
 
     /// The sealed data of the session of an id.
@@ -143,7 +137,7 @@ impl<S: Store> Guard<S> {
         let is_over = |record: &Record| {
             record.is_ended() || due_end(record, policy, now).is_some_and(|why| is_enforced(why, policy))
         };
-        let stored = if is_over(&stored) { self.store.load_fresh(&stored.digest).await? } else { Some(stored) };
+        let stored = if is_over(&stored) { self.load_readable(&stored.digest).await? } else { Some(stored) };
         let was_moved =
             |record: &Record| matches!(record.state, State::Quarantined { .. }) && record.state != seen.state;
         Ok(stored.filter(|record| !is_over(record) && !was_moved(record)))
@@ -190,13 +184,27 @@ impl<S: Store> Guard<S> {
         Err(StoreError::io("a session changed too often while it was saved").into())
     }
 
-    /// Logs a session out after its answer is gone.
-    async fn log_out_late(&self, handle: &AppSession, known: &Known) -> Result<Saved, SaveError> {
-        let ending = self.ending(&self.policy.load(), EndReason::Logout, self.clock.now());
-        let digest = self.present(known).await?.map_or(known.digest, |record| record.digest);
-        if let Some(record) = self.store.revoke(&digest, ending).await? {
+    /// What can still be done for a handle whose answer is gone: other sessions of the subject end, then this one ends or is
+    /// written.
+    async fn save_late(&self, handle: &AppSession, known: Known) -> Result<Saved, SaveError> {
+        let Wish { revoke, logout, .. } = handle.0.state.lock().wish.clone();
+        let (policy, now) = (self.policy.load_full(), self.clock.now());
+        let present = if revoke.is_some() || logout { self.present(&known).await? } else { None };
+        if let Some(subject) = revoke {
+            let own = present.as_ref().map(|record| record.digest);
+            let ending = self.ending(&policy, EndReason::Revoked, now);
+            for record in self.revoke_but(&subject, own.as_ref(), ending).await? {
+                self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+            }
+            handle.0.state.lock().wish.revoke = None;
+        }
+        if !logout {
+            return self.save_over(handle, known).await;
+        }
+        let digest = present.map_or(known.digest, |record| record.digest);
+        if let Some(record) = self.store.revoke(&digest, self.ending(&policy, EndReason::Logout, now)).await? {
             self.streams.end(&digest);
-            self.tell_alone(&record, ending.now, event::SessionLogout { sign: Sign::Header });
+            self.tell_alone(&record, now, event::SessionLogout { sign: Sign::Call });
         }
         handle.settled(None);
         handle.answered();
@@ -206,8 +214,7 @@ impl<S: Store> Guard<S> {
     async fn read_again(&self, handle: &AppSession) -> Result<Standing, StoreError> {
         if let Some(known) = handle.known() {
             let policy = self.policy.load_full();
-            let found = self.store.load_fresh(&known.digest).await?;
-            let found = match found {
+            let found = match self.load_readable(&known.digest).await? {
                 Some(record) => self.writable(&policy, &known.record, record).await?,
                 None => None,
             };
@@ -251,7 +258,7 @@ impl<S: Store> Guard<S> {
             for record in his {
                 if let Some(record) = self.store.revoke(&record.digest, ending).await? {
                     self.streams.end(&record.digest);
-                    self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+                    self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::Subject });
                     done = EndedDevice::Yes;
                 }
             }
@@ -289,17 +296,15 @@ impl<S: Store> Keeper for Guard<S> {
     }
 
     fn save<'a>(&'a self, handle: &'a AppSession) -> Later<'a, Result<Saved, SaveError>> {
-        let (standing, waits, known, is_late_logout) = {
+        let (standing, waits, known, is_late) = {
             let state = handle.0.state.lock();
             let wish = &state.wish;
             // What comes with the answer is written with the answer: the data belong to the new id.
             let waits = wish.login.is_some() || wish.logout || wish.begins_anew;
-            (state.standing, waits, state.known.clone(), state.is_answered && wish.logout)
+            (state.standing, waits, state.known.clone(), state.is_answered)
         };
         match (standing, known) {
-            (Standing::Session, Some(known)) if is_late_logout => {
-                Box::pin(async move { self.log_out_late(handle, &known).await })
-            }
+            (Standing::Session, Some(known)) if is_late => Box::pin(self.save_late(handle, known)),
             (Standing::Session, Some(known)) if !waits => Box::pin(self.save_over(handle, known)),
             (Standing::Session | Standing::Visitor, _) => Box::pin(std::future::ready(Ok(Saved::WithAnswer))),
             (Standing::Nobody, _) => Box::pin(std::future::ready(Err(SaveError::NotKept))),

@@ -187,6 +187,12 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
+    /// What of them ends something.
+    pub(super) fn endings(&self) -> Self {
+        let Self { revoke, is_logout, was_accessed, .. } = self;
+        Self { revoke: revoke.clone(), is_logout: *is_logout, was_accessed: *was_accessed, ..Self::default() }
+    }
+
     /// Whether nothing is to be written.
     pub(super) const fn is_nothing(&self) -> bool {
         self.edits.is_none()
@@ -316,8 +322,8 @@ impl AppSession {
         state.wish.logout = state.known.is_some();
     }
 
-    /// Asks for a new id. Of several reasons the strongest counts; and where nobody is logged in, nobody can prove again who
-    /// he is.
+    /// Asks for a new id. Of several reasons the strongest counts. Nothing comes of it where nobody is logged in who could prove
+    /// again who he is, and after the answer, when there is none to put a cookie on.
     pub(crate) fn ask_new_id(&self, command: Command) {
         let strength = |command: &Command| match command {
             Command::Reauthenticated => 2,
@@ -328,12 +334,12 @@ impl AppSession {
         let state = state.accessed();
         let is_idle = command == Command::Reauthenticated && state.subject().is_none();
         let is_weaker = state.wish.new_id.as_ref().is_some_and(|other| strength(other) > strength(&command));
-        if !is_idle && !is_weaker {
+        if !is_idle && !is_weaker && !state.is_answered {
             state.wish.new_id = Some(command);
         }
     }
 
-    /// Ends the other sessions of the subject with the answer.
+    /// Ends the other sessions of the subject with the answer; after it, with [`save`](Self::save).
     pub fn revoke_others(&self) {
         let mut state = self.0.state.lock();
         let state = state.accessed();
@@ -380,14 +386,11 @@ impl AppSession {
         let (lasting, ends_at) = state.accessed().lasting();
         let begun = match &state.known {
             Some(known) if state.wish.login.is_none() && !state.wish.logout => {
-                expiry::absolute_deadline(&Record { ends_at: None, ..(*known.record).clone() }, &deadlines)
+                expiry::oldest(&known.record, &deadlines)
             }
             _ => now.after(deadlines.absolute),
         };
-        let idle = match lasting {
-            Lasting::Idle(seconds) => deadlines.idle.min(Duration::from_secs(seconds.into())),
-            Lasting::Default | Lasting::Until | Lasting::Browser => deadlines.idle,
-        };
+        let idle = expiry::idle(lasting, &deadlines);
         now.after(idle).min(begun).min(ends_at.unwrap_or(begun))
     }
 
@@ -507,8 +510,12 @@ impl AppSession {
         let known = known.clone();
         state.was_expiry_saved |= state.lasting.is_some();
         state.lasting = None;
-        if let (Some(now), Some(written)) = (state.edits.take(), written) {
-            let left = now.after(written, Arc::new(self.0.keeper.open_data(&known.id, &known.record)));
+        if let Some(now) = state.edits.take() {
+            let stored = Arc::new(self.0.keeper.open_data(&known.id, &known.record));
+            let left = match written {
+                Some(written) => now.after(written, stored),
+                None => now.after(&Edits::new(Arc::default()), stored),
+            };
             state.edits = Some(left).filter(Edits::is_modified);
         }
     }

@@ -15,12 +15,7 @@ use super::world::{Client, World, ok};
 async fn begun() -> (Arc<World>, Client) {
     let world = Arc::new(World::new());
     let mut alice = Client::at_home();
-    world
-        .visit(&mut alice, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
+    world.begin(&mut alice).await;
     (world, alice)
 }
 
@@ -75,6 +70,7 @@ async fn two_requests_that_write_the_same_key_are_a_conflict_that_is_told() {
     assert_eq!(answer.await.status, StatusCode::CONFLICT, "the client must not believe that it was kept");
     assert_eq!(stored(&world, &alice, "a").await, Some(3));
     assert_eq!(stored(&world, &alice, "b").await, None, "all of it or nothing");
+    assert!(world.kinds().contains(&Kind::SessionWriteRefused), "and the operator sees why");
 }
 
 #[tokio::test]

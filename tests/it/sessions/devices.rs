@@ -85,12 +85,7 @@ async fn a_visitor_sees_his_own_session_alone() {
     let (mut visitor, mut other) = (Client::at_home(), Client::at_home());
     assert_eq!(devices(&world, &mut visitor).await, []);
     for client in [&mut visitor, &mut other] {
-        world
-            .visit(client, async |session: Session| {
-                session.insert("a", &1).unwrap();
-                ok()
-            })
-            .await;
+        world.begin(client).await;
     }
     let seen = devices(&world, &mut visitor).await;
     assert_eq!((seen.len(), seen[0].current), (1, Current::Yes));

@@ -13,21 +13,11 @@ use portcullis::session::cookie::{GuardCookieSettings, GuardSameSite, Persist, S
 
 use super::world::{Client, Empty, World, ok};
 
-/// Gives a client a session with `a = 1`.
-async fn begin(world: &World, client: &mut Client) {
-    world
-        .visit(client, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
-}
-
 #[tokio::test]
 async fn django_a_session_is_a_dictionary() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     world
         .visit(&mut alice, async |session: Session| {
             assert!(session.contains("a") && !session.contains("b"));
@@ -62,7 +52,7 @@ async fn django_no_cookie_is_sent_to_a_visitor_who_was_given_nothing() {
 async fn django_a_session_is_saved_only_when_it_was_modified() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let writes = world.writes();
     let answer = world.visit(&mut alice, async |session: Session| {
         assert_eq!(session.get("a").unwrap(), Some(1));
@@ -76,7 +66,7 @@ async fn django_a_session_is_saved_only_when_it_was_modified() {
 async fn django_a_session_can_be_saved_with_every_request() {
     let world = World::with(portcullis::layer::GuardBuilder::save_every_request);
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     for _ in 0..3 {
         let writes = world.writes();
         world.clock.advance(Duration::from_secs(1));
@@ -91,7 +81,7 @@ async fn django_a_session_can_be_saved_with_every_request() {
 async fn django_nothing_is_saved_with_an_answer_that_failed() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let answer = world.visit(&mut alice, async |session: Session| {
         session.insert("a", &2).unwrap();
         session.log_in("alice").unwrap();
@@ -130,14 +120,14 @@ async fn django_an_answer_that_depends_on_the_session_varies_by_cookie() {
     assert_eq!(vary(|session| drop(session.subject()), None).await, ["Cookie"]);
     assert_eq!(vary(|session| drop(session.keys()), Some("Accept, cookie")).await, ["Accept, cookie"]);
     assert_eq!(vary(|session| drop(session.keys()), Some("Accept")).await, ["Accept", "Cookie"]);
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
 }
 
 #[tokio::test]
 async fn django_a_session_in_which_nothing_is_left_loses_its_cookie_and_its_record() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let answer = world.visit(&mut alice, async |session: Session| {
         session.remove("a");
         ok()
@@ -146,7 +136,7 @@ async fn django_a_session_in_which_nothing_is_left_loses_its_cookie_and_its_reco
     assert!(world.records().await.is_empty());
     // Somebody who is logged in stays so, whatever is in his session.
     world.log_in(&mut alice, "alice").await;
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let answer = world.visit(&mut alice, async |session: Session| {
         session.clear();
         ok()
@@ -159,7 +149,7 @@ async fn django_a_session_in_which_nothing_is_left_loses_its_cookie_and_its_reco
 async fn django_flush_ends_the_session_and_takes_its_cookie() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let mut old = alice.clone();
     let answer = world.visit(&mut alice, async |session: Session| {
         session.flush();
@@ -179,7 +169,7 @@ async fn django_flush_ends_the_session_and_takes_its_cookie() {
 async fn django_what_is_written_after_a_flush_belongs_to_a_new_session() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let (old, reference) = (alice.clone(), world.records().await[0].reference);
     world
         .visit(&mut alice, async |session: Session| {
@@ -203,7 +193,7 @@ async fn django_what_is_written_after_a_flush_belongs_to_a_new_session() {
 async fn django_cycle_key_gives_a_new_id_and_keeps_the_data() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let mut old = alice.clone();
     world
         .visit(&mut alice, async |session: Session| {
@@ -232,7 +222,7 @@ async fn django_cycle_key_gives_a_new_id_and_keeps_the_data() {
 async fn django_a_login_keeps_what_a_visitor_collected_under_a_new_id() {
     let world = World::new();
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let old = alice.clone();
     world.log_in(&mut alice, "alice").await;
     assert_ne!(alice.cookie, old.cookie);
@@ -258,7 +248,7 @@ async fn django_another_subject_does_not_see_what_the_one_before_had() {
     let world = World::new();
     let mut alice = Client::at_home();
     world.log_in(&mut alice, "alice").await;
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     world
         .visit(&mut alice, async |session: Session| {
             session.log_in("bob").unwrap();
@@ -328,7 +318,7 @@ async fn django_test_cookies_tell_whether_a_browser_keeps_cookies() {
 async fn django_a_session_that_vanished_is_an_error_and_does_not_come_back() {
     let world = std::sync::Arc::new(World::new());
     let mut alice = Client::at_home();
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     let inner = world.clone();
     let answer = world.visit(&mut alice, async move |session: Session| {
         session.insert("a", &2).unwrap();
@@ -345,7 +335,7 @@ async fn django_an_id_that_was_made_up_is_not_adopted() {
     let made_up = format!("__Host-portcullis={}.{}", "A".repeat(43), "A".repeat(22));
     let mut alice = Client::at_home();
     alice.cookie = Some(made_up.clone());
-    begin(&world, &mut alice).await;
+    world.begin(&mut alice).await;
     assert_ne!(alice.cookie, Some(made_up));
 }
 
@@ -384,7 +374,7 @@ async fn django_the_cookie_has_the_attributes_that_were_set() {
 async fn django_sessions_that_are_over_are_cleared_from_the_store() {
     let world = World::new();
     for _ in 0..3 {
-        begin(&world, &mut Client::at_home()).await;
+        world.begin(&mut Client::at_home()).await;
     }
     assert_eq!(world.guard.clear_expired().await.unwrap(), 0);
     world.clock.advance(Duration::from_secs(24 * 3600));

@@ -268,12 +268,7 @@ async fn messages_are_shown_once() {
 async fn a_key_that_was_replaced_still_opens_and_one_that_was_burnt_does_not() {
     let world = World::new();
     let mut alice = Client::at_home();
-    world
-        .visit(&mut alice, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
+    world.begin(&mut alice).await;
     world.use_keys(&[2, 1]);
     world
         .visit(&mut alice, async |session: Session| {

@@ -1,9 +1,13 @@
 //! What comes first when an app asks for several things at once, and what holds when something fails in between.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use http::StatusCode;
-use portcullis::layer::{EndedDevice, LogInError, SaveError, Saved, Session, Standing};
+use portcullis::event::Kind;
+use portcullis::layer::{EndedDevice, Expiry, LogInError, SaveError, Saved, Session, Standing};
 
 use super::world::{Client, World, ok};
 
@@ -111,7 +115,7 @@ async fn nobody_proves_again_who_he_is_before_he_has_said_it() {
     assert_eq!(world.records().await[0].authenticated_at, None);
     // Of two reasons for a new id the stronger one counts.
     world.log_in(&mut visitor, "alice").await;
-    world.clock.advance(std::time::Duration::from_secs(100));
+    world.clock.advance(Duration::from_secs(100));
     world
         .visit(&mut visitor, async |session: Session| {
             session.reauthenticated();
@@ -151,12 +155,7 @@ async fn another_spelling_is_another_person_where_data_are_concerned() {
             ok()
         })
         .await;
-    world
-        .visit(&mut laptop, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
+    world.begin(&mut laptop).await;
     let before = world.records().await.len();
     world.log_in(&mut laptop, "ALICE").await;
     world
@@ -173,12 +172,7 @@ async fn after_the_answer_a_handle_does_what_can_still_be_done() {
     let (world, mut laptop, mut phone) = two_devices().await;
     let kept = world.keep_handle(&mut laptop, |_| ()).await;
     assert_eq!(kept.log_in("bob"), Err(LogInError::Answered));
-    world
-        .visit(&mut laptop, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
+    world.begin(&mut laptop).await;
     assert_eq!(kept.get::<u8>("a").unwrap(), None, "as it was when it was read");
     assert_eq!(kept.reload().await.unwrap(), Standing::Session);
     assert_eq!(kept.get("a").unwrap(), Some(1));
@@ -200,23 +194,72 @@ async fn after_the_answer_a_handle_does_what_can_still_be_done() {
 async fn what_is_changed_while_it_is_saved_is_not_lost_and_no_step_is_taken_twice() {
     let (world, mut laptop, _) = two_devices().await;
     let kept = world.keep_handle(&mut laptop, |_| ()).await;
-    for _ in 0..20 {
-        kept.update("n", |n: &mut u32| *n += 1).unwrap();
-        let (one, other) = (kept.clone(), kept.clone());
-        let (one, other) = tokio::join!(tokio::spawn(async move { one.save().await }), async move {
-            other.update("m", |m: &mut u32| *m += 1).unwrap();
-            other.save().await
-        });
-        one.unwrap().unwrap();
-        other.unwrap();
-    }
+    kept.update("n", |n: &mut u32| *n += 1).unwrap();
+    // Each waits in the middle of its write.
+    let mut saving = pin!(kept.save());
+    assert!(is_pending(saving.as_mut()));
+    let mut second = pin!(kept.save());
+    assert!(is_pending(second.as_mut()));
+    kept.update("m", |m: &mut u32| *m += 1).unwrap();
+    kept.update("n", |n: &mut u32| *n += 10).unwrap();
+    saving.await.unwrap();
+    second.await.unwrap();
+    // The same while nothing but an expiry is written.
+    kept.set_expiry(Expiry::AfterIdle(Duration::from_secs(600)));
+    let mut saving = pin!(kept.save());
+    assert!(is_pending(saving.as_mut()));
+    kept.insert("k", "kept").unwrap();
+    saving.await.unwrap();
     kept.save().await.unwrap();
     world
         .visit(&mut laptop, async |session: Session| {
-            assert_eq!((session.get("n").unwrap(), session.get("m").unwrap()), (Some(20), Some(20)));
+            assert_eq!((session.get("n").unwrap(), session.get("m").unwrap()), (Some(11), Some(1)));
+            assert_eq!(session.get::<String>("k").unwrap().as_deref(), Some("kept"));
             ok()
         })
         .await;
+}
+
+fn is_pending(work: Pin<&mut impl Future>) -> bool {
+    work.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn what_ends_sessions_is_not_lost_after_the_answer_and_nothing_else_is_pretended() {
+    let (world, mut laptop, _) = two_devices().await;
+    let kept = world.keep_handle(&mut laptop, |_| ()).await;
+    let login = kept.authenticated_at();
+    world.clock.advance(Duration::from_secs(100));
+    kept.reauthenticated();
+    assert_eq!(kept.authenticated_at(), login, "there is no answer that could give a new id");
+    kept.log_out_others();
+    kept.insert("a", &1).unwrap();
+    assert_eq!(kept.save().await.unwrap(), Saved::Now);
+    assert_eq!(world.records().await.len(), 1, "the phone is out");
+    assert_eq!(kept.get("a").unwrap(), Some(1));
+    kept.log_out_everywhere();
+    kept.save().await.unwrap();
+    assert!(world.records().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_a_session_that_is_over() {
+    let (world, mut laptop, _) = two_devices().await;
+    world.make_unreadable();
+    let answer = world.visit(&mut laptop, async |session: Session| {
+        assert_eq!((session.standing(), session.subject()), (Standing::Visitor, None));
+        ok()
+    });
+    assert_eq!(answer.await.status, ok(), "nobody is locked out for as long as his cookie lasts");
+    world.log_in(&mut laptop, "alice").await;
+    world.make_readable();
+    world
+        .visit(&mut laptop, async |session: Session| {
+            assert_eq!(session.subject().as_deref(), Some("alice"));
+            ok()
+        })
+        .await;
+    assert!(world.kinds().contains(&Kind::DependencyFailed));
 }
 
 #[tokio::test]
@@ -237,12 +280,7 @@ async fn a_step_may_look_at_the_session() {
 async fn a_session_that_was_emptied_and_saved_ends_too() {
     let world = World::new();
     let mut alice = Client::at_home();
-    world
-        .visit(&mut alice, async |session: Session| {
-            session.insert("a", &1).unwrap();
-            ok()
-        })
-        .await;
+    world.begin(&mut alice).await;
     let answer = world.visit(&mut alice, async |session: Session| {
         session.clear();
         session.save().await.unwrap();

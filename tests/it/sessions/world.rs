@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,15 +18,16 @@ use portcullis::event::Kind;
 use portcullis::event::queue::{EventQueue, Settings, Writer};
 use portcullis::event::sink::Collector;
 use portcullis::layer::{ClientAddr, GuardBuilder, GuardLayer, Session};
-use portcullis::secret::{KeyId, Keyring, MasterKey};
 use portcullis::session::id::SessionDigest;
-use portcullis::session::record::Record;
+use portcullis::session::record::{DecodeError, Record};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::{
     Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
 };
 use tower_layer::Layer as _;
 use tower_service::Service;
+
+use crate::support::stored::ring;
 
 const UA: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
@@ -58,7 +59,8 @@ pub(super) struct Counting {
     inner: MemoryStore,
     loads: AtomicUsize,
     writes: AtomicUsize,
-    is_out: std::sync::atomic::AtomicBool,
+    is_out: AtomicBool,
+    is_unreadable: AtomicBool,
 }
 
 impl Counting {
@@ -81,11 +83,16 @@ impl Store for Counting {
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         self.check()?;
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Decode(DecodeError::Damaged));
+        }
         self.inner.load(digest).await
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
         self.write()?;
+        // Others may run before it is done.
+        tokio::task::yield_now().await;
         self.inner.commit(record, durability).await
     }
 
@@ -294,6 +301,15 @@ impl World {
         (was_called, answer)
     }
 
+    /// A request that leaves `a = 1` in the session, which begins with it if there is none.
+    pub(super) async fn begin(&self, client: &mut Client) {
+        self.visit(client, async |session: Session| {
+            session.insert("a", &1).unwrap();
+            ok()
+        })
+        .await;
+    }
+
     pub(super) async fn log_in(&self, client: &mut Client, subject: &'static str) -> Answer {
         self.visit(client, async move |session: Session| {
             session.log_in(subject).unwrap();
@@ -327,6 +343,15 @@ impl World {
         self.guard.store().is_out.store(true, Ordering::SeqCst);
     }
 
+    /// Every record is damaged, or under a key that was burnt.
+    pub(super) fn make_unreadable(&self) {
+        self.guard.store().is_unreadable.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn make_readable(&self) {
+        self.guard.store().is_unreadable.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn bring_store_back(&self) {
         self.guard.store().is_out.store(false, Ordering::SeqCst);
     }
@@ -350,10 +375,4 @@ impl World {
         self.guard.events().flush(Duration::from_secs(30));
         self.events.kinds()
     }
-}
-
-fn ring(ids: &[u8]) -> Keyring {
-    let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
-    let (current, previous) = keys.split_first().unwrap();
-    Keyring::new(current, previous)
 }

@@ -5,8 +5,11 @@ use std::process::Command;
 
 use portcullis::store::conformance::{self, Case};
 
+use tokio::time::Instant;
+
 use super::*;
-use crate::support::redis::{free_port, is_installed, until};
+use crate::support::redis::{is_installed, until};
+use crate::support::stored::free_port;
 
 /// A cluster of three nodes, none of which knows where everything is but by asking.
 fn cluster() -> [Redis; 3] {

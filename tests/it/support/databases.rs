@@ -1,7 +1,6 @@
 //! Databases for tests: real servers, each with a folder and a port of its own, gone with the value.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::signal;
+use super::stored::{free_port, skipped};
 
 /// The password of the account that tests use.
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
@@ -155,18 +155,6 @@ fn option(name: &str, path: &Path) -> String {
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
-fn skipped<T>(name: &str) -> Option<T> {
-    let must = std::env::var_os("PORTCULLIS_TEST_ALL").is_some();
-    assert!(!must, "{name} is not installed: run tests/install");
-    eprintln!("skipped: {name} is not installed (run tests/install)");
-    None
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

@@ -13,5 +13,6 @@ pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod running;
 pub(crate) mod signal;
+pub(crate) mod stored;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -1,6 +1,5 @@
 //! A real Redis server of a test's own, ended when it is dropped.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,6 +8,7 @@ use portcullis::store::row::Rows;
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant};
 
+use super::stored::{free_port, skipped};
 use crate::e2e::process::Process;
 
 /// How long a server may take for anything.
@@ -29,10 +29,7 @@ pub(crate) fn is_installed() -> bool {
     if Command::new("redis-server").arg("--version").output().is_ok() {
         return true;
     }
-    let must = std::env::var_os("PORTCULLIS_TEST_ALL").is_some();
-    assert!(!must, "redis-server is not installed: run tests/install");
-    eprintln!("skipped: redis-server is not installed (run tests/install)");
-    false
+    skipped::<()>("redis-server").is_some()
 }
 
 impl Redis {
@@ -131,9 +128,4 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(Instant::now() < end, "waited in vain for {what}");
     }
-}
-
-/// A port that nobody has just now. Somebody else may take it before the server does, but nobody takes ports in turn.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
