@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use portcullis::clock::{Clock as _, SystemClock};
-use portcullis::config::keys::{KeyFile, KeyFileError, Origin, load_or_make, rotate};
+use portcullis::config::keys::{KeyFile, KeyFileError, Origin, Turn, load_or_make, turn};
 use portcullis::config::resolve::Overrides;
 use portcullis::config::{Faults, Location, Request, settings_of};
 use portcullis::entropy::OsEntropy;
@@ -21,9 +21,14 @@ pub(super) fn run(args: &KeygenArgs, streams: &mut Streams<'_>) -> io::Result<Ex
         }
     };
     let now = SystemClock::new().now();
+    let asked = match (args.stage, args.promote) {
+        (true, _) => Turn::Stage,
+        (_, true) => Turn::Promote,
+        _ => Turn::Replace,
+    };
     let done = load_or_make(&path, &OsEntropy, now).and_then(|(file, origin)| match origin {
         Origin::Made => Ok((file, origin)),
-        Origin::Read => rotate(&path, &OsEntropy, now).map(|file| (file, origin)),
+        Origin::Read => turn(&path, asked, &OsEntropy, now).map(|file| (file, origin)),
     });
     match done {
         Ok((file, origin)) => tell(&path, &file, origin, streams),
@@ -49,6 +54,14 @@ fn tell(path: &std::path::Path, file: &KeyFile, origin: Origin, streams: &mut St
         return Ok(Exit::Done);
     }
     let kept: Vec<String> = file.previous().iter().map(|id| id.0.to_string()).collect();
+    if let Some(staged) = file.staged() {
+        writeln!(streams.out, "{path}: key {} is staged; key {} is still the current one", staged.0, file.current().0)?;
+        writeln!(
+            streams.out,
+            "Put this file where every guard has its keys, let all of them read it (SIGHUP), then `portcullis keygen --promote`."
+        )?;
+        return Ok(Exit::Done);
+    }
     writeln!(streams.out, "{path}: key {} is the current one now; kept: {}", file.current().0, kept.join(", "))?;
     writeln!(
         streams.out,
@@ -86,6 +99,25 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let secret = text.split('"').nth(1).unwrap();
         assert!(!out.contains(secret));
+    }
+
+    #[test]
+    fn a_key_is_staged_and_then_promoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let keygen = |more: &[&str]| say(&[&["keygen", path.to_str().unwrap()], more].concat());
+        keygen(&[]);
+        let (exit, _, err) = keygen(&["--promote"]);
+        assert!(exit == Exit::Runtime && err.contains("no key is staged"), "{err}");
+        let (exit, out, _) = keygen(&["--stage"]);
+        assert!(exit == Exit::Done && out.contains("key 2 is staged; key 1 is still the current one"), "{out}");
+        for more in [&["--stage"][..], &[]] {
+            let (exit, _, err) = keygen(more);
+            assert!(exit == Exit::Runtime && err.contains("key 2 is staged"), "{err}");
+        }
+        let (exit, out, _) = keygen(&["--promote"]);
+        assert!(exit == Exit::Done && out.contains("key 2 is the current one now; kept: 1"), "{out}");
+        assert_eq!(keygen(&["--stage", "--promote"]).0, Exit::Usage);
     }
 
     #[test]

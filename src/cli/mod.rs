@@ -544,6 +544,12 @@ pub(crate) struct KeygenArgs {
     /// The configuration that names the key file [default: portcullis.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Make a key that is understood and not used yet: for several guards, before any of them uses it
+    #[arg(long, conflicts_with = "promote")]
+    pub(crate) stage: bool,
+    /// Make the staged key the current one
+    #[arg(long)]
+    pub(crate) promote: bool,
 }
 
 /// `portcullis completions`

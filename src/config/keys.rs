@@ -11,6 +11,9 @@
 //!
 //! A new key is put in front and the old ones are kept, so that what they made is still understood. A key may be taken
 //! out by hand when the last session it could have made has ended.
+//!
+//! Several guards that share a store must all understand a key before one of them uses it. So a key can be staged first: it then
+//! stands behind the current one, whose id is one less, until it is promoted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +70,23 @@ pub enum KeyFileError {
     /// There is no randomness for a new key.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// A key is staged, and would be passed over.
+    #[error("key {0} is staged: `portcullis keygen --promote` makes it the current one")]
+    Staged(u8),
+    /// There is no key to be promoted.
+    #[error("no key is staged: `portcullis keygen --stage` makes one that all guards can learn before it is used")]
+    NothingStaged,
+}
+
+/// How a file gets another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A new one is the current one at once.
+    Replace,
+    /// A new one is understood, and not used yet.
+    Stage,
+    /// The staged one becomes the current one.
+    Promote,
 }
 
 impl KeyFile {
@@ -135,15 +155,34 @@ impl KeyFile {
         text
     }
 
-    /// The same with a new current key in front; the oldest is left out when there are too many.
+    /// The same after a turn; the oldest key is left out when there are too many.
     ///
     /// # Errors
-    /// When there is no randomness.
-    pub fn rotated(&self, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, EntropyError> {
-        let mut previous: Vec<Kept> = self.all().cloned().collect();
-        previous.truncate(KEYS_MAX - 1);
-        let id = next_id(self.current.key.id(), &previous);
-        Ok(Self { current: Kept { key: MasterKey::generate(id, entropy)?, made: now }, previous })
+    /// When there is no randomness, a key is staged or none is.
+    pub fn turned(&self, turn: Turn, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, KeyFileError> {
+        let staged = self.staged();
+        let mut keys: Vec<Kept> = self.all().cloned().collect();
+        match (turn, staged) {
+            (Turn::Promote, None) => return Err(KeyFileError::NothingStaged),
+            (Turn::Promote, Some(_)) => keys.swap(0, 1),
+            (Turn::Replace | Turn::Stage, Some(id)) => return Err(KeyFileError::Staged(id.0)),
+            (Turn::Replace | Turn::Stage, None) => {
+                keys.truncate(KEYS_MAX - 1);
+                let id = next_id(self.current.key.id(), &keys);
+                let place = usize::from(turn == Turn::Stage);
+                keys.insert(place, Kept { key: MasterKey::generate(id, entropy)?, made: now });
+            }
+        }
+        let mut keys = keys.into_iter();
+        let current = keys.next().unwrap_or_else(|| self.current.clone());
+        Ok(Self { current, previous: keys.collect() })
+    }
+
+    /// The key that is understood and not used yet: the one behind the current one, if it was made after it.
+    pub fn staged(&self) -> Option<KeyId> {
+        let next = self.previous.first()?.key.id();
+        let others = self.previous.get(1..).unwrap_or_default();
+        (next == next_id(self.current.key.id(), others)).then_some(next)
     }
 
     /// The keys for use.
@@ -157,7 +196,7 @@ impl KeyFile {
         self.current.key.id()
     }
 
-    /// The ids of the keys before it, the newest first.
+    /// The ids of all other keys, the newest first.
     pub fn previous(&self) -> Vec<KeyId> {
         self.previous.iter().map(|kept| kept.key.id()).collect()
     }
@@ -170,7 +209,7 @@ impl KeyFile {
 const HEAD: &str = "\
 # The keys of Portcullis. Keep this file secret, and keep a copy of it: without it every session is lost.
 # The first key is the current one. `portcullis keygen` puts a new one in front; the others are kept so that what
-# they made is still understood.
+# they made is still understood. With `--stage` the new one stands behind it, until `--promote`.
 version = 1
 ";
 
@@ -242,12 +281,12 @@ pub fn load_or_make(path: &Path, entropy: &dyn Entropy, now: Timestamp) -> Resul
     }
 }
 
-/// Puts a new current key into the file.
+/// Gives the file another key.
 ///
 /// # Errors
-/// When it can not be read or written; it is then as it was.
-pub fn rotate(path: &Path, entropy: &dyn Entropy, now: Timestamp) -> Result<KeyFile, KeyFileError> {
-    let file = read(path)?.rotated(entropy, now)?;
+/// When it can not be read or written, or the turn can not be; it is then as it was.
+pub fn turn(path: &Path, turn: Turn, entropy: &dyn Entropy, now: Timestamp) -> Result<KeyFile, KeyFileError> {
+    let file = read(path)?.turned(turn, entropy, now)?;
     write(path, &file, entropy, Place::Replace)?;
     Ok(file)
 }
@@ -304,10 +343,37 @@ mod tests {
             let read = KeyFile::parse("keys.toml", &file.render()).unwrap();
             assert_eq!(read.render(), file.render());
             let mac = file.keyring().mac(Purpose::Tag, &[b"x"]);
-            file = file.rotated(&entropy, NOW).unwrap();
+            file = file.turned(Turn::Replace, &entropy, NOW).unwrap();
             assert_eq!(file.keyring().mac_by(mac.0, Purpose::Tag, &[b"x"]), Some(mac.1));
         }
         assert_eq!(ids(&file), (21, vec![20, 19, 18, 17, 16, 15, 14]));
+    }
+
+    #[test]
+    fn a_key_is_understood_before_it_is_used() {
+        let entropy = InsecureSeededEntropy::new(1);
+        let mut file = KeyFile::generate(&entropy, NOW).unwrap();
+        for id in 1..=254 {
+            let refused = file.turned(Turn::Promote, &entropy, NOW);
+            assert!(matches!(refused, Err(KeyFileError::NothingStaged)), "{refused:?}");
+            let staged = file.turned(Turn::Stage, &entropy, NOW).unwrap();
+            assert_eq!((staged.current(), staged.staged()), (KeyId(id), Some(KeyId(id + 1))));
+            for turn in [Turn::Stage, Turn::Replace] {
+                let refused = staged.turned(turn, &entropy, NOW);
+                assert!(matches!(refused, Err(KeyFileError::Staged(staged)) if staged == id + 1), "{refused:?}");
+            }
+            let staged = KeyFile::parse("keys.toml", &staged.render()).unwrap();
+            let promoted = staged.turned(Turn::Promote, &entropy, NOW).unwrap();
+            assert_eq!((promoted.current(), promoted.staged()), (KeyId(id + 1), None));
+            // What one makes, the other understands, both before and after.
+            for (maker, reader) in [(&file, &staged), (&staged, &promoted), (&promoted, &staged)] {
+                let (key, mac) = maker.keyring().mac(Purpose::Tag, &[b"x"]);
+                assert_eq!(reader.keyring().mac_by(key, Purpose::Tag, &[b"x"]), Some(mac));
+            }
+            file = promoted;
+        }
+        assert_eq!(ids(&file), (255, vec![254, 253, 252, 251, 250, 249, 248]));
+        assert_eq!(file.turned(Turn::Stage, &entropy, NOW).unwrap().staged(), Some(KeyId(1)));
     }
 
     #[test]
@@ -326,7 +392,7 @@ mod tests {
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         let (read, origin) = load_or_make(&path, &OsEntropy, NOW).unwrap();
         assert_eq!((read.render(), origin), (made.render(), Origin::Read));
-        assert_eq!(ids(&rotate(&path, &OsEntropy, NOW).unwrap()), (2, vec![1]));
+        assert_eq!(ids(&turn(&path, Turn::Replace, &OsEntropy, NOW).unwrap()), (2, vec![1]));
         assert_eq!(ids(&super::read(&path).unwrap()), (2, vec![1]));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left behind");
