@@ -93,6 +93,33 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// A key of SipHash: names what limits count so that who reads the names learns nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed([u8; 16]);
+
+impl Seed {
+    fn of(bytes: &[u8; 32]) -> Self {
+        let (half, _) = bytes.split_at(16);
+        Self(half.try_into().unwrap_or_default())
+    }
+
+    /// A seed of these octets.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The octets themselves, for the hash.
+    pub const fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 /// The keys derived from one master key, one for each purpose.
 struct Derived {
     id: KeyId,
@@ -102,6 +129,7 @@ struct Derived {
     bind: hmac::Key,
     data: hmac::Key,
     subject: hmac::Key,
+    limit: Seed,
     record: aead::LessSafeKey,
 }
 
@@ -129,6 +157,7 @@ impl Derived {
             bind: mac(b"bind"),
             data: mac(b"data"),
             subject: mac(b"subject"),
+            limit: Seed::of(&key(b"limit")),
             record: aead_key(&key(b"record")),
         }
     }
@@ -218,6 +247,12 @@ impl Keyring {
                 let full = mac_with(key, parts);
                 full.get(..mac.len()).is_some_and(|head| same(head, mac))
             })
+    }
+
+    /// Names what limits count on all nodes that share this ring, the current key first: what was named under a key before
+    /// is found under it.
+    pub fn seeds(&self) -> impl Iterator<Item = Seed> {
+        self.keys.iter().map(|key| key.limit)
     }
 
     /// The key that new records are sealed with.

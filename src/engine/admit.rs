@@ -1,6 +1,5 @@
 //! The request half: recognise, judge, prepare the request for the app.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
@@ -11,13 +10,12 @@ use super::facts::Seen;
 use super::judge::Early;
 use super::odd::Odd;
 use super::recognise::{Found, Judged, Scope};
-use super::subject::{self, Named, Peeked};
+use super::subject::Peeked;
 use super::{
     Admission, Asked, Attempt, Client, ClientStanding, Decision, Fetch, Guard, Holder, Known, Leftover, Logout, Nobody,
     Refusal, RefusalKind, RequestKind,
 };
 use crate::clock::Timestamp;
-use crate::connection::Scheme;
 use crate::enforce::{Offer, Plan, Serve};
 use crate::event;
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
@@ -26,14 +24,14 @@ use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
 use crate::fingerprint::{Fingerprint, Wire};
-use crate::limit::{self, ClientKey, Device, DeviceKey, Looks, PrefixKey};
-use crate::rules::{Enforcement, Limited, Login, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
+use crate::limit;
+use crate::rules::{Enforcement, Limited, OnOutage, PathCheck, Policy, Route, RuleSet, Use};
 use crate::session::cookie::{self, Scan};
 use crate::session::jar::SiteContext;
 use crate::session::tag::Standing;
 use crate::signal::{IdEvidence, Sensitivity};
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Text, Verdict};
+use crate::verdict::{Action, Mode, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
 pub(super) struct Request<'r> {
@@ -145,14 +143,6 @@ impl Request<'_> {
     /// How much its route is worth to a thief.
     pub(super) fn sensitivity(&self) -> Sensitivity {
         self.route().map_or(Sensitivity::Usual, |route| route.sensitivity)
-    }
-}
-
-impl Attempt {
-    /// As the limits count it.
-    pub(super) fn counted(&self, client: &Client) -> limit::Attempt<'_> {
-        let subject = self.unclear.as_deref().or(self.named.subject());
-        limit::Attempt { client: ClientKey::new(client.ip), subject, device: self.device }
     }
 }
 
@@ -296,7 +286,7 @@ impl<S: Store> Guard<S> {
         };
         let Acted { holder, plan, verdict, seen } = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
-        let login = self.check_login(request, &holder, body)?;
+        let login = self.check_login(request, &holder, body).await?;
         // What is rare is boxed, so that the usual request does not carry room for it.
         let (holder, leftovers) = match scan.shielded().next() {
             Some(_) => Box::pin(self.leftovers(request, scan, holder)).await,
@@ -458,91 +448,11 @@ impl<S: Store> Guard<S> {
         refusal.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session realm=\"login\""));
         refusal
     }
-
-    /// Whether a login is attempted, by whom, and whether it may be tried now.
-    fn check_login(
-        &self,
-        request: &Request<'_>,
-        holder: &Holder,
-        body: Option<Peeked<'_>>,
-    ) -> Result<Option<Attempt>, Refusal> {
-        let method = &request.parts.method;
-        let found = request.policy.logins.iter().enumerate().find(|(_, l)| l.route.matches(method, &request.path.path));
-        found.map(|(at, login)| self.check_attempt(request, holder, body, at, login)).transpose()
-    }
-
-    /// As [`check_login`](Self::check_login). Most requests are none, and shall not have to walk around it.
-    #[cold]
-    fn check_attempt(
-        &self,
-        request: &Request<'_>,
-        holder: &Holder,
-        body: Option<Peeked<'_>>,
-        at: usize,
-        login: &Login,
-    ) -> Result<Attempt, Refusal> {
-        let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
-        if named == Named::Ambiguous {
-            self.tell(request, None, event::LoginSubjectUnclear { fault: "only the app can tell whom it names" });
-        }
-        self.check_held_subject(request, named.subject())?;
-        self.advise_transport(request);
-        let device = self.device(request, &named, holder);
-        // Attempts whose subject only the app can read share one count for each network, or that would be the way around
-        // the limit; and one count for all networks would let anybody use it up for everybody.
-        let unclear =
-            (named == Named::Ambiguous).then(|| format!("\0unclear {:?}", PrefixKey::new(request.client.ip)).into());
-        let mut attempt = Attempt { login: at, named, unclear, device };
-        if let Some(throttle) = self.limits.load().login(at) {
-            attempt.device = throttle.as_known(device, request.now);
-            let counted = attempt.counted(&request.client);
-            self.limited(request, throttle.attempt_of_client(&counted, request.now), ByClient::Yes)?;
-            self.limited(request, throttle.attempt_on_subject(&counted, request.now), ByClient::No)?;
-        }
-        Ok(attempt)
-    }
-
-    /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
-    fn advise_transport(&self, request: &Request<'_>) {
-        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if request.client.scheme == Scheme::Http
-            && !super::cookies::is_loopback(super::cookies::without_port(host))
-            && self.advised_transport.is_due(request.now)
-        {
-            let fix = Text::of("serve https here, or list the proxy that does in [client] trusted_proxies");
-            self.tell(request, None, event::ConfigInsecureTransport { fix });
-        }
-    }
-
-    /// Whether the named subject has used this client before: by the session it shows, or by an earlier login.
-    fn device(&self, request: &Request<'_>, named: &Named, holder: &Holder) -> Device {
-        let Some(subject) = named.subject() else { return Device::Unknown };
-        match holder {
-            Holder::Session(known) if known.record.subject.as_deref() == Some(subject) => {
-                Device::Known(DeviceKey(known.digest.spread()))
-            }
-            _ => {
-                let looks = looks(request.client.ip, &request.fingerprint);
-                self.devices.find(subject, &looks, request.now)
-            }
-        }
-    }
-
-    /// Remembers the client of a login that succeeded.
-    pub(super) fn remember_device(&self, admission: &Admission, attempt: &Attempt) {
-        if let Some(subject) = attempt.named.subject() {
-            self.devices.remember(subject, &looks(admission.ask.client.ip, &admission.fingerprint), admission.now);
-        }
-    }
 }
 
 /// What a verdict of `throttle` asks a client to wait.
 pub(super) const THROTTLED: limit::Refusal =
     limit::Refusal { limit: limit::LimitName::Client, rate: None, retry_after: std::time::Duration::from_secs(10) };
-
-fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {
-    Looks { client: ClientKey::new(ip), prefix: PrefixKey::new(ip), agent: fingerprint.agent.hash.into() }
-}
 
 /// Whether a limit counts by the client's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -647,7 +557,7 @@ mod tests {
         let guard: Guard<MemoryStore> = builder.build().unwrap();
         let (parts, ()) = Ask::get(path).header("accept", accept).body(()).unwrap().into_parts();
         let client = Client {
-            ip: IpAddr::from([127, 0, 0, 1]),
+            ip: std::net::IpAddr::from([127, 0, 0, 1]),
             scheme: Scheme::Https,
             standing: ClientStanding::Own,
             print: Print::default(),

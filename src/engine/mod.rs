@@ -19,6 +19,7 @@ mod devices;
 mod facts;
 mod in_turn;
 mod judge;
+mod login;
 mod observe;
 mod odd;
 pub mod open_jars;
@@ -31,6 +32,7 @@ mod settle;
 pub mod streams;
 pub mod subject;
 mod success;
+mod tend;
 mod update;
 
 use std::net::IpAddr;
@@ -70,6 +72,7 @@ pub use observe::{Looked, Observer};
 pub use operate::{SWEEP_MAX, Selection};
 pub use settle::AnsweredBy;
 use subject::Named;
+pub use tend::{LIMITS_EVERY, STREAMS_EVERY, tend};
 
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.
 pub(crate) const RETRIES: usize = 3;
@@ -453,7 +456,7 @@ impl<S: Store> Guard<S> {
         // The key spreads user agents, users and devices over tables. Without randomness it falls back to a fixed one: all of
         // them stay as correct, and no session can begin either.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
-        Self {
+        let guard = Self {
             store: setup.store,
             policy: ArcSwap::from_pointee(setup.policy),
             keys: ArcSwap::from_pointee(setup.keys),
@@ -482,7 +485,9 @@ impl<S: Store> Guard<S> {
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
             open_data: open_jars::OpenJars::new(),
-        }
+        };
+        guard.join_limits();
+        guard
     }
 
     /// The same guard with somebody who looks on at what rules see: for recordings, coverage and explanations. Every request
@@ -534,13 +539,15 @@ impl<S: Store> Guard<S> {
     /// Puts other limits in force. What they counted so far is forgotten.
     pub fn replace_limits(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+        self.join_limits();
     }
 
-    /// Puts another key ring in force.
+    /// Puts another key ring in force. Where guards count together, what their limits by rate counted so far is forgotten.
     pub fn replace_keys(&self, keys: Keyring) {
         self.keys.store(Arc::new(keys));
         self.open_jars.clear();
         self.open_data.clear();
+        self.join_limits();
     }
 
     /// Puts other databases of addresses in force.

@@ -46,7 +46,7 @@ pub(super) struct Outcome {
     pub login: Option<Proven>,
     /// An answer that looks like a successful login to a session that had one, and shows nothing of a new one: many apps
     /// send whoever is logged in on from the form without a look at the password.
-    unproven: bool,
+    pub(super) unproven: bool,
     /// Another reason for a new id.
     pub new_id: Option<Rotation>,
     /// The session ends.
@@ -131,7 +131,7 @@ impl<S: Store> Guard<S> {
         let taken = self.take_cookies(admission, response);
         let outcome = Outcome { app: wishes, ..Outcome::default() };
         let mut outcome = self.outcome(admission, by, response, (&commands, outcome), &taken);
-        self.count_login(admission, by, response.status, &outcome);
+        self.count_login(admission, by, response.status, &outcome).await;
         let on_answer = match (&admission.seen, by) {
             (Some(_), AnsweredBy::App) => {
                 let sets_cookie = taken.sets_any(&response.headers);
@@ -290,24 +290,6 @@ impl<S: Store> Guard<S> {
             || taken.adds_id
             || names_ticket
             || self.sets_bound_ticket(&known.record, taken)
-    }
-
-    /// Failed and successful attempts: for the limits, and for events.
-    fn count_login(&self, admission: &Admission, by: AnsweredBy, status: StatusCode, outcome: &Outcome) {
-        let Some(attempt) = &admission.ask.login else { return };
-        if by == AnsweredBy::Proxy || outcome.unproven {
-            return;
-        }
-        let limits = self.limits.load();
-        let counted = attempt.counted(&admission.ask.client);
-        let throttle = limits.login(attempt.login);
-        if outcome.login.is_some() {
-            throttle.inspect(|throttle| throttle.succeeded(&counted));
-            self.remember_device(admission, attempt);
-        } else {
-            throttle.inspect(|throttle| throttle.failed(&counted, admission.now));
-            self.tell_settled(admission, status, event::LoginFailed {});
-        }
     }
 
     /// Commits the outcome and puts the cookie on the answer that goes with it.

@@ -95,7 +95,6 @@ mod future;
 mod refusal;
 mod session;
 mod tell;
-mod tend;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -107,6 +106,7 @@ use http::{Request, Response, request};
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use crate::engine::tend;
 #[cfg(feature = "axum")]
 pub use axum::{Fresh, NoSession};
 pub use body::{BoxError, GuardBody, WasCut};
@@ -120,7 +120,6 @@ pub use session::{
     SaveError, Saved, Session, Standing, TRANSACT_TRIES_MAX, TransactError, WriteError,
 };
 pub use tell::{TellError, subject, tell};
-pub use tend::{STREAMS_EVERY, tend};
 
 use crate::connection::Scheme;
 use crate::engine::{Guard, Refusal};

@@ -19,7 +19,8 @@ pub const KNOWN_DEVICE_DAYS: u64 = 30;
 /// Entries that are remembered at most, two for each device; of those that share a place the one that logged in last stays.
 pub const KNOWN_DEVICES_MAX: usize = SETS * WAYS;
 
-const KNOWN_FOR: Duration = Duration::from_secs(KNOWN_DEVICE_DAYS * 24 * 3600);
+/// How long a device stays known after a login.
+pub(super) const KNOWN_FOR: Duration = Duration::from_secs(KNOWN_DEVICE_DAYS * 24 * 3600);
 
 const SETS: usize = 8192;
 const WAYS: usize = 8;
@@ -52,6 +53,24 @@ pub struct Looks {
     pub prefix: PrefixKey,
     /// A hash of its user agent.
     pub agent: u64,
+}
+
+impl Looks {
+    /// The hashes of a device of a subject under a key: by its address, and by its network. The subject as it is spelled: who
+    /// registers another spelling of a name must not be known by it.
+    pub(super) fn hashes(&self, key: &[u8; 16], subject: &str) -> [u64; 2] {
+        let Self { client, prefix, agent } = *self;
+        // Of octets that are written here, and not of what the compiler makes of a type: they outlive the program.
+        let hash = |by: u8, place: u64| {
+            let mut hasher = SipHasher13::new_with_key(key);
+            hasher.write(&place.to_le_bytes());
+            hasher.write(&agent.to_le_bytes());
+            hasher.write(&[by]);
+            hasher.write(subject.as_bytes());
+            hasher.finish()
+        };
+        [hash(0, client.0), hash(1, prefix.0)]
+    }
 }
 
 impl KnownDevices {
@@ -136,21 +155,8 @@ impl KnownDevices {
         }
     }
 
-    /// By address, and by network. The subject as it is spelled: who registers another spelling of a name must not be known
-    /// by it.
     fn hashes(&self, subject: &str, looks: &Looks) -> [u64; 2] {
-        let Looks { client, prefix, agent } = looks;
-        [self.hash(subject, 0, client.0, *agent), self.hash(subject, 1, prefix.0, *agent)]
-    }
-
-    /// Of octets that are written here, and not of what the compiler makes of a type: it outlives the program.
-    fn hash(&self, subject: &str, by: u8, place: u64, agent: u64) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(&place.to_le_bytes());
-        hasher.write(&agent.to_le_bytes());
-        hasher.write(&[by]);
-        hasher.write(subject.as_bytes());
-        hasher.finish()
+        looks.hashes(&self.key, subject)
     }
 
     fn set(&self, hash: u64) -> Option<&Mutex<[Slot; WAYS]>> {

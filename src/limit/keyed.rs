@@ -4,10 +4,12 @@
 //! stands still at zero: GCRA does not change when time is shifted, so the store hands out and takes back numbers
 //! relative to the `now` of each call, and the limiter itself never reads a clock.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -15,10 +17,15 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 
 use super::rate::Rate;
 use super::table::Table;
 use crate::clock::Timestamp;
+use crate::secret::Seed;
+use crate::store::counters::Key;
+use crate::store::debts::{self, Answer, Change, Step};
 
 /// What a limiter answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,44 +47,170 @@ pub enum Outcome {
 /// Memory grows with the keys that owe something at one time, 16 bytes each, and up to a fixed size: under a spray of more
 /// keys than that, newcomers share the debt of the least indebted keys they meet, so that spraying never clears a limit.
 pub struct KeyedLimiter<K: ?Sized> {
-    rate: Rate,
-    limiter: RateLimiter<Visit, Debts, Standstill, StateInformationMiddleware>,
-    hasher: RandomState,
+    ledger: Ledger,
     key: PhantomData<fn(&K)>,
 }
 
 impl<K: Hash + ?Sized> KeyedLimiter<K> {
     /// A limiter with room for about `keys_max` keys (rounded up to a multiple of 16).
     pub fn new(rate: Rate, keys_max: NonZeroUsize) -> Self {
-        // An interval is never zero, so the quota always exists.
-        let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(rate.quota()));
-        let debts = Debts(Table::new(keys_max));
-        Self {
-            rate,
-            limiter: RateLimiter::new(quota.allow_burst(rate.burst()), debts, Standstill),
-            hasher: RandomState::new(),
-            key: PhantomData,
-        }
+        Self { ledger: Ledger::new(rate, keys_max, KeyHasher::random(), None), key: PhantomData }
+    }
+
+    /// The same as part of a limit that several guards count together.
+    pub(super) fn in_common(rate: Rate, keys_max: NonZeroUsize, hasher: KeyHasher) -> Self {
+        Self { ledger: Ledger::new(rate, keys_max, hasher, Some(Taken::default())), key: PhantomData }
     }
 
     /// Counts one for `key`, if its rate allows one more.
     pub fn take(&self, key: &K, now: Timestamp) -> Outcome {
-        let visit = Visit { hash: self.hasher.hash_one(key), now: nanos(now) };
-        match self.limiter.check_key(&visit) {
-            Ok(state) => Outcome::Allowed { remaining: state.remaining_burst_capacity() },
-            Err(refused) => Outcome::Limited { retry_after: whole_seconds(refused.wait_time_from(Nanos::new(0))) },
-        }
+        self.ledger.take(self.ledger.hasher.hash_one(key), now)
+    }
+
+    /// What [`take`](Self::take) would answer; nothing is counted.
+    pub fn look(&self, key: &K, now: Timestamp) -> Outcome {
+        self.ledger.look(self.ledger.hasher.hash_one(key), now)
     }
 
     /// The rate it counts.
     pub const fn rate(&self) -> Rate {
-        self.rate
+        self.ledger.rate
+    }
+
+    pub(super) const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 }
 
 impl<K: ?Sized> fmt::Debug for KeyedLimiter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedLimiter").field("rate", &self.rate).finish_non_exhaustive()
+        f.debug_struct("KeyedLimiter").field("rate", &self.ledger.rate).finish_non_exhaustive()
+    }
+}
+
+/// What is owed, by the hash of who owes it.
+pub(super) struct Ledger {
+    rate: Rate,
+    limiter: RateLimiter<Visit, Debts, Standstill, StateInformationMiddleware>,
+    debts: Arc<Table>,
+    hasher: KeyHasher,
+    /// What other guards have to be told.
+    taken: Option<Taken>,
+}
+
+impl Ledger {
+    fn new(rate: Rate, keys_max: NonZeroUsize, hasher: KeyHasher, taken: Option<Taken>) -> Self {
+        // An interval is never zero, so the quota always exists.
+        let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(rate.quota()));
+        let debts = Arc::new(Table::new(keys_max));
+        let limiter = RateLimiter::new(quota.allow_burst(rate.burst()), Debts(debts.clone()), Standstill);
+        Self { rate, limiter, debts, hasher, taken }
+    }
+
+    fn take(&self, hash: u64, now: Timestamp) -> Outcome {
+        match self.limiter.check_key(&Visit { hash, now: nanos(now) }) {
+            Ok(state) => {
+                if let Some(taken) = &self.taken {
+                    taken.add(hash, 1);
+                }
+                Outcome::Allowed { remaining: state.remaining_burst_capacity() }
+            }
+            Err(refused) => Outcome::Limited { retry_after: whole_seconds(refused.wait_time_from(Nanos::new(0))) },
+        }
+    }
+
+    fn look(&self, hash: u64, now: Timestamp) -> Outcome {
+        match Step::Take(self.rate.pace()).apply(self.debts.read(hash) / 1000, now).0 {
+            Answer::Done { .. } => Outcome::Allowed { remaining: 0 },
+            Answer::Refused { wait } => Outcome::Limited { retry_after: whole_seconds(wait) },
+        }
+    }
+
+    /// What was taken since this was asked last by those who took more in that time than a small part of what they may; and
+    /// nothing by those who still owe something, to learn what others take.
+    pub(super) fn due(&self, since: Duration) -> Vec<Change> {
+        let pace = self.rate.pace();
+        let is_due =
+            |count: u32| count == 0 || self.rate.interval().saturating_mul(count.saturating_mul(SHARES)) >= since;
+        let taken = self.taken.iter().flat_map(Taken::drain).filter(|(_, count)| is_due(*count));
+        let step = |count| Step::Add(pace, debts::Taken { count, within: since });
+        taken.map(|(hash, count)| Change { key: Key::from_u64(hash), step: step(count) }).collect()
+    }
+
+    /// Learns until when somebody owes something to all guards together.
+    pub(super) fn learn(&self, key: Key, until: Timestamp, now: Timestamp) {
+        if until > now {
+            self.taken.iter().for_each(|taken| taken.add(key.as_u64(), 0));
+        }
+        let learned = self
+            .debts
+            .update(key.as_u64(), nanos(now), |owed| Ok::<_, std::convert::Infallible>(((), owed.max(nanos(until)))));
+        match learned {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Who took less than this part of what he may is not told of: with so many guards that all do the same, he has twice as much.
+const SHARES: u32 = 16;
+
+/// Keys of one part of [`Taken`] at most. Who comes after that is counted by this guard alone, until the others were told.
+const TAKEN_MAX: usize = 4096;
+
+/// What was taken here, and not told to the others yet; 0 of those who owe something.
+#[derive(Debug, Default)]
+struct Taken([Mutex<BTreeMap<u64, u32>>; 16]);
+
+impl Taken {
+    fn add(&self, hash: u64, more: u32) {
+        let Some(counts) = usize::try_from(hash >> 60).ok().and_then(|at| self.0.get(at)) else { return };
+        let mut counts = counts.lock();
+        if let Some(count) = counts.get_mut(&hash) {
+            *count = count.saturating_add(more);
+        } else if counts.len() < TAKEN_MAX {
+            counts.insert(hash, more);
+        }
+    }
+
+    fn drain(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.0.iter().flat_map(|counts| std::mem::take(&mut *counts.lock()))
+    }
+}
+
+/// Names keys: by hashes that nobody outside can foresee, and that are the same on all nodes with the same keys if they are to be.
+#[derive(Clone, Copy)]
+pub(super) struct KeyHasher([u8; 16]);
+
+impl KeyHasher {
+    /// One that agrees with no other.
+    pub(super) fn random() -> Self {
+        let random = RandomState::new();
+        Self::halves(random.hash_one(0_u8), random.hash_one(1_u8))
+    }
+
+    /// That of a limit, for all who have the same seed.
+    pub(super) fn of(seed: Seed, limit: &str) -> Self {
+        let seed = Self(*seed.expose());
+        Self::halves(seed.hash_one((limit, 0_u8)), seed.hash_one((limit, 1_u8)))
+    }
+
+    fn halves(one: u64, other: u64) -> Self {
+        Self((u128::from(one) << 64 | u128::from(other)).to_le_bytes())
+    }
+}
+
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHasher")
+    }
+}
+
+impl BuildHasher for KeyHasher {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
     }
 }
 
@@ -112,7 +245,7 @@ impl Clock for Standstill {
 
 /// The times at which everything is paid back, in nanoseconds since 1970; governor sees them relative to the visit.
 #[derive(Debug)]
-struct Debts(Table);
+struct Debts(Arc<Table>);
 
 impl StateStore for Debts {
     type Key = Visit;
@@ -255,7 +388,7 @@ mod tests {
     impl KeyedLimiter<u64> {
         /// The store is inside governor's limiter, so the test asks one like it.
         fn limiter_slots(&self) -> usize {
-            let text = format!("{:?}", self.limiter);
+            let text = format!("{:?}", self.ledger.limiter);
             let (_, digits) = text.split_once("slots: ").unwrap();
             digits.bytes().take_while(u8::is_ascii_digit).fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
         }

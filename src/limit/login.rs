@@ -9,9 +9,7 @@
 //!   client. The client's failures are forgotten by time alone.
 //! - *Clearing the count by spraying names.* See [`Table`]: who is thrown out of it finds no less on return.
 //!
-//! The delay: a failure is remembered for twice as long as the memory that was left of those before, at least for 8 s.
-//! Three failures in a row cost nothing, the next ones 1 s, 2 s, 4 s ... up to `delay_max`; who stops for a while is
-//! forgiven step by step.
+//! The delay grows with failures as [`Growth`] says, up to `delay_max`; who stops for a while is forgiven step by step.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroUsize;
@@ -24,6 +22,7 @@ use super::table::Table;
 use super::{ClientKey, LimitName, Refusal, SubjectHasher, SubjectKey};
 use crate::clock::Timestamp;
 use crate::session::subject::folded;
+use crate::store::debts::{Account, Growth};
 
 /// What is asked of a login: `{ per_client = "10/1m burst 3", per_subject = "5/5m burst 3", delay_max = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +88,28 @@ pub struct Attempt<'a> {
     pub device: Device,
 }
 
+/// The two sides of an attempt, each counted for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where it comes from.
+    Client,
+    /// Whom it is for, unless it comes from a device that the subject is known by.
+    Subject,
+}
+
+impl Side {
+    /// The limit that it is counted by.
+    pub const fn limit(self) -> LimitName {
+        match self {
+            Self::Client => LimitName::Login,
+            Self::Subject => LimitName::LoginOnSubject,
+        }
+    }
+}
+
 /// Whose attempts are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     Client(ClientKey),
     /// With its client: a neighbour who looks alike must not use up what is the user's.
     Device(DeviceKey, ClientKey),
@@ -138,30 +156,61 @@ impl LoginThrottle {
     /// # Errors
     /// When it comes too early: it is then to be answered, not passed on.
     pub fn attempt(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
-        self.attempt_of_client(attempt, now)?;
-        self.attempt_on_subject(attempt, now)
+        for side in [Side::Client, Side::Subject] {
+            self.wait(side, attempt, now)?;
+            self.take(side, attempt, now)?;
+        }
+        Ok(())
     }
 
-    /// The half of [`attempt`](Self::attempt) that counts where it comes from.
+    /// Whether failures still have to be waited for.
     ///
     /// # Errors
-    /// When the client or the known device comes too early.
-    pub fn attempt_of_client(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
-        let source = self.source(attempt);
-        let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.clients.wait(&source, now));
-        too_early(LimitName::Login, wait)?;
-        Refusal::unless_allowed(LimitName::Login, self.per_client.as_ref(), &source, now)
+    /// When they have.
+    pub fn wait(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let Some(delays) = &self.delays else { return Ok(()) };
+        let wait = match side {
+            Side::Client => delays.clients.wait(&self.source(attempt), now),
+            Side::Subject => {
+                self.subject(attempt).map_or(Duration::ZERO, |subject| delays.subjects.wait(&subject, now))
+            }
+        };
+        if wait > Duration::ZERO {
+            return Err(Refusal { limit: side.limit(), rate: None, retry_after: whole_seconds(wait) });
+        }
+        Ok(())
     }
 
-    /// The half of [`attempt`](Self::attempt) that counts whom it is for.
+    /// Counts an attempt of one side.
     ///
     /// # Errors
-    /// When the subject was tried too often.
-    pub fn attempt_on_subject(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
-        let Some(subject) = self.subject(attempt) else { return Ok(()) };
-        let wait = self.delays.as_ref().map_or(Duration::ZERO, |delays| delays.subjects.wait(&subject, now));
-        too_early(LimitName::LoginOnSubject, wait)?;
-        Refusal::unless_allowed(LimitName::LoginOnSubject, self.per_subject.as_ref(), &subject, now)
+    /// When there were too many.
+    pub fn take(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        match (side, self.subject(attempt)) {
+            (Side::Client, _) => {
+                Refusal::unless_allowed(side.limit(), self.per_client.as_ref(), &self.source(attempt), now)
+            }
+            (Side::Subject, Some(subject)) => {
+                Refusal::unless_allowed(side.limit(), self.per_subject.as_ref(), &subject, now)
+            }
+            (Side::Subject, None) => Ok(()),
+        }
+    }
+
+    /// As [`take`](Self::take), and nothing is counted.
+    ///
+    /// # Errors
+    /// When there were too many.
+    pub fn look(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        match (side, self.subject(attempt)) {
+            (Side::Client, _) => {
+                Refusal::unless_free(side.limit(), self.per_client.as_ref(), &self.source(attempt), now)
+            }
+            (Side::Subject, Some(subject)) => {
+                Refusal::unless_free(side.limit(), self.per_subject.as_ref(), &subject, now)
+            }
+            (Side::Subject, None) => Ok(()),
+        }
     }
 
     /// Learns that an attempt that was let through failed.
@@ -182,35 +231,48 @@ impl LoginThrottle {
             if matches!(source, Source::Device(..)) {
                 delays.clients.forgive(&source);
             }
-            // Many spellings share a delay. Only who logs in by the plainest of them can take it back, so that another
-            // user's `ALICE` takes nothing from the one of `alice`.
-            if let Some(subject) = attempt.subject.filter(|subject| *folded(subject) == **subject) {
+            if let Some(subject) = forgiven(attempt) {
                 delays.subjects.forgive(&self.subjects.key(subject));
             }
         }
     }
 
-    fn source(&self, attempt: &Attempt<'_>) -> Source {
+    pub(super) fn source(&self, attempt: &Attempt<'_>) -> Source {
         match (self.known_device, attempt.device) {
             (KnownDevice::Exempt, Device::Known(device)) => Source::Device(device, attempt.client),
             _ => Source::Client(attempt.client),
         }
     }
 
-    /// The subject, if the attempt counts for it.
     fn subject(&self, attempt: &Attempt<'_>) -> Option<SubjectKey> {
+        self.counted_for(attempt).map(|subject| self.subjects.key(subject))
+    }
+
+    /// The subject, if the attempt counts for it.
+    pub(super) fn counted_for<'a>(&self, attempt: &Attempt<'a>) -> Option<&'a str> {
         match (self.known_device, attempt.device) {
             (KnownDevice::Exempt, Device::Known(_)) => None,
-            _ => attempt.subject.map(|subject| self.subjects.key(subject)),
+            _ => attempt.subject,
         }
+    }
+
+    /// What is counted of clients that look like a known device, of clients, and of subjects.
+    pub(super) fn rates(&self) -> [Option<Rate>; 3] {
+        let device = self.per_device.as_ref().map(KeyedLimiter::rate);
+        let client = self.per_client.as_ref().map(KeyedLimiter::rate);
+        [device, client, self.per_subject.as_ref().map(KeyedLimiter::rate)]
+    }
+
+    /// How the delay after failures grows, if there is one.
+    pub(super) fn growth(&self) -> Option<Growth> {
+        self.delays.as_ref().map(|delays| delays.clients.growth)
     }
 }
 
-fn too_early(limit: LimitName, wait: Duration) -> Result<(), Refusal> {
-    if wait > Duration::ZERO {
-        return Err(Refusal { limit, rate: None, retry_after: whole_seconds(wait) });
-    }
-    Ok(())
+/// The subject whose failures a success of that attempt forgives. Many spellings share a delay: only who logs in by the plainest of
+/// them can take it back, so that another user's `ALICE` takes nothing from the one of `alice`.
+pub(super) fn forgiven<'a>(attempt: &Attempt<'a>) -> Option<&'a str> {
+    attempt.subject.filter(|subject| *folded(subject) == **subject)
 }
 
 /// The delays of clients and of subjects.
@@ -222,62 +284,33 @@ struct Delays {
 
 impl Delays {
     fn new(delay_max: Duration, keys_max: NonZeroUsize) -> Option<Self> {
+        let growth = Growth::up_to(delay_max);
         (delay_max > Duration::ZERO)
-            .then(|| Self { clients: Delay::new(delay_max, keys_max), subjects: Delay::new(delay_max, keys_max) })
+            .then(|| Self { clients: Delay::new(growth, keys_max), subjects: Delay::new(growth, keys_max) })
     }
 }
-
-/// How long the first failure is remembered, in milliseconds; a failure on level `n` is remembered `2^n` times as long.
-const MEMORY_MS: u64 = 8_000;
-/// Failures in a row that cost nothing: a mistyped password.
-const FREE_LEVELS: u64 = 3;
-/// Bits of a number in the table that hold the level; the bits above hold the time until which it is remembered.
-const LEVEL_BITS: u32 = 4;
 
 /// A growing delay for each key. The table orders by the time until which a key is remembered.
 #[derive(Debug)]
 struct Delay {
     table: Table,
     hasher: RandomState,
-    delay_max_ms: u64,
-    level_max: u64,
+    growth: Growth,
 }
 
 impl Delay {
-    fn new(delay_max: Duration, keys_max: NonZeroUsize) -> Self {
-        let delay_max_ms = u64::try_from(delay_max.min(DELAY_MAX).as_millis()).unwrap_or(u64::MAX);
-        let doublings = delay_max_ms.div_ceil(1000).next_power_of_two().trailing_zeros();
-        Self {
-            table: Table::new(keys_max),
-            hasher: RandomState::new(),
-            delay_max_ms,
-            level_max: FREE_LEVELS + u64::from(doublings),
-        }
+    fn new(growth: Growth, keys_max: NonZeroUsize) -> Self {
+        Self { table: Table::new(keys_max), hasher: RandomState::new(), growth }
     }
 
     /// How long the key still has to wait.
     fn wait(&self, key: &impl Hash, now: Timestamp) -> Duration {
-        let kept = self.table.read(self.hasher.hash_one(key));
-        let (until, level) = (kept >> LEVEL_BITS, kept & ((1 << LEVEL_BITS) - 1));
-        let delay = match level.checked_sub(FREE_LEVELS) {
-            Some(doublings) => (1000 << doublings).min(self.delay_max_ms),
-            None => return Duration::ZERO,
-        };
-        let failed_at = until.saturating_sub(MEMORY_MS << level);
-        Timestamp::from_millis(failed_at.saturating_add(delay)).since(now)
+        self.growth.wait(self.table.read(self.hasher.hash_one(key)), now)
     }
 
     fn grow(&self, key: &impl Hash, now: Timestamp) {
-        let now = now.as_millis();
-        let forgotten = now << LEVEL_BITS | ((1 << LEVEL_BITS) - 1);
-        let grown = self.table.update(self.hasher.hash_one(key), forgotten, |kept| {
-            let left = (kept >> LEVEL_BITS).saturating_sub(now);
-            // The first level whose memory is at least twice what is left.
-            let steps = left.saturating_mul(2).div_ceil(MEMORY_MS).max(1);
-            let doublings = steps.checked_next_power_of_two().map_or(u64::BITS, u64::trailing_zeros);
-            let level = u64::from(doublings).min(self.level_max);
-            let until = now.saturating_add(MEMORY_MS << level).min(u64::MAX >> LEVEL_BITS);
-            Ok::<_, std::convert::Infallible>(((), until << LEVEL_BITS | level))
+        let grown = self.table.update(self.hasher.hash_one(key), Account::Delay.nothing(now), |kept| {
+            Ok::<_, std::convert::Infallible>(((), self.growth.grown(kept, now)))
         });
         match grown {
             Ok(()) => {}

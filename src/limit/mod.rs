@@ -14,6 +14,7 @@
 //! | `guesses` | client | the client is guessing session ids |
 //! | login | client, known device, subject: see [`LoginThrottle`] | 429 |
 
+mod common;
 mod devices;
 mod headers;
 mod keyed;
@@ -21,20 +22,24 @@ mod login;
 mod rate;
 mod table;
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+pub use common::{DeviceInCommon, LoginsInCommon};
 pub use devices::{KNOWN_DEVICE_DAYS, KNOWN_DEVICES_BYTES_MAX, KNOWN_DEVICES_MAX, KnownDevices, Looks};
 pub use headers::{RATELIMIT, RATELIMIT_POLICY};
 pub use keyed::{KeyedLimiter, Outcome};
-pub use login::{Attempt, DELAY_MAX, Device, DeviceKey, KnownDevice, LoginLimit, LoginThrottle};
+pub use login::{Attempt, DELAY_MAX, Device, DeviceKey, KnownDevice, LoginLimit, LoginThrottle, Side};
 pub use rate::{DurationError, Rate, RateError, Spelled, parse_duration};
 
 use crate::clock::Timestamp;
+use crate::secret::Seed;
 use crate::session::id::SessionDigest;
 use crate::session::subject::folded;
+use crate::store::debts::Change;
+use keyed::{KeyHasher, Ledger};
 
 /// A client by its address: all of IPv4, the first 64 bits of IPv6, because one household or server is given that many
 /// addresses to choose from.
@@ -80,13 +85,23 @@ pub struct SubjectKey(u64);
 ///
 /// Spellings that an app may take for one are one here ([`folded`]). Otherwise `alice`, `Alice` and `alice ` would be three
 /// subjects to the limits and one to the app.
-#[derive(Clone, Debug, Default)]
-pub struct SubjectHasher(RandomState);
+#[derive(Clone, Debug)]
+pub struct SubjectHasher(KeyHasher);
+
+impl Default for SubjectHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl SubjectHasher {
     /// A hasher whose keys agree with no other's.
     pub fn new() -> Self {
-        Self(RandomState::new())
+        Self(KeyHasher::random())
+    }
+
+    fn in_common(seed: Seed) -> Self {
+        Self(KeyHasher::of(seed, "subjects"))
     }
 
     /// The key of a subject.
@@ -153,10 +168,22 @@ impl Refusal {
         key: &K,
         now: Timestamp,
     ) -> Result<(), Self> {
-        let Some(limiter) = limiter else { return Ok(()) };
-        match limiter.take(key, now) {
+        limiter.map_or(Ok(()), |limiter| Self::unless(limit, limiter.rate(), limiter.take(key, now)))
+    }
+
+    fn unless_free<K: Hash + ?Sized>(
+        limit: LimitName,
+        limiter: Option<&KeyedLimiter<K>>,
+        key: &K,
+        now: Timestamp,
+    ) -> Result<(), Self> {
+        limiter.map_or(Ok(()), |limiter| Self::unless(limit, limiter.rate(), limiter.look(key, now)))
+    }
+
+    fn unless(limit: LimitName, rate: Rate, outcome: Outcome) -> Result<(), Self> {
+        match outcome {
             Outcome::Allowed { .. } => Ok(()),
-            Outcome::Limited { retry_after } => Err(Self { limit, rate: Some(limiter.rate()), retry_after }),
+            Outcome::Limited { retry_after } => Err(Self { limit, rate: Some(rate), retry_after }),
         }
     }
 }
@@ -205,6 +232,9 @@ impl Default for LimitSettings {
 /// All limits of a guard.
 #[derive(Debug)]
 pub struct Limits {
+    settings: LimitSettings,
+    /// What names of keys are made with if several guards count together.
+    seed: Option<Seed>,
     client: Option<KeyedLimiter<ClientKey>>,
     prefix: Option<KeyedLimiter<PrefixKey>>,
     session: Option<KeyedLimiter<u64>>,
@@ -216,23 +246,92 @@ pub struct Limits {
     logins: Vec<LoginThrottle>,
 }
 
+/// What was taken here of one of the limits that several guards count together.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    limit: usize,
+    /// What they are to be told.
+    pub change: Change,
+}
+
 impl Limits {
     /// Limits that have counted nothing yet.
     pub fn new(settings: &LimitSettings) -> Self {
-        fn limiter<K: Hash>(rate: Option<Rate>, keys_max: NonZeroUsize) -> Option<KeyedLimiter<K>> {
-            rate.map(|rate| KeyedLimiter::new(rate, keys_max))
-        }
+        Self::made(settings.clone(), None)
+    }
+
+    /// The same limits for a guard that counts together with all that have the same seed. They have counted nothing yet.
+    ///
+    /// Each guard counts for itself, and tells the others now and then what was taken ([`due`](Self::due)): nothing has to
+    /// wait for a store, and what somebody takes in between he takes of each guard.
+    #[must_use]
+    pub fn in_common(&self, seed: Seed) -> Self {
+        Self::made(self.settings.clone(), Some(seed))
+    }
+
+    /// Whether they are counted together with all that have that seed.
+    pub fn are_in_common(&self, seed: Seed) -> bool {
+        self.seed == Some(seed)
+    }
+
+    fn made(settings: LimitSettings, seed: Option<Seed>) -> Self {
         let keys_max = settings.keys_max;
+        fn limiter<K: Hash>(
+            rate: Option<Rate>,
+            keys_max: NonZeroUsize,
+            seed: Option<Seed>,
+            name: &str,
+        ) -> Option<KeyedLimiter<K>> {
+            let rate = rate?;
+            Some(match seed {
+                Some(seed) => KeyedLimiter::in_common(rate, keys_max, KeyHasher::of(seed, name)),
+                None => KeyedLimiter::new(rate, keys_max),
+            })
+        }
+        let route = |(at, rate): (usize, &Option<Rate>)| limiter(*rate, keys_max, seed, &format!("route {at}"));
         Self {
-            client: limiter(settings.client, keys_max),
-            prefix: limiter(settings.prefix, keys_max),
-            session: limiter(settings.session, keys_max),
-            subject: limiter(settings.subject, keys_max),
-            subjects: SubjectHasher::new(),
-            anonymous_sessions: limiter(settings.anonymous_sessions, keys_max),
-            guesses: limiter(settings.guesses, keys_max),
-            routes: settings.routes.iter().map(|rate| limiter(*rate, keys_max)).collect(),
+            seed,
+            client: limiter(settings.client, keys_max, seed, "client"),
+            prefix: limiter(settings.prefix, keys_max, seed, "prefix"),
+            session: limiter(settings.session, keys_max, seed, "session"),
+            subject: limiter(settings.subject, keys_max, seed, "subject"),
+            subjects: seed.map_or_else(SubjectHasher::new, SubjectHasher::in_common),
+            anonymous_sessions: limiter(settings.anonymous_sessions, keys_max, seed, "anonymous"),
+            guesses: limiter(settings.guesses, keys_max, seed, "guesses"),
+            routes: settings.routes.iter().enumerate().map(route).collect(),
             logins: settings.logins.iter().map(|limit| LoginThrottle::new(limit, keys_max)).collect(),
+            settings,
+        }
+    }
+
+    fn ledgers(&self) -> impl Iterator<Item = Option<&Ledger>> {
+        fn of<K: Hash>(limiter: Option<&KeyedLimiter<K>>) -> Option<&Ledger> {
+            limiter.map(KeyedLimiter::ledger)
+        }
+        let of_all = [
+            of(self.client.as_ref()),
+            of(self.prefix.as_ref()),
+            of(self.session.as_ref()),
+            of(self.subject.as_ref()),
+            of(self.anonymous_sessions.as_ref()),
+            of(self.guesses.as_ref()),
+        ];
+        of_all.into_iter().chain(self.routes.iter().map(|route| of(route.as_ref())))
+    }
+
+    /// What was taken since this was asked last, that long ago. Who took but a small part of what he may is left out.
+    pub fn due(&self, since: Duration) -> Vec<Due> {
+        let due = |(limit, ledger): (usize, Option<&Ledger>)| {
+            let changes = ledger.map_or_else(Vec::new, |ledger| ledger.due(since));
+            changes.into_iter().map(move |change| Due { limit, change })
+        };
+        self.ledgers().enumerate().flat_map(due).collect()
+    }
+
+    /// Learns what came of that: until when he owes something to all guards together.
+    pub fn learn(&self, due: &Due, until: Timestamp, now: Timestamp) {
+        if let Some(ledger) = self.ledgers().nth(due.limit).flatten() {
+            ledger.learn(due.change.key, until, now);
         }
     }
 
@@ -295,6 +394,11 @@ impl Limits {
     /// The throttle of the login route of that index.
     pub fn login(&self, login: usize) -> Option<&LoginThrottle> {
         self.logins.get(login)
+    }
+
+    /// The same for all guards that have the same seed.
+    pub fn login_in_common(&self, login: usize, seed: Seed) -> Option<LoginsInCommon<'_>> {
+        self.logins.get(login).map(|throttle| LoginsInCommon::new(throttle, login, seed))
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::store::debts::Pace;
+
 /// A duration is not spelled as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
@@ -127,6 +129,11 @@ impl Rate {
             return Err(RateError::TooSlow);
         }
         Ok(Self { quota, per, burst })
+    }
+
+    /// The same in numbers that guards share.
+    pub fn pace(&self) -> Pace {
+        Pace::new(self.interval(), self.burst().get())
     }
 
     /// Reads `"10/1m burst 3"`; without `burst` the whole quota may come at once. `"off"` is no limit: `None`.

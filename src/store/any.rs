@@ -7,10 +7,12 @@ use super::cached::CachedStore;
 use super::counters::Counters;
 #[cfg(feature = "embedded")]
 use super::embedded::EmbeddedStore;
+#[cfg(any(feature = "redis", feature = "sql"))]
+use super::endings::{Endings, Notice};
 #[cfg(feature = "file")]
 use super::file::FileStore;
 #[cfg(feature = "redis")]
-use super::kv::{Notice, RedisStore};
+use super::kv::RedisStore;
 use super::memory::MemoryStore;
 #[cfg(feature = "sql")]
 use super::sql::SqlStore;
@@ -88,15 +90,23 @@ impl AnyStore {
     /// Lets the cache forget the sessions that end on other nodes, as long as it lives. A store without one, or whose server
     /// tells nothing, is done at once.
     pub async fn follow_endings(&self) {
-        #[cfg(feature = "redis")]
-        if let Self::CachedRedis(store) = self {
-            let mut endings = store.store().endings();
-            while let Some(notice) = endings.next().await {
-                match notice {
-                    Notice::Session(digest) => store.forget(&digest),
-                    Notice::Gap => store.forget_all(),
-                }
-            }
+        match self {
+            #[cfg(feature = "redis")]
+            Self::CachedRedis(store) => follow(store, Some(store.store().endings())).await,
+            #[cfg(feature = "sql")]
+            Self::CachedSql(store) => follow(store, store.store().endings()).await,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(any(feature = "redis", feature = "sql"))]
+async fn follow<S: Store>(store: &CachedStore<S>, endings: Option<Endings>) {
+    let Some(mut endings) = endings else { return };
+    while let Some(notice) = endings.next().await {
+        match notice {
+            Notice::Session(digest) => store.forget(&digest),
+            Notice::Gap => store.forget_all(),
         }
     }
 }

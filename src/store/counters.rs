@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::StoreError;
+use super::debts::{Change, Changed};
 use crate::clock::Timestamp;
 
 /// Bytes that all windows of one table take together, about: 32 MiB.
@@ -84,6 +85,16 @@ pub trait Counters: Send + Sync {
     /// # Errors
     /// [`StoreError`]; the guard that asked counts for itself then.
     fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a>;
+
+    /// Does the steps in their order, each to the number of its key ([`Step::apply`](super::debts::Step::apply)), up to the first
+    /// that is refused; gives the answers of those that were looked at. Two guards that take from one key take in turn.
+    ///
+    /// What is kept must have a limit, and who gives way for others must owe no less when it returns, or spraying keys would
+    /// clear a limit.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the guard that asked counts for itself then.
+    fn change<'a>(&'a self, changes: &'a [Change], now: Timestamp) -> Changed<'a>;
 }
 
 /// How often rules matched lately. Windows are exact: a key keeps the last `over` + 1 times.

@@ -8,8 +8,11 @@ pub mod any;
 pub mod cached;
 pub mod conformance;
 pub mod counters;
+pub mod debts;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(any(feature = "redis", feature = "sql"))]
+pub mod endings;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "redis")]
@@ -296,7 +299,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`].
     fn clear_expired(&self, now: Timestamp, max: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// Where rules count if several guards share this store. None: each guard counts for itself.
+    /// Where rules and limits count if several guards share this store. None: each guard counts for itself.
     fn counters(&self) -> Option<&dyn counters::Counters> {
         None
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::counters::{Answered, Counters, Question, Windows};
+use super::counters::Counters;
+use super::debts::Counts;
 use super::{
     Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError, SubjectLimit,
 };
@@ -11,7 +12,7 @@ use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
 /// A store that several guards share: each gets a clone. A session that one of them began is known to all, and what
-/// their rules count is counted for all of them together.
+/// their rules and limits count is counted for all of them together.
 ///
 /// ```
 /// use portcullis::store::{Store as _, memory::MemoryStore, shared::Shared};
@@ -26,13 +27,13 @@ pub struct Shared<S>(Arc<Inner<S>>);
 #[derive(Debug)]
 struct Inner<S> {
     store: S,
-    windows: Windows,
+    counts: Counts,
 }
 
 impl<S> Shared<S> {
     /// Shares a store.
     pub fn new(store: S) -> Self {
-        Self(Arc::new(Inner { store, windows: Windows::default() }))
+        Self(Arc::new(Inner { store, counts: Counts::default() }))
     }
 
     /// The store that is shared.
@@ -44,13 +45,6 @@ impl<S> Shared<S> {
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
-    }
-}
-
-impl Counters for Windows {
-    fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a> {
-        let answers = questions.iter().map(|question| self.count(*question, now)).collect();
-        Box::pin(std::future::ready(Ok(answers)))
     }
 }
 
@@ -122,7 +116,7 @@ impl<S: Store> Store for Shared<S> {
     }
 
     fn counters(&self) -> Option<&dyn Counters> {
-        Some(&self.0.windows)
+        Some(&self.0.counts)
     }
 }
 

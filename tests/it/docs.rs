@@ -433,6 +433,8 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("messages that wait", portcullis::layer::MESSAGES_MAX),
         #[cfg(feature = "tower-sessions")]
         ("store of tower-sessions waited for", usize::try_from(store::tower::ANSWER_MAX.as_secs()).unwrap()),
+        ("limits told to other guards", usize::try_from(engine::LIMITS_EVERY.as_millis()).unwrap()),
+        ("numbers in a shared store", store::debts::KEYS_MAX),
         ("keys in the key file", config::keys::KEYS_MAX),
         ("configuration file", config::FILE_BYTES_MAX >> 20),
     ];

@@ -18,6 +18,7 @@ mod engine_quarantine;
 mod engine_rotation;
 mod engine_routes;
 mod engine_rules;
+mod engine_together;
 mod examples;
 mod fields_page;
 mod geo_real;
@@ -44,6 +45,8 @@ mod schema;
 mod scripts;
 mod service;
 mod sessions;
+#[cfg(all(feature = "redis", feature = "sql"))]
+mod several_nodes;
 mod signed_rules;
 mod simulate;
 mod soak;

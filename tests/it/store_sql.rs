@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::entropy::OsEntropy;
+use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance::{self, Case};
 use portcullis::store::counters::{Effect, Key, Question};
+use portcullis::store::debts::{Answer, Change, Step};
+use portcullis::store::endings::{Endings, Notice};
 use portcullis::store::row::Rows;
 use portcullis::store::sql::{OpenError, Settings, SqlStore};
 use portcullis::store::{
@@ -100,6 +103,7 @@ async fn all(url: &str) {
     several_may_clear_at_once(url).await;
     who_goes_away_leaves_nothing_open(url).await;
     a_newer_format_is_refused(url).await;
+    tables_of_an_older_format_are_brought_up_to_date(url).await;
     no_error_tells_the_password(url).await;
 }
 
@@ -277,21 +281,107 @@ async fn who_goes_away_leaves_nothing_open(url: &str) {
     assert!(left <= 3, "{left}");
 }
 
+/// Does something to a database behind the store's back.
+async fn meddle(url: &str, texts: &[&'static str]) {
+    for text in texts {
+        if url.starts_with("sqlite") {
+            let pool = sqlx::SqlitePool::connect(url).await.unwrap();
+            sqlx::query(*text).execute(&pool).await.unwrap();
+        } else if url.starts_with("postgres") {
+            let pool = sqlx::PgPool::connect(url).await.unwrap();
+            sqlx::query(*text).execute(&pool).await.unwrap();
+        } else {
+            let pool = sqlx::MySqlPool::connect(url).await.unwrap();
+            sqlx::query(*text).execute(&pool).await.unwrap();
+        }
+    }
+}
+
 async fn a_newer_format_is_refused(url: &str) {
     drop(connect(url, "newer", &[1]).await);
-    let text = "UPDATE newer_meta SET format = 2";
-    if url.starts_with("sqlite") {
-        let pool = sqlx::SqlitePool::connect(url).await.unwrap();
-        sqlx::query(text).execute(&pool).await.unwrap();
-    } else if url.starts_with("postgres") {
-        let pool = sqlx::PgPool::connect(url).await.unwrap();
-        sqlx::query(text).execute(&pool).await.unwrap();
-    } else {
-        let pool = sqlx::MySqlPool::connect(url).await.unwrap();
-        sqlx::query(text).execute(&pool).await.unwrap();
-    }
+    meddle(url, &["UPDATE newer_meta SET format = 1000"]).await;
     let refused = SqlStore::connect(url, settings("newer"), rows(&[1])).await;
-    assert!(matches!(refused, Err(OpenError::Format { found: 2 })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::Format { found: 1000 })), "{refused:?}");
+}
+
+async fn tables_of_an_older_format_are_brought_up_to_date(url: &str) {
+    let store = connect(url, "older", &[1]).await;
+    create(&store, session(1, "ann")).await;
+    meddle(url, &["DROP TABLE older_debts", "UPDATE older_meta SET format = 1"]).await;
+    let store = connect(url, "older", &[1]).await;
+    assert!(store.load(&digest(1)).await.unwrap().is_some());
+    let kept = Change { key: Key::from_u64(1), step: Step::Remember(NOW.after(Duration::from_secs(9))) };
+    let answers = store.counters().unwrap().change(&[kept], NOW).await.unwrap();
+    assert!(matches!(answers[..], [Answer::Done { .. }]), "{answers:?}");
+    // Once is enough.
+    meddle(url, &["DROP TABLE older_debts"]).await;
+    let store = connect(url, "older", &[1]).await;
+    assert!(store.counters().unwrap().change(&[kept], NOW).await.is_err());
+}
+
+/// Waits until all of these were told of.
+async fn heard(endings: &mut Endings, sessions: &[SessionDigest]) {
+    let mut left: Vec<_> = sessions.to_vec();
+    while !left.is_empty() {
+        let notice = tokio::time::timeout(PATIENCE, endings.next()).await.unwrap().unwrap();
+        assert_ne!(notice, Notice::Session(digest(9)), "that one is in another table");
+        left.retain(|session| notice != Notice::Session(*session));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_tells_which_sessions_end_and_of_every_gap() {
+    let Some(mut server) = Server::postgres() else { return };
+    let (one, other) = (connect(&server.url(), "told", &[1]).await, connect(&server.url(), "told", &[1]).await);
+    let apart = connect(&server.url(), "apart", &[1]).await;
+    let mut endings = other.endings().unwrap();
+    assert_eq!(endings.next().await, Some(Notice::Gap), "whoever begins to listen knows nothing yet");
+    listening(&one, &mut endings).await;
+    create(&apart, session(9, "ann")).await;
+    apart.revoke(&digest(9), ending()).await.unwrap();
+    for nth in 1..=4 {
+        create(&one, session(nth, "ann")).await;
+    }
+    one.revoke(&digest(1), ending()).await.unwrap();
+    heard(&mut endings, &[digest(1)]).await;
+    let there = one.load(&digest(2)).await.unwrap().unwrap();
+    let rotate = Rotate {
+        old: &there.digest,
+        version: there.version,
+        new: session(5, "ann"),
+        also_end: Some(&digest(3)),
+        limit: None,
+        now: NOW,
+        tombstone_until: NOW.after(KEPT),
+    };
+    assert!(matches!(one.rotate(rotate).await.unwrap(), Rotation::Created(_)));
+    heard(&mut endings, &[digest(2), digest(3)]).await;
+    one.revoke_subject("ann", Some(&digest(4)), ending()).await.unwrap();
+    heard(&mut endings, &[digest(5)]).await;
+    // What did not happen is not told: the next thing that is heard is that nothing is heard any more.
+    assert!(one.revoke(&digest(1), ending()).await.unwrap().is_none());
+    server.stop();
+    assert_eq!(tokio::time::timeout(PATIENCE, endings.next()).await.unwrap(), Some(Notice::Gap));
+    server.start_again();
+    let mut ended = false;
+    while !ended {
+        ended = one.revoke(&digest(4), ending()).await.is_ok_and(|record| record.is_some());
+    }
+    // Whether it heard of that one or was not back: it knew that it may have missed something, and hears again.
+    listening(&one, &mut endings).await;
+}
+
+/// Ends sessions until somebody hears of it.
+async fn listening(store: &SqlStore, endings: &mut Endings) {
+    for nth in 100.. {
+        let made = store.create(session(nth, "bob"), None, NOW).await.unwrap();
+        assert!(matches!(made, Creation::Created(_) | Creation::Exists), "{made:?}");
+        store.revoke(&digest(nth), ending()).await.unwrap();
+        let next = tokio::time::timeout(Duration::from_millis(200), endings.next()).await;
+        if matches!(next, Ok(Some(Notice::Session(_)))) {
+            break;
+        }
+    }
 }
 
 async fn no_error_tells_the_password(url: &str) {

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{self, Attempt, Fault, Faults, Watched};
-use portcullis::engine::Guard;
+use portcullis::engine::tend;
 use portcullis::event::kinds;
 use portcullis::proxy::StartError;
-use portcullis::store::any::AnyStore;
 use portcullis::verdict::Text;
 
 use reload::Reloader;
@@ -23,10 +22,6 @@ use start::Running;
 
 /// How long the events of the last moments may take to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// How often the guard looks after streams whose session is over.
-const STREAMS_EVERY: Duration = Duration::from_millis(500);
-/// How often it removes sessions that are over.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often it writes down from which devices subjects have logged in. A crash loses so much of it.
 const DEVICES_EVERY: Duration = Duration::from_secs(5 * 60);
 
@@ -135,7 +130,7 @@ async fn serve(
     let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
     signals::tell_ready();
-    let tending = tokio::spawn(tend(guard.clone()));
+    let tending = tokio::spawn(tend(&guard));
     let told = guard.clone();
     let listening = tokio::spawn(async move { told.store().follow_endings().await });
     let keeping = devices.clone().map(|devices| tokio::spawn(devices.follow(guard.clone())));
@@ -173,27 +168,4 @@ async fn serve(
         tracing::warn!("the last events may not have been written");
     }
     ended
-}
-
-/// Looks after the guard: ends streams of sessions that are over, removes records that are.
-async fn tend(guard: Arc<Guard<AnyStore>>) {
-    let mut streams = tokio::time::interval(STREAMS_EVERY);
-    let mut sweep = tokio::time::interval(SWEEP_EVERY);
-    loop {
-        let result = tokio::select! {
-            _ = streams.tick() => guard.sweep_streams().await,
-            _ = sweep.tick() => clear(&guard).await,
-        };
-        if let Err(error) = result {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the session store does not answer");
-        }
-    }
-}
-
-/// Removes what is over in small steps, so that no request waits for a long one.
-async fn clear(guard: &Guard<AnyStore>) -> Result<(), portcullis::store::StoreError> {
-    while guard.clear_expired().await? >= portcullis::engine::SWEEP_MAX {
-        tokio::task::yield_now().await;
-    }
-    Ok(())
 }

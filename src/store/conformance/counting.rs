@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::concurrent::TASKS;
-use super::{NOW, Outcome, must, together};
+use super::{Dice, NOW, Outcome, must, together};
 use crate::store::Store;
 use crate::store::counters::{Counters, Effect, Key, Question};
+use crate::store::debts::{Answer, Change, Debts, Growth, Pace, Step, Taken};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -55,5 +56,65 @@ pub(super) async fn all_that_are_counted_at_once_are_counted<S: Store>(store: Ar
     let over = u64::try_from(over.into_iter().filter(|over| *over).count()).unwrap_or(0);
     let expected = TASKS - u64::from(OVER);
     must!(over == expected, "of {TASKS} at once {expected} are beyond {OVER}, not {over}");
+    Ok(())
+}
+
+/// Steps on a few keys, as dice give them: of every kind, with times that go on.
+fn some_changes(dice: &Dice, count: u64) -> Vec<Change> {
+    let pace = Pace::new(Duration::from_millis(700 + 37 * dice.roll(40)), 1 + u32::try_from(dice.roll(4)).unwrap_or(0));
+    let growth = Growth::up_to(Duration::from_secs(30));
+    let one = |_| {
+        let step = match dice.roll(8) {
+            0 | 1 => Step::Take(pace),
+            2 => {
+                let count = u32::try_from(dice.roll(3)).unwrap_or(0);
+                Step::Add(pace, Taken { count, within: Duration::from_millis(dice.roll(1000)) })
+            }
+            3 => Step::Wait(growth),
+            4 => Step::Grow(growth),
+            5 => Step::Forgive,
+            6 => Step::Remember(NOW.after(Duration::from_secs(dice.roll(200)))),
+            _ => Step::Recall,
+        };
+        Change { key: Key::from_u64(dice.roll(5)), step }
+    };
+    (0..count).map(one).collect()
+}
+
+pub(super) async fn numbers_change_as_they_must<S: Store>(store: Arc<S>) -> Outcome {
+    let Some(counters) = store.counters() else { return Ok(()) };
+    let (dice, model) = (Dice::new(11), Debts::default());
+    let mut now = NOW;
+    must!(counters.change(&[], now).await?.is_empty(), "no change has no answer");
+    for round in 0..200 {
+        let changes = some_changes(&dice, 1 + dice.roll(5));
+        let expected = model.change(&changes, now);
+        let found = counters.change(&changes, now).await?;
+        must!(found == expected, "in round {round} {changes:?} give {expected:?}, not {found:?}");
+        now = now.after(Duration::from_millis(dice.roll(1500)));
+    }
+    Ok(())
+}
+
+pub(super) async fn of_many_who_take_at_once_no_more_may_than_may<S: Store>(store: Arc<S>) -> Outcome {
+    const BURST: u32 = 40;
+    if store.counters().is_none() {
+        return Ok(());
+    }
+    let changes = [
+        Change { key: Key::from_u64(1), step: Step::Take(Pace::new(WITHIN, BURST)) },
+        Change { key: Key::from_u64(2), step: Step::Remember(NOW.after(WITHIN)) },
+    ];
+    let taken = together(TASKS, |_| {
+        let store = Arc::clone(&store);
+        async move {
+            let Some(counters) = store.counters() else { return Ok(false) };
+            let answers = counters.change(&changes, NOW).await?;
+            Ok(matches!(answers[..], [Answer::Done { .. }, Answer::Done { .. }]))
+        }
+    })
+    .await?;
+    let taken = taken.into_iter().filter(|taken| *taken).count();
+    must!(u32::try_from(taken) == Ok(BURST), "of {TASKS} who take at once {BURST} may, not {taken}");
     Ok(())
 }

@@ -149,6 +149,10 @@ cases! {
     Windows = counting::a_window_counts_what_is_in_it;
     /// Shared counters: of many who are counted at once none is lost.
     CountsAtOnce = counting::all_that_are_counted_at_once_are_counted;
+    /// Shared counters: numbers of limits, delays and memory change as [`debts`](super::debts) says, up to a step that is refused.
+    Numbers = counting::numbers_change_as_they_must;
+    /// Shared counters: of many who take at once no more may than may.
+    TakesAtOnce = counting::of_many_who_take_at_once_no_more_may_than_may;
 }
 
 /// Runs all cases, each over a store that `make` made.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::counters::{Answered, Counters, Key, Question, Windows};
+use crate::store::debts::{Change, Changed, Debts};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Durability, Filter, Page};
 
@@ -66,6 +67,10 @@ enum How {
     MixesKeys,
     /// Reads, and writes what it read a while later.
     CountsInSteps,
+    /// The same with numbers.
+    TakesInSteps,
+    /// Does what comes after a step that was refused.
+    GoesOnAfterNo,
 }
 
 struct Broken {
@@ -74,13 +79,15 @@ struct Broken {
     calls: AtomicU64,
     seen: Mutex<Vec<Arc<Record>>>,
     windows: Windows,
+    debts: Debts,
     counted: AtomicU64,
 }
 
 impl Broken {
     fn new(how: How) -> Self {
-        let (inner, windows) = (MemoryStore::default(), Windows::default());
-        Self { inner, how, calls: AtomicU64::new(0), seen: Mutex::default(), windows, counted: AtomicU64::new(0) }
+        let (inner, windows, debts) = (MemoryStore::default(), Windows::default(), Debts::default());
+        let (calls, counted) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { inner, how, calls, seen: Mutex::default(), windows, debts, counted }
     }
 
     /// Time enough for all others to come in between.
@@ -125,6 +132,29 @@ impl Counters for Broken {
                 }
             }
             Ok(questions.iter().map(|question| self.windows.count(mend(question), now)).collect())
+        })
+    }
+
+    fn change<'a>(&'a self, changes: &'a [Change], now: Timestamp) -> Changed<'a> {
+        Box::pin(async move {
+            if self.how == How::TakesInSteps {
+                let before = self.counted.load(Ordering::SeqCst);
+                self.wait_for_the_next().await;
+                self.counted.store(before + 1, Ordering::SeqCst);
+                let step = Debts::default();
+                (0..before).for_each(|_| drop(step.change(changes, now)));
+                return Ok(step.change(changes, now));
+            }
+            let mend = |change: &Change| match self.how {
+                How::MixesKeys => Change { key: Key::from_u64(0), ..*change },
+                _ => *change,
+            };
+            if self.how == How::GoesOnAfterNo {
+                let one = |change: &Change| self.debts.change(&[mend(change)], now).pop();
+                return Ok(changes.iter().filter_map(one).collect());
+            }
+            let changes: Vec<_> = changes.iter().map(mend).collect();
+            Ok(self.debts.change(&changes, now))
         })
     }
 }
@@ -333,6 +363,9 @@ async fn a_broken_store_fails_the_case_that_names_its_fault() {
         (How::CountsTwice, Case::Windows),
         (How::MixesKeys, Case::Windows),
         (How::CountsInSteps, Case::CountsAtOnce),
+        (How::MixesKeys, Case::Numbers),
+        (How::GoesOnAfterNo, Case::Numbers),
+        (How::TakesInSteps, Case::TakesAtOnce),
     ];
     for (how, case) in faults {
         let failure = run_case(case, Broken::new(how)).await.expect_err(&format!("{how:?} must fail {case:?}"));

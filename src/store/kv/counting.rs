@@ -1,13 +1,16 @@
-//! Counts of rules that all guards share: one script for all questions of a request.
+//! Counts of rules and limits that all guards share: one script for all that is asked at once.
 //!
 //! Each key is a list of its last `over` + 1 times, which the server drops when its window is over. How many keys there are has
 //! a limit, as in [`Windows`](crate::store::counters::Windows), and keys of rules that are only observed have one of their own.
 
+use std::time::Duration;
+
 use super::RedisStore;
 use super::link::{Again, LinkError};
-use super::scripts::{Answer, COUNT};
+use super::scripts::{Answer, COUNT, DEBTS};
 use crate::clock::Timestamp;
 use crate::store::counters::{Answered, Counters, Effect, Question};
+use crate::store::debts::{self, Change, Changed, KEYS_MAX, Step, Taken};
 
 /// Most keys of rules that are obeyed: some 50 MB of the server's memory with a handful of times each.
 const OBEYED_MAX: &str = "200000";
@@ -20,9 +23,34 @@ impl Counters for RedisStore {
     fn ask<'a>(&'a self, questions: &'a [Question], now: Timestamp) -> Answered<'a> {
         Box::pin(async move { Ok(self.count(questions, now).await?) })
     }
+
+    fn change<'a>(&'a self, changes: &'a [Change], now: Timestamp) -> Changed<'a> {
+        Box::pin(async move { Ok(self.change_all(changes, now).await?) })
+    }
 }
 
 impl RedisStore {
+    async fn change_all(&self, changes: &[Change], now: Timestamp) -> Result<Vec<debts::Answer>, LinkError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (now, most) = (now.as_millis().to_string(), KEYS_MAX.to_string());
+        let steps: Vec<[Vec<u8>; 4]> = changes.iter().map(step).collect();
+        let mut args: Vec<&[u8]> = vec![now.as_bytes(), most.as_bytes()];
+        args.extend(steps.iter().flatten().map(Vec::as_slice));
+        let mut answer = Answer::list(self.link.run(&DEBTS, &self.names.debts, &args, Again::MayNot).await?)?;
+        let mut answers = Vec::with_capacity(changes.len());
+        while !answer.is_read() {
+            let (is_refused, millis) = (answer.number()? == 1, answer.millis()?);
+            answers.push(if is_refused {
+                debts::Answer::Refused { wait: Duration::from_millis(millis) }
+            } else {
+                debts::Answer::Done { until: Timestamp::from_millis(millis) }
+            });
+        }
+        Ok(answers)
+    }
+
     async fn count(&self, questions: &[Question], now: Timestamp) -> Result<Vec<bool>, LinkError> {
         if questions.is_empty() {
             return Ok(Vec::new());
@@ -50,4 +78,21 @@ fn arguments(question: &Question) -> [Vec<u8>; 4] {
         within.to_string().into_bytes(),
         set.to_vec(),
     ]
+}
+
+/// A change as `debts.lua` reads it.
+fn step(change: &Change) -> [Vec<u8>; 4] {
+    let (name, first, second) = match change.step {
+        Step::Take(pace) => ("take", pace.interval().to_string(), pace.burst().to_string()),
+        Step::Add(pace, Taken { count, within }) => {
+            let within = within.as_micros();
+            ("add", pace.interval().to_string(), format!("{count} {} {within}", pace.burst()))
+        }
+        Step::Wait(growth) => ("wait", growth.delay_max_ms().to_string(), String::new()),
+        Step::Grow(growth) => ("grow", growth.level_max().to_string(), String::new()),
+        Step::Forgive => ("forgive", String::new(), String::new()),
+        Step::Remember(until) => ("keep", until.as_millis().to_string(), String::new()),
+        Step::Recall => ("recall", String::new(), String::new()),
+    };
+    [change.key.as_u64().to_be_bytes().to_vec(), name.into(), first.into_bytes(), second.into_bytes()]
 }

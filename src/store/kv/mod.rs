@@ -10,6 +10,8 @@
 //!   {portcullis}:references    by public reference                {portcullis}:subjects   live sessions by subject
 //!   {portcullis}:ended         ended ones by subject              {portcullis}:ending     channel: digests that ended
 //!   {portcullis}:w:<key>       a window that rules count in       {portcullis}:obeyed, {portcullis}:observed   all of them
+//!   {portcullis}:rates         what limits count              {portcullis}:failures   delays after failed logins
+//!   {portcullis}:remembered    devices of logins
 //! ```
 //!
 //! **In a cluster** the braces put all of it into one slot, since a rotation touches two sessions and two subjects in one
@@ -44,13 +46,14 @@ use std::time::Duration;
 
 use redis::Value;
 
-pub use self::endings::{Endings, Notice};
 use self::head::{bytes, code, kept};
 pub use self::link::LinkError;
 use self::link::{Again, Link};
 use self::place::Place;
 use self::scripts::{Answer, CLEAR, COMMIT, CREATE, REVOKE, REVOKE_SUBJECT, ROTATE, Script};
 use super::counters::Counters;
+use super::endings::Listening;
+pub use super::endings::{Endings, Notice};
 use super::row::Rows;
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Page, Rotate, Rotation, Store, StoreError,
@@ -121,7 +124,7 @@ pub struct RedisStore {
     link: Arc<Link>,
     rows: Rows,
     names: Names,
-    listening: endings::Listening,
+    listening: Listening,
 }
 
 /// Names of keys.
@@ -136,6 +139,8 @@ struct Names {
     window: Vec<u8>,
     /// Sets of windows, in the order of `count.lua`.
     counted: Vec<Vec<u8>>,
+    /// Sets of numbers that guards share, in the order of `debts.lua`.
+    debts: Vec<Vec<u8>>,
 }
 
 impl Names {
@@ -152,6 +157,7 @@ impl Names {
             sets: names(&["digests", "times", "references", "subjects", "ended"]),
             window: name("w:"),
             counted: names(&["obeyed", "observed"]),
+            debts: names(&["rates", "failures", "remembered"]),
         })
     }
 
@@ -180,7 +186,7 @@ impl RedisStore {
         let names = Names::new(&settings.prefix)?;
         let place = Place::parse(url, names.sets.first().map_or(&[], Vec::as_slice))?;
         let link = Arc::new(Link::new(place, settings.timeout));
-        let store = Self { link, rows, names, listening: endings::Listening::default() };
+        let store = Self { link, rows, names, listening: Listening::default() };
         if let Err(source) = store.link.read(&redis::cmd("PING")).await {
             return Err(OpenError::Link { place: store.link.place().to_string(), source });
         }
@@ -197,7 +203,7 @@ impl RedisStore {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn endings(&self) -> Endings {
-        self.listening.endings(&self.link, &self.names.channel)
+        self.listening.endings(|| endings::Channel { link: Arc::clone(&self.link), name: self.names.channel.clone() })
     }
 
     /// Runs a script about sessions that changes something.

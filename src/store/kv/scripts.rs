@@ -40,6 +40,8 @@ scripts! {
     CLEAR = "common.lua" "clear.lua";
     /// Counts matches of rules.
     COUNT = "count.lua";
+    /// Changes numbers that guards share.
+    DEBTS = "debts.lua";
 }
 
 impl Script {
@@ -103,6 +105,19 @@ impl Answer {
             Some(Value::Int(number)) => u32::try_from(number).ok().ok_or(LinkError::Answer),
             _ => Err(LinkError::Answer),
         }
+    }
+
+    /// The next number that counts milliseconds.
+    pub(super) fn millis(&mut self) -> Result<u64, LinkError> {
+        match self.0.next() {
+            Some(Value::Int(number)) => u64::try_from(number).ok().ok_or(LinkError::Answer),
+            _ => Err(LinkError::Answer),
+        }
+    }
+
+    /// Whether all was read.
+    pub(super) fn is_read(&self) -> bool {
+        self.0.len() == 0
     }
 
     /// All further pairs of a digest and what is stored under it.

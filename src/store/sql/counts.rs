@@ -13,6 +13,7 @@ use super::work::{Decided, Fault, Work};
 use super::{SqlStore, millis};
 use crate::clock::Timestamp;
 use crate::store::counters::{Answered, Counters, Effect, Question};
+use crate::store::debts::{Change, Changed};
 
 /// After so many matches the size of the table is looked at.
 const LOOK_EVERY: u64 = 4096;
@@ -40,6 +41,10 @@ impl Counters for SqlStore {
             }
             Ok(answers)
         })
+    }
+
+    fn change<'a>(&'a self, changes: &'a [Change], now: Timestamp) -> Changed<'a> {
+        Box::pin(self.change_all(changes, now))
     }
 }
 

@@ -23,7 +23,9 @@
 
 mod counts;
 mod create;
+mod debts;
 mod dialect;
+mod endings;
 mod open;
 mod schema;
 mod sessions;
@@ -44,6 +46,7 @@ pub use self::open::OpenError;
 use self::sessions::{Clear, Load, Replace, Revoke, RevokeSubject, Settle};
 use self::wire::Pool;
 use super::counters::Counters;
+use super::endings::{Endings, Listening};
 use super::row::Rows;
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
@@ -92,6 +95,9 @@ pub struct SqlStore {
     counts_bytes_max: u32,
     /// How many matches were counted, to look at the size of the table now and then.
     counted: AtomicU64,
+    /// The same for changes of numbers.
+    changed: AtomicU64,
+    listening: Listening,
 }
 
 impl SqlStore {
@@ -122,12 +128,36 @@ impl SqlStore {
         }
         let connections = usize::try_from(settings.connections_max.get()).unwrap_or(usize::MAX);
         let changes = Semaphore::new((connections - connections / 3).min(Semaphore::MAX_PERMITS));
-        Ok(Self { pool, dialect, rows, timeout, changes, counts_bytes_max, counted: AtomicU64::new(0) })
+        Ok(Self {
+            pool,
+            dialect,
+            rows,
+            timeout,
+            changes,
+            counts_bytes_max,
+            counted: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            listening: Listening::default(),
+        })
     }
 
     /// What seals and opens its rows: to put another ring of keys in force.
     pub const fn rows(&self) -> &Rows {
         &self.rows
+    }
+
+    /// Which sessions end from now on, by whatever guard; none of a database that passes no messages, which all but PostgreSQL
+    /// do not. It takes a connection of its own.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn endings(&self) -> Option<Endings> {
+        let Pool::Postgres(pool) = &self.pool else { return None };
+        Some(self.listening.endings(|| endings::Channel {
+            options: pool.connect_options(),
+            name: format!("{}_ending", self.dialect.table()),
+            timeout: self.timeout,
+        }))
     }
 
     /// Closes all connections, as soon as what is under way is done, and waits for that no longer than for anything else.
@@ -227,6 +257,7 @@ impl Store for SqlStore {
             }
         }
         counts::clear(self, now).await?;
+        debts::clear(self, now).await?;
         Ok(gone)
     }
 

@@ -14,6 +14,9 @@
 //! | | `nearness` | how near it is to one too many, in 64ths |
 //! | | `expires_at` | when the last of its times leaves the window |
 //! | | `times` | when it matched, 8 bytes each, oldest first |
+//! | `{t}_debts` | `name`, `account` | whose number it is, and what it stands for: see [`debts`](crate::store::debts) |
+//! | | `expires_at` | until when it means something |
+//! | | `number` | the number |
 //! | `{t}_locks` | `stripe` | MySQL only: rows to lock instead of subjects |
 //! | `{t}_meta` | `format` | version of all this, in the row of `id` 1 |
 
@@ -22,8 +25,8 @@ use super::wire::{Lent, Line, Mode, Pool, Value, Wire};
 use super::work::Fault;
 use crate::store::row::{Rows, SubjectName};
 
-/// Version of the tables.
-pub(super) const FORMAT: i64 = 1;
+/// Version of the tables. Tables of version 1 had no `{t}_debts`; they are given it.
+pub(super) const FORMAT: i64 = 2;
 
 /// Rows that stand for subjects in MySQL, which can lock rows only. Two subjects that share one wait for each other now
 /// and then; a row for each subject would be one more thing that somebody outside could make grow.
@@ -31,6 +34,9 @@ const STRIPES: u16 = 1024;
 
 /// The lock of PostgreSQL under which tables are made: "portcull" in ASCII.
 const MAKING: i64 = i64::from_be_bytes(*b"portcull");
+
+/// What is there of version 1 has become the present one.
+const OF_VERSION_1: &str = "UPDATE {t}_meta SET format = ? WHERE id = 1 AND format = 1";
 
 const POSTGRES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t} (digest BYTEA PRIMARY KEY, reference BYTEA NOT NULL, subject BYTEA, \
@@ -42,8 +48,12 @@ const POSTGRES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t}_counts (name BIGINT PRIMARY KEY, observed SMALLINT NOT NULL, \
      nearness SMALLINT NOT NULL, expires_at BIGINT NOT NULL, times BYTEA NOT NULL)",
     "CREATE INDEX IF NOT EXISTS {t}_counts_expires_at ON {t}_counts (expires_at)",
+    "CREATE TABLE IF NOT EXISTS {t}_debts (name BIGINT PRIMARY KEY, account SMALLINT NOT NULL, \
+     expires_at BIGINT NOT NULL, number BIGINT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS {t}_debts_expires_at ON {t}_debts (account, expires_at)",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id BIGINT PRIMARY KEY, format BIGINT NOT NULL)",
     "INSERT INTO {t}_meta (id, format) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
+    OF_VERSION_1,
 ];
 
 const MYSQL: &[&str] = &[
@@ -55,9 +65,12 @@ const MYSQL: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t}_counts (name BIGINT NOT NULL PRIMARY KEY, observed SMALLINT NOT NULL, \
      nearness SMALLINT NOT NULL, expires_at BIGINT NOT NULL, times LONGBLOB NOT NULL, \
      INDEX {t}_counts_expires_at (expires_at)) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS {t}_debts (name BIGINT NOT NULL PRIMARY KEY, account SMALLINT NOT NULL, \
+     expires_at BIGINT NOT NULL, number BIGINT NOT NULL, INDEX {t}_debts_expires_at (account, expires_at)) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS {t}_locks (stripe BIGINT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id BIGINT NOT NULL PRIMARY KEY, format BIGINT NOT NULL) ENGINE=InnoDB",
     "INSERT IGNORE INTO {t}_meta (id, format) VALUES (1, ?)",
+    OF_VERSION_1,
 ];
 
 const SQLITE: &[&str] = &[
@@ -70,8 +83,12 @@ const SQLITE: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t}_counts (name INTEGER NOT NULL PRIMARY KEY, observed INTEGER NOT NULL, \
      nearness INTEGER NOT NULL, expires_at INTEGER NOT NULL, times BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS {t}_counts_expires_at ON {t}_counts (expires_at)",
+    "CREATE TABLE IF NOT EXISTS {t}_debts (name INTEGER NOT NULL PRIMARY KEY, account INTEGER NOT NULL, \
+     expires_at INTEGER NOT NULL, number INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS {t}_debts_expires_at ON {t}_debts (account, expires_at)",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id INTEGER NOT NULL PRIMARY KEY, format INTEGER NOT NULL)",
     "INSERT INTO {t}_meta (id, format) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
+    OF_VERSION_1,
 ];
 
 /// Sees to it that the tables are there, and gives their format. An account that may not make tables will do once they are.
@@ -83,8 +100,8 @@ pub(super) async fn prepare(pool: &Pool, dialect: &Dialect, rows: &Rows) -> Resu
         found => found?,
     };
     match found {
-        Some(found) => Ok(found),
-        None => make(&mut lent, dialect, rows).await,
+        Some(found) if found >= FORMAT => Ok(found),
+        Some(_) | None => make(&mut lent, dialect, rows).await,
     }
 }
 
@@ -117,12 +134,12 @@ async fn make_in_mysql(line: &mut Line<'_>) -> Result<i64, sqlx::Error> {
     if !matches!(*got, [(Some(1),)]) {
         return Err(sqlx::Error::Protocol("another node has been making the tables for too long".into()));
     }
-    let (format, tables) = MYSQL.split_last().unwrap_or((&"", &[]));
+    let (tables, format) = MYSQL.split_at(MYSQL.len().saturating_sub(2));
     let made = async {
         run_each(line, tables).await?;
         let stripes: Vec<_> = (0..STRIPES).map(|stripe| format!("({stripe})")).collect();
         line.execute(&format!("INSERT IGNORE INTO {{t}}_locks (stripe) VALUES {}", stripes.join(", ")), &[]).await?;
-        run(line, &[*format]).await
+        run(line, format).await
     }
     .await;
     let freed: Result<Vec<(Option<i64>,)>, _> = line.fetch("SELECT RELEASE_LOCK('portcullis')", &[]).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::dialect::places;
+use super::endings::announce;
 use super::wire::{Line, Mode, Value};
 use super::work::{Decided, Fault, Work};
 use super::{SqlStore, millis, number, schema};
@@ -134,13 +135,13 @@ pub(super) async fn end(
         &values,
     )
     .await?;
-    Ok(())
+    announce(line, &record.digest).await
 }
 
 /// Removes a live session that can not be opened: nobody is served with it, and nothing could be made of it.
 pub(super) async fn delete(line: &mut Line<'_>, digest: &SessionDigest) -> Result<(), Fault> {
     line.execute("DELETE FROM {t} WHERE digest = ?", &[Value::Bytes(&digest.0)]).await?;
-    Ok(())
+    announce(line, digest).await
 }
 
 // ---- loading and committing -----------------------------------------------------------------------------------------

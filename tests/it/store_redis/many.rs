@@ -8,7 +8,7 @@ use portcullis::store::conformance::{self, Case};
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::redis::{is_installed, until};
+use crate::support::redis::{Watched, is_installed, until};
 use crate::support::stored::free_port;
 
 /// A cluster of three nodes, none of which knows where everything is but by asking.
@@ -60,29 +60,15 @@ async fn when_sentinels_name_another_primary_the_store_goes_there() {
     if !is_installed() {
         return;
     }
-    let mut primary = Redis::start_on_port("--appendonly no --repl-diskless-sync-delay 0");
-    let replica = Redis::start_on_port(&format!("--appendonly no --replicaof 127.0.0.1 {}", primary.port()));
-    replica.wait_for("INFO replication", "master_link_status:up");
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sentinel.conf");
-    let port = primary.port();
-    let text = format!(
-        "sentinel monitor shop 127.0.0.1 {port} 1\nsentinel down-after-milliseconds shop 300\nsentinel failover-timeout shop 2000\n"
-    );
-    fs::write(&file, text).unwrap();
-    let sentinel = Redis::start_sentinel(&file);
-    sentinel.wait_for("SENTINEL REPLICAS shop", replica.port());
-
-    let url = format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/shop", free_port(), sentinel.port());
+    let mut servers = Watched::start();
     let settings = Settings { timeout: Duration::from_secs(5), ..Settings::default() };
-    let store = RedisStore::connect(&url, settings, rows(&[1])).await.unwrap();
+    let store = RedisStore::connect(&servers.url(), settings, rows(&[1])).await.unwrap();
     let mut endings = store.endings();
     create(&store, session(1, "ann"), None).await;
-    assert_eq!(primary.ask("WAIT 1 10000"), "1");
-    primary.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
-    replica.wait_for("DBSIZE", &primary.ask("DBSIZE"));
+    servers.primary.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
+    servers.wait_until_alike();
 
-    primary.kill();
+    servers.primary.kill();
     let end = Instant::now() + PATIENCE;
     let mut failed = 0;
     let there = loop {
@@ -97,7 +83,7 @@ async fn when_sentinels_name_another_primary_the_store_goes_there() {
     };
     assert!(failed > 0, "it was away for a moment");
     assert_eq!(there.as_deref(), Some(&session(1, "ann")));
-    replica.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
+    servers.replica.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
     assert!(store.revoke(&digest(1), ENDING).await.unwrap().is_some());
     assert_eq!(next(&mut endings).await, digest(1));
 }

@@ -129,3 +129,41 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < end, "waited in vain for {what}");
     }
 }
+
+/// A primary, its replica, and a sentinel that puts the replica in the place of a primary that is gone.
+pub(crate) struct Watched {
+    pub(crate) primary: Redis,
+    pub(crate) replica: Redis,
+    sentinel: Redis,
+    _folder: TempDir,
+}
+
+impl Watched {
+    /// Redis must be installed.
+    pub(crate) fn start() -> Self {
+        let primary = Redis::start_on_port("--appendonly no --repl-diskless-sync-delay 0");
+        let replica = Redis::start_on_port(&format!("--appendonly no --replicaof 127.0.0.1 {}", primary.port()));
+        replica.wait_for("INFO replication", "master_link_status:up");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sentinel.conf");
+        let port = primary.port();
+        let text = format!(
+            "sentinel monitor shop 127.0.0.1 {port} 1\nsentinel down-after-milliseconds shop 300\nsentinel failover-timeout shop 2000\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let sentinel = Redis::start_sentinel(&file);
+        sentinel.wait_for("SENTINEL REPLICAS shop", replica.port());
+        Self { primary, replica, sentinel, _folder: folder }
+    }
+
+    /// Where the primary is asked for. The first sentinel it names is not there.
+    pub(crate) fn url(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/shop", free_port(), self.sentinel.port())
+    }
+
+    /// Waits until the replica has what the primary has.
+    pub(crate) fn wait_until_alike(&self) {
+        assert_eq!(self.primary.ask("WAIT 1 10000"), "1");
+        self.replica.wait_for("DBSIZE", &self.primary.ask("DBSIZE"));
+    }
+}

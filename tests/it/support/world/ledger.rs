@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use portcullis::clock::Timestamp;
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::Record;
-use portcullis::store::counters::{Answered, Counters, Question, Windows};
+use portcullis::store::counters::{Answered, Counters, Question};
+use portcullis::store::debts::{Change, Changed, Counts};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
@@ -29,9 +30,11 @@ pub(crate) struct Ledger {
     /// In how many walks every session that is found gets another id right afterwards.
     slips: AtomicUsize,
     /// Counts that this store shares with others.
-    counts: OnceLock<Arc<Windows>>,
+    counts: OnceLock<Arc<Counts>>,
     /// Questions about them that were asked.
     asked: AtomicUsize,
+    /// How often numbers of limits were to be changed.
+    changed: AtomicUsize,
     mute: AtomicBool,
 }
 
@@ -72,18 +75,23 @@ impl Ledger {
     }
 
     /// What rules count is counted with the store from now on.
-    pub(crate) fn shares_counts(&self) -> Arc<Windows> {
+    pub(crate) fn shares_counts(&self) -> Arc<Counts> {
         self.counts.get_or_init(Arc::default).clone()
     }
 
     /// What rules count is counted in these.
-    pub(crate) fn counts_in(&self, windows: Arc<Windows>) {
-        self.counts.set(windows).unwrap();
+    pub(crate) fn counts_in(&self, counts: Arc<Counts>) {
+        self.counts.set(counts).unwrap();
     }
 
     /// Questions about counts since this was asked last.
     pub(crate) fn asked(&self) -> usize {
         self.asked.swap(0, Ordering::Relaxed)
+    }
+
+    /// How often numbers of limits were to be changed since this was asked last.
+    pub(crate) fn changed(&self) -> usize {
+        self.changed.swap(0, Ordering::Relaxed)
     }
 
     /// Sessions are loaded and stored, and nothing is counted, until `is_mute` is false.
@@ -202,6 +210,17 @@ impl Counters for Ledger {
             self.asked.fetch_add(questions.len(), Ordering::Relaxed);
             match self.counts.get().filter(|_| !self.mute.load(Ordering::Relaxed)) {
                 Some(counts) => Counters::ask(&**counts, questions, now).await,
+                None => Err(StoreError::io("nobody can count")),
+            }
+        })
+    }
+
+    fn change<'a>(&'a self, changes: &'a [Change], now: Timestamp) -> Changed<'a> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.changed.fetch_add(1, Ordering::Relaxed);
+            match self.counts.get().filter(|_| !self.mute.load(Ordering::Relaxed)) {
+                Some(counts) => Counters::change(&**counts, changes, now).await,
                 None => Err(StoreError::io("nobody can count")),
             }
         })

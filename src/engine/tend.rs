@@ -1,0 +1,75 @@
+//! The housekeeping that a guard needs while it runs.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::{Guard, SWEEP_MAX};
+use crate::store::Store;
+
+/// How often streams of sessions that are over are looked for.
+pub const STREAMS_EVERY: Duration = Duration::from_millis(500);
+
+/// One round in so many also removes records that are over: every ten seconds.
+const RECORDS_ROUNDS: u32 = 20;
+
+/// How often guards of one store tell each other what was taken of limits.
+pub const LIMITS_EVERY: Duration = Duration::from_millis(250);
+
+/// Ends the streams of sessions that are over, removes their records, and counts limits together with the other guards of the
+/// store, until the guard is dropped. Spawn it beside the server: `tokio::spawn(tend(&guard))`.
+pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send + use<S> {
+    let guard = Arc::downgrade(guard);
+    async move {
+        // Each at its own pace: a store that is slow to answer one must not keep the other.
+        tokio::join!(sweep(&guard), share(&guard));
+    }
+}
+
+async fn sweep<S: Store>(guard: &Weak<Guard<S>>) {
+    let mut round: u32 = 0;
+    loop {
+        tokio::time::sleep(STREAMS_EVERY).await;
+        let Some(guard) = guard.upgrade() else { return };
+        if let Err(error) = guard.sweep_streams().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "streams of ended sessions were not looked for");
+        }
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(RECORDS_ROUNDS) {
+            clear(&guard).await;
+        }
+    }
+}
+
+async fn share<S: Store>(guard: &Weak<Guard<S>>) {
+    let (mut last, mut fails) = (None, false);
+    loop {
+        tokio::time::sleep(LIMITS_EVERY).await;
+        let Some(guard) = guard.upgrade() else { return };
+        let now = guard.now();
+        let since = last.replace(now).map_or(LIMITS_EVERY, |last| now.since(last));
+        let shared = guard.share_limits(since).await;
+        // Once for an outage: it is tried again four times a second.
+        if let Err(error) = &shared
+            && !fails
+        {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "limits are not counted together with other guards"
+            );
+        }
+        fails = shared.is_err();
+    }
+}
+
+async fn clear<S: Store>(guard: &Guard<S>) {
+    loop {
+        match guard.clear_expired().await {
+            Ok(removed) if removed >= SWEEP_MAX => tokio::task::yield_now().await,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "records of ended sessions were not removed");
+                return;
+            }
+        }
+    }
+}

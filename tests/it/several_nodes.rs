@@ -1,0 +1,430 @@
+//! Several guards before one app, as programs of their own that share a real store: to users and to thieves they are one.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Barrier;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::e2e::process::Process;
+use crate::support::databases::Server;
+use crate::support::origin::{Act, Origin, raw};
+use crate::support::redis::{Redis, Watched, is_installed};
+use crate::support::running::until;
+use crate::support::wire::{Reply, Wire};
+
+/// The keys that all nodes have, the way from the app to them, and where they keep their sessions.
+struct Nodes {
+    origin: Origin,
+    folder: TempDir,
+    store: String,
+    more: &'static str,
+}
+
+/// A running guard.
+struct Node {
+    process: Process,
+    address: SocketAddr,
+}
+
+/// A browser: an address, and the cookie it was given last.
+#[derive(Clone)]
+struct Browser {
+    ip: String,
+    cookie: Option<String>,
+}
+
+const LOGGED_IN: &str =
+    "HTTP/1.1 303 See Other\r\nLocation: /\r\nSet-Cookie: sessionid=of-alice\r\nContent-Length: 0\r\n\r\n";
+const WRONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
+
+impl Nodes {
+    fn before(store: String, more: &'static str) -> Self {
+        Self { origin: Origin::start(), folder: tempfile::tempdir().unwrap(), store, more }
+    }
+
+    /// Starts one more. They have their configuration and their keys in one place.
+    fn start(&self) -> Node {
+        let Self { origin, folder, store, more } = self;
+        let app = origin.address();
+        let text = format!(
+            r#"version = 1
+[[listen]]
+address = "127.0.0.1:0"
+[upstream]
+url = "http://{app}"
+[client]
+trusted_proxies = ["127.0.0.0/8"]
+[session]
+shield = ["sessionid"]
+insecure_http_cookie = true
+per_subject_max = {{ sessions = 3, on_limit = "evict_oldest" }}
+[[login]]
+route = "POST /login"
+subject = "form:user"
+success = {{ status = 303, location = "/" }}
+limit = {{ per_client = "off", per_subject = "6/10m burst 6", delay_max = "0s" }}
+[[logout]]
+route = "POST /logout"
+[store]
+{store}
+[keys]
+file = "keys.toml"
+[admin]
+address = "off"
+[[events.sink]]
+type   = "stdout"
+format = "json"
+{more}"#
+        );
+        let config = folder.path().join("portcullis.toml");
+        if !config.exists() {
+            fs::write(&config, text).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("run").arg("--config").arg(&config).current_dir(folder.path());
+        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
+        let started = event(&mut process, "guard.started");
+        let address = started["listen"].as_str().unwrap().parse().unwrap();
+        Node { process, address }
+    }
+
+    /// What the app saw of the cookies of the last request.
+    fn last_cookie(&self) -> Option<String> {
+        self.origin.seen().last().unwrap().header("cookie").map(str::to_owned)
+    }
+}
+
+fn event(process: &mut Process, name: &str) -> Value {
+    process.line(name, |line| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name))
+}
+
+impl Browser {
+    fn at(ip: impl Into<String>) -> Self {
+        Self { ip: ip.into(), cookie: None }
+    }
+
+    fn asks(&mut self, node: SocketAddr, line: &str, form: &str) -> Reply {
+        let cookie = self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
+        let ip = &self.ip;
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Browser/1.0\r\nX-Forwarded-For: {ip}\r\n{cookie}\
+             Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Site: same-origin\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        let reply = Wire::connect(node).send(head).reply();
+        for line in reply.all("set-cookie") {
+            let pair = line.split(';').next().unwrap();
+            self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
+        }
+        reply
+    }
+
+    fn fetches(&mut self, node: SocketAddr, path: &str) -> Reply {
+        self.asks(node, &format!("GET {path}"), "")
+    }
+
+    fn logs_in(&mut self, nodes: &Nodes, node: SocketAddr, user: &str) -> u16 {
+        nodes.origin.next(raw(LOGGED_IN));
+        self.asks(node, "POST /login", &format!("user={user}&password=right")).status
+    }
+
+    /// Whether the app is called in the name of its session.
+    fn is_known(&mut self, nodes: &Nodes, node: SocketAddr) -> bool {
+        let reply = self.fetches(node, "/account");
+        reply.status == 200 && nodes.last_cookie().as_deref() == Some("sessionid=of-alice")
+    }
+}
+
+/// What holds of two nodes over whatever store.
+fn they_are_one(store: String) {
+    let nodes = Nodes::before(store, "");
+    let (one, other) = (nodes.start(), nodes.start());
+    let mut alice = Browser::at("203.0.113.7");
+    assert_eq!(alice.logs_in(&nodes, one.address, "alice"), 303);
+    assert!(alice.is_known(&nodes, other.address), "what one began the other goes on with");
+    let stolen = Browser { ip: "203.0.113.7".into(), ..alice.clone() };
+    alice.asks(one.address, "POST /logout", "");
+    let (mut late, mut at_once) = (stolen.clone(), stolen);
+    assert!(
+        !late.is_known(&nodes, other.address) && !at_once.is_known(&nodes, one.address),
+        "logged out is logged out"
+    );
+    logins_at_once_keep_the_limit(&nodes, [one.address, other.address]);
+    of_two_who_change_one_id_one_does(&nodes, [one.address, other.address]);
+    guesses_are_counted_together(&nodes, [one.address, other.address]);
+}
+
+/// Twenty logins of one subject at once, half of them at each node: three sessions are left of them.
+fn logins_at_once_keep_the_limit(nodes: &Nodes, each: [SocketAddr; 2]) {
+    nodes.origin.always(raw(LOGGED_IN));
+    let start = Barrier::new(20);
+    let browsers: Vec<Browser> = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..20)
+            .map(|n: usize| {
+                let start = &start;
+                scope.spawn(move || {
+                    let mut browser = Browser::at(format!("203.0.113.{}", n + 20));
+                    start.wait();
+                    let reply = browser.asks(each[n % 2], "POST /login", &format!("user=carol-{}&password=x", n % 4));
+                    assert_eq!(reply.status, 303);
+                    browser
+                })
+            })
+            .collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
+    });
+    nodes.origin.always(raw(WRONG));
+    for subject in 0..4 {
+        let his = browsers.iter().skip(subject).step_by(4);
+        let known = his.filter(|browser| (*browser).clone().is_known(nodes, each[0])).count();
+        assert_eq!(known, 3, "of five sessions of carol-{subject}");
+    }
+}
+
+/// A login within a session gives a new id. Of two at once over one session, one at each node, no old id is left, and what is
+/// left is known to both nodes.
+fn of_two_who_change_one_id_one_does(nodes: &Nodes, each: [SocketAddr; 2]) {
+    for round in 0..5 {
+        let mut dave = Browser::at(format!("198.51.100.{round}"));
+        assert_eq!(dave.logs_in(nodes, each[0], &format!("dave-{round}")), 303);
+        let before = dave.clone();
+        nodes.origin.always(raw(LOGGED_IN));
+        let start = Barrier::new(2);
+        let after: Vec<Browser> = std::thread::scope(|scope| {
+            let tasks = each.map(|node| {
+                let (mut browser, start) = (before.clone(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    browser.asks(node, "POST /login", &format!("user=dave-{round}&password=right"));
+                    browser
+                })
+            });
+            tasks.into_iter().map(|task| task.join().unwrap()).collect()
+        });
+        nodes.origin.always(raw(WRONG));
+        let is_known = |browser: &Browser| each.map(|node| browser.clone().is_known(nodes, node));
+        assert_eq!(is_known(&before), [false, false], "the id of before opens nothing");
+        let alive: Vec<_> = after.iter().filter(|browser| browser.cookie != before.cookie).map(is_known).collect();
+        assert!(alive.contains(&[true, true]), "{alive:?}");
+        assert!(alive.iter().all(|[one, other]| one == other), "{alive:?}");
+    }
+}
+
+/// Guesses at one subject, at each node in turn and from everywhere.
+fn guesses_are_counted_together(nodes: &Nodes, each: [SocketAddr; 2]) {
+    nodes.origin.always(raw(WRONG));
+    let guess = |n: usize| {
+        Browser::at(format!("192.0.2.{n}")).asks(each[n % 2], "POST /login", &format!("user=bob&password={n}")).status
+    };
+    let answers: Vec<u16> = (0..10).map(guess).collect();
+    assert_eq!(answers, [200, 200, 200, 200, 200, 200, 429, 429, 429, 429]);
+    // Who has logged in from there before is spared, at whatever node.
+    let mut bob = Browser::at("203.0.113.99");
+    assert_eq!(bob.logs_in(nodes, each[0], "bob"), 429, "nobody knows this one");
+    let mut carol = Browser::at("203.0.113.20");
+    for n in 0..10 {
+        Browser::at(format!("192.0.2.{n}")).asks(each[n % 2], "POST /login", &format!("user=carol-0&password={n}"));
+    }
+    assert_eq!(carol.logs_in(nodes, each[1], "carol-0"), 303);
+}
+
+#[test]
+fn two_guards_over_one_redis_are_one() {
+    let Some(redis) = Redis::start() else { return };
+    they_are_one(format!("kind = \"redis\"\nurl = \"{}\"", redis.url));
+}
+
+#[test]
+fn two_guards_over_one_postgres_are_one() {
+    let Some(server) = Server::postgres() else { return };
+    they_are_one(format!("kind = \"postgres\"\nurl = \"{}\"", server.url()));
+}
+
+#[test]
+fn two_guards_over_one_mariadb_are_one() {
+    let Some(server) = Server::mariadb() else { return };
+    they_are_one(format!("kind = \"mysql\"\nurl = \"{}\"", server.url()));
+}
+
+/// With a cache a node hears from the server what the other one ended.
+fn a_logout_at_one_is_one_at_the_other(store: &str, is_heard: impl FnOnce()) {
+    let nodes = Nodes::before(format!("{store}\ncache = \"50s\""), "");
+    let (one, other) = (nodes.start(), nodes.start());
+    is_heard();
+    let mut alice = Browser::at("203.0.113.7");
+    alice.logs_in(&nodes, one.address, "alice");
+    for node in [&one, &other, &other] {
+        assert!(alice.is_known(&nodes, node.address));
+    }
+    let stolen = alice.clone();
+    alice.asks(one.address, "POST /logout", "");
+    until("the other one to know", || !stolen.clone().is_known(&nodes, other.address));
+}
+
+#[test]
+fn redis_tells_a_guard_with_a_cache_of_a_logout_at_another() {
+    let Some(redis) = Redis::start() else { return };
+    let store = format!("kind = \"redis\"\nurl = \"{}\"", redis.url);
+    a_logout_at_one_is_one_at_the_other(&store, || redis.wait_for("PUBSUB NUMSUB {portcullis}:ending", "2"));
+}
+
+#[test]
+fn postgres_tells_a_guard_with_a_cache_of_a_logout_at_another() {
+    let Some(server) = Server::postgres() else { return };
+    let store = format!("kind = \"postgres\"\nurl = \"{}\"", server.url());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listening = || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %' OR query = 'SELECT 1'";
+        let found: (i64,) = runtime.block_on(async {
+            let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
+            sqlx::query_as(count).fetch_one(&pool).await.unwrap()
+        });
+        found.0 >= 2
+    };
+    a_logout_at_one_is_one_at_the_other(&store, || until("both to listen", listening));
+}
+
+/// One client has no more requests a minute because there are two guards.
+#[test]
+fn requests_of_a_client_are_counted_by_both_guards_together() {
+    let Some(redis) = Redis::start() else { return };
+    let store = format!("kind = \"redis\"\nurl = \"{}\"", redis.url);
+    let nodes = Nodes::before(store, "[limits]\nclient = \"60/1m burst 300\"\n");
+    let (one, other) = (nodes.start(), nodes.start());
+    let mut eve = Browser::at("192.0.2.66");
+    let mut wire = Wire::connect(one.address);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n";
+    let served = (0..400).take_while(|_| wire.send(request).reply().status == 200).count();
+    assert!((300..400).contains(&served), "{served}");
+    // Each answer takes its time, so that less than a burst goes through until the second guard has been told of the first.
+    let slowly = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    nodes.origin.always(Act::Slowly(vec![slowly], Duration::from_millis(20)));
+    let served = (0..250).take_while(|_| eve.fetches(other.address, "/").status == 200).count();
+    assert!(served < 250, "{served}");
+    assert_eq!(Browser::at("192.0.2.67").fetches(other.address, "/").status, 200);
+}
+
+/// One of them is killed in the middle of it; nobody is logged out, and it comes back.
+#[test]
+fn a_guard_that_is_killed_takes_nobody_with_it() {
+    let Some(server) = Server::postgres() else { return };
+    let nodes = Nodes::before(format!("kind = \"postgres\"\nurl = \"{}\"", server.url()), "");
+    let (mut one, other) = (nodes.start(), nodes.start());
+    let mut browsers: Vec<_> = (0..10).map(|n| Browser::at(format!("203.0.113.{n}"))).collect();
+    for (n, browser) in browsers.iter_mut().enumerate() {
+        assert_eq!(browser.logs_in(&nodes, one.address, &format!("user-{n}")), 303);
+    }
+    // Requests that change their sessions are under way while it dies.
+    nodes.origin.always(raw(LOGGED_IN));
+    let address = one.address;
+    let waiting: Vec<Wire> = (0..10)
+        .map(|n| {
+            let form = format!("user=later-{n}&password=x");
+            let mut wire = Wire::connect(address);
+            wire.send(format!(
+                "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            ));
+            wire
+        })
+        .collect();
+    one.process.kill();
+    drop(waiting);
+    nodes.origin.always(raw(WRONG));
+    for browser in &mut browsers {
+        assert!(browser.is_known(&nodes, other.address));
+    }
+    let again = nodes.start();
+    for browser in &mut browsers {
+        assert!(browser.is_known(&nodes, again.address));
+        let stolen = browser.clone();
+        browser.asks(again.address, "POST /logout", "");
+        assert!(!stolen.clone().is_known(&nodes, other.address));
+    }
+}
+
+/// The primary of Redis is killed in the middle of it; what it had acknowledged to a replica is there, and nothing is served
+/// in a name that nobody can vouch for.
+#[test]
+fn when_the_primary_of_redis_dies_both_guards_go_on_with_the_next() {
+    if !is_installed() {
+        return;
+    }
+    let mut servers = Watched::start();
+    let unlimited = "[limits]\nclient = \"off\"\nsession = \"off\"\n";
+    let nodes = Nodes::before(format!("kind = \"redis\"\nurl = \"{}\"", servers.url()), unlimited);
+    let (one, other) = (nodes.start(), nodes.start());
+    let (mut alice, mut bob) = (Browser::at("203.0.113.7"), Browser::at("203.0.113.8"));
+    alice.logs_in(&nodes, one.address, "alice");
+    bob.logs_in(&nodes, other.address, "bob");
+    let out = bob.clone();
+    bob.asks(one.address, "POST /logout", "");
+    servers.wait_until_alike();
+    servers.primary.kill();
+    for node in [one.address, other.address] {
+        until("the next primary", || {
+            let status = alice.clone().fetches(node, "/account").status;
+            assert!(matches!(status, 200 | 503), "{status}");
+            status == 200
+        });
+        assert!(alice.is_known(&nodes, node));
+        assert!(!out.clone().is_known(&nodes, node), "whoever was logged out stays so");
+    }
+    assert!(bob.logs_in(&nodes, one.address, "bob") == 303 && bob.is_known(&nodes, other.address));
+}
+
+/// While the database is out sessions are refused or served as strangers', as their route says; strangers notice nothing. When it is
+/// back all is as before.
+#[test]
+fn while_the_store_is_out_a_route_denies_or_serves_strangers() {
+    let Some(mut server) = Server::postgres() else { return };
+    let store = format!("kind = \"postgres\"\nurl = \"{}\"\ntimeout = \"500ms\"", server.url());
+    let nodes = Nodes::before(store, "[[route]]\npath = \"/news\"\non_outage = \"anonymous\"\n");
+    let (one, other) = (nodes.start(), nodes.start());
+    let mut alice = Browser::at("203.0.113.7");
+    alice.logs_in(&nodes, one.address, "alice");
+    let seen = nodes.origin.seen().len();
+    server.stop();
+    for node in [one.address, other.address] {
+        assert_eq!(alice.fetches(node, "/account").status, 503);
+        assert_eq!(alice.fetches(node, "/news").status, 200);
+        assert_eq!(nodes.last_cookie(), None, "the app is called in nobody's name");
+        assert_eq!(Browser::at("203.0.113.9").fetches(node, "/account").status, 200);
+    }
+    assert_eq!(nodes.origin.seen().len(), seen + 4, "what was denied never came to the app");
+    server.start_again();
+    for node in [one.address, other.address] {
+        until("the store to be back", || alice.clone().fetches(node, "/account").status == 200);
+        assert!(alice.is_known(&nodes, node));
+    }
+}
+
+/// A key is staged, learned by one node after the other, and used by one node after the other: whichever has it already, everybody
+/// is known to both.
+#[test]
+fn keys_are_replaced_while_both_run() {
+    let Some(redis) = Redis::start() else { return };
+    let nodes = Nodes::before(format!("kind = \"redis\"\nurl = \"{}\"", redis.url), "");
+    let mut both = [nodes.start(), nodes.start()];
+    let mut alice = Browser::at("203.0.113.7");
+    alice.logs_in(&nodes, both[0].address, "alice");
+    for word in ["--stage", "--promote"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let ended = command.args(["keygen", word]).current_dir(nodes.folder.path()).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        for n in 0..2 {
+            both[n].process.hang_up();
+            event(&mut both[n].process, "policy.reloaded");
+            let mut bob = Browser::at("203.0.113.8");
+            assert_eq!(bob.logs_in(&nodes, both[n].address, "bob"), 303);
+            for node in &both {
+                assert!(alice.is_known(&nodes, node.address) && bob.is_known(&nodes, node.address), "{word} {n}");
+            }
+        }
+    }
+}
