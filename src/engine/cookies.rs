@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use super::admit::{Decided, Request};
 use super::bound::{BOUND_COOKIES_MAX, BoundSet};
 use super::cache;
-use super::open_jars::OpenJars;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
@@ -16,7 +15,7 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::{KeyId, Purpose};
+use crate::secret::{KeyId, Purpose, Secret};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
@@ -113,36 +112,34 @@ impl<S: Store> Guard<S> {
         now: Timestamp,
         look: impl FnOnce(JarView<'_>) -> T,
     ) -> Option<T> {
-        let sealed = (Purpose::Jar, &*record.jar);
-        self.look_inside(&self.open_jars, sealed, (id, &record.digest), now, |plain| {
-            JarView::decode(plain).ok().map(look)
-        })?
-    }
-
-    /// Looks into something that is sealed within a session; none if there is nothing or it can not be opened any more.
-    pub(super) fn look_inside<T>(
-        &self,
-        opened: &OpenJars,
-        (purpose, sealed): (Purpose, &[u8]),
-        (id, digest): (&SessionId, &SessionDigest),
-        now: Timestamp,
-        look: impl FnOnce(&[u8]) -> T,
-    ) -> Option<T> {
-        let keys = self.keys.load();
-        // What is under a key that has left the ring is closed, even if it lies open.
-        if !sealed.first().is_some_and(|id| keys.has(KeyId(*id))) {
+        let open = || self.unseal(Purpose::Jar, &record.jar, (id, &record.digest)).map(Secret::new);
+        let look = |plain: &Secret<Vec<u8>>| JarView::decode(plain.expose()).ok().map(look);
+        if !self.can_open(&record.jar) {
             return None;
         }
-        let open = || {
-            let mut bytes = sealed.to_vec();
-            let (plain, _) = open_in_session(&keys, purpose, id.expose(), &digest.0, &mut bytes).ok()?;
-            let length = plain.len();
-            // Opened in place, behind what stood before it.
-            bytes.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
-            bytes.truncate(length);
-            Some(bytes)
-        };
-        opened.with(digest, sealed, now, open, look)
+        self.open_jars.with(&record.digest, &record.jar, now, open, look)?
+    }
+
+    /// Whether something sealed is under a key of the ring. What is under a key that has left it is closed, even if it lies
+    /// open.
+    pub(super) fn can_open(&self, sealed: &[u8]) -> bool {
+        sealed.first().is_some_and(|id| self.keys.load().has(KeyId(*id)))
+    }
+
+    /// What is sealed within a session, in the clear; none if it can not be opened any more.
+    pub(super) fn unseal(
+        &self,
+        purpose: Purpose,
+        sealed: &[u8],
+        (id, digest): (&SessionId, &SessionDigest),
+    ) -> Option<Vec<u8>> {
+        let mut bytes = sealed.to_vec();
+        let (plain, _) = open_in_session(&self.keys.load(), purpose, id.expose(), &digest.0, &mut bytes).ok()?;
+        let length = plain.len();
+        // Opened in place, behind what stood before it.
+        bytes.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
+        bytes.truncate(length);
+        Some(bytes)
     }
 
     /// The jar of a session; none if it has none or it can not be opened any more.

@@ -55,7 +55,8 @@ use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
 use crate::rules::count::{Holds, RATES_MAX, Rates, Windows};
 use crate::rules::{Login, Policy, Route};
-use crate::secret::Keyring;
+use crate::secret::{Keyring, Secret};
+use crate::session::data::Data;
 use crate::session::id::{SessionDigest, SessionId};
 use crate::session::jar::SiteContext;
 use crate::session::record::Record;
@@ -110,8 +111,8 @@ pub struct Guard<S> {
     advised_cookies: operate::AdvisedNames,
     advised_closed: operate::Advised,
     streams: streams::Streams,
-    open_jars: open_jars::OpenJars,
-    open_data: open_jars::OpenJars,
+    open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
+    open_data: open_jars::OpenJars<Arc<Data>>,
 }
 
 /// What a guard is made of.
@@ -429,7 +430,7 @@ enum Leftover {
         /// Its name.
         name: Box<[u8]>,
         /// Its value.
-        value: crate::secret::Secret<Vec<u8>>,
+        value: Secret<Vec<u8>>,
     },
     /// The client's copy is expired.
     Expire {

@@ -109,7 +109,7 @@ pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The guard, as a handle knows it: over whatever store.
 pub(crate) trait Keeper: Send + Sync {
     /// What an app keeps in a session. Nothing if it can not be opened.
-    fn open_data(&self, id: &SessionId, record: &Record) -> Data;
+    fn open_data(&self, id: &SessionId, record: &Record) -> Arc<Data>;
     /// The time.
     fn time(&self) -> Timestamp;
     /// How long sessions last.
@@ -511,7 +511,7 @@ impl AppSession {
         state.was_expiry_saved |= state.lasting.is_some();
         state.lasting = None;
         if let Some(now) = state.edits.take() {
-            let stored = Arc::new(self.0.keeper.open_data(&known.id, &known.record));
+            let stored = self.0.keeper.open_data(&known.id, &known.record);
             let left = match written {
                 Some(written) => now.after(written, stored),
                 None => now.after(&Edits::new(Arc::default()), stored),
@@ -558,7 +558,7 @@ impl State {
         let known = &self.known;
         self.edits.get_or_insert_with(|| {
             let data = known.as_ref().map(|known| keeper.open_data(&known.id, &known.record));
-            Edits::new(Arc::new(data.unwrap_or_default()))
+            Edits::new(data.unwrap_or_default())
         })
     }
 
