@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::counted::Done;
@@ -21,7 +21,6 @@ use crate::connection::Scheme;
 use crate::enforce::{Offer, Plan, Serve};
 use crate::event;
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
-use crate::facts::order::HeaderOrder;
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
@@ -41,6 +40,8 @@ pub(super) struct Request<'r> {
     pub policy: Arc<Policy>,
     pub client: Client,
     pub parts: &'r http::request::Parts,
+    /// Its `Host`.
+    pub host: Option<&'r HeaderValue>,
     pub path: CanonicalPath<'r>,
     pub route: Option<usize>,
     pub fingerprint: Fingerprint,
@@ -113,7 +114,7 @@ impl Request<'_> {
         let Decided { holder, offer, verdict, seen, login, leftovers } = decided;
         let asks_to_log_out = self.policy.is_logout(&self.parts.method, &self.path.path);
         let logout = if asks_to_log_out { Logout::Asked } else { Logout::No };
-        let host = self.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = self.host.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: self.parts.method.clone(),
             uri: self.parts.uri.clone(),
@@ -235,8 +236,7 @@ impl<S: Store> Guard<S> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let seen = SeenHeaders::of(&parts.headers);
-        let order = client.order.unwrap_or_else(|| HeaderOrder::of(&parts.headers));
-        let wire = Wire::of(&client.print, order);
+        let wire = Wire::of(&client.print, client.order.unwrap_or(seen.order));
         let place = self.locate(client.ip, client.located).place;
         let fingerprint = Fingerprint::observe(&seen, wire, client.ip, place, &self.agents);
         let fingerprint = fingerprint.with_rtt_gap(client.print.rtt_gap);
@@ -260,6 +260,7 @@ impl<S: Store> Guard<S> {
             policy,
             client,
             parts,
+            host: seen.host,
             path,
             route,
             fingerprint,
@@ -504,7 +505,7 @@ impl<S: Store> Guard<S> {
 
     /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
     fn advise_transport(&self, request: &Request<'_>) {
-        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = request.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         if request.client.scheme == Scheme::Http
             && !super::cookies::is_loopback(super::cookies::without_port(host))
             && self.advised_transport.is_due(request.now)

@@ -1,7 +1,7 @@
 //! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
 
@@ -15,6 +15,7 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
+use crate::facts::seen;
 use crate::secret::{KeyId, Purpose, Secret};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
@@ -77,7 +78,7 @@ impl<S: Store> Guard<S> {
             return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
         };
         let looked = self.look_into(&known.id, &known.record, request.now, |view| {
-            let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let host = request.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
             let pairs: SmallVec<[CookiePair<'_>; 4]> = view.select(context_of(request, host), request.now).collect();
             scan.upstream(pairs.iter().copied())
         });
@@ -157,7 +158,7 @@ impl<S: Store> Guard<S> {
             edit(draft, stored, Durability::Soon).jar = jar;
         }
         if is_due(&stored.data)
-            && let Some(Ok(data)) = self.try_open_data(id, stored).map(|data| self.seal_data(id, &data))
+            && let Some(Ok(data)) = self.try_open_data(id, stored, now).map(|data| self.seal_data(id, &data))
         {
             edit(draft, stored, Durability::Soon).data = data;
         }
@@ -180,7 +181,7 @@ impl<S: Store> Guard<S> {
     pub(super) fn take_cookies(&self, admission: &Admission, response: &mut response::Parts) -> Taken {
         let adopts = admission.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
         let mut taken = Taken { adopts, ..Taken::default() };
-        if !response.headers.contains_key(SET_COOKIE) {
+        if seen::first(&response.headers, &SET_COOKIE).is_none() {
             return taken;
         }
         let lines: SmallVec<[HeaderValue; 8]> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();

@@ -517,6 +517,12 @@ impl<S: Store> Guard<S> {
         self.policy.load_full()
     }
 
+    /// The same for a look that waits for nothing, without counting one more who has it.
+    #[cfg(feature = "layer")]
+    pub(crate) fn policy_now(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
     /// Where events go.
     pub const fn events(&self) -> &EventSender {
         &self.events

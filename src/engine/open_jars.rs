@@ -3,7 +3,8 @@
 //!
 //! What lies here is in the clear, so it is little and not for long: so many jars, none larger than so much, kept from the
 //! second use on and wiped when nobody has used them for a minute. An opened jar is found by the digest of the session id *and* the seal it had, so a
-//! jar that was sealed again is another one; and one whose key has left the ring is not looked for.
+//! jar that was sealed again is another one; and one whose key has left the ring is not looked for. What apps keep in their sessions
+//! lies here too, in a table of its own and read already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl<T: Plain> OpenJars<T> {
         let is_worth_keeping = {
             let mut set = set.lock();
             if let Some(opened) = set.open.iter_mut().find(|opened| opened.digest == *digest && opened.seal == *seal) {
-                opened.used = now;
+                opened.used = opened.used.max(now);
                 return Some(look(&opened.plain));
             }
             set.was_seen(digest)

@@ -72,11 +72,15 @@ impl<S: Store> Guard<S> {
     }
 
     /// What an app keeps in a session; none if it has nothing there, or it can not be opened any more.
-    pub(in crate::engine) fn try_open_data(&self, id: &SessionId, record: &Record) -> Option<Arc<Data>> {
+    pub(in crate::engine) fn try_open_data(
+        &self,
+        id: &SessionId,
+        record: &Record,
+        now: Timestamp,
+    ) -> Option<Arc<Data>> {
         if record.data.is_empty() {
             return None;
         }
-        let now = self.clock.now();
         let open = || Data::decode(self.unseal(Purpose::Data, &record.data, (id, &record.digest))?).ok().map(Arc::new);
         let can_open = self.can_open(&record.data);
         let data = can_open.then(|| self.open_data.with(&record.digest, &record.data, now, open, Arc::clone)).flatten();
@@ -122,7 +126,7 @@ impl<S: Store> Guard<S> {
 
     /// What is stored, if it can be opened: what can not must not be written over, since another node may have its key.
     fn readable_data(&self, id: &SessionId, record: &Record) -> Result<Arc<Data>, StoreError> {
-        match self.try_open_data(id, record) {
+        match self.try_open_data(id, record, self.clock.now()) {
             Some(data) => Ok(data),
             None if record.data.is_empty() => Ok(Arc::default()),
             None => Err(StoreError::io("the data of a session can not be opened: was a key removed too early?")),
@@ -276,8 +280,8 @@ impl<S: Store> Guard<S> {
 }
 
 impl<S: Store> Keeper for Guard<S> {
-    fn open_data(&self, id: &SessionId, record: &Record) -> Arc<Data> {
-        self.try_open_data(id, record).unwrap_or_default()
+    fn open_data(&self, id: &SessionId, record: &Record, now: Timestamp) -> Arc<Data> {
+        self.try_open_data(id, record, now).unwrap_or_default()
     }
 
     fn time(&self) -> Timestamp {
