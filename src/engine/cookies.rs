@@ -41,6 +41,17 @@ pub(super) struct Rewrite {
     credentials: Credentials,
     /// Headers of ours that the client made up.
     forged: SmallVec<[HeaderName; 2]>,
+    identity: Identity,
+}
+
+/// Whether the app is told in headers whose request it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It is.
+    #[default]
+    Told,
+    /// It looks at its session itself.
+    Untold,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +70,7 @@ impl Rewrite {
         for name in self.forged {
             headers.remove(name);
         }
-        if let Holder::Session(known) = &admission.holder {
+        if let (Holder::Session(known), Identity::Told) = (&admission.holder, self.identity) {
             put_identity(headers, &known.record, &admission.verdict);
         }
     }
@@ -72,10 +83,10 @@ impl<S: Store> Guard<S> {
             Leftover::Adopt { name, value } => Some(CookiePair { name, value: value.expose() }),
             Leftover::Expire { .. } => None,
         });
-        let forged = self.forged_headers(request);
+        let (forged, identity) = (self.forged_headers(request), self.identity);
         let Holder::Session(known) = &decided.holder else {
             let credentials = if decided.is_held_back() { Credentials::Withheld } else { Credentials::Kept };
-            return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
+            return Rewrite { cookie: scan.upstream(adopted), credentials, forged, identity };
         };
         let looked = self.look_into(&known.id, &known.record, request.now, |view| {
             let host = request.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -93,7 +104,7 @@ impl<S: Store> Guard<S> {
         let held = matches!(known.record.state, State::Held { since, .. }
             if request.now.since(since) <= request.policy.session.quarantine_max);
         let credentials = if held { Credentials::Withheld } else { Credentials::Kept };
-        Rewrite { cookie, credentials, forged }
+        Rewrite { cookie, credentials, forged, identity }
     }
 
     /// Headers that the app would take for ours, in every spelling that a gateway of apps might fold into it.

@@ -98,6 +98,7 @@ pub struct Guard<S> {
     population: population::Population,
     /// Who looks on at what rules see.
     observer: Option<Arc<dyn Observer>>,
+    identity: cookies::Identity,
     in_turn: in_turn::InTurn,
     windows: Windows,
     holds: Holds,
@@ -469,6 +470,7 @@ impl<S: Store> Guard<S> {
             memory: limit::KnownDevices::new(key),
             population: population::Population::new(key),
             observer: None,
+            identity: cookies::Identity::default(),
             in_turn: in_turn::InTurn::default(),
             windows: Windows::default(),
             holds: Holds::default(),
@@ -491,6 +493,14 @@ impl<S: Store> Guard<S> {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same guard, which does not tell the app in headers whose request it is: for one that reads its session from the
+    /// handle that the layer gives it. What a client sends under their names is dropped all the same.
+    #[must_use]
+    pub const fn without_identity_headers(mut self) -> Self {
+        self.identity = cookies::Identity::Untold;
         self
     }
 
