@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 use crate::entropy::{Entropy, EntropyError};
 
 /// A value that must not be shown: no `Debug`, `Display` or `Serialize` of what it holds, wiped when dropped.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Secret<T: Zeroize>(T);
 
 impl<T: Zeroize> Secret<T> {

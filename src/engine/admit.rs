@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::counted::Done;
@@ -19,7 +19,6 @@ use crate::clock::Timestamp;
 use crate::enforce::{Offer, Plan, Serve};
 use crate::event;
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
-use crate::facts::order::HeaderOrder;
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
 use crate::facts::seen::SeenHeaders;
@@ -39,6 +38,8 @@ pub(super) struct Request<'r> {
     pub policy: Arc<Policy>,
     pub client: Client,
     pub parts: &'r http::request::Parts,
+    /// Its `Host`.
+    pub host: Option<&'r HeaderValue>,
     pub path: CanonicalPath<'r>,
     pub route: Option<usize>,
     pub fingerprint: Fingerprint,
@@ -111,7 +112,7 @@ impl Request<'_> {
         let Decided { holder, offer, verdict, seen, login, leftovers } = decided;
         let asks_to_log_out = self.policy.is_logout(&self.parts.method, &self.path.path);
         let logout = if asks_to_log_out { Logout::Asked } else { Logout::No };
-        let host = self.parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = self.host.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         let ask = Asked {
             method: self.parts.method.clone(),
             uri: self.parts.uri.clone(),
@@ -225,8 +226,7 @@ impl<S: Store> Guard<S> {
         let path = canonical_path(parts.uri.path());
         let route = policy.routes.iter().position(|route| route.pattern.matches(&parts.method, &path.path));
         let seen = SeenHeaders::of(&parts.headers);
-        let order = client.order.unwrap_or_else(|| HeaderOrder::of(&parts.headers));
-        let wire = Wire::of(&client.print, order);
+        let wire = Wire::of(&client.print, client.order.unwrap_or(seen.order));
         let place = self.locate(client.ip, client.located).place;
         let fingerprint = Fingerprint::observe(&seen, wire, client.ip, place, &self.agents);
         let fingerprint = fingerprint.with_rtt_gap(client.print.rtt_gap);
@@ -250,6 +250,7 @@ impl<S: Store> Guard<S> {
             policy,
             client,
             parts,
+            host: seen.host,
             path,
             route,
             fingerprint,

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::facts::seen;
 use crate::session::cookie::parse_cookie_date;
 
 /// Takes back whatever the app said: no cache may keep the answer.
@@ -16,7 +17,7 @@ pub(super) fn forbid(headers: &mut HeaderMap) {
 
 /// Says that the answer depends on the client's cookie, for caches that may keep it.
 pub(super) fn vary_by_cookie(headers: &mut HeaderMap) {
-    let named = headers.get_all(VARY).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let named = seen::lines(headers, &VARY).flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let is_said = named.map(<[u8]>::trim_ascii).any(|name| name == b"*" || name.eq_ignore_ascii_case(b"cookie"));
     if !is_said {
         headers.append(VARY, HeaderValue::from_static("Cookie"));

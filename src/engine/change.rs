@@ -320,7 +320,8 @@ impl<S: Store> Guard<S> {
         let jar = self.jar_of(jar, admission, taken);
         new.jar = self.seal(id, &jar)?;
         // Who has logged in gets in, though what he had can not be opened any more.
-        let is_closed = outcome.is_login() && !old.data.is_empty() && self.try_open_data(old_id, old).is_none();
+        let opens = || self.try_open_data(old_id, old, admission.now).is_some();
+        let is_closed = outcome.is_login() && !old.data.is_empty() && !opens();
         let stored = Some((old_id, old)).filter(|_| !is_another && !is_closed);
         new.data = self.data_under(id, stored, &outcome.app)?;
         if let Some(bound) = self.bound_after(&new, taken, admission.now) {

@@ -1,14 +1,13 @@
 //! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
 use smallvec::SmallVec;
 
 use super::admit::{Decided, Request};
 use super::bound::{BOUND_COOKIES_MAX, BoundSet};
 use super::cache;
-use super::open_jars::OpenJars;
 use super::recognise::{Draft, edit};
 use super::{Admission, Asked, Guard, Holder, Known, Leftover};
 use crate::clock::Timestamp;
@@ -16,7 +15,8 @@ use crate::connection::Scheme;
 use crate::event::field::Dependency;
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{Navigation, SiteRelation};
-use crate::secret::{KeyId, Purpose};
+use crate::facts::seen;
+use crate::secret::{KeyId, Purpose, Secret};
 use crate::session::cookie::{
     self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
 };
@@ -41,6 +41,17 @@ pub(super) struct Rewrite {
     credentials: Credentials,
     /// Headers of ours that the client made up.
     forged: SmallVec<[HeaderName; 2]>,
+    identity: Identity,
+}
+
+/// Whether the app is told in headers whose request it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It is.
+    #[default]
+    Told,
+    /// It looks at its session itself.
+    Untold,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +70,7 @@ impl Rewrite {
         for name in self.forged {
             headers.remove(name);
         }
-        if let Holder::Session(known) = &admission.holder {
+        if let (Holder::Session(known), Identity::Told) = (&admission.holder, self.identity) {
             put_identity(headers, &known.record, &admission.verdict);
         }
     }
@@ -72,13 +83,13 @@ impl<S: Store> Guard<S> {
             Leftover::Adopt { name, value } => Some(CookiePair { name, value: value.expose() }),
             Leftover::Expire { .. } => None,
         });
-        let forged = self.forged_headers(request);
+        let (forged, identity) = (self.forged_headers(request), self.identity);
         let Holder::Session(known) = &decided.holder else {
             let credentials = if decided.is_held_back() { Credentials::Withheld } else { Credentials::Kept };
-            return Rewrite { cookie: scan.upstream(adopted), credentials, forged };
+            return Rewrite { cookie: scan.upstream(adopted), credentials, forged, identity };
         };
         let looked = self.look_into(&known.id, &known.record, request.now, |view| {
-            let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let host = request.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
             let pairs: SmallVec<[CookiePair<'_>; 4]> = view.select(context_of(request, host), request.now).collect();
             scan.upstream(pairs.iter().copied())
         });
@@ -93,7 +104,7 @@ impl<S: Store> Guard<S> {
         let held = matches!(known.record.state, State::Held { since, .. }
             if request.now.since(since) <= request.policy.session.quarantine_max);
         let credentials = if held { Credentials::Withheld } else { Credentials::Kept };
-        Rewrite { cookie, credentials, forged }
+        Rewrite { cookie, credentials, forged, identity }
     }
 
     /// Headers that the app would take for ours, in every spelling that a gateway of apps might fold into it.
@@ -113,36 +124,34 @@ impl<S: Store> Guard<S> {
         now: Timestamp,
         look: impl FnOnce(JarView<'_>) -> T,
     ) -> Option<T> {
-        let sealed = (Purpose::Jar, &*record.jar);
-        self.look_inside(&self.open_jars, sealed, (id, &record.digest), now, |plain| {
-            JarView::decode(plain).ok().map(look)
-        })?
-    }
-
-    /// Looks into something that is sealed within a session; none if there is nothing or it can not be opened any more.
-    pub(super) fn look_inside<T>(
-        &self,
-        opened: &OpenJars,
-        (purpose, sealed): (Purpose, &[u8]),
-        (id, digest): (&SessionId, &SessionDigest),
-        now: Timestamp,
-        look: impl FnOnce(&[u8]) -> T,
-    ) -> Option<T> {
-        let keys = self.keys.load();
-        // What is under a key that has left the ring is closed, even if it lies open.
-        if !sealed.first().is_some_and(|id| keys.has(KeyId(*id))) {
+        let open = || self.unseal(Purpose::Jar, &record.jar, (id, &record.digest)).map(Secret::new);
+        let look = |plain: &Secret<Vec<u8>>| JarView::decode(plain.expose()).ok().map(look);
+        if !self.can_open(&record.jar) {
             return None;
         }
-        let open = || {
-            let mut bytes = sealed.to_vec();
-            let (plain, _) = open_in_session(&keys, purpose, id.expose(), &digest.0, &mut bytes).ok()?;
-            let length = plain.len();
-            // Opened in place, behind what stood before it.
-            bytes.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
-            bytes.truncate(length);
-            Some(bytes)
-        };
-        opened.with(digest, sealed, now, open, look)
+        self.open_jars.with(&record.digest, &record.jar, now, open, look)?
+    }
+
+    /// Whether something sealed is under a key of the ring. What is under a key that has left it is closed, even if it lies
+    /// open.
+    pub(super) fn can_open(&self, sealed: &[u8]) -> bool {
+        sealed.first().is_some_and(|id| self.keys.load().has(KeyId(*id)))
+    }
+
+    /// What is sealed within a session, in the clear; none if it can not be opened any more.
+    pub(super) fn unseal(
+        &self,
+        purpose: Purpose,
+        sealed: &[u8],
+        (id, digest): (&SessionId, &SessionDigest),
+    ) -> Option<Vec<u8>> {
+        let mut bytes = sealed.to_vec();
+        let (plain, _) = open_in_session(&self.keys.load(), purpose, id.expose(), &digest.0, &mut bytes).ok()?;
+        let length = plain.len();
+        // Opened in place, behind what stood before it.
+        bytes.copy_within(SEALED_PREFIX..SEALED_PREFIX + length, 0);
+        bytes.truncate(length);
+        Some(bytes)
     }
 
     /// The jar of a session; none if it has none or it can not be opened any more.
@@ -160,7 +169,7 @@ impl<S: Store> Guard<S> {
             edit(draft, stored, Durability::Soon).jar = jar;
         }
         if is_due(&stored.data)
-            && let Some(Ok(data)) = self.try_open_data(id, stored).map(|data| self.seal_data(id, &data))
+            && let Some(Ok(data)) = self.try_open_data(id, stored, now).map(|data| self.seal_data(id, &data))
         {
             edit(draft, stored, Durability::Soon).data = data;
         }
@@ -183,7 +192,7 @@ impl<S: Store> Guard<S> {
     pub(super) fn take_cookies(&self, admission: &Admission, response: &mut response::Parts) -> Taken {
         let adopts = admission.leftovers.iter().any(|leftover| matches!(leftover, Leftover::Adopt { .. }));
         let mut taken = Taken { adopts, ..Taken::default() };
-        if !response.headers.contains_key(SET_COOKIE) {
+        if seen::first(&response.headers, &SET_COOKIE).is_none() {
             return taken;
         }
         let lines: SmallVec<[HeaderValue; 8]> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::HOST;
 
 use super::admit::{ByClient, Request};
 use super::settle::Outcome;
@@ -118,7 +117,7 @@ impl<S: Store> Guard<S> {
 
     /// Advises to use TLS when a password travels without, once a minute. Loopback is nobody's way.
     fn advise_transport(&self, request: &Request<'_>) {
-        let host = request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = request.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         if request.client.scheme == Scheme::Http
             && !super::cookies::is_loopback(super::cookies::without_port(host))
             && self.advised_transport.is_due(request.now)

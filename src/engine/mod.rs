@@ -57,7 +57,8 @@ use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
 use crate::rules::count::{Holds, RATES_MAX, Rates, Windows};
 use crate::rules::{Login, Policy, Route};
-use crate::secret::Keyring;
+use crate::secret::{Keyring, Secret};
+use crate::session::data::Data;
 use crate::session::id::{SessionDigest, SessionId};
 use crate::session::jar::SiteContext;
 use crate::session::record::Record;
@@ -100,6 +101,7 @@ pub struct Guard<S> {
     population: population::Population,
     /// Who looks on at what rules see.
     observer: Option<Arc<dyn Observer>>,
+    identity: cookies::Identity,
     in_turn: in_turn::InTurn,
     windows: Windows,
     holds: Holds,
@@ -113,8 +115,8 @@ pub struct Guard<S> {
     advised_cookies: operate::AdvisedNames,
     advised_closed: operate::Advised,
     streams: streams::Streams,
-    open_jars: open_jars::OpenJars,
-    open_data: open_jars::OpenJars,
+    open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
+    open_data: open_jars::OpenJars<Arc<Data>>,
 }
 
 /// What a guard is made of.
@@ -432,7 +434,7 @@ enum Leftover {
         /// Its name.
         name: Box<[u8]>,
         /// Its value.
-        value: crate::secret::Secret<Vec<u8>>,
+        value: Secret<Vec<u8>>,
     },
     /// The client's copy is expired.
     Expire {
@@ -471,6 +473,7 @@ impl<S: Store> Guard<S> {
             memory: limit::KnownDevices::new(key),
             population: population::Population::new(key),
             observer: None,
+            identity: cookies::Identity::default(),
             in_turn: in_turn::InTurn::default(),
             windows: Windows::default(),
             holds: Holds::default(),
@@ -498,6 +501,14 @@ impl<S: Store> Guard<S> {
         self
     }
 
+    /// The same guard, which does not tell the app in headers whose request it is: for one that reads its session from the
+    /// handle that the layer gives it. What a client sends under their names is dropped all the same.
+    #[must_use]
+    pub const fn without_identity_headers(mut self) -> Self {
+        self.identity = cookies::Identity::Untold;
+        self
+    }
+
     /// How many bytes of a request's body the guard wants to see before it is sent on: those of a login whose subject
     /// stands in a form or a JSON document. None for all other requests.
     pub fn peek(&self, request: &http::request::Parts) -> Option<usize> {
@@ -519,6 +530,12 @@ impl<S: Store> Guard<S> {
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
+    }
+
+    /// The same for a look that waits for nothing, without counting one more who has it.
+    #[cfg(feature = "layer")]
+    pub(crate) fn policy_now(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
     }
 
     /// Where events go.

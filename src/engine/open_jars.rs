@@ -3,14 +3,17 @@
 //!
 //! What lies here is in the clear, so it is little and not for long: so many jars, none larger than so much, kept from the
 //! second use on and wiped when nobody has used them for a minute. An opened jar is found by the digest of the session id *and* the seal it had, so a
-//! jar that was sealed again is another one; and one whose key has left the ring is not looked for.
+//! jar that was sealed again is another one; and one whose key has left the ring is not looked for. What apps keep in their sessions
+//! lies here too, in a table of its own and read already.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
 use crate::secret::Secret;
+use crate::session::data::Data;
 use crate::session::id::SessionDigest;
 
 /// Opened jars that are kept at most.
@@ -26,54 +29,71 @@ const WAYS: usize = 4;
 /// The beginning of a sealed jar, which no two have in common: the id of its key and a nonce.
 const SEAL_BYTES: usize = 13;
 
-pub(super) struct OpenJars(Box<[Mutex<Set>]>);
+pub(super) struct OpenJars<T>(Box<[Mutex<Set<T>>]>);
 
-#[derive(Default)]
-struct Set {
-    open: Vec<Opened>,
+/// What is opened: as bytes, or read already.
+pub(super) trait Plain {
+    /// Octets that it takes in the clear.
+    fn octets(&self) -> usize;
+}
+
+impl Plain for Secret<Vec<u8>> {
+    fn octets(&self) -> usize {
+        self.expose().len()
+    }
+}
+
+impl Plain for Arc<Data> {
+    fn octets(&self) -> usize {
+        self.bytes()
+    }
+}
+
+struct Set<T> {
+    open: Vec<Opened<T>>,
     /// Whose jars were opened last and not kept: the second request within a while is the first that is worth it.
     seen_once: [u32; WAYS],
     next: usize,
 }
 
-struct Opened {
+struct Opened<T> {
     digest: SessionDigest,
     seal: [u8; SEAL_BYTES],
     used: Timestamp,
-    plain: Secret<Vec<u8>>,
+    plain: T,
 }
 
-impl OpenJars {
+impl<T: Plain> OpenJars<T> {
     pub(super) fn new() -> Self {
         Self((0..SETS).map(|_| Mutex::default()).collect())
     }
 
     /// Gives `look` the jar that was opened before, or the one that `open` opens now. None if there is none.
-    pub(super) fn with<T>(
+    pub(super) fn with<R>(
         &self,
         digest: &SessionDigest,
         sealed: &[u8],
         now: Timestamp,
-        open: impl FnOnce() -> Option<Vec<u8>>,
-        look: impl FnOnce(&[u8]) -> T,
-    ) -> Option<T> {
+        open: impl FnOnce() -> Option<T>,
+        look: impl FnOnce(&T) -> R,
+    ) -> Option<R> {
         let seal = sealed.first_chunk::<SEAL_BYTES>()?;
         let set = usize::try_from(digest.spread() % SETS as u64).ok().and_then(|at| self.0.get(at));
         let Some(set) = set.filter(|_| sealed.len() <= OPEN_JAR_BYTES_MAX) else {
-            return open().map(|plain| look(Secret::new(plain).expose()));
+            return open().map(|plain| look(&plain));
         };
         let is_worth_keeping = {
             let mut set = set.lock();
             if let Some(opened) = set.open.iter_mut().find(|opened| opened.digest == *digest && opened.seal == *seal) {
-                opened.used = now;
-                return Some(look(opened.plain.expose()));
+                opened.used = opened.used.max(now);
+                return Some(look(&opened.plain));
             }
             set.was_seen(digest)
         };
         // Opened without the lock: others of the set need not wait for it.
-        let plain = Secret::new(open()?);
-        let out = look(plain.expose());
-        if is_worth_keeping {
+        let plain = open()?;
+        let out = look(&plain);
+        if is_worth_keeping && plain.octets() <= OPEN_JAR_BYTES_MAX {
             set.lock().keep(Opened { digest: *digest, seal: *seal, used: now, plain });
         }
         Some(out)
@@ -92,7 +112,13 @@ impl OpenJars {
     }
 }
 
-impl Set {
+impl<T> Default for Set<T> {
+    fn default() -> Self {
+        Self { open: Vec::new(), seen_once: [0; WAYS], next: 0 }
+    }
+}
+
+impl<T> Set<T> {
     /// Whether a jar of this session was opened a moment ago; from now on it was.
     fn was_seen(&mut self, digest: &SessionDigest) -> bool {
         // The other half of the bits than those that chose the set.
@@ -106,7 +132,7 @@ impl Set {
     }
 
     /// Keeps it in the place of an earlier one of the session, or of the one that was not used for longest.
-    fn keep(&mut self, opened: Opened) {
+    fn keep(&mut self, opened: Opened<T>) {
         self.open.retain(|other| other.digest != opened.digest);
         if self.open.len() >= WAYS
             && let Some((oldest, _)) = self.open.iter().enumerate().min_by_key(|(_, other)| other.used)
@@ -131,19 +157,19 @@ mod tests {
     }
 
     /// What is seen of a jar, and whether it had to be opened.
-    fn seen(jars: &OpenJars, digest: SessionDigest, sealed: &[u8], now: Timestamp) -> (Vec<u8>, bool) {
+    fn seen(jars: &OpenJars<Secret<Vec<u8>>>, digest: SessionDigest, sealed: &[u8], now: Timestamp) -> (Vec<u8>, bool) {
         let mut opened = false;
         let open = || {
             opened = true;
-            Some(sealed.to_ascii_uppercase())
+            Some(Secret::new(sealed.to_ascii_uppercase()))
         };
-        let seen = jars.with(&digest, sealed, now, open, <[u8]>::to_vec).unwrap();
+        let seen = jars.with(&digest, sealed, now, open, |plain| plain.expose().clone()).unwrap();
         (seen, opened)
     }
 
     #[test]
     fn a_jar_that_is_used_again_is_opened_no_more() {
-        let jars = OpenJars::new();
+        let jars = OpenJars::<Secret<Vec<u8>>>::new();
         let (one, two) = (b"the first seal, cookies", b"another seal!, cookies");
         let check = |number, sealed: &[u8], opened| {
             assert_eq!(seen(&jars, digest(number), sealed, NOW), (sealed.to_ascii_uppercase(), opened));
@@ -162,17 +188,17 @@ mod tests {
 
     #[test]
     fn what_can_not_be_opened_is_not_kept() {
-        let jars = OpenJars::new();
+        let jars = OpenJars::<Secret<Vec<u8>>>::new();
         for _ in 0..3 {
-            assert_eq!(jars.with(&digest(1), &[0; 40], NOW, || None, <[u8]>::to_vec), None);
-            assert_eq!(jars.with(&digest(1), b"short", NOW, || Some(vec![1]), <[u8]>::to_vec), None);
+            assert_eq!(jars.with(&digest(1), &[0; 40], NOW, || None, |_| ()), None);
+            assert_eq!(jars.with(&digest(1), b"short", NOW, || Some(Secret::new(vec![1])), |_| ()), None);
         }
         assert_eq!(kept(&jars), 0);
     }
 
     #[test]
     fn they_are_few_small_and_not_kept_for_long() {
-        let jars = OpenJars::new();
+        let jars = OpenJars::<Secret<Vec<u8>>>::new();
         let sealed = b"a seal of enough octets";
         for number in (0..20).step_by(2) {
             for _ in 0..2 {
@@ -191,7 +217,7 @@ mod tests {
         assert_eq!(kept(&jars), 0);
     }
 
-    fn kept(jars: &OpenJars) -> usize {
+    fn kept(jars: &OpenJars<Secret<Vec<u8>>>) -> usize {
         jars.0.iter().map(|set| set.lock().open.len()).sum()
     }
 }

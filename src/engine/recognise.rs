@@ -120,8 +120,7 @@ impl<S: Store> Guard<S> {
             if let Some(over) = self.over(request, &stored).await {
                 return over;
             }
-            let keys = self.keys.load();
-            let authentic = || presented.tag.is_authentic(&keys, &presented.id);
+            let authentic = || presented.tag.is_authentic(&self.keys.load(), &presented.id);
             let standing = stored.tags.standing(&presented.tag, authentic, request.policy.session.grace, request.now);
             if standing == Standing::Forged {
                 return self.forged(request);

@@ -3,7 +3,7 @@
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, response};
 
-use super::app::{Answer, Wishes};
+use super::app::{Answer, AppSession, Wishes};
 use super::cache;
 use super::change::{Handed, latest_end};
 use super::control::{self, Command};
@@ -18,6 +18,7 @@ use crate::enforce::Offer;
 use crate::event::field::{Rotation, Sign, WriteRefusal};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::headers::{self, Delivery, Navigation};
+use crate::facts::seen;
 use crate::rules::count::Answers;
 use crate::rules::{ExactHints, OnOutage};
 use crate::session::data::Lost;
@@ -29,6 +30,9 @@ use crate::verdict::Action;
 /// What browsers are asked for: what tells two of one version apart.
 const EXACT_HINTS: &str =
     "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model, Sec-CH-UA-Arch, Sec-CH-UA-Bitness";
+
+/// Where gRPC says whether a call failed: the HTTP status is 200 all the same.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Who made the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,8 @@ impl<S: Store> Guard<S> {
         by: AnsweredBy,
         response: &mut response::Parts,
     ) -> Settled {
-        let app = admission.app.clone();
+        // Nobody else writes or looks where the app kept no handle.
+        let app = admission.app.clone().filter(AppSession::is_kept);
         let _writing = match &app {
             Some(app) => Some(app.writing().await),
             None => None,
@@ -486,7 +491,8 @@ fn may_carry_successor(response: &response::Parts, now: Timestamp) -> bool {
 /// Whether an answer may outlive its session: an upgrade, a stream without an end, a long body.
 fn may_run_long(response: &response::Parts, body_bytes: Option<u64>) -> bool {
     const SHORT_BYTES_MAX: u64 = 1024 * 1024;
-    let length = response.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        seen::first(&response.headers, &CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let bodyless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !bodyless && length.or(body_bytes).is_none_or(|length| length > SHORT_BYTES_MAX)
 }
@@ -495,14 +501,14 @@ impl Admission {
     /// What an app in this process did with its handle. What it saved meanwhile is the session from here on.
     fn take_wishes(&mut self, response: &mut response::Parts) -> Wishes {
         let Some(app) = &self.app else { return Wishes::default() };
-        let is_grpc_error = response.headers.get("grpc-status").is_some_and(|status| status != "0");
+        let is_grpc_error = seen::first(&response.headers, &GRPC_STATUS).is_some_and(|status| status != "0");
         let is_failed = response.status.is_server_error() || is_grpc_error;
         let wishes = app.wishes(if is_failed { Answer::Failed } else { Answer::Made });
         if !wishes.was_accessed {
             return wishes;
         }
-        if let (Holder::Session(known), Some(saved)) = (&mut self.holder, app.known()) {
-            known.record = saved.record;
+        if let Holder::Session(known) = &mut self.holder {
+            app.follow(known);
         }
         cache::vary_by_cookie(&mut response.headers);
         wishes
@@ -511,8 +517,8 @@ impl Admission {
     /// What was written is the session from here on; and if it lasts otherwise now, its cookie says so.
     fn follow_app(&mut self, outcome: &Outcome) {
         let Some(app) = &self.app else { return };
-        if let (Holder::Session(known), Some(written)) = (&mut self.holder, app.known()) {
-            known.record = written.record;
+        if let Holder::Session(known) = &mut self.holder {
+            app.follow(known);
         }
         if outcome.app.lasting.is_some() || outcome.app.was_expiry_saved {
             self.offer = Offer::AtOnce;

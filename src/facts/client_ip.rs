@@ -142,7 +142,7 @@ pub enum UntrustedForwarding {
 /// Looks for a proxy that nobody told us of. Until it is listed all its clients are one client, so limits per client
 /// should only report.
 pub fn untrusted_forwarding(peer: IpAddr, headers: &HeaderMap, trusted: &PrefixSet) -> UntrustedForwarding {
-    let forwards = || headers.contains_key(&X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
+    let forwards = || headers.keys().any(|name| *name == X_FORWARDED_FOR || *name == FORWARDED);
     if is_private_or_loopback(peer) && !trusted.contains(peer) && forwards() {
         UntrustedForwarding::Yes
     } else {

@@ -1,6 +1,20 @@
 //! The headers that the guard judges by, found in one walk: asking the map for each of them would hash a dozen names.
 
-use http::HeaderMap;
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::order::{HeaderOrder, Walk};
+
+/// All lines of a header, in their order. A map hashes the name that it is asked for, which takes longer than to walk over
+/// the few that a message has.
+pub fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h HeaderValue> {
+    headers.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value)
+}
+
+/// The first line of a header, by such a walk.
+pub fn first<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    lines(headers, name).next()
+}
 
 /// A header of a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,19 +85,28 @@ pub struct SeenHeaders<'h> {
     pub range: Field<'h>,
     /// `Upgrade`.
     pub upgrade: Field<'h>,
+    /// `Host`, its first line.
+    pub host: Option<&'h HeaderValue>,
+    /// In which order they stand.
+    pub order: HeaderOrder,
 }
 
 impl<'h> SeenHeaders<'h> {
     /// Walks over the headers once.
     pub fn of(headers: &'h HeaderMap) -> Self {
-        let mut seen = Self::default();
+        let (mut seen, mut walk) = (Self::default(), Walk::default());
         for (name, value) in headers {
+            if *name == HOST {
+                seen.host = seen.host.or(Some(value));
+                continue;
+            }
+            walk.see(name.as_str());
             if let Some(field) = seen.field(name.as_str()) {
                 field.first = field.first.or(Some(value.as_bytes()));
                 field.lines = field.lines.saturating_add(1);
             }
         }
-        seen
+        Self { order: walk.order(), ..seen }
     }
 
     /// By length first: most names differ in it, and those that do not are compared once or twice.

@@ -9,6 +9,7 @@ use crate::connection::print::Print;
 use crate::engine::{Client, ClientStanding, control};
 use crate::event::{ClientText, kinds as event};
 use crate::facts::client_ip::{self, UntrustedForwarding};
+use crate::facts::seen;
 use crate::net::canonical;
 use crate::store::Store;
 
@@ -32,7 +33,7 @@ impl<S: Store> GuardLayer<S> {
             self.guard.report(Some(peer), event::HttpMalformed { fault: "host" });
             return Err(StatusCode::BAD_REQUEST);
         }
-        let policy = self.guard.policy();
+        let policy = self.guard.policy_now();
         let trusted = &policy.trusted_proxies;
         let standing = match client_ip::untrusted_forwarding(peer, &parts.headers, trusted) {
             UntrustedForwarding::Yes => {
@@ -78,8 +79,11 @@ fn take_ours(headers: &mut HeaderMap) -> Vec<HeaderName> {
 /// Leaves at most one host, the one that the target names; none if there are two that differ. A request without any is
 /// left alone: it did not come over HTTP/1.1.
 fn settle_host(parts: &mut request::Parts) -> Option<()> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next(), parts.uri.authority()) {
+    let (first, second) = {
+        let mut hosts = seen::lines(&parts.headers, &HOST);
+        (hosts.next(), hosts.next())
+    };
+    match (first, second, parts.uri.authority()) {
         (_, Some(_), _) => None,
         (Some(host), None, Some(authority)) => {
             host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()).then_some(())

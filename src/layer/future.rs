@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 
 use super::{GuardBody, GuardLayer, Looks, Session, SessionEnd};
 use crate::engine::{Admission, AnsweredBy, Decision, Lifetime, Refusal};
+use crate::facts::seen;
 use crate::store::Store;
 
 /// The answer of a [`GuardService`](super::GuardService), sooner or later.
@@ -72,15 +73,19 @@ where
     parts.extensions.insert(Session::new(layer.guard.hand_to_app(&mut admission)));
     let lifetime = admission.lifetime();
     let answering = answer(layer, inner, Request::from_parts(parts, body), admission, looks);
-    match tokio::runtime::Handle::try_current() {
+    let runtime = match lifetime {
+        Lifetime::UntilSettled => tokio::runtime::Handle::try_current().ok(),
+        Lifetime::OfClient => None,
+    };
+    match runtime {
         // Whoever goes away in the middle of a logout is logged out all the same.
-        Ok(runtime) if lifetime == Lifetime::UntilSettled => match runtime.spawn(answering.in_current_span()).await {
+        Some(runtime) => match runtime.spawn(answering.in_current_span()).await {
             Ok(answer) => answer,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             // The runtime is going down.
             Err(_) => std::future::pending().await,
         },
-        _ => answering.await,
+        None => answering.await,
     }
 }
 
@@ -136,7 +141,7 @@ struct Tunnel {
 impl Tunnel {
     fn asked<B>(request: &mut Request<B>) -> Option<Self> {
         let by_connect = *request.method() == Method::CONNECT;
-        if !by_connect && !request.headers().contains_key(UPGRADE) {
+        if !by_connect && seen::first(request.headers(), &UPGRADE).is_none() {
             return None;
         }
         let end = SessionEnd::default();

@@ -5,6 +5,7 @@ use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::engine::{Refusal, RefusalKind};
+use crate::facts::seen;
 
 /// Which form of an answer the client can read best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ impl Looks {
     /// HTML for whoever asks for it by name, as browsers do when they go to a page; JSON for everyone else.
     pub fn of(headers: &HeaderMap) -> Self {
         let asks = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"text/html").is_some();
-        if headers.get_all(header::ACCEPT).iter().any(asks) { Self::Html } else { Self::Json }
+        if seen::lines(headers, &header::ACCEPT).any(asks) { Self::Html } else { Self::Json }
     }
 }
 

@@ -44,7 +44,8 @@ pub fn tell(headers: &mut HeaderMap, command: &Command) -> Result<(), TellError>
     Ok(())
 }
 
-/// Whom a request behind the layer is authenticated for. Of a request that did not come through it, this is what its
+/// Whom a request behind the layer is authenticated for; nobody where the guard is one
+/// [without such headers](crate::engine::Guard::without_identity_headers). Of a request that did not come through it, this is what its
 /// client says.
 pub fn subject(headers: &HeaderMap) -> Option<&str> {
     std::str::from_utf8(headers.get("portcullis-subject")?.as_bytes()).ok()

@@ -140,6 +140,13 @@ pub enum Staleness {
 pub struct Tags {
     head: Tag,
     since: Timestamp,
+    /// Boxed: many sessions end before their first tag is superseded, and every record has room for this.
+    past: Option<Box<Past>>,
+}
+
+/// Tags that are not the head any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Past {
     superseded: SmallVec<[Dated; 1]>,
     stale: SmallVec<[Dated; 1]>,
 }
@@ -147,14 +154,17 @@ pub struct Tags {
 impl Tags {
     /// The tags of a new session id.
     pub fn new(head: Tag, now: Timestamp) -> Self {
-        Self { head, since: now, superseded: SmallVec::new(), stale: SmallVec::new() }
+        Self { head, since: now, past: None }
     }
 
     /// Tags from their stored form; superseded and stale ones in order of time. More than a record keeps are cut off at
     /// the old end.
     pub fn restore(head: Tag, since: Timestamp, superseded: &[Dated], stale: &[Dated]) -> Self {
-        let newest = |all: &[Dated], max: usize| all.iter().skip(all.len().saturating_sub(max)).copied().collect();
-        Self { head, since, superseded: newest(superseded, SUPERSEDED_MAX), stale: newest(stale, STALE_MAX) }
+        let newest = |all: &[Dated], max: usize| all.get(all.len().saturating_sub(max)..).unwrap_or_default().to_vec();
+        let past =
+            Past { superseded: newest(superseded, SUPERSEDED_MAX).into(), stale: newest(stale, STALE_MAX).into() };
+        let is_there = !superseded.is_empty() || !stale.is_empty();
+        Self { head, since, past: is_there.then(|| Box::new(past)) }
     }
 
     /// The head.
@@ -169,12 +179,12 @@ impl Tags {
 
     /// The superseded tags that are kept, oldest first.
     pub fn superseded(&self) -> &[Dated] {
-        &self.superseded
+        self.past.as_ref().map_or(&[], |past| &past.superseded)
     }
 
     /// The stale tags that were presented last, oldest first.
     pub fn stale(&self) -> &[Dated] {
-        &self.stale
+        self.past.as_ref().map_or(&[], |past| &past.stale)
     }
 
     /// How `tag` stands. `authentic` is asked only if it is not the head: a MAC costs more than a comparison.
@@ -185,7 +195,7 @@ impl Tags {
         if !authentic() {
             return Standing::Forged;
         }
-        if let Some(entry) = self.superseded.iter().find(|entry| entry.tag == *tag) {
+        if let Some(entry) = self.superseded().iter().find(|entry| entry.tag == *tag) {
             return aged(Some(entry.at), grace, now);
         }
         let (generation, head) = (tag.generation(), self.head.generation());
@@ -203,42 +213,46 @@ impl Tags {
 
     /// When the head moved past a generation, if a tag of it or of an older one is still kept.
     fn superseded_at(&self, generation: u32) -> Option<Timestamp> {
-        let knows = self.superseded.first().is_some_and(|oldest| oldest.tag.generation() <= generation);
+        let superseded = self.superseded();
+        let knows = superseded.first().is_some_and(|oldest| oldest.tag.generation() <= generation);
         let past = |entry: &&Dated| entry.tag.generation() >= generation;
         // Of several of one generation (siblings) the last one counts: until then the generation was alive.
-        let first = self.superseded.iter().find(past).filter(|_| knows)?;
-        let mut same = self.superseded.iter().filter(|entry| entry.tag.generation() == first.tag.generation());
+        let first = superseded.iter().find(past).filter(|_| knows)?;
+        let mut same = superseded.iter().filter(|entry| entry.tag.generation() == first.tag.generation());
         same.next_back().map(|entry| entry.at)
     }
 
     /// Whether the head may be superseded without the record forgetting a tag that is in its grace: it would be taken for one
     /// that is long superseded.
     pub fn has_room(&self, grace: Duration, now: Timestamp) -> bool {
-        let oldest = self.superseded.first().filter(|_| self.superseded.len() >= SUPERSEDED_MAX);
+        let superseded = self.superseded();
+        let oldest = superseded.first().filter(|_| superseded.len() >= SUPERSEDED_MAX);
         oldest.is_none_or(|oldest| now.since(oldest.at) >= grace)
     }
 
     /// Makes `tag` the head.
     pub fn adopt(&mut self, tag: Tag, now: Timestamp) {
-        push_bounded(&mut self.superseded, Dated { tag: self.head, at: now }, SUPERSEDED_MAX);
+        let past = self.past.get_or_insert_default();
+        push_bounded(&mut past.superseded, Dated { tag: self.head, at: now }, SUPERSEDED_MAX);
         self.head = tag;
         self.since = now;
     }
 
     /// Notes that a stale tag was presented, and says what that means with those before it.
     pub fn note_stale(&mut self, tag: Tag, now: Timestamp) -> Staleness {
-        self.stale.retain(|entry| now.since(entry.at) <= FORK_WINDOW);
-        match self.stale.last_mut() {
+        let stale = &mut self.past.get_or_insert_default().stale;
+        stale.retain(|entry| now.since(entry.at) <= FORK_WINDOW);
+        match stale.last_mut() {
             Some(last) if last.tag == tag => {
                 last.at = now;
                 Staleness::Single
             }
             None => {
-                self.stale.push(Dated { tag, at: now });
+                stale.push(Dated { tag, at: now });
                 Staleness::Single
             }
             Some(_) => {
-                push_bounded(&mut self.stale, Dated { tag, at: now }, STALE_MAX);
+                push_bounded(stale, Dated { tag, at: now }, STALE_MAX);
                 Staleness::Fork
             }
         }

@@ -317,6 +317,25 @@ async fn headers_of_the_guard_that_a_client_sends_never_reach_the_app() {
 }
 
 #[tokio::test]
+async fn an_app_that_reads_its_session_can_do_without_headers_and_still_gets_no_forged_ones() {
+    let guard =
+        GuardBuilder::in_memory().insecure_http().shield("sessionid").build().unwrap().without_identity_headers();
+    let mut service = GuardLayer::new(Arc::new(guard)).layer(App::default());
+    let mut call = async |path: &str, cookie: &str| {
+        let request = Request::get(path).header("cookie", cookie).header("portcullis-subject", "root");
+        let mut request = request.body(()).unwrap();
+        request.extensions_mut().insert(ClientAddr(HOME.parse().unwrap()));
+        let (parts, body) = service.call(request).await.unwrap().into_parts();
+        Answer { status: parts.status, headers: parts.headers, body: Box::pin(body) }
+    };
+    let answer = call("/login", "a=b").await;
+    let line = answer.headers.get_all("set-cookie").iter().next().unwrap().to_str().unwrap().to_owned();
+    let cookie = line.split(';').next().unwrap();
+    assert!(cookie.starts_with("portcullis="), "{line}");
+    assert_eq!(call("/", cookie).await.text(), "stranger cookie=sessionid=secret-of-the-app");
+}
+
+#[tokio::test]
 async fn without_an_address_or_with_two_hosts_nothing_is_served() {
     let mut world = World::new();
     let answer = world.call(Request::get("/").header("host", "a.example").body(()).unwrap()).await;

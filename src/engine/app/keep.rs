@@ -72,11 +72,19 @@ impl<S: Store> Guard<S> {
     }
 
     /// What an app keeps in a session; none if it has nothing there, or it can not be opened any more.
-    pub(in crate::engine) fn try_open_data(&self, id: &SessionId, record: &Record) -> Option<Data> {
-        let (sealed, now) = ((Purpose::Data, &*record.data), self.clock.now());
-        let look = |plain: &[u8]| Data::decode(plain).ok();
-        let data = self.look_inside(&self.open_data, sealed, (id, &record.digest), now, look).flatten();
-        if data.is_none() && !record.data.is_empty() && self.advised_closed.is_due(now) {
+    pub(in crate::engine) fn try_open_data(
+        &self,
+        id: &SessionId,
+        record: &Record,
+        now: Timestamp,
+    ) -> Option<Arc<Data>> {
+        if record.data.is_empty() {
+            return None;
+        }
+        let open = || Data::decode(self.unseal(Purpose::Data, &record.data, (id, &record.digest))?).ok().map(Arc::new);
+        let can_open = self.can_open(&record.data);
+        let data = can_open.then(|| self.open_data.with(&record.digest, &record.data, now, open, Arc::clone)).flatten();
+        if data.is_none() && self.advised_closed.is_due(now) {
             let fault = Text::of("the data of a session can not be opened: was a key removed too early?");
             self.report(None, event::DependencyFailed { what: Dependency::Store, fault });
         }
@@ -107,20 +115,20 @@ impl<S: Store> Guard<S> {
     ) -> Result<Box<[u8]>, Unsettled> {
         let stored = match old {
             Some((id, record)) if !wishes.begins_anew => self.readable_data(id, record)?,
-            _ => Data::new(),
+            _ => Arc::default(),
         };
         let data = match &wishes.edits {
-            Some(edits) => edits.over(&stored, self.data_bytes_max())?,
+            Some(edits) => Arc::new(edits.over(&stored, self.data_bytes_max())?),
             None => stored,
         };
         Ok(self.seal_data(id, &data)?)
     }
 
     /// What is stored, if it can be opened: what can not must not be written over, since another node may have its key.
-    fn readable_data(&self, id: &SessionId, record: &Record) -> Result<Data, StoreError> {
-        match self.try_open_data(id, record) {
+    fn readable_data(&self, id: &SessionId, record: &Record) -> Result<Arc<Data>, StoreError> {
+        match self.try_open_data(id, record, self.clock.now()) {
             Some(data) => Ok(data),
-            None if record.data.is_empty() => Ok(Data::new()),
+            None if record.data.is_empty() => Ok(Arc::default()),
             None => Err(StoreError::io("the data of a session can not be opened: was a key removed too early?")),
         }
     }
@@ -158,7 +166,8 @@ impl<S: Store> Guard<S> {
             let stored = self.writable(&policy, &seen, known.record.clone()).await?.ok_or(SaveError::Ended)?;
             let mut record = (*stored).clone();
             if let Some(edits) = &edits {
-                match edits.over(&self.readable_data(&known.id, &stored)?, self.data_bytes_max()) {
+                let data = self.readable_data(&known.id, &stored)?;
+                match edits.over(&data, self.data_bytes_max()) {
                     Ok(data) => record.data = self.seal_data(&known.id, &data)?,
                     Err(lost) => {
                         // Whoever tries again does so over what is there now.
@@ -271,8 +280,8 @@ impl<S: Store> Guard<S> {
 }
 
 impl<S: Store> Keeper for Guard<S> {
-    fn open_data(&self, id: &SessionId, record: &Record) -> Data {
-        self.try_open_data(id, record).unwrap_or_default()
+    fn open_data(&self, id: &SessionId, record: &Record, now: Timestamp) -> Arc<Data> {
+        self.try_open_data(id, record, now).unwrap_or_default()
     }
 
     fn time(&self) -> Timestamp {

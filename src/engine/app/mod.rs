@@ -108,8 +108,8 @@ pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The guard, as a handle knows it: over whatever store.
 pub(crate) trait Keeper: Send + Sync {
-    /// What an app keeps in a session. Nothing if it can not be opened.
-    fn open_data(&self, id: &SessionId, record: &Record) -> Data;
+    /// What an app keeps in a session, which it had in its hands last at `now`. Nothing if it can not be opened.
+    fn open_data(&self, id: &SessionId, record: &Record, now: Timestamp) -> Arc<Data>;
     /// The time.
     fn time(&self) -> Timestamp;
     /// How long sessions last.
@@ -140,6 +140,8 @@ struct Shared {
 }
 
 struct State {
+    /// When the request came.
+    asked: Timestamp,
     standing: Standing,
     known: Option<Known>,
     /// Opened when somebody looks.
@@ -217,6 +219,7 @@ impl AppSession {
             Holder::Nobody(_) => (Standing::Nobody, None),
         };
         let state = State {
+            asked: admission.asked,
             standing,
             known,
             edits: None,
@@ -492,6 +495,20 @@ impl AppSession {
         }
     }
 
+    /// Whether anybody has it beside the guard, which holds two of them while it settles an answer: one that it was given and
+    /// one that it looks at.
+    pub(super) fn is_kept(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+
+    /// Puts the record as it was saved meanwhile into `known`.
+    pub(super) fn follow(&self, known: &mut Known) {
+        let state = self.0.state.lock();
+        if let Some(own) = state.known.as_ref().filter(|own| !Arc::ptr_eq(&own.record, &known.record)) {
+            known.record = Arc::clone(&own.record);
+        }
+    }
+
     /// The session as it was saved meanwhile.
     pub(super) fn known(&self) -> Option<Known> {
         self.0.state.lock().known.clone()
@@ -511,7 +528,7 @@ impl AppSession {
         state.was_expiry_saved |= state.lasting.is_some();
         state.lasting = None;
         if let Some(now) = state.edits.take() {
-            let stored = Arc::new(self.0.keeper.open_data(&known.id, &known.record));
+            let stored = self.0.keeper.open_data(&known.id, &known.record, state.asked);
             let left = match written {
                 Some(written) => now.after(written, stored),
                 None => now.after(&Edits::new(Arc::default()), stored),
@@ -555,10 +572,10 @@ impl State {
 
     fn edits(&mut self, keeper: &dyn Keeper) -> &mut Edits {
         self.was_accessed = true;
-        let known = &self.known;
+        let (known, asked) = (&self.known, self.asked);
         self.edits.get_or_insert_with(|| {
-            let data = known.as_ref().map(|known| keeper.open_data(&known.id, &known.record));
-            Edits::new(Arc::new(data.unwrap_or_default()))
+            let data = known.as_ref().map(|known| keeper.open_data(&known.id, &known.record, asked));
+            Edits::new(data.unwrap_or_default())
         })
     }
 

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::names::{CookieRole, Known};
 use super::{CookieFinding, CookieKind, CookieNames, CookiePair, Findings, is_token_byte, trim_ows};
+use crate::facts::seen;
 
 /// Values of our own cookie that are kept when it comes more than once.
 pub const GUARD_VALUES_MAX: usize = 4;
@@ -22,7 +23,7 @@ const PAIRS_INLINE: usize = 16;
 /// Reads all `Cookie` lines of a request.
 pub fn scan<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Scan<'a> {
     let mut scan = Scan::default();
-    for line in headers.get_all(COOKIE) {
+    for line in seen::lines(headers, &COOKIE) {
         scan.read_line(line.as_bytes(), names);
     }
     scan

@@ -7,6 +7,7 @@
 //! Values are compared, not versions: a key that somebody changed and changed back is as it was, and nothing that is
 //! computed from it is wrong.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -164,12 +165,14 @@ impl Edits {
     /// # Errors
     /// [`Lost`]; nothing of the request is to be kept then.
     pub fn over(&self, stored: &Data, bytes_max: usize) -> Result<Data, Lost> {
-        let mut merged = stored.clone();
+        let mut writes: BTreeMap<&str, Option<Cow<'_, str>>> = BTreeMap::new();
         let mut conflicts = Vec::new();
         for (key, change) in &self.changes {
             let (base, stored) = (self.base.get(key), stored.get(key));
             match &change.how {
-                _ if is_same(stored, base) => merged.put(key, change.now.as_deref()),
+                _ if is_same(stored, base) => {
+                    writes.insert(key, change.now.as_deref().map(Cow::Borrowed));
+                }
                 // Both wrote the same, or what was written here is what was read, which is no change.
                 How::Put if is_same(change.now.as_deref(), stored) || is_same(change.now.as_deref(), base) => {}
                 How::Put => conflicts.push(key.clone()),
@@ -178,13 +181,14 @@ impl Edits {
                     for step in steps {
                         now = step(now.as_deref()).map_err(|source| Failed { key: key.clone(), source })?;
                     }
-                    merged.put(key, now.as_deref());
+                    writes.insert(key, now.map(|now| Cow::Owned(now.into())));
                 }
             }
         }
         if !conflicts.is_empty() {
             return Err(Lost::Conflict(conflicts));
         }
+        let merged = stored.with(&writes);
         // What others made too large is not this request's fault, unless it made it larger.
         let bytes = merged.bytes();
         if bytes > bytes_max && bytes > stored.bytes() {
@@ -218,9 +222,7 @@ mod tests {
     const MAX: usize = 1000;
 
     fn data(pairs: &[(&str, &str)]) -> Data {
-        let mut data = Data::new();
-        pairs.iter().for_each(|(key, text)| data.put(key, Some(text)));
-        data
+        Data::new().with(&pairs.iter().map(|(key, text)| (*key, Some((*text).into()))).collect())
     }
 
     fn edits(pairs: &[(&str, &str)]) -> Edits {
@@ -354,8 +356,8 @@ mod tests {
             ours in proptest::collection::btree_map("[a-c]", proptest::option::of(0u8..3), 0..3),
             theirs in proptest::collection::btree_map("[a-c]", proptest::option::of(0u8..3), 0..3),
         ) {
-            let mut read = Data::new();
-            base.iter().for_each(|(key, value)| read.put(key, Some(&value.to_string())));
+            let read = base.iter().map(|(key, value)| (key.as_str(), Some(value.to_string().into())));
+            let read = Data::new().with(&read.collect());
             let write = |changes: &BTreeMap<String, Option<u8>>| {
                 let mut edits = Edits::new(Arc::new(read.clone()));
                 changes.iter().for_each(|(key, value)| edits.put(key, value.map(|value| value.to_string().into())));

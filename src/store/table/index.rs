@@ -3,7 +3,8 @@
 //! It is told of every change as a pair of before and after, and keeps nothing else: undoing a change is telling it the
 //! other way round.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::wheel::{Wheel, bucket};
@@ -42,9 +43,12 @@ enum Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     count: usize,
-    /// By their folded form: spellings that are one subject share an entry. Subjects come from outside, so the map is keyed
-    /// with random keys (the standard library's SipHash).
-    subjects: HashMap<Arc<str>, Sessions>,
+    /// By a hash of their folded form: spellings that are one subject share an entry. Names would take twice the room. Two
+    /// subjects of a million have one hash in one store of 10^7, and then whoever asks for the sessions of one looks at the
+    /// records, which have the name. A tree, since it grows little by little and is never half empty.
+    subjects: BTreeMap<u64, Sessions>,
+    /// Subjects come from outside, so they are hashed with random keys (the standard library's SipHash).
+    hasher: RandomState,
     yielding: Wheel,
     kept: Wheel,
 }
@@ -65,7 +69,7 @@ impl Index {
 
     /// How many live sessions a subject has, those included whose time is over but which nobody removed yet.
     pub(super) fn live(&self, subject: &str) -> usize {
-        match self.subjects.get(&*folded(subject)) {
+        match self.subjects.get(&self.key(subject)) {
             None => 0,
             Some(Sessions::One(_)) => 1,
             Some(Sessions::Many(all)) => all.len(),
@@ -75,7 +79,7 @@ impl Index {
     /// Short names of the live sessions of a subject, in order: what is done with them must not depend on the keys of a hash
     /// table.
     pub(super) fn sessions(&self, subject: &str) -> Vec<u64> {
-        let mut sessions = match self.subjects.get(&*folded(subject)) {
+        let mut sessions = match self.subjects.get(&self.key(subject)) {
             None => Vec::new(),
             Some(Sessions::One(one)) => vec![*one],
             Some(Sessions::Many(all)) => all.iter().copied().collect(),
@@ -84,9 +88,12 @@ impl Index {
         sessions
     }
 
-    /// The same subject in the same spelling, as it is held already if it is: sessions of one subject share its name.
-    pub(super) fn intern(&self, subject: Arc<str>) -> Arc<str> {
-        self.subjects.get_key_value(&subject).map_or(subject, |(held, _)| Arc::clone(held))
+    /// The short name of one of them, if there is any.
+    pub(super) fn any_session(&self, subject: &str) -> Option<u64> {
+        match self.subjects.get(&self.key(subject))? {
+            Sessions::One(one) => Some(*one),
+            Sessions::Many(all) => all.iter().next().copied(),
+        }
     }
 
     /// Takes note of a change to the record under one digest.
@@ -131,12 +138,15 @@ impl Index {
         self.kept.clear();
     }
 
-    fn join(&mut self, subject: &Arc<str>, session: u64) {
-        let name = folded(subject);
-        match self.subjects.get_mut(&*name) {
+    fn key(&self, subject: &str) -> u64 {
+        self.hasher.hash_one(&*folded(subject))
+    }
+
+    fn join(&mut self, subject: &str, session: u64) {
+        let key = self.key(subject);
+        match self.subjects.get_mut(&key) {
             None => {
-                let name = if *name == **subject { Arc::clone(subject) } else { Arc::from(name) };
-                self.subjects.insert(name, Sessions::One(session));
+                self.subjects.insert(key, Sessions::One(session));
             }
             Some(Sessions::Many(all)) => {
                 all.insert(session);
@@ -150,9 +160,9 @@ impl Index {
         }
     }
 
-    fn leave(&mut self, subject: &Arc<str>, session: u64) {
-        let name = folded(subject);
-        let is_last = match self.subjects.get_mut(&*name) {
+    fn leave(&mut self, subject: &str, session: u64) {
+        let key = self.key(subject);
+        let is_last = match self.subjects.get_mut(&key) {
             None => return,
             Some(Sessions::One(one)) => *one == session,
             Some(Sessions::Many(all)) => {
@@ -161,10 +171,7 @@ impl Index {
             }
         };
         if is_last {
-            self.subjects.remove(&*name);
-            if self.subjects.capacity() > 4096 && self.subjects.len() < self.subjects.capacity() / 8 {
-                self.subjects.shrink_to_fit();
-            }
+            self.subjects.remove(&key);
         }
     }
 }

@@ -338,8 +338,14 @@ impl Table {
         self.ground = Ground::Open;
     }
 
+    /// The record with its subject as it is held already, if it is in the same spelling: sessions of one subject share its
+    /// name.
     fn interned(&self, mut record: Record) -> Arc<Record> {
-        record.subject = record.subject.map(|subject| self.index.intern(subject));
+        let other = record.subject.as_deref().and_then(|subject| self.index.any_session(subject));
+        let held = other.and_then(|name| self.shards.find(name, |_| true)?.subject.clone());
+        if let Some(held) = held.filter(|held| record.subject.as_ref() == Some(held)) {
+            record.subject = Some(held);
+        }
         Arc::new(record)
     }
 
