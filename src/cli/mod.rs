@@ -533,6 +533,15 @@ pub(crate) enum SessionsAction {
     },
     /// Remove the records of sessions that have ended
     ClearExpired,
+    /// Tell how many sessions there are, how old and how large, whose, and what their store costs
+    ///
+    /// The guard looks at every record once, in small steps, while it goes on serving. Figures of the store count since the
+    /// guard started.
+    Stats {
+        /// Look at no more records than so many [default: 1000000]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        limit: Option<u32>,
+    },
 }
 
 /// `portcullis keygen`

@@ -15,6 +15,7 @@ pub mod file;
 #[cfg(feature = "redis")]
 pub mod kv;
 pub mod memory;
+pub mod metered;
 #[cfg(any(feature = "embedded", feature = "file"))]
 mod on_disk;
 pub mod row;

@@ -47,6 +47,7 @@ mod sessions;
 mod signed_rules;
 mod simulate;
 mod soak;
+mod stats;
 mod store_conformance;
 mod store_crash;
 #[cfg(feature = "redis")]

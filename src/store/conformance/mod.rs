@@ -189,7 +189,7 @@ fn digest(nth: u64) -> SessionDigest {
 }
 
 /// The nth session, anonymous.
-pub(super) fn anonymous(nth: u64) -> Record {
+pub(crate) fn anonymous(nth: u64) -> Record {
     let [first, second, ..] = digest(nth).0;
     let mut reference = [first; 16];
     reference[..8].copy_from_slice(&nth.to_be_bytes());
