@@ -22,6 +22,7 @@ mod examples;
 mod fields_page;
 mod geo_real;
 mod layer;
+mod migrate;
 mod model_rotation;
 mod presets;
 mod program;
