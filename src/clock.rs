@@ -73,11 +73,21 @@ fn millis(span: Duration) -> u64 {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// How long it has run, since a moment that is the same for all calls, as finely as it can tell: for measuring how long
+    /// something took, and nothing else.
+    fn run_for(&self) -> Duration {
+        Duration::from_millis(self.now().as_millis())
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn run_for(&self) -> Duration {
+        (**self).run_for()
     }
 }
 
@@ -127,6 +137,11 @@ impl Clock for SystemClock {
             return self.reckoning.at(elapsed);
         }
         self.reckoning.at(elapsed)
+    }
+
+    /// To the nanosecond, and without looking at the wall clock.
+    fn run_for(&self) -> Duration {
+        Duration::from_nanos(self.elapsed())
     }
 }
 
@@ -285,6 +300,19 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(clock.now() > before);
+    }
+
+    #[test]
+    fn what_takes_less_than_a_millisecond_can_be_measured() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let before = clock.run_for();
+        while clock.run_for() == before {
+            std::hint::spin_loop();
+        }
+        assert!(clock.run_for() - before > Duration::ZERO && before < Duration::from_secs(600));
+        let still = ManualClock::new(Timestamp::from_secs(7));
+        still.advance(Duration::from_millis(3));
+        assert_eq!(still.run_for(), Duration::from_millis(7003));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::PolicyStanding;
 use super::metrics::{self, Figures};
+use super::stats::{self, Stats, is_session};
 use super::view::{Cleared, Health, PolicyView, Revoked, SessionView, Sessions, Version};
 use crate::engine::{Guard, SWEEP_MAX, Selection};
 use crate::entropy::{Entropy, EntropyError, random};
@@ -25,8 +26,8 @@ use crate::event::kinds::AdminAction;
 use crate::event::{ClientText, ClientView, Scene};
 use crate::secret::{aead_key, open, seal};
 use crate::session::id::{Ref, SessionDigest};
-use crate::session::record::{EndReason, Record, SUBJECT_BYTES_MAX, State};
-use crate::store::{Filter, PAGE_MAX, Store, StoreError};
+use crate::session::record::{Record, SUBJECT_BYTES_MAX};
+use crate::store::{Filter, PAGE_MAX, SESSIONS_MAX_DEFAULT, Store, StoreError};
 use crate::verdict::Text;
 
 /// The version of this API.
@@ -39,6 +40,10 @@ const CLEARED_MAX: usize = 100_000;
 const ROUNDS_MAX: usize = 8;
 /// How long the store may take to answer a health check.
 const PROBE: Duration = Duration::from_secs(2);
+/// Most records that one request for figures looks at, whatever it asks for.
+const WALK_RECORDS_MAX: usize = 10_000_000;
+/// Longest time that it looks.
+pub(super) const WALK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The guard as its operator sees it.
 pub(super) struct Api<S> {
@@ -48,6 +53,10 @@ pub(super) struct Api<S> {
     marks: LessSafeKey,
     entropy: Arc<dyn Entropy>,
     connections: Option<Box<dyn Fn() -> usize + Send + Sync>>,
+    /// What kind of store it is.
+    store_kind: Option<&'static str>,
+    /// Held by whoever walks the store for figures: one at a time.
+    walking: tokio::sync::Mutex<()>,
 }
 
 /// What is asked for.
@@ -57,6 +66,8 @@ pub(super) enum Question {
     Show(Ref),
     Revoke(Selection),
     ClearExpired,
+    /// Figures of at most so many records.
+    Stats(usize),
     Health,
     Version,
     Metrics,
@@ -153,6 +164,14 @@ impl Question {
                 only(method, &Method::POST, "POST")?;
                 parameters(query, &[]).map(|_| Self::ClearExpired)
             }
+            ["v1", "stats"] => {
+                only(method, &Method::GET, "GET")?;
+                let max = parameters(query, &["max"])?.remove("max").map(|text| match text.parse() {
+                    Ok(max @ 1..=WALK_RECORDS_MAX) => Ok(max),
+                    _ => Err(Problem::bad(format!("max is a number from 1 to {WALK_RECORDS_MAX}"))),
+                });
+                Ok(Self::Stats(max.transpose()?.unwrap_or(SESSIONS_MAX_DEFAULT.get())))
+            }
             ["v1", "health"] => {
                 only(method, &Method::GET, "GET")?;
                 parameters(query, &[]).map(|_| Self::Health)
@@ -183,6 +202,7 @@ impl Question {
             }
             Self::Revoke(Selection::All) => Some(("sessions.revoke_all", None)),
             Self::ClearExpired => Some(("sessions.clear_expired", None)),
+            Self::Stats(_) => Some(("sessions.stats", None)),
             Self::Health | Self::Version | Self::Metrics => None,
         }
     }
@@ -256,11 +276,23 @@ impl<S: Store> Api<S> {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, EntropyError> {
         let marks = aead_key(&random(&entropy)?);
-        Ok(Self { guard, standing, marks, entropy, connections: None })
+        Ok(Self {
+            guard,
+            standing,
+            marks,
+            entropy,
+            connections: None,
+            store_kind: None,
+            walking: tokio::sync::Mutex::default(),
+        })
     }
 
     pub(super) fn count_connections(&mut self, open: Box<dyn Fn() -> usize + Send + Sync>) {
         self.connections = Some(open);
+    }
+
+    pub(super) const fn name_store(&mut self, kind: &'static str) {
+        self.store_kind = Some(kind);
     }
 
     /// Does what is asked for, and tells it.
@@ -270,6 +302,7 @@ impl<S: Store> Api<S> {
             Question::Show(reference) => self.show(*reference).await.map(|view| json(StatusCode::OK, &view)),
             Question::Revoke(which) => self.revoke(which).await.map(|done| json(StatusCode::OK, &done)),
             Question::ClearExpired => self.clear_expired().await.map(|done| json(StatusCode::OK, &done)),
+            Question::Stats(max) => self.stats(*max).await.map(|stats| json(StatusCode::OK, &stats)),
             Question::Health => Ok(self.health().await),
             Question::Metrics => Ok(self.metrics()),
             Question::Version => Ok(json(
@@ -378,6 +411,14 @@ impl<S: Store> Api<S> {
         Ok(Cleared { removed, more: true })
     }
 
+    async fn stats(&self, max: usize) -> Result<Stats, Problem> {
+        let Ok(_walking) = self.walking.try_lock() else {
+            let detail = "somebody else is having the sessions counted: ask again when that is done";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        };
+        Ok(stats::walk(&self.guard, max, WALK_TIME_MAX, self.store_kind).await?)
+    }
+
     async fn health(&self) -> Response<Bytes> {
         let store = matches!(tokio::time::timeout(PROBE, self.guard.probe()).await, Ok(Ok(_)));
         let counts = self.guard.events().counters();
@@ -402,6 +443,8 @@ impl<S: Store> Api<S> {
             connections: self.connections.as_ref().map(|open| open()),
             events: &events.counters(),
             events_waiting: events.depth(),
+            store_kind: self.store_kind,
+            store: &self.guard.store_use(),
         });
         answer_of(StatusCode::OK, text.into_bytes(), metrics::CONTENT_TYPE)
     }
@@ -427,12 +470,6 @@ impl<S: Store> Api<S> {
 
 /// What the marks of pages are sealed for.
 const MARK: &[u8] = b"admin page";
-
-/// Whether a record is of a session, and not what an old id or a cookie that was taken over left behind.
-fn is_session(record: &Record) -> bool {
-    let is_old_id = matches!(record.state, State::Ended { why: EndReason::Replaced, .. });
-    !is_old_id && record.reference != Ref([0; 16])
-}
 
 fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no session of this ref")
@@ -515,6 +552,8 @@ mod tests {
         );
         assert_eq!(ask("DELETE", "/v1/sessions?all=yes"), Ok(Question::Revoke(Selection::All)));
         assert_eq!(ask("POST", "/v1/clear-expired"), Ok(Question::ClearExpired));
+        assert_eq!(ask("GET", "/v1/stats"), Ok(Question::Stats(1_000_000)));
+        assert_eq!(ask("GET", "/v1/stats?max=7"), Ok(Question::Stats(7)));
         assert_eq!(ask("GET", "/v1/health"), Ok(Question::Health));
         assert_eq!(ask("GET", "/v1/version"), Ok(Question::Version));
     }
@@ -536,6 +575,10 @@ mod tests {
         check("GET", "/v1/sessions?max=1001", 400);
         check("GET", "/v1/sessions?ended=maybe", 400);
         check("GET", "/v1/sessions/not-a-ref", 400);
+        check("GET", "/v1/stats?max=0", 400);
+        check("GET", "/v1/stats?max=10000001", 400);
+        check("GET", "/v1/stats?limit=7", 400);
+        check("POST", "/v1/stats", 405);
         check("PUT", "/v1/sessions", 405);
         check("POST", "/v1/sessions/0123456789abcdef0123456789abcdef", 405);
         check("GET", "/v1/subjects/alice/sessions", 405);

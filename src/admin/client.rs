@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
+use super::api::WALK_TIME_MAX;
+use super::stats::Stats;
 use super::token::{Token, TokenError};
 use super::view::{Cleared, Health, Revoked, SessionView, Sessions, Version};
 use crate::engine::Selection;
@@ -27,6 +29,8 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for an answer that only looks.
 const LOOK: Duration = Duration::from_secs(60);
+/// Longest time for figures of all sessions: longer than the guard walks its store for them.
+const WALK: Duration = WALK_TIME_MAX.saturating_add(Duration::from_secs(30));
 /// Longest time for an answer that changes sessions.
 const CHANGE: Duration = Duration::from_secs(15 * 60);
 
@@ -156,6 +160,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn clear_expired(&self) -> Result<Cleared, ClientError> {
         self.ask(Method::POST, "/v1/clear-expired", CHANGE).await
+    }
+
+    /// Figures of all sessions, of the first so many if a number is given.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`Refused`](ClientError::Refused) with 409 while it takes them for somebody else.
+    pub async fn stats(&self, records_max: Option<usize>) -> Result<Stats, ClientError> {
+        let query = records_max.map_or_else(String::new, |max| format!("?max={max}"));
+        self.ask(Method::GET, &format!("/v1/stats{query}"), WALK).await
     }
 
     /// How the guard is. One whose store does not answer is not refused but told.

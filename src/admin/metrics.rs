@@ -2,10 +2,13 @@
 //!
 //! Labels come from closed sets alone, so that no client can make the answer longer. A figure that nobody has is left out.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use super::view::PolicyView;
+use crate::engine::StoreUse;
 use crate::event::queue::Count;
+use crate::store::metered::{Figures as OfStore, Outcome, WAITS_MICROS};
 
 /// What is told.
 pub(super) struct Figures<'a> {
@@ -14,6 +17,9 @@ pub(super) struct Figures<'a> {
     pub(super) connections: Option<usize>,
     pub(super) events: &'a [Count],
     pub(super) events_waiting: usize,
+    /// What kind of store it is; none if nobody said.
+    pub(super) store_kind: Option<&'static str>,
+    pub(super) store: &'a StoreUse,
 }
 
 /// The media type.
@@ -24,6 +30,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 enum Shape {
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// The text.
@@ -31,7 +38,7 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     let mut text = Text(String::with_capacity(16 * 1024));
     let PolicyView { revision, stale, rules } = figures.policy;
     text.head("portcullis_build_info", Shape::Gauge, "Always 1; the label is the version that runs.");
-    text.sample("portcullis_build_info", Some(("version", env!("CARGO_PKG_VERSION"))), 1);
+    text.sample("portcullis_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.one("portcullis_policy_revision", "The policy in force: counts reloads, from 1.", revision);
     text.one("portcullis_policy_stale", "1 if a newer policy was refused, else 0.", u64::from(stale));
     text.one("portcullis_policy_rules", "Rules that are in force where no route names other packs.", count(rules));
@@ -44,6 +51,7 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     text.of_events("portcullis_events_dropped_total", dropped, figures, |count| count.dropped);
     let folded = "Of these, events that were counted in a summary instead of written.";
     text.of_events("portcullis_events_folded_total", folded, figures, |count| count.folded);
+    text.of_store(figures);
     text.0
 }
 
@@ -58,27 +66,71 @@ impl Text {
         let shape = match shape {
             Shape::Counter => "counter",
             Shape::Gauge => "gauge",
+            Shape::Histogram => "histogram",
         };
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {shape}\n"));
     }
 
-    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: u64) {
-        match label {
-            Some((label, word)) => self.line(format_args!("{name}{{{label}=\"{word}\"}} {value}\n")),
-            None => self.line(format_args!("{name} {value}\n")),
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let mut between = '{';
+        self.0.push_str(name);
+        for (label, word) in labels {
+            self.line(format_args!("{between}{label}=\"{word}\""));
+            between = ',';
         }
+        let end = if labels.is_empty() { "" } else { "}" };
+        self.line(format_args!("{end} {value}\n"));
     }
 
     fn one(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, Shape::Gauge, help);
-        self.sample(name, None, value);
+        self.sample(name, &[], value);
     }
 
     fn of_events(&mut self, name: &str, help: &str, figures: &Figures<'_>, value: impl Fn(&Count) -> u64) {
         self.head(name, Shape::Counter, help);
         for count in figures.events {
-            self.sample(name, Some(("kind", count.kind.as_str())), value(count));
+            self.sample(name, &[("kind", count.kind.as_str())], value(count));
         }
+    }
+
+    fn of_store(&mut self, figures: &Figures<'_>) {
+        let StoreUse { requests, store } = figures.store;
+        let name = "portcullis_requests_total";
+        self.head(name, Shape::Counter, "Requests that came as far as their session.");
+        self.sample(name, &[], requests);
+        if let Some(kind) = figures.store_kind {
+            let name = "portcullis_store_info";
+            self.head(name, Shape::Gauge, "Always 1; the label is the kind of store that sessions are in.");
+            self.sample(name, &[("kind", kind)], 1);
+        }
+        let name = "portcullis_store_calls_total";
+        self.head(name, Shape::Counter, "What the store was asked, by what came of it.");
+        for of in store {
+            for (outcome, count) in Outcome::ALL.iter().zip(of.outcomes) {
+                let labels = [("operation", of.operation.as_str()), ("outcome", outcome.as_str())];
+                self.sample(name, &labels, count);
+            }
+        }
+        let name = "portcullis_store_wait_seconds";
+        self.head(name, Shape::Histogram, "How long those who asked the store waited for its answer.");
+        store.iter().for_each(|of| self.waits(name, of));
+    }
+
+    fn waits(&mut self, name: &str, of: &OfStore) {
+        let operation = ("operation", of.operation.as_str());
+        let bucket = format!("{name}_bucket");
+        // What was answered at once is in the first bucket, and so in all of them.
+        let (calls, mut upto) = (of.calls(), of.at_once());
+        for (micros, count) in WAITS_MICROS.iter().zip(of.waits) {
+            // A call that ends meanwhile may be in one count and not yet in another.
+            upto = (upto + count).min(calls);
+            let most = Duration::from_micros(*micros).as_secs_f64().to_string();
+            self.sample(&bucket, &[operation, ("le", &most)], upto);
+        }
+        self.sample(&bucket, &[operation, ("le", "+Inf")], calls);
+        self.sample(&format!("{name}_sum"), &[operation], of.waited.as_secs_f64());
+        self.sample(&format!("{name}_count"), &[operation], calls);
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

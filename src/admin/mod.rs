@@ -11,6 +11,7 @@
 //! | `DELETE /v1/subjects/SUBJECT/sessions` | ends all of a subject |
 //! | `DELETE /v1/sessions?all=yes` | ends every one |
 //! | `POST /v1/clear-expired` | removes records of sessions that are over |
+//! | `GET /v1/stats?max=` | figures of all sessions, from a walk through the store; one at a time (else 409) |
 //! | `GET /v1/health` | whether the store answers (else 503), and whether the policy is the newest |
 //! | `GET /v1/version` | the program's version and the API's |
 //! | `GET /metrics` | figures for Prometheus |
@@ -23,6 +24,7 @@ mod client;
 mod listen;
 mod metrics;
 mod serve;
+mod stats;
 mod token;
 mod view;
 
@@ -38,6 +40,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub use client::{Client, ClientError, Query};
+pub use stats::{AgeShare, Busy, CutBy, Large, OperationFigures, SizeShare, Sizes, States, Stats, StoreFigures};
 pub use token::{Token, TokenError};
 pub use view::{Cleared, ClientView, EndView, Health, PolicyView, Revoked, SessionView, Sessions, StateWord, Version};
 
@@ -198,6 +201,13 @@ impl<S: Store> Server<S> {
     #[must_use]
     pub fn with_connections(mut self, open: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         self.api.count_connections(Box::new(open));
+        self
+    }
+
+    /// The same with the kind of store that the guard has, for figures and metrics.
+    #[must_use]
+    pub const fn with_store(mut self, kind: &'static str) -> Self {
+        self.api.name_store(kind);
         self
     }
 

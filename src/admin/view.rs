@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stats::word;
 use crate::clock::Timestamp;
 use crate::event::field::Ending;
 use crate::fingerprint::Prefix;
@@ -167,12 +168,7 @@ impl SessionView {
         Self {
             reference: record.reference.to_string(),
             subject: record.subject.as_deref().map(str::to_owned),
-            state: match (&ended, &record.state) {
-                (Some(_), _) | (_, State::Ended { .. }) => StateWord::Ended,
-                (None, State::Live) => StateWord::Live,
-                (None, State::Quarantined { .. }) => StateWord::Quarantined,
-                (None, State::Held { .. }) => StateWord::Held,
-            },
+            state: word(record, deadlines, now),
             ended,
             created_at: record.created_at.to_string(),
             authenticated_at: record.authenticated_at.map(|at| at.to_string()),

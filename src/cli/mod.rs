@@ -14,6 +14,7 @@ mod fmt;
 mod init;
 mod junit;
 mod keygen;
+mod migrate;
 mod replay;
 mod rules_files;
 mod run;
@@ -133,6 +134,12 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Look at and end the sessions of a running guard
     Sessions(SessionsArgs),
+    /// Copy the sessions of one store into another, so that nobody has to sign in again
+    ///
+    /// Sessions keep their ids, and with them the cookies of their clients; what has ended stays ended. It may be done again: what is
+    /// there already, the same or in a later state, is left alone. A store on this machine can be copied while no guard has
+    /// it open; stores in Redis or a database can be copied while guards use them, and again when the last one has stopped.
+    Migrate(MigrateArgs),
     /// Make a new key the current one; the previous ones are kept
     Keygen(KeygenArgs),
     /// Write completions for a shell
@@ -533,7 +540,42 @@ pub(crate) enum SessionsAction {
     },
     /// Remove the records of sessions that have ended
     ClearExpired,
+    /// Tell how many sessions there are, how old and how large, whose, and what their store costs
+    ///
+    /// The guard looks at every record once, in small steps, while it goes on serving. Figures of the store count since the
+    /// guard started.
+    Stats {
+        /// Look at no more records than so many [default: 1000000]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        limit: Option<u32>,
+    },
 }
+
+/// `portcullis migrate`
+#[derive(Debug, Args)]
+#[command(after_help = MIGRATE_EXAMPLE)]
+pub(crate) struct MigrateArgs {
+    /// The configuration with the old store; `[store]`, `[session]` and `[keys]` of it are read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// The configuration with the new store; its key file must have the keys of the old one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Change no session; only tell what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+const MIGRATE_EXAMPLE: &str = "\
+Example:
+  systemctl stop portcullis
+  portcullis migrate --from portcullis.toml --to new.toml --dry-run
+  portcullis migrate --from portcullis.toml --to new.toml
+  mv new.toml portcullis.toml
+  systemctl start portcullis";
 
 /// `portcullis keygen`
 #[derive(Debug, Args)]
@@ -602,6 +644,7 @@ pub(crate) fn perform(cli: &Cli, streams: &mut Streams<'_>) -> io::Result<Exit> 
         Command::Simulate(args) => simulate::run(args, streams),
         Command::Events(args) => events::run(args, streams),
         Command::Keygen(args) => keygen::run(args, streams),
+        Command::Migrate(args) => migrate::run(args, streams),
         Command::Completions(args) => completions::run(args, streams),
         Command::Version(args) => version::run(args, streams),
         Command::Run(args) => match run::run(args.request()) {
@@ -682,11 +725,22 @@ mod tests {
     fn help_goes_to_standard_output_and_has_examples() {
         let (exit, out, err) = say(&["--help"]);
         assert_eq!((exit, err.as_str()), (Exit::Done, ""));
-        for word in ["Examples:", "demo", "run", "init", "check", "sessions", "keygen", "completions", "version", "64"]
-        {
+        for word in [
+            "Examples:",
+            "demo",
+            "run",
+            "init",
+            "check",
+            "sessions",
+            "migrate",
+            "keygen",
+            "completions",
+            "version",
+            "64",
+        ] {
             assert!(out.contains(word), "{word}: {out}");
         }
-        for command in ["demo", "run", "init", "check", "sessions", "keygen", "completions", "version"] {
+        for command in ["demo", "run", "init", "check", "sessions", "migrate", "keygen", "completions", "version"] {
             assert_eq!(say(&[command, "--help"]).0, Exit::Done, "{command}");
         }
         assert!(say(&["run", "--help"]).1.contains("SIGHUP"));

@@ -1,5 +1,7 @@
 //! `portcullis sessions`: asks the running guard for its sessions, and ends them.
 
+mod stats;
+
 use std::io::{self, BufRead, IsTerminal as _};
 use std::path::PathBuf;
 
@@ -99,6 +101,15 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
                 &format!("{} ended", sessions(revoked)),
                 streams,
             )
+        }
+        SessionsAction::Stats { limit } => {
+            let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+            let found = client(args)?.stats(limit).await?;
+            match args.format {
+                Format::Json => writeln!(streams.out, "{}", serde_json::to_string(&found).map_err(io::Error::from)?)?,
+                Format::Human => stats::human(&found, streams.out)?,
+            }
+            Ok(())
         }
         SessionsAction::ClearExpired => {
             let client = client(args)?;
@@ -494,6 +505,7 @@ mod tests {
             &["sessions", "list", "--admin", "example.com"],
             &["sessions", "revoke", "--all", "--subject", "alice"],
             &["sessions", "revoke", REF, "--all"],
+            &["sessions", "stats", "--limit", "0"],
         ] {
             assert_eq!(say(words).0, Exit::Usage, "{words:?}");
         }
@@ -541,6 +553,11 @@ mod tests {
         assert_eq!(ask(&["list"], token), (Exit::Done, "no sessions\n".to_owned(), String::new()));
         assert_eq!(ask(&["revoke", "--all", "--yes"], token).1, "0 sessions ended\n");
         assert_eq!(ask(&["clear-expired", "--format", "json"], token).1, "{\"removed\":0}\n");
+        let (exit, out, err) = ask(&["stats"], token);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        assert!(out.starts_with("0 live, 0 quarantined, 0 held, 0 ended") && out.contains("0 requests"), "{out}");
+        let json: serde_json::Value = serde_json::from_str(&ask(&["stats", "--format", "json"], token).1).unwrap();
+        assert_eq!((&json["records"], &json["cut"]), (&0.into(), &serde_json::Value::Null));
         let (exit, _, err) = ask(&["show", REF], token);
         assert!(exit == Exit::Runtime && err.contains("no session of this ref"), "{err}");
         let wrong = folder.path().join("wrong");

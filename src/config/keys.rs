@@ -28,7 +28,7 @@ use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError};
 use crate::rules::diagnostic::Faults;
 use crate::rules::page::{Reader, page};
-use crate::secret::{KeyId, Keyring, MasterKey};
+use crate::secret::{KeyId, Keyring, MasterKey, same};
 
 /// Keys that are kept: the current one and those before it.
 pub const KEYS_MAX: usize = 8;
@@ -201,6 +201,15 @@ impl KeyFile {
         self.previous.iter().map(|kept| kept.key.id()).collect()
     }
 
+    /// Which keys of another file are not in this one, by their ids: one of the same id that is another key is none.
+    pub fn lacks(&self, other: &Self) -> Vec<KeyId> {
+        let has = |wanted: &MasterKey| {
+            let is_it = |own: &MasterKey| own.id() == wanted.id() && same(own.expose(), wanted.expose());
+            self.all().any(|kept| is_it(&kept.key))
+        };
+        other.all().filter(|kept| !has(&kept.key)).map(|kept| kept.key.id()).collect()
+    }
+
     fn all(&self) -> impl Iterator<Item = &Kept> {
         std::iter::once(&self.current).chain(&self.previous)
     }
@@ -333,6 +342,16 @@ mod tests {
 
     fn ids(file: &KeyFile) -> (u8, Vec<u8>) {
         (file.current().0, file.previous().iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn a_ring_tells_which_keys_of_another_it_lacks() {
+        let made = |seed| KeyFile::generate(&InsecureSeededEntropy::new(seed), Timestamp::EPOCH).unwrap();
+        let (one, other) = (made(1), made(2));
+        let rotated = one.turned(Turn::Replace, &InsecureSeededEntropy::new(3), Timestamp::EPOCH).unwrap();
+        assert_eq!(rotated.lacks(&one), []);
+        assert_eq!(one.lacks(&rotated), [KeyId(2)]);
+        assert_eq!(one.lacks(&other), [KeyId(1)], "the id is the same, the key is not");
     }
 
     #[test]

@@ -64,13 +64,14 @@ use crate::session::jar::SiteContext;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
 use crate::store::Store;
+use crate::store::metered::Metered;
 use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
 use cut::Cut;
 pub use devices::{DevicesState, SEALED_DEVICES_BYTES_MAX};
 pub use observe::{Looked, Observer};
-pub use operate::{SWEEP_MAX, Selection};
+pub use operate::{SWEEP_MAX, Selection, StoreUse};
 pub use settle::AnsweredBy;
 use subject::Named;
 pub use tend::{LIMITS_EVERY, STREAMS_EVERY, tend};
@@ -84,7 +85,9 @@ pub(crate) const WRITERS_MAX: usize = 256;
 
 /// The guard over one store.
 pub struct Guard<S> {
-    store: S,
+    store: Metered<S>,
+    /// Requests that came as far as their session.
+    requests: AtomicU64,
     policy: ArcSwap<Policy>,
     keys: ArcSwap<Keyring>,
     places: ArcSwap<Places>,
@@ -459,7 +462,8 @@ impl<S: Store> Guard<S> {
         // them stay as correct, and no session can begin either.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
         let guard = Self {
-            store: setup.store,
+            store: Metered::new(setup.store, setup.clock.clone()),
+            requests: AtomicU64::new(0),
             policy: ArcSwap::from_pointee(setup.policy),
             keys: ArcSwap::from_pointee(setup.keys),
             places: ArcSwap::from_pointee(setup.places),
@@ -522,9 +526,9 @@ impl<S: Store> Guard<S> {
             .then_some(PEEK_BYTES_MAX)
     }
 
-    /// The store.
+    /// The store. What is asked of it by this way is not counted.
     pub const fn store(&self) -> &S {
-        &self.store
+        self.store.inner()
     }
 
     /// The policy in force.

@@ -40,7 +40,10 @@ impl Odd {
 
 impl<S: Store> Guard<S> {
     /// The one cookie of ours that the client showed, if it can be ours. Guessing is slowed down here.
+    ///
+    /// Each request that was not refused before comes by here once, so here it is counted.
     pub(super) fn presented(&self, request: &Request<'_>, scan: &Scan<'_>) -> Result<Option<Presented>, Refusal> {
+        self.count_request();
         let value = match scan.guard() {
             GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
             GuardSeen::Once(value) => value,

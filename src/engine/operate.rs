@@ -13,7 +13,8 @@ use crate::event::{ClientView, Event, Scene, kinds as event};
 use crate::facts::client_ip::Junk;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Record, State};
-use crate::store::{Filter, PAGE_MAX, Page, Store, StoreError};
+use crate::store::metered::{Figures, Operation, Outcome};
+use crate::store::{Filter, PAGE_MAX, Page, Reads, Store, StoreError};
 use crate::verdict::Text;
 
 /// Most records removed in one step of the sweeper.
@@ -33,7 +34,39 @@ pub enum Selection {
     All,
 }
 
+/// What a guard asks of its store.
+#[derive(Clone, Debug)]
+pub struct StoreUse {
+    /// Requests that came as far as their session. Those that a path, a limit or a rule refused before are not among them:
+    /// they cost the store nothing.
+    pub requests: u64,
+    /// What was asked, by operation, in the order of [`Operation::ALL`].
+    pub store: [Figures; Operation::COUNT],
+}
+
+impl StoreUse {
+    /// How often the store was changed: sessions created, committed, rotated and ended.
+    pub fn writes(&self) -> u64 {
+        let writes = self.store.iter().filter(|figures| figures.operation.is_write());
+        writes.map(|figures| figures.count(Outcome::Done)).sum()
+    }
+}
+
 impl<S: Store> Guard<S> {
+    /// What this guard has asked of its store since it started, and for how many requests.
+    pub fn store_use(&self) -> StoreUse {
+        StoreUse { requests: self.requests.load(Ordering::Relaxed), store: self.store.figures() }
+    }
+
+    /// Whether its store may answer from what it was told a while ago.
+    pub fn store_reads(&self) -> Reads {
+        self.store.reads()
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A page of sessions.
     ///
     /// # Errors

@@ -51,6 +51,23 @@ pub enum AnyStore {
 }
 
 impl AnyStore {
+    /// What kind of store it is, by the words of `[store] kind`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            #[cfg(feature = "embedded")]
+            Self::Embedded(_) => "embedded",
+            #[cfg(feature = "file")]
+            Self::File(_) => "file",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) | Self::CachedRedis(_) => "redis",
+            #[cfg(feature = "sql")]
+            Self::Sql(store) => store.kind(),
+            #[cfg(feature = "sql")]
+            Self::CachedSql(store) => store.store().kind(),
+        }
+    }
+
     /// Puts another key ring in force, for the stores that seal what they keep.
     pub fn replace_keys(&self, keys: Keyring) {
         match self {

@@ -18,6 +18,8 @@ pub mod file;
 #[cfg(feature = "redis")]
 pub mod kv;
 pub mod memory;
+pub mod metered;
+pub mod migrate;
 #[cfg(any(feature = "embedded", feature = "file"))]
 mod on_disk;
 pub mod row;
@@ -207,7 +209,8 @@ pub const PAGE_MAX: usize = 1000;
 /// Every method is atomic: it happens wholly or not at all, and two of them on one session happen one after the other.
 /// Run [`conformance`] over your own implementation.
 pub trait Store: Send + Sync + 'static {
-    /// Stores a new session.
+    /// Stores a new session, with version 0. A record that has ended is stored as the tombstone that it is: its digest is taken
+    /// from then on, and it counts for no limit.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was changed then, unless the store says otherwise.

@@ -24,6 +24,7 @@ use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::{Pack, RuleSet};
 use portcullis::session::id::Ref;
 use portcullis::store::memory::MemoryStore;
+use portcullis::store::metered::Operation;
 use tokio::sync::oneshot;
 
 const CHROME: &str =
@@ -468,7 +469,7 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
     let is_name =
         |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && name.starts_with("portcullis_");
     let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
-    let (mut helped, mut typed) = (String::new(), String::new());
+    let (mut helped, mut typed, mut is_histogram) = (String::new(), String::new(), false);
     assert!(text.ends_with('\n'));
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
@@ -478,8 +479,14 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, helped, "{line}");
-            assert_eq!(kind, if name.ends_with("_total") { "counter" } else { "gauge" }, "{line}");
+            let expected = match name {
+                "portcullis_store_wait_seconds" => "histogram",
+                name if name.ends_with("_total") => "counter",
+                _ => "gauge",
+            };
+            assert_eq!(kind, expected, "{line}");
             name.clone_into(&mut typed);
+            is_histogram = kind == "histogram";
             found.insert(typed.clone(), Vec::new());
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
@@ -487,16 +494,23 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
                 Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
                 None => (series, ""),
             };
-            assert_eq!(name, typed, "{line}");
-            if !labels.is_empty() {
-                let (label, word) = labels.split_once("=\"").unwrap();
+            let part = name.strip_prefix(&*typed).unwrap_or_else(|| panic!("{line}"));
+            let parts: &[&str] = if is_histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(parts.contains(&part), "{line}");
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, word) = label.split_once("=\"").unwrap();
                 let word = word.strip_suffix('"').unwrap();
-                assert!(["kind", "version"].contains(&label), "{line}");
-                assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{line}");
+                assert!(["kind", "version", "operation", "outcome", "le"].contains(&label), "{line}");
+                assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b)), "{line}");
             }
-            let samples = found.get_mut(name).unwrap();
+            if part == "_sum" {
+                assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+                continue;
+            }
+            let labels = &[part, labels].concat();
+            let samples = found.get_mut(&typed).unwrap();
             assert!(samples.iter().all(|(known, _)| known != labels), "twice: {line}");
-            samples.push((labels.to_owned(), value.parse().unwrap()));
+            samples.push((labels.clone(), value.parse().unwrap()));
         }
     }
     found
@@ -530,6 +544,19 @@ async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
         assert_eq!(after[name].iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>(), kinds);
     }
     assert!(!after.contains_key("portcullis_connections_open"), "no proxy runs here");
+    assert_eq!(of("portcullis_requests_total", ""), 20);
+    assert_eq!(of("portcullis_store_calls_total", "operation=\"create\",outcome=\"done\""), 20);
+    let waits = &after["portcullis_store_wait_seconds"];
+    for operation in Operation::ALL.map(Operation::as_str) {
+        let of = format!("operation=\"{operation}\"");
+        let buckets: Vec<u64> =
+            waits.iter().filter(|(l, _)| l.starts_with("_bucket") && l.contains(&of)).map(|w| w.1).collect();
+        let count = waits.iter().find(|(labels, _)| *labels == format!("_count{of}")).unwrap().1;
+        assert!(
+            buckets.len() == 11 && buckets.is_sorted() && buckets.last() == Some(&count),
+            "{operation}: {buckets:?}"
+        );
+    }
     // Who may not ask for sessions may not ask for figures.
     let answer = world.raw(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", world.tcp())).await;
     assert_eq!(status(&answer), 401);
@@ -546,7 +573,7 @@ async fn every_metric_is_in_the_manual_and_no_other() {
     let settings = Settings { address: address.clone(), token_file: PathBuf::new() };
     let guard = Arc::new(GuardBuilder::in_memory().build().unwrap());
     let server = Server::bind(&settings, guard, PolicyStanding::default(), Arc::new(OsEntropy)).unwrap();
-    tokio::spawn(server.with_connections(|| 3).run(std::future::pending()));
+    tokio::spawn(server.with_connections(|| 3).with_store("memory").run(std::future::pending()));
     let text = Client::try_new(address, None).unwrap().metrics().await.unwrap();
     assert_eq!(samples(&text)["portcullis_connections_open"], [(String::new(), 3)]);
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/howto.md")).unwrap();

@@ -23,6 +23,7 @@ mod examples;
 mod fields_page;
 mod geo_real;
 mod layer;
+mod migrate;
 mod model_rotation;
 mod presets;
 mod program;
@@ -50,6 +51,7 @@ mod several_nodes;
 mod signed_rules;
 mod simulate;
 mod soak;
+mod stats;
 mod store_conformance;
 mod store_crash;
 #[cfg(feature = "redis")]

@@ -4,7 +4,7 @@ mod devices;
 mod reload;
 mod signals;
 mod start;
-mod store;
+pub(super) mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,9 @@ pub(crate) enum RunError {
     /// The session store.
     #[error("{0}")]
     Store(String),
+    /// A store that one process at a time may have open.
+    #[error("{0}; stop that guard first: the sessions stay in the store")]
+    InUse(String),
     /// What is known of addresses.
     #[error(transparent)]
     Places(#[from] config::PlacesError),
@@ -99,7 +102,7 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
 
 /// Diagnostics for the operator go to standard error; `PORTCULLIS_LOG` says how much of them. Security events are another
 /// stream, which no filter can silence.
-fn diagnostics() {
+pub(super) fn diagnostics() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTCULLIS_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact();

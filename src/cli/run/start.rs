@@ -94,7 +94,8 @@ impl Running {
         let standing = PolicyStanding::default();
         let handle = proxy.handle();
         let admin = admin(&settings, &guard, &standing)?;
-        let admin = admin.map(|admin| admin.with_connections(move || handle.connections()));
+        let admin =
+            admin.map(|admin| admin.with_connections(move || handle.connections()).with_store(guard.store().kind()));
         // Nothing can fail any more: these rules are in force.
         let (kept, remembered) = counters.keep()?;
         if kept == Kept::Written {

@@ -19,22 +19,43 @@ use portcullis::store::row::Rows;
 
 use super::RunError;
 
-pub(super) async fn open(settings: &Settings, keys: &KeyFile, clock: &Arc<dyn Clock>) -> Result<AnyStore, RunError> {
+/// Opens it; one of this machine is made if it is not there.
+pub(in crate::cli) async fn open(
+    settings: &Settings,
+    keys: &KeyFile,
+    clock: &Arc<dyn Clock>,
+) -> Result<AnyStore, RunError> {
     let rows = || Rows::new(keys.keyring(), Arc::new(OsEntropy));
     match &settings.store.kind {
         StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
         StoreKind::Embedded(path) => {
-            let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default()).map_err(failed)?;
+            let (store, loaded) =
+                EmbeddedStore::open(path, embedded::Settings::default()).map_err(|error| match &error {
+                    embedded::OpenError::InUse { .. } => RunError::InUse(error.to_string()),
+                    _ => failed(error),
+                })?;
             tell_damaged(loaded.damaged);
             Ok(store.into())
         }
         StoreKind::File(path) => {
-            let opened = FileStore::open(path, Arc::new(rows()), file::Settings::default()).map_err(failed)?;
+            let opened = FileStore::open(path, Arc::new(rows()), file::Settings::default());
+            let opened = opened.map_err(|error| match &error {
+                file::OpenError::InUse { .. } => RunError::InUse(error.to_string()),
+                _ => failed(error),
+            })?;
             tell_damaged(opened.1.damaged);
             Ok(opened.0.into())
         }
         StoreKind::Server(server) => connect(server, rows(), clock).await,
     }
+}
+
+/// Makes a folder for its owner alone, if it is not there.
+#[cfg(feature = "sql")]
+fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 /// Where a store is. A variable may name another kind of server than the file does.
@@ -63,6 +84,10 @@ async fn connect(server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Re
         #[cfg(feature = "sql")]
         ServerKind::Postgres | ServerKind::Mysql | ServerKind::Sqlite => {
             use portcullis::store::sql::{Settings, SqlStore};
+            if server.kind == ServerKind::Sqlite {
+                let made = make_folder(&server.folder);
+                made.map_err(RunError::system("the folder of the session store can not be made"))?;
+            }
             let table = format!("{}_sessions", server.prefix);
             let settings = Settings { timeout: server.timeout, table, ..Settings::default() };
             let store = SqlStore::connect(&url, settings, rows).await.map_err(failed)?;

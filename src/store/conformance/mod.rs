@@ -97,6 +97,8 @@ cases! {
     Created = single::what_is_created_is_loaded;
     /// A digest is created once, and never again while its record or tombstone is kept.
     Once = single::a_digest_is_created_once;
+    /// What has ended is created as a tombstone: it is never served, it takes its digest, and it counts for no limit.
+    Tombstones = single::what_has_ended_is_created_as_a_tombstone;
     /// A commit succeeds over the version it was made from, and over no other.
     Versions = single::a_commit_succeeds_over_its_version_alone;
     /// What does not change under one id stays whatever a commit says.
@@ -193,7 +195,7 @@ fn digest(nth: u64) -> SessionDigest {
 }
 
 /// The nth session, anonymous.
-pub(super) fn anonymous(nth: u64) -> Record {
+pub(crate) fn anonymous(nth: u64) -> Record {
     let [first, second, ..] = digest(nth).0;
     let mut reference = [first; 16];
     reference[..8].copy_from_slice(&nth.to_be_bytes());

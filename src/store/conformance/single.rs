@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Outcome, anonymous, create, created, digest, ended, ending, load, must, rotation, session};
+use super::{
+    KEPT, NOW, Outcome, anonymous, create, created, digest, ended, ending, limit, load, must, rotation, session,
+};
 use crate::session::record::{EndReason, Record, State};
-use crate::store::{Commit, Creation, Durability, Rotate, Rotation, Store};
+use crate::store::{Commit, Created, Creation, Durability, Filter, OnLimit, Rotate, Rotation, Store};
 
 pub(super) async fn what_is_created_is_loaded<S: Store>(store: Arc<S>) -> Outcome {
     let record = session(1, "ann");
@@ -23,6 +25,38 @@ pub(super) async fn a_digest_is_created_once<S: Store>(store: Arc<S>) -> Outcome
     store.revoke(&digest(1), ending(EndReason::Logout)).await?;
     let again = store.create(session(1, "eve"), None, NOW).await?;
     must!(matches!(again, Creation::Exists), "a tombstone's digest is taken: {again:?}");
+    Ok(())
+}
+
+pub(super) async fn what_has_ended_is_created_as_a_tombstone<S: Store>(store: Arc<S>) -> Outcome {
+    create(&*store, session(1, "ann")).await?;
+    let why = EndReason::Logout;
+    let tombstone = Record { version: 0, ..session(2, "ann").ended(NOW, why, NOW.after(KEPT)) };
+    // A limit that is reached already, and one that would end the other session.
+    let answer = store.create(tombstone.clone(), limit(1, OnLimit::Refuse), NOW).await?;
+    let counted = matches!(&answer, Creation::Created(Created::Done { evicted, live: 1, .. }) if evicted.is_empty());
+    must!(counted, "a tombstone is not one more session of its subject: {answer:?}");
+    let other = Record { version: 0, ..session(3, "ann").ended(NOW, EndReason::Replaced, NOW.after(KEPT)) };
+    store.create(other.clone(), limit(1, OnLimit::EvictOldest), NOW).await?;
+    must!(ended(&*store, &digest(1)).await?.is_none(), "nobody ends for a tombstone");
+    for made in [&tombstone, &other] {
+        must!(*load(&*store, &made.digest).await? == *made, "it is loaded as it was created");
+        must!(store.revoke(&made.digest, ending(EndReason::Revoked)).await?.is_none(), "it does not end again");
+        let answer = store.commit(Record { state: State::Live, ..made.clone() }, Durability::Durable).await?;
+        must!(matches!(answer, Commit::Gone), "no commit revives it: {answer:?}");
+        let answer = store.create(session(2, "eve"), None, NOW).await?;
+        must!(matches!(answer, Creation::Exists), "its digest is taken: {answer:?}");
+        must!(*load(&*store, &made.digest).await? == *made, "it is as it was");
+    }
+    let listed = super::live(&*store, "ann").await?;
+    must!(listed.len() == 1, "it is not listed with those that live: {listed:?}");
+    let all = Filter { subject: Some("ann".into()), with_ended: true, ..Filter::default() };
+    must!(store.list(&all, None, 10).await?.records.len() == 3, "it is listed with those that ended");
+    let everything = store.list(&Filter::default(), None, 10).await?.records;
+    must!(everything.len() == 1, "a list of all that live leaves it out too: {everything:?}");
+    must!(store.revoke_subject("ann", None, ending(EndReason::Revoked)).await?.len() == 1, "one lived");
+    must!(store.clear_expired(NOW.after(KEPT), 10).await? >= 2, "it is removed when its time is over");
+    must!(store.load(&tombstone.digest).await?.is_none(), "it is gone then");
     Ok(())
 }
 

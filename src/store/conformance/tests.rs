@@ -17,6 +17,8 @@ enum How {
     Fine,
     /// Creates over what is there.
     CreatesOver,
+    /// Creates everything as a session that lives.
+    CreatesLive,
     /// Commits whatever the version.
     IgnoresVersions,
     /// Commits to what is not there.
@@ -180,6 +182,10 @@ impl Store for Broken {
             }
             (_, limit, _) => limit,
         };
+        if self.how == How::CreatesLive {
+            let record = Record { state: State::Live, ..record };
+            return self.inner.create(record, limit, now).await;
+        }
         let answer = self.inner.create(record.clone(), limit, now).await?;
         if self.how == How::CreatesOver && matches!(answer, Creation::Exists) {
             return Ok(Creation::Created(Created::Done { evicted: Vec::new(), live: 1, displaced: 0 }));
@@ -322,6 +328,8 @@ impl Store for Broken {
 async fn a_broken_store_fails_the_case_that_names_its_fault() {
     let faults = [
         (How::CreatesOver, Case::Once),
+        (How::CreatesLive, Case::Tombstones),
+        (How::ListsEnded, Case::Tombstones),
         (How::IgnoresVersions, Case::Versions),
         (How::IgnoresVersions, Case::Linear),
         (How::IgnoresVersions, Case::Commits),

@@ -250,7 +250,11 @@ impl New {
             stored: head::write(rows, &record)?,
             kept: kept(record.removable_at, now),
             now: bytes(now),
-            max: limit.filter(|_| record.subject.is_some()).map_or(0, |limit| limit.sessions.get()).to_string(),
+            // A tombstone is not one more.
+            max: limit
+                .filter(|_| record.subject.is_some() && !record.is_ended())
+                .map_or(0, |limit| limit.sessions.get())
+                .to_string(),
             beyond: match limit.map(|limit| limit.on_limit) {
                 Some(OnLimit::Refuse) => "refuse",
                 Some(OnLimit::EvictOldest) => "evict",

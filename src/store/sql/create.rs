@@ -79,6 +79,8 @@ async fn add(line: &mut Line<'_>, new: &Record, limit: Option<SubjectLimit>, now
     insert(line, new).await?;
     let Some(subject) = &new.subject else { return Ok(done(Vec::new(), 0)) };
     let names = line.rows.names(subject);
+    // A tombstone is not one more.
+    let limit = limit.filter(|_| !new.is_ended());
     let others = format!(
         "FROM {{t}} WHERE subject IN ({}) AND ended = 0 AND removable_at > ? AND digest <> ?",
         places(names.len())
@@ -86,7 +88,7 @@ async fn add(line: &mut Line<'_>, new: &Record, limit: Option<SubjectLimit>, now
     let mut values: Vec<_> = names.iter().map(|name| Value::Bytes(&name.0)).collect();
     values.extend([Value::Int(millis(now)), Value::Bytes(&new.digest.0)]);
     let count: Vec<(i64,)> = line.fetch(&format!("SELECT COUNT(*) {others}"), &values).await?;
-    let live = count.first().map_or(0, |(count,)| *count).saturating_add(1);
+    let live = count.first().map_or(0, |(count,)| *count).saturating_add(i64::from(!new.is_ended()));
     let told = |live: i64| u32::try_from(live).unwrap_or(u32::MAX);
     let Some(limit) = limit else { return Ok(done(Vec::new(), told(live))) };
     let over = live.saturating_sub(i64::from(limit.sessions.get()));

@@ -141,6 +141,15 @@ impl SqlStore {
         })
     }
 
+    /// Which kind of database it is, by the words of `[store] kind`.
+    pub const fn kind(&self) -> &'static str {
+        match self.dialect.kind() {
+            Kind::Postgres => "postgres",
+            Kind::MySql => "mysql",
+            Kind::Sqlite => "sqlite",
+        }
+    }
+
     /// What seals and opens its rows: to put another ring of keys in force.
     pub const fn rows(&self) -> &Rows {
         &self.rows

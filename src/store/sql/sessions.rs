@@ -104,14 +104,15 @@ fn unchanging(record: &Record) -> String {
     format!("unchanging:{hex}")
 }
 
-/// Stores a new row.
+/// Stores a new row, of a session or of a tombstone.
 pub(super) async fn insert(line: &mut Line<'_>, record: &Record) -> Result<(), Fault> {
     let columns = Columns::of(record, line.rows)?;
     let names = [Value::Bytes(&record.digest.0), Value::Bytes(&record.reference.0)];
-    let values: Vec<_> = names.into_iter().chain(columns.values()).collect();
+    let ended = Value::Int(i64::from(record.is_ended()));
+    let values: Vec<_> = names.into_iter().chain(columns.values()).chain([ended]).collect();
     line.execute(
         "INSERT INTO {t} (digest, reference, subject, unchanging, version, last_seen, removable_at, sealed, ended) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &values,
     )
     .await?;

@@ -152,6 +152,8 @@ impl Table {
         if self.latest(&record.digest).is_some() {
             return Ok(Creation::Exists);
         }
+        // A tombstone is not one more.
+        let limit = limit.filter(|_| !record.is_ended());
         let Some(evicted) = self.over_limit(&record, limit, &[], now) else {
             return Ok(Creation::Created(Created::Refused));
         };
