@@ -72,6 +72,17 @@ async fn next(endings: &mut Endings) -> SessionDigest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_conforms() {
     let Some(server) = Redis::start_with("--appendonly no") else { return };
+    conforms(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_conforms_over_valkey() {
+    let Some(server) = Redis::start_valkey("--appendonly no") else { return };
+    conforms(&server).await;
+    assert!(server.ask("INFO server").contains("valkey_version:"));
+}
+
+async fn conforms(server: &Redis) {
     let nth = std::cell::Cell::new(0);
     conformance::run(async || {
         nth.set(nth.get() + 1);
@@ -206,6 +217,16 @@ async fn a_damaged_session_fails_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_guards_are_as_one() {
     let Some(server) = Redis::start() else { return };
+    are_as_one(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_guards_over_valkey_are_as_one() {
+    let Some(server) = Redis::start_valkey("--appendonly yes") else { return };
+    are_as_one(&server).await;
+}
+
+async fn are_as_one(server: &Redis) {
     let (one, other) = (server.store("shop", rows(&[1])).await, server.store("shop", rows(&[1])).await);
     let mut endings = other.endings();
     assert_eq!(endings.next().await, Some(Notice::Gap), "whoever begins to listen knows nothing yet");

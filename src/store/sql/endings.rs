@@ -32,6 +32,8 @@ impl Source for Channel {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(self.timeout);
         let pool = pool.connect_lazy_with((*self.options).clone());
         let mut listener = tokio::time::timeout(self.timeout, PgListener::connect_with(&pool)).await??;
+        // Whoever calls this begins anew, and knows that there was a gap.
+        listener.eager_reconnect(false);
         tokio::time::timeout(self.timeout, listener.listen(&self.name)).await??;
         hearing.begun();
         loop {

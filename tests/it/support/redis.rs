@@ -1,6 +1,6 @@
-//! A real Redis server of a test's own, ended when it is dropped.
+//! A real Redis server of a test's own, or one of Valkey, ended when it is dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use portcullis::store::kv::{RedisStore, Settings};
@@ -16,6 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Redis {
+    program: PathBuf,
     folder: TempDir,
     words: Vec<String>,
     /// How `redis-cli` and the store reach it.
@@ -39,14 +40,23 @@ impl Redis {
     }
 
     pub(crate) fn start_with(words: &str) -> Option<Self> {
-        if !is_installed() {
-            return None;
-        }
+        is_installed().then(|| Self::start_on_socket("redis-server".into(), words))
+    }
+
+    /// The same of Valkey: of the system, or where `tests/install` puts it.
+    pub(crate) fn start_valkey(words: &str) -> Option<Self> {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/valkey/usr/bin/valkey-server");
+        let runs = |program: &PathBuf| Command::new(program).arg("--version").output().is_ok();
+        let program = [PathBuf::from("valkey-server"), own].into_iter().find(runs).or_else(|| skipped("Valkey"))?;
+        Some(Self::start_on_socket(program, words))
+    }
+
+    fn start_on_socket(program: PathBuf, words: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket").display().to_string();
         let url = format!("redis+unix://{socket}");
         let words = format!("--port 0 --unixsocket {socket} {words}");
-        Some(Self::run(folder, &words, vec!["-s".into(), socket], url))
+        Self::run(program, folder, &words, vec!["-s".into(), socket], url)
     }
 
     /// A server on a port of its own; Redis must be installed.
@@ -54,7 +64,8 @@ impl Redis {
         let port = free_port();
         let words = format!("--port {port} --bind 127.0.0.1 {words}");
         let cli = vec!["-p".into(), port.to_string()];
-        Self::run(tempfile::tempdir().unwrap(), &words, cli, format!("redis://127.0.0.1:{port}"))
+        let url = format!("redis://127.0.0.1:{port}");
+        Self::run("redis-server".into(), tempfile::tempdir().unwrap(), &words, cli, url)
     }
 
     /// A sentinel; Redis must be installed. It writes what it learns into its file.
@@ -62,18 +73,18 @@ impl Redis {
         let port = free_port();
         let words = format!("{} --sentinel --port {port} --bind 127.0.0.1", file.display());
         let cli = vec!["-p".into(), port.to_string()];
-        Self::run(tempfile::tempdir().unwrap(), &words, cli, String::new())
+        Self::run("redis-server".into(), tempfile::tempdir().unwrap(), &words, cli, String::new())
     }
 
-    fn run(folder: TempDir, words: &str, cli: Vec<String>, url: String) -> Self {
+    fn run(program: PathBuf, folder: TempDir, words: &str, cli: Vec<String>, url: String) -> Self {
         let words = words.split(' ').map(str::to_owned).collect();
-        let mut server = Self { folder, words, cli, url, process: None };
+        let mut server = Self { program, folder, words, cli, url, process: None };
         server.start_again();
         server
     }
 
     pub(crate) fn start_again(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command.args(&self.words).arg("--dir").arg(self.folder.path());
         let is_sentinel = self.words.iter().any(|word| word == "--sentinel");
         if !is_sentinel {
