@@ -31,6 +31,8 @@ pub(super) struct Done {
     pub(super) of_session: Once,
     /// Whoever looks on has seen it.
     pub(super) shown: Once,
+    /// The store did not answer what limits asked: it is not waited for again.
+    pub(super) is_unanswered: AtomicBool,
 }
 
 impl Request<'_> {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -229,11 +230,17 @@ impl<S: Store> Guard<S> {
         self.keys.load().seeds().next()
     }
 
-    /// Asks the store that guards share. None if there is nothing to be asked, or it fails: this guard counts for itself then.
+    /// Asks the store that guards share. None if there is nothing to be asked, or it fails: this guard counts for itself then, and
+    /// the request does not wait for it again.
     async fn ask_all(&self, request: &Request<'_>, changes: &[Change]) -> Option<Vec<Answer>> {
+        let is_unanswered = &request.done.is_unanswered;
+        if is_unanswered.load(Ordering::Relaxed) {
+            return None;
+        }
         match self.change_in_common(changes, request.now).await {
             Ok(answers) => Some(answers).filter(|answers| !answers.is_empty()),
             Err(error) => {
+                is_unanswered.store(true, Ordering::Relaxed);
                 self.tell_outage(request, &error);
                 None
             }
