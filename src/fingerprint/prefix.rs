@@ -1,7 +1,7 @@
 //! Addresses as they are kept: as the network within which a client moves freely.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::canonical;
 
@@ -31,6 +31,15 @@ impl Prefix {
             }
         }
     }
+
+    /// An address of it, to look up where the network is.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4([a, b, c]) => Some(Ipv4Addr::new(a, b, c, 1).into()),
+            Self::V6(high) => Some(Ipv6Addr::from_bits(u128::from(high) << 64 | 1).into()),
+        }
+    }
 }
 
 /// `203.0.113.0/24`, `2001:db8:1:2::/64`.
@@ -39,7 +48,7 @@ impl fmt::Display for Prefix {
         match self {
             Self::Unknown => f.write_str("unknown"),
             Self::V4([a, b, c]) => write!(f, "{a}.{b}.{c}.0/24"),
-            Self::V6(high) => write!(f, "{}/64", std::net::Ipv6Addr::from_bits(u128::from(*high) << 64)),
+            Self::V6(high) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*high) << 64)),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::engine::change::{due_end, is_enforced, removable_at};
 use crate::engine::operate::WALKS_MAX;
 use crate::engine::settle::Unsettled;
-use crate::engine::{Admission, Guard, Known, WRITERS_MAX};
+use crate::engine::{Admission, Guard, Known, Places, WRITERS_MAX};
 use crate::event::field::{Dependency, Revoker, Sign};
 use crate::event::kinds as event;
 use crate::facts::geo::Country;
@@ -37,6 +37,8 @@ pub struct Device {
     pub os: Option<Os>,
     /// The country that its address was in at login, if databases know it.
     pub country: Option<Country>,
+    /// The city of its network at login, as databases know it now: sessions keep no address. None without databases of cities.
+    pub city: Option<Box<str>>,
     /// When it began.
     pub first_use: Timestamp,
     /// When it was last used, to the minute.
@@ -331,8 +333,9 @@ impl<S: Store> Keeper for Guard<S> {
             // The store finds every spelling; to show one user's devices to another would be worse than to miss one.
             let records = self.live_sessions(&filter).await?;
             let is_his = |record: &&Arc<Record>| filter.subject.is_none() || record.subject == filter.subject;
+            let places = self.places.load();
             let mut devices: Vec<Device> =
-                records.iter().filter(is_his).map(|record| Device::of(record, own)).collect();
+                records.iter().filter(is_his).map(|record| Device::of(record, own, &places)).collect();
             devices.sort_by_key(|device| {
                 (device.current == Current::No, std::cmp::Reverse((device.last_use, device.first_use)))
             });
@@ -346,7 +349,7 @@ impl<S: Store> Keeper for Guard<S> {
 }
 
 impl Device {
-    fn of(record: &Record, own: Option<Ref>) -> Self {
+    fn of(record: &Record, own: Option<Ref>, places: &Places) -> Self {
         let contexts = Contexts::decode(&record.history).unwrap_or_default();
         let bound = contexts.known().first().map(|context| context.fingerprint);
         let agent = bound.map(|bound| bound.agent).filter(|agent| agent.hash != 0);
@@ -356,6 +359,7 @@ impl Device {
             agent: agent.map(|agent| agent.family),
             os: agent.map(|agent| agent.os),
             country: bound.and_then(|bound| bound.place.country),
+            city: bound.and_then(|bound| bound.prefix.address()).and_then(|address| places.city(address)),
             first_use: record.created_at,
             last_use: record.last_seen,
         }

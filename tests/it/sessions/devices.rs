@@ -1,9 +1,12 @@
 //! Where a subject is logged in, and ending what he does not know.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portcullis::engine::Places;
 use portcullis::event::Kind;
+use portcullis::facts::geo::Place;
 use portcullis::facts::user_agent::{Family, Os};
 use portcullis::layer::{Current, Device, EndedDevice, Session, Standing};
 use portcullis::session::id::Ref;
@@ -38,7 +41,10 @@ async fn end(world: &World, client: &mut Client, which: Ref) -> EndedDevice {
 
 #[tokio::test]
 async fn the_devices_page_shows_where_a_subject_is_logged_in() {
-    let world = World::new();
+    // Of a network, whatever the address in it: a session keeps no more.
+    let city = |ip: IpAddr| ip.to_string().starts_with("203.0.113.").then(|| "Utrecht".into());
+    let places = Places::new(|_| Place::default()).with_cities(city);
+    let world = World::with(|builder| builder.places(places));
     let (mut laptop, mut phone, mut bob) = (Client::at_home(), Client::abroad(None), Client::at_home());
     world.log_in(&mut bob, "bob").await;
     world.log_in(&mut laptop, "alice").await;
@@ -50,6 +56,7 @@ async fn the_devices_page_shows_where_a_subject_is_logged_in() {
     assert_eq!(current, [Current::Yes, Current::No], "her own stands first");
     assert_eq!((seen[0].agent, seen[0].os), (Some(Family::Chrome), Some(Os::Linux)));
     assert_eq!(seen[1].agent, Some(Family::Curl));
+    assert_eq!((seen[0].city.as_deref(), seen[1].city.as_deref()), (Some("Utrecht"), None));
     assert!(seen[0].last_use > seen[0].first_use);
 }
 
