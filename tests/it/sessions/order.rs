@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, Response, StatusCode};
 use portcullis::event::Kind;
 use portcullis::layer::{EndedDevice, Expiry, LogInError, SaveError, Saved, Session, Standing};
+use portcullis::session::record::{Record, State};
 
-use super::world::{Client, World, ok};
+use super::world::{Client, Empty, World, ok};
 
 /// Alice at her laptop and her phone.
 async fn two_devices() -> (Arc<World>, Client, Client) {
@@ -339,4 +340,89 @@ async fn a_failed_transaction_leaves_the_session_as_it_was() {
             ok()
         })
         .await;
+}
+
+#[tokio::test]
+async fn what_is_written_into_a_session_that_was_held_back_meanwhile_is_not_kept() {
+    let (world, mut laptop, _) = two_devices().await;
+    let inner = world.clone();
+    let (called, answer) = world
+        .try_visit(&mut laptop, async move |session: Session| {
+            session.insert("k", &1).unwrap();
+            // Another request of this session gave the thief away.
+            let now = inner.guard.now();
+            let records = inner.records().await;
+            let record = records.iter().find(|record| Some(record.reference) == session.reference()).unwrap();
+            let state = State::Quarantined { since: now };
+            inner.overwrite(Record { state, ..Record::clone(record) }).await;
+            ok()
+        })
+        .await;
+    assert!(called);
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    let records = world.records().await;
+    let held: Vec<_> = records.iter().filter(|record| matches!(record.state, State::Quarantined { .. })).collect();
+    assert!(matches!(held[..], [record] if record.data.is_empty()), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_failed_as_grpc_tells_it_is_like_any_that_failed() {
+    let failed = || {
+        let mut response = Response::new(Empty);
+        response.headers_mut().insert("grpc-status", "13".parse().unwrap());
+        response
+    };
+    let (world, mut laptop, _) = two_devices().await;
+    world
+        .visit(&mut laptop, async move |session: Session| {
+            session.insert("k", &1).unwrap();
+            failed()
+        })
+        .await;
+    let mut eve = Client::abroad(None);
+    let answer = world
+        .visit(&mut eve, async move |session: Session| {
+            session.log_in("eve").unwrap();
+            failed()
+        })
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(subjects(&world).await, ["alice", "alice"], "nobody was let in");
+    world
+        .visit(&mut laptop, async |session: Session| {
+            assert_eq!(session.get::<u8>("k").unwrap(), None);
+            let mut response = Response::new(Empty);
+            response.headers_mut().insert("grpc-status", "0".parse().unwrap());
+            session.insert("k", &2).unwrap();
+            response
+        })
+        .await;
+    world
+        .visit(&mut laptop, async |session: Session| {
+            assert_eq!(session.get::<u8>("k").unwrap(), Some(2));
+            ok()
+        })
+        .await;
+}
+
+/// Whoever goes away in the middle of a logout is logged out all the same. A page that nobody waits for any more changes nothing.
+#[tokio::test]
+async fn a_client_that_goes_away_is_logged_out_all_the_same() {
+    for (method, left) in [(Method::POST, &["alice"][..]), (Method::GET, &["alice", "alice"])] {
+        let (world, laptop, _) = two_devices().await;
+        let (go_on, waits) = tokio::sync::oneshot::channel::<()>();
+        world
+            .leave(&laptop, method.clone(), async move |session: Session| {
+                session.log_out();
+                waits.await.unwrap();
+                ok()
+            })
+            .await;
+        // The handler of a page is gone, and nobody is there to be told.
+        assert_eq!(go_on.send(()).is_ok(), method == Method::POST);
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(subjects(&world).await, left, "{method}");
+    }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use portcullis::clock::{ManualClock, Timestamp};
 use portcullis::engine::Guard;
@@ -147,6 +147,19 @@ impl Client {
         Self { address: "203.0.113.10", agent: UA, cookie: None }
     }
 
+    fn request(&self, method: Method) -> Request<()> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri("/")
+            .header("host", "example.com")
+            .header("user-agent", self.agent)
+            .extension(ClientAddr(self.address.parse::<IpAddr>().unwrap()));
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
+        request.body(()).unwrap()
+    }
+
     /// Somebody else, with a cookie that is not his.
     pub(super) fn abroad(cookie: Option<String>) -> Self {
         Self { address: "192.0.2.200", agent: "curl/8.5.0", cookie }
@@ -281,14 +294,7 @@ impl World {
     {
         let handler = Arc::new(Mutex::new(Some(handler)));
         let mut service = GuardLayer::new(self.guard.clone()).layer(Once(handler.clone()));
-        let mut request = Request::get("/")
-            .header("host", "example.com")
-            .header("user-agent", client.agent)
-            .extension(ClientAddr(client.address.parse::<IpAddr>().unwrap()));
-        if let Some(cookie) = &client.cookie {
-            request = request.header("cookie", cookie);
-        }
-        let response = service.call(request.body(()).unwrap()).await.unwrap();
+        let response = service.call(client.request(Method::GET)).await.unwrap();
         let (parts, _) = response.into_parts();
         let answer = Answer { status: parts.status, headers: parts.headers };
         for line in answer.headers.get_all("set-cookie") {
@@ -299,6 +305,22 @@ impl World {
         }
         let was_called = handler.lock().unwrap().is_none();
         (was_called, answer)
+    }
+
+    /// A request whose client goes away once the handler waits for something.
+    pub(super) async fn leave<H, F>(&self, client: &Client, method: Method, handler: H)
+    where
+        H: FnOnce(Session) -> F + Send + 'static,
+        F: Future<Output: Reply> + Send + 'static,
+    {
+        let handler = Arc::new(Mutex::new(Some(handler)));
+        let mut service = GuardLayer::new(self.guard.clone()).layer(Once(handler.clone()));
+        let mut answer = Box::pin(service.call(client.request(method)));
+        while handler.lock().unwrap().is_some() {
+            let polled = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A request that leaves `a = 1` in the session, which begins with it if there is none.
