@@ -93,14 +93,16 @@ impl<S: Store> Guard<S> {
     ) -> Result<(), limit::Refusal> {
         let Some(throttle) = limits.login(attempt.login) else { return Ok(()) };
         let (counted, now) = (attempt.counted(&request.client), request.now);
+        let Some(common) = self.seed().and_then(|seed| limits.login_in_common(attempt.login, seed)) else {
+            return throttle.attempt_of(side, &counted, now);
+        };
         // What this guard alone has counted is never more than what all have: who is over that need not be asked about.
         throttle.look(side, &counted, now)?;
-        let common = self.seed().and_then(|seed| limits.login_in_common(attempt.login, seed));
-        let asked = common.map_or_else(Vec::new, |common| common.attempt(side, &counted));
-        match (common, self.ask_all(request, &asked).await) {
-            (Some(common), Some(answers)) => common.verdict(side, &asked, &answers)?,
-            _ => throttle.wait(side, &counted, now)?,
-        }
+        let asked = common.attempt(side, &counted);
+        let Some(answers) = self.ask_all(request, &asked).await else {
+            return throttle.attempt_of(side, &counted, now);
+        };
+        common.verdict(side, &asked, &answers)?;
         throttle.take(side, &counted, now)
     }
 
@@ -211,11 +213,10 @@ impl<S: Store> Guard<S> {
     /// [`StoreError`]; until it is done the next time each guard counts for itself.
     pub async fn share_limits(&self, since: Duration) -> Result<(), StoreError> {
         self.join_limits();
-        let (Some(counters), limits) = (self.store.counters(), self.limits.load_full()) else { return Ok(()) };
-        let now = self.clock.now();
+        let (limits, now) = (self.limits.load_full(), self.clock.now());
         for due in limits.due(since).chunks(SHARED_AT_ONCE) {
             let changes: Vec<_> = due.iter().map(|due| due.change).collect();
-            for (due, answer) in due.iter().zip(counters.change(&changes, now).await?) {
+            for (due, answer) in due.iter().zip(self.change_in_common(&changes, now).await?) {
                 if let Answer::Done { until } = answer {
                     limits.learn(due, until, now);
                 }
@@ -248,10 +249,11 @@ impl<S: Store> Guard<S> {
     }
 
     async fn change_in_common(&self, changes: &[Change], now: Timestamp) -> Result<Vec<Answer>, StoreError> {
-        match self.store.counters().filter(|_| !changes.is_empty()) {
-            Some(counters) => counters.change(changes, now).await,
-            None => Ok(Vec::new()),
-        }
+        let Some(counters) = self.store.counters().filter(|_| !changes.is_empty()) else { return Ok(Vec::new()) };
+        let answers = counters.change(changes, now).await?;
+        // What was not answered was not allowed.
+        let is_whole = answers.len() >= changes.len() || matches!(answers.last(), Some(Answer::Refused { .. }));
+        if is_whole { Ok(answers) } else { Err(StoreError::io("what limits count was not answered in full")) }
     }
 }
 

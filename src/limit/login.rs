@@ -156,18 +156,21 @@ impl LoginThrottle {
     /// # Errors
     /// When it comes too early: it is then to be answered, not passed on.
     pub fn attempt(&self, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
-        for side in [Side::Client, Side::Subject] {
-            self.wait(side, attempt, now)?;
-            self.take(side, attempt, now)?;
-        }
-        Ok(())
+        self.attempt_of(Side::Client, attempt, now)?;
+        self.attempt_of(Side::Subject, attempt, now)
+    }
+
+    /// One side of [`attempt`](Self::attempt).
+    ///
+    /// # Errors
+    /// When it comes too early.
+    pub fn attempt_of(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        self.wait(side, attempt, now)?;
+        self.take(side, attempt, now)
     }
 
     /// Whether failures still have to be waited for.
-    ///
-    /// # Errors
-    /// When they have.
-    pub fn wait(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
+    fn wait(&self, side: Side, attempt: &Attempt<'_>, now: Timestamp) -> Result<(), Refusal> {
         let Some(delays) = &self.delays else { return Ok(()) };
         let wait = match side {
             Side::Client => delays.clients.wait(&self.source(attempt), now),

@@ -246,6 +246,9 @@ pub struct Limits {
     logins: Vec<LoginThrottle>,
 }
 
+/// Most keys that other guards are told of at one time.
+pub const DUE_MAX: usize = 4096;
+
 /// What was taken here of one of the limits that several guards count together.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
@@ -319,13 +322,19 @@ impl Limits {
         of_all.into_iter().chain(self.routes.iter().map(|route| of(route.as_ref())))
     }
 
-    /// What was taken since this was asked last, that long ago. Who took but a small part of what he may is left out.
+    /// What was taken since this was asked last, that long ago. Who took but a small part of what he may is left out, and of more
+    /// than [`DUE_MAX`] those who took least: a spray of addresses must not keep the store busy.
     pub fn due(&self, since: Duration) -> Vec<Due> {
         let due = |(limit, ledger): (usize, Option<&Ledger>)| {
             let changes = ledger.map_or_else(Vec::new, |ledger| ledger.due(since));
             changes.into_iter().map(move |change| Due { limit, change })
         };
-        self.ledgers().enumerate().flat_map(due).collect()
+        let mut all: Vec<Due> = self.ledgers().enumerate().flat_map(due).collect();
+        if all.len() > DUE_MAX {
+            all.select_nth_unstable_by_key(DUE_MAX, |due| std::cmp::Reverse(due.change.step.cost()));
+            all.truncate(DUE_MAX);
+        }
+        all
     }
 
     /// Learns what came of that: until when he owes something to all guards together.

@@ -204,6 +204,14 @@ impl Step {
         }
     }
 
+    /// Microseconds of its rate that a guard has let through with it; 0 of all other steps.
+    pub fn cost(&self) -> u64 {
+        match self {
+            Self::Add(pace, taken) => pace.cost(taken.count),
+            _ => 0,
+        }
+    }
+
     /// The answer, and the number that stands there afterwards. 0 stands for no number.
     pub fn apply(&self, number: u64, now: Timestamp) -> (Answer, u64) {
         let micros = now.as_millis().saturating_mul(MICROS);

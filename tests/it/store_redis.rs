@@ -10,6 +10,7 @@ use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance;
 use portcullis::store::counters::{Effect, Key, Question};
+use portcullis::store::debts::{Answer, Change, KEYS_MAX, Pace, Step};
 use portcullis::store::kv::{Endings, LinkError, Notice, OpenError, RedisStore, Settings};
 use portcullis::store::row::Rows;
 use portcullis::store::{
@@ -357,6 +358,35 @@ async fn keys_that_are_counted_have_a_limit_and_who_is_about_to_be_caught_stays(
     assert_eq!(caught, [true]);
     counters.ask(&[question(1, Effect::Obeyed)], NOW.after(Duration::from_secs(90))).await.unwrap();
     assert_eq!(server.ask("ZCARD {shop}:observed"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_have_a_limit_and_who_takes_a_place_owes_as_much() {
+    let Some(server) = Redis::start_with("--appendonly no") else { return };
+    let store = server.store("shop", rows(&[1])).await;
+    let counters = store.counters().unwrap();
+    let pace = Pace::new(Duration::from_secs(60), 3);
+    let take = |key: u64| [Change { key: Key::from_u64(key), step: Step::Take(pace) }];
+    for _ in 0..3 {
+        counters.change(&take(u64::MAX), NOW).await.unwrap();
+    }
+    // As many others as there is room for, who owe 100 s each and more; and some who owe nothing any more.
+    let now = NOW.as_millis();
+    let fill = format!(
+        "for n = 1, {} do redis.call('ZADD', '{{shop}}:rates', string.format('%.0f', {now} * 1000 + 100000000 + n), 'k' .. n) end \
+         for n = 1, 500 do redis.call('ZADD', '{{shop}}:rates', string.format('%.0f', {now} * 1000 - n), 'old' .. n) end return 1",
+        KEYS_MAX - 1
+    );
+    assert_eq!(server.ask_script(&fill), "1");
+    assert!(matches!(counters.change(&take(7), NOW).await.unwrap()[..], [Answer::Done { .. }]));
+    assert_eq!(server.ask("ZCARD {shop}:rates"), KEYS_MAX.to_string());
+    // He took the place of one who owed 100 s of the 180 that a burst is: one more, and not two.
+    assert!(matches!(counters.change(&take(7), NOW).await.unwrap()[..], [Answer::Done { .. }]));
+    assert!(matches!(counters.change(&take(7), NOW).await.unwrap()[..], [Answer::Refused { .. }]));
+    assert!(
+        matches!(counters.change(&take(u64::MAX), NOW).await.unwrap()[..], [Answer::Refused { .. }]),
+        "who owes most stays"
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance::{self, Case};
 use portcullis::store::counters::{Effect, Key, Question};
-use portcullis::store::debts::{Answer, Change, Step};
+use portcullis::store::debts::{Answer, Change, Pace, Step};
 use portcullis::store::endings::{Endings, Notice};
 use portcullis::store::row::Rows;
 use portcullis::store::sql::{OpenError, Settings, SqlStore};
@@ -100,6 +100,7 @@ async fn all(url: &str) {
     a_key_can_be_replaced(url).await;
     a_burnt_key_leaves_nothing_that_can_not_be_removed(url).await;
     counts_give_way(url).await;
+    numbers_give_way(url).await;
     several_may_clear_at_once(url).await;
     who_goes_away_leaves_nothing_open(url).await;
     a_newer_format_is_refused(url).await;
@@ -241,6 +242,40 @@ async fn counts_give_way(url: &str) {
         assert_eq!(counters.ask(&[question(1, Effect::Observed)], NOW).await.unwrap(), [false]);
     }
     assert_eq!(store.clear_expired(NOW.after(KEPT), 10).await.unwrap(), 0, "counts are no sessions");
+}
+
+async fn numbers_give_way(url: &str) {
+    let small = Settings { debts_max: 100, ..settings("numbers") };
+    let store = SqlStore::connect(url, small, rows(&[1])).await.unwrap();
+    let counters = store.counters().unwrap();
+    let pace = Pace::new(Duration::from_secs(60), 3);
+    let take = |key| Change { key: Key::from_u64(key), step: Step::Take(pace) };
+    let is_refused = |answers: &[Answer]| matches!(answers, [Answer::Refused { .. }]);
+    for _ in 0..3 {
+        assert!(!is_refused(&counters.change(&[take(0)], NOW).await.unwrap()));
+    }
+    for batch in 0..42_u64 {
+        let spray: Vec<_> = (1..=100).map(|key| take(batch * 100 + key)).collect();
+        assert_eq!(counters.change(&spray, NOW).await.unwrap().len(), 100, "who makes room does not lose his answers");
+    }
+    // One more than is kept, and what came since room was made last.
+    let kept = count(url, "SELECT COUNT(*) FROM numbers_debts").await;
+    assert!((100..=301).contains(&kept), "{kept}");
+    assert!(is_refused(&counters.change(&[take(0)], NOW).await.unwrap()), "who owes most stays");
+    // What is over goes with the sweep, in as many steps as it takes.
+    store.clear_expired(NOW.after(KEPT), 10).await.unwrap();
+    assert_eq!(count(url, "SELECT COUNT(*) FROM numbers_debts").await, 0);
+}
+
+async fn count(url: &str, text: &'static str) -> i64 {
+    let (count,): (i64,) = if url.starts_with("sqlite") {
+        sqlx::query_as(text).fetch_one(&sqlx::SqlitePool::connect(url).await.unwrap()).await.unwrap()
+    } else if url.starts_with("postgres") {
+        sqlx::query_as(text).fetch_one(&sqlx::PgPool::connect(url).await.unwrap()).await.unwrap()
+    } else {
+        sqlx::query_as(text).fetch_one(&sqlx::MySqlPool::connect(url).await.unwrap()).await.unwrap()
+    };
+    count
 }
 
 async fn several_may_clear_at_once(url: &str) {

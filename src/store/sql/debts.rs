@@ -11,7 +11,7 @@ use super::work::{Decided, Fault, Work};
 use super::{SqlStore, millis, number};
 use crate::clock::Timestamp;
 use crate::store::StoreError;
-use crate::store::debts::{Account, Answer, Change, KEYS_MAX, walk};
+use crate::store::debts::{Account, Answer, Change, walk};
 
 /// After so many changes the size of the table is looked at.
 const LOOK_EVERY: u64 = 4096;
@@ -33,7 +33,10 @@ impl SqlStore {
         let more = u64::try_from(answers.len()).unwrap_or(u64::MAX);
         let before = self.changed.fetch_add(more, Ordering::Relaxed);
         if before / LOOK_EVERY != before.wrapping_add(more) / LOOK_EVERY {
-            self.perform(&MakeRoom { now, keys_max: KEYS_MAX }).await?;
+            // What was asked is answered, whatever comes of this.
+            if let Err(fault) = make_room(self, now).await {
+                tracing::debug!(error = %StoreError::from(fault), "no room was made for what limits count");
+            }
         }
         Ok(answers)
     }
@@ -115,8 +118,7 @@ async fn write(line: &mut Line<'_>, entries: &[(&i64, &Entry)], known: bool) -> 
         .iter()
         .flat_map(|(name, entry)| {
             let until = entry.account.until(entry.number);
-            let account = i64::try_from(entry.account.index()).unwrap_or(0);
-            [**name, account, millis(until), number(entry.number)].map(Value::Int)
+            [**name, index(entry.account), millis(until), number(entry.number)].map(Value::Int)
         })
         .collect();
     let template = format!("INSERT INTO {{t}}_debts (name, account, expires_at, number) VALUES {rows}{instead}");
@@ -124,42 +126,72 @@ async fn write(line: &mut Line<'_>, entries: &[(&i64, &Entry)], known: bool) -> 
     Ok(())
 }
 
-/// Removes what means nothing any more; and if that leaves too many keys, an eighth of those of an account, which owe least.
-struct MakeRoom {
-    now: Timestamp,
-    keys_max: usize,
+/// Removes keys of an account, those first that owe least: all that owe nothing after a time, or so many. Those that somebody else
+/// is at are left to him.
+struct Clear {
+    account: Account,
+    until: Option<Timestamp>,
+    max: usize,
 }
 
-impl Work for MakeRoom {
-    type Answer = ();
+impl Work for Clear {
+    type Answer = usize;
     const MODE: Mode = Mode::Together;
 
-    async fn run(&self, line: &mut Line<'_>) -> Result<Decided<()>, Fault> {
-        line.execute("DELETE FROM {t}_debts WHERE expires_at <= ?", &[Value::Int(millis(self.now))]).await?;
-        let keys_max = i64::try_from(self.keys_max).unwrap_or(i64::MAX);
-        for account in Account::ALL {
-            let account = i64::try_from(account.index()).unwrap_or(0);
-            let of_it = [Value::Int(account)];
-            let found: Vec<(i64,)> = line.fetch("SELECT COUNT(*) FROM {t}_debts WHERE account = ?", &of_it).await?;
-            let count = found.first().map_or(0, |(count,)| *count);
-            if count <= keys_max {
-                continue;
-            }
-            let excess = count.saturating_sub(keys_max).saturating_add(keys_max / 8);
-            let least = format!(
-                "SELECT expires_at FROM {{t}}_debts WHERE account = ? ORDER BY expires_at LIMIT 1 OFFSET {excess}"
-            );
-            let found: Vec<(i64,)> = line.fetch(&least, &of_it).await?;
-            if let Some((least,)) = found.first() {
-                let values = [Value::Int(account), Value::Int(*least)];
-                line.execute("DELETE FROM {t}_debts WHERE account = ? AND expires_at < ?", &values).await?;
-            }
+    async fn run(&self, line: &mut Line<'_>) -> Result<Decided<usize>, Fault> {
+        let (account, until) = (index(self.account), self.until.map_or(i64::MAX, millis));
+        let template = format!(
+            "SELECT name FROM {{t}}_debts WHERE account = ? AND expires_at <= ? ORDER BY expires_at LIMIT {}{{skip}}",
+            self.max.min(BATCH_MAX)
+        );
+        let due: Vec<(i64,)> = line.fetch(&template, &[Value::Int(account), Value::Int(until)]).await?;
+        if due.is_empty() {
+            return Ok(Decided::Undo(0));
         }
-        Ok(Decided::Keep(()))
+        let names: Vec<_> = due.iter().map(|(name,)| Value::Int(*name)).collect();
+        line.execute(&format!("DELETE FROM {{t}}_debts WHERE name IN ({})", places(names.len())), &names).await?;
+        Ok(Decided::Keep(due.len()))
+    }
+}
+
+/// How many keys of an account there are.
+struct Count(Account);
+
+impl Work for Count {
+    type Answer = usize;
+    const MODE: Mode = Mode::Read;
+
+    async fn run(&self, line: &mut Line<'_>) -> Result<Decided<usize>, Fault> {
+        let of_it = [Value::Int(index(self.0))];
+        let found: Vec<(i64,)> = line.fetch("SELECT COUNT(*) FROM {t}_debts WHERE account = ?", &of_it).await?;
+        Ok(Decided::Keep(found.first().map_or(0, |(count,)| usize::try_from(*count).unwrap_or(usize::MAX))))
     }
 }
 
 /// Removes keys whose number means nothing any more.
 pub(super) async fn clear(store: &SqlStore, now: Timestamp) -> Result<(), Fault> {
-    store.perform(&MakeRoom { now, keys_max: KEYS_MAX }).await
+    for account in Account::ALL {
+        while store.perform(&Clear { account, until: Some(now), max: BATCH_MAX }).await? == BATCH_MAX {}
+    }
+    Ok(())
+}
+
+/// Removes keys that mean nothing any more, and of an account that still has too many those that owe least.
+async fn make_room(store: &SqlStore, now: Timestamp) -> Result<(), Fault> {
+    clear(store, now).await?;
+    for account in Account::ALL {
+        let mut excess = store.perform(&Count(account)).await?.saturating_sub(store.debts_max);
+        while excess > 0 {
+            let removed = store.perform(&Clear { account, until: None, max: excess }).await?;
+            if removed == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(removed);
+        }
+    }
+    Ok(())
+}
+
+fn index(account: Account) -> i64 {
+    i64::try_from(account.index()).unwrap_or(0)
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     /// Bytes that the times of what is counted may take together, about. Beyond, those give way first that are furthest
     /// from being one too many.
     pub counts_bytes_max: u32,
+    /// Numbers of limits, of delays and of known devices that are kept, each; who owes least gives way.
+    pub debts_max: usize,
 }
 
 impl Default for Settings {
@@ -80,6 +82,7 @@ impl Default for Settings {
             timeout: Duration::from_secs(5),
             table: "portcullis_sessions".into(),
             counts_bytes_max: 128 << 20,
+            debts_max: super::debts::KEYS_MAX,
         }
     }
 }
@@ -93,6 +96,7 @@ pub struct SqlStore {
     /// Two thirds of the connections are for changes that take several statements.
     changes: Semaphore,
     counts_bytes_max: u32,
+    debts_max: usize,
     /// How many matches were counted, to look at the size of the table now and then.
     counted: AtomicU64,
     /// The same for changes of numbers.
@@ -115,7 +119,7 @@ impl SqlStore {
         let kind = Kind::of_url(url)?;
         let pool = open::pool(kind, url, &settings)?;
         let dialect = Dialect::try_new(kind, settings.table)?;
-        let (timeout, counts_bytes_max) = (settings.timeout, settings.counts_bytes_max);
+        let Settings { timeout, counts_bytes_max, debts_max, .. } = settings;
         match tokio::time::timeout(timeout, Box::pin(prepare(&pool, &dialect, &rows))).await {
             Ok(Ok(schema::FORMAT)) => {}
             Ok(Ok(found)) => return Err(OpenError::Format { found }),
@@ -135,6 +139,7 @@ impl SqlStore {
             timeout,
             changes,
             counts_bytes_max,
+            debts_max,
             counted: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             listening: Listening::default(),
