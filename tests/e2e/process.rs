@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::signal;
 
 /// How long a process may take to say what a test waits for.
@@ -53,6 +55,12 @@ impl Process {
                 Err(error) => self.disappoint(what, error),
             }
         }
+    }
+
+    /// The first event of that name, as a sink writes it to standard output in JSON.
+    #[track_caller]
+    pub(crate) fn event(&mut self, name: &str) -> Value {
+        self.line(name, |line| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name))
     }
 
     /// Every line written so far.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::e2e::process::Process;
@@ -38,7 +37,7 @@ impl Program {
         };
         command.arg("run").arg("--config").arg(&config).current_dir(folder.path());
         let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
-        let started = event(&mut process, "guard.started");
+        let started = process.event("guard.started");
         let address = started["listen"].as_str().unwrap().parse().unwrap();
         Self { process, address, config, _folder: folder }
     }
@@ -54,10 +53,6 @@ impl Program {
         fs::rename(&new, &self.config).unwrap();
         self.process.hang_up();
     }
-}
-
-fn event(process: &mut Process, name: &str) -> Value {
-    process.line(name, |line| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name))
 }
 
 fn configuration(origin: &Origin, more: &str) -> String {
@@ -101,14 +96,14 @@ fn a_hangup_reloads_without_losing_a_request_and_a_faulty_file_changes_nothing()
     origin.wait(2);
 
     program.reconfigure(&configuration(&origin, REJECT));
-    event(&mut program.process, "policy.reloaded");
+    program.process.event("policy.reloaded");
     assert_eq!(kept.send(ALIAS).reply().status, 400, "the connection goes on under the new settings");
     drop(release);
     assert_eq!(in_flight.reply().text(), "late");
     assert_eq!(in_flight.send(GET).reply().status, 200);
 
     program.reconfigure(&configuration(&origin, "[client]\nunderscore_headers = \"perhaps\"\n"));
-    event(&mut program.process, "policy.reload_failed");
+    program.process.event("policy.reload_failed");
     assert_eq!(kept.send(ALIAS).reply().status, 400, "the settings before the faulty ones stay");
     assert_eq!(kept.send(GET).reply().status, 200);
     drop((kept, in_flight));
@@ -120,9 +115,9 @@ fn settings_that_count_from_the_next_start_are_named_when_they_change() {
     let origin = Origin::start();
     let mut program = Program::start(&origin, "", None);
     program.reconfigure(&configuration(&origin, "[events.privacy]\nip = \"truncate\"\n"));
-    let told = event(&mut program.process, "config.needs_restart");
+    let told = program.process.event("config.needs_restart");
     assert_eq!(told["sections"], "events");
-    event(&mut program.process, "policy.reloaded");
+    program.process.event("policy.reloaded");
 }
 
 #[test]
@@ -192,7 +187,7 @@ fn known_devices_are_kept_over_a_restart() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.arg("run").current_dir(folder.path());
         let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
-        let started = event(&mut process, "guard.started");
+        let started = process.event("guard.started");
         (process, started["listen"].as_str().unwrap().parse().unwrap())
     };
     let logs_in = |to: SocketAddr, from: &str, with: &str| {
