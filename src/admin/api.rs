@@ -413,7 +413,7 @@ impl<S: Store> Api<S> {
 
     async fn stats(&self, max: usize) -> Result<Stats, Problem> {
         let Ok(_walking) = self.walking.try_lock() else {
-            let detail = "somebody else is having the sessions counted: ask again when that is done";
+            let detail = "the sessions are being counted already, which ends within five minutes: ask again then";
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         };
         Ok(stats::walk(&self.guard, max, WALK_TIME_MAX, self.store_kind).await?)

@@ -120,17 +120,16 @@ impl Text {
     fn waits(&mut self, name: &str, of: &OfStore) {
         let operation = ("operation", of.operation.as_str());
         let bucket = format!("{name}_bucket");
-        // What was answered at once is in the first bucket, and so in all of them.
-        let (calls, mut upto) = (of.calls(), of.at_once());
-        for (micros, count) in WAITS_MICROS.iter().zip(of.waits) {
-            // A call that ends meanwhile may be in one count and not yet in another.
-            upto = (upto + count).min(calls);
-            let most = Duration::from_micros(*micros).as_secs_f64().to_string();
+        // What was answered at once is in the first bucket, and so in all of them. The last one is all that are in any: each of these
+        // counts only grows, and so do their sums.
+        let mut upto = of.at_once;
+        let most = WAITS_MICROS.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64().to_string());
+        for (count, most) in of.waits.iter().zip(most.chain(["+Inf".to_owned()])) {
+            upto += count;
             self.sample(&bucket, &[operation, ("le", &most)], upto);
         }
-        self.sample(&bucket, &[operation, ("le", "+Inf")], calls);
         self.sample(&format!("{name}_sum"), &[operation], of.waited.as_secs_f64());
-        self.sample(&format!("{name}_count"), &[operation], calls);
+        self.sample(&format!("{name}_count"), &[operation], upto);
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

@@ -497,7 +497,7 @@ impl OperationFigures {
             nothing: figures.count(Outcome::Nothing),
             failed: figures.count(Outcome::Failed),
             given_up: figures.count(Outcome::GivenUp),
-            at_once: figures.at_once(),
+            at_once: figures.at_once,
             waited_ms: figures.waited.as_secs_f64() * 1000.0,
         }
     }

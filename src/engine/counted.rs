@@ -1,12 +1,36 @@
 //! What is done once for a request, though it may be judged more than once; and counts in a store that several guards share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::admit::Request;
 use super::{Admission, Guard};
 use crate::clock::Timestamp;
+use crate::limit::ClientKey;
 use crate::rules::count::{Answers, Counting, Tally};
 use crate::store::{Store, StoreError};
+
+/// A count that all threads add to: in several cells, so that they do not fetch the same memory from each other.
+#[derive(Debug, Default)]
+pub(super) struct Spread([Cell; 8]);
+
+/// On memory that no other count is on.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell(AtomicU64);
+
+impl Spread {
+    /// One more, of that client.
+    pub(super) fn add(&self, client: ClientKey) {
+        let cell = usize::try_from(client.0 % 8).ok().and_then(|at| self.0.get(at));
+        if let Some(Cell(count)) = cell {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.0.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum()
+    }
+}
 
 /// Something that is done once for a request.
 #[derive(Debug, Default)]

@@ -107,6 +107,8 @@ pub struct Figures {
     pub operation: Operation,
     /// Calls by what came of them, in the order of [`Outcome::ALL`].
     pub outcomes: [u64; Outcome::COUNT],
+    /// Those of them that were answered without waiting.
+    pub at_once: u64,
     /// Calls that waited, by how long: up to each of [`WAITS_MICROS`], and longer. All other calls were answered at once.
     pub waits: [u64; BUCKETS],
     /// How long all of them waited together.
@@ -115,7 +117,7 @@ pub struct Figures {
 
 impl Figures {
     const fn new(operation: Operation) -> Self {
-        Self { operation, outcomes: [0; Outcome::COUNT], waits: [0; BUCKETS], waited: Duration::ZERO }
+        Self { operation, outcomes: [0; Outcome::COUNT], at_once: 0, waits: [0; BUCKETS], waited: Duration::ZERO }
     }
 
     /// All calls that are over.
@@ -127,17 +129,15 @@ impl Figures {
     pub fn count(&self, outcome: Outcome) -> u64 {
         Outcome::ALL.iter().zip(&self.outcomes).filter(|(is, _)| **is == outcome).map(|(_, count)| count).sum()
     }
-
-    /// Calls that were answered without waiting.
-    pub fn at_once(&self) -> u64 {
-        self.calls().saturating_sub(self.waits.iter().sum())
-    }
 }
 
 /// Counts of one operation.
 #[derive(Debug, Default)]
 struct Counts {
-    outcomes: [AtomicU64; Outcome::COUNT],
+    /// Of calls that were answered at once.
+    at_once: [AtomicU64; Outcome::COUNT],
+    /// Of calls that waited.
+    later: [AtomicU64; Outcome::COUNT],
     waits: [AtomicU64; BUCKETS],
     waited_nanos: AtomicU64,
 }
@@ -177,7 +177,11 @@ impl<S> Metered<S> {
         let mut all = Operation::ALL.map(Figures::new);
         for cell in self.cells.iter() {
             for (sum, counts) in all.iter_mut().zip(&cell.0) {
-                sum.outcomes.iter_mut().zip(&counts.outcomes).for_each(|(sum, count)| *sum += read(count));
+                for (place, (at_once, later)) in counts.at_once.iter().zip(&counts.later).enumerate() {
+                    let at_once = read(at_once);
+                    sum.at_once += at_once;
+                    sum.outcomes.iter_mut().skip(place).take(1).for_each(|sum| *sum += at_once + read(later));
+                }
                 sum.waits.iter_mut().zip(&counts.waits).for_each(|(sum, count)| *sum += read(count));
                 sum.waited += Duration::from_nanos(read(&counts.waited_nanos));
             }
@@ -223,8 +227,8 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let outcome = Outcome::ALL.iter().zip(&self.counts.outcomes).find(|(is, _)| **is == self.outcome);
-        if let Some((_, count)) = outcome {
+        let outcomes = if self.since.is_some() { &self.counts.later } else { &self.counts.at_once };
+        if let Some((_, count)) = Outcome::ALL.iter().zip(outcomes).find(|(is, _)| **is == self.outcome) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let Some(since) = self.since else { return };
@@ -409,9 +413,7 @@ mod tests {
             assert_eq!(counts(&store, operation), expected, "{operation:?}");
         }
         let figures = store.figures();
-        assert!(
-            figures.iter().filter(|figures| figures.operation != Operation::List).all(|f| f.at_once() == f.calls())
-        );
+        assert!(figures.iter().filter(|figures| figures.operation != Operation::List).all(|f| f.at_once == f.calls()));
     }
 
     /// A store that answers when it is told to.
@@ -487,7 +489,7 @@ mod tests {
         let figures = store.figures()[place(Operation::Load)];
         assert_eq!(figures.outcomes, [0, 0, 2, 0, 1]);
         assert_eq!(figures.waits, [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!((figures.waited, figures.at_once()), (Duration::from_millis(60_005), 0));
+        assert_eq!((figures.waited, figures.at_once), (Duration::from_millis(60_005), 0));
         assert_eq!(counts(&store, Operation::Create), [0, 0, 0, 1, 0]);
         assert_eq!(figures.count(Outcome::GivenUp), 1);
     }
