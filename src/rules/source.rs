@@ -12,6 +12,9 @@ use super::diagnostic::{SHOWN_LINE_MAX, Spot};
 /// Characters of a line that is cut, before what is marked in it and behind.
 const AROUND: usize = 40;
 
+/// Bytes before and behind what is shown in which the beginning and the end of a URL are looked for.
+const URL_AROUND: usize = 1024;
+
 /// Bytes from one count of characters to the next.
 const STEP: usize = 4096;
 
@@ -20,8 +23,6 @@ const STEP: usize = 4096;
 pub(crate) struct Source {
     file: Arc<str>,
     text: String,
-    /// The same without passwords, if there are any: a byte for a byte.
-    masked: Option<String>,
     /// Where each line begins.
     lines: Vec<usize>,
     /// Characters that begin before each step.
@@ -39,17 +40,24 @@ impl Source {
             known
         };
         let characters = text.as_bytes().chunks(STEP).map(each).collect();
-        let masked = without_passwords(&text);
-        Arc::new(Self { file: file.into(), text, masked, lines, characters })
+        Arc::new(Self { file: file.into(), text, lines, characters })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// What may be shown of some bytes.
-    fn shown(&self, bytes: Range<usize>) -> Option<&str> {
-        self.masked.as_ref().unwrap_or(&self.text).get(bytes)
+    /// Some bytes of a line as they may be shown: a star for each character of a password.
+    fn shown(&self, bytes: Range<usize>, line: &Range<usize>) -> Arc<str> {
+        let from = self.text.ceil_char_boundary(bytes.start.saturating_sub(URL_AROUND).max(line.start));
+        let to = self.text.floor_char_boundary(bytes.end.saturating_add(URL_AROUND).min(line.end.max(bytes.end)));
+        let secret = passwords(self.text.get(from..to).unwrap_or_default());
+        let text = self.text.get(bytes.clone()).unwrap_or_default();
+        if secret.is_empty() {
+            return text.into();
+        }
+        let is_secret = |at: usize| secret.iter().any(|span| span.contains(&(bytes.start + at - from)));
+        text.char_indices().map(|(at, letter)| if is_secret(at) { '*' } else { letter }).collect::<String>().into()
     }
 
     /// The line of a byte, from 1.
@@ -66,10 +74,10 @@ impl Source {
         let column = self.count(whole.start..at);
         // Bytes of the longest text that is shown, at the least.
         let end = self.text.floor_char_boundary(span.end.min(span.start.saturating_add(4 * SHOWN_LINE_MAX)));
-        let marked = self.shown(span.start..end).and_then(|text| text.lines().next()).unwrap_or_default();
+        let marked = self.text.get(span.start..end).and_then(|text| text.lines().next()).unwrap_or_default();
         let marked = marked.char_indices().nth(SHOWN_LINE_MAX).map_or(marked, |(cut, _)| marked.split_at(cut).0);
         let (shown, before) = if self.count(whole.clone()) <= SHOWN_LINE_MAX {
-            (whole, column)
+            (whole.clone(), column)
         } else {
             self.around(&whole, at..at.saturating_add(marked.len()).min(whole.end))
         };
@@ -77,8 +85,8 @@ impl Source {
             file: self.file.clone(),
             line,
             column: column + 1,
-            text: marked.into(),
-            source_line: self.shown(shown).unwrap_or_default().into(),
+            text: self.shown(span.start..span.start.saturating_add(marked.len()), &whole),
+            source_line: self.shown(shown, &whole),
             source_column: (column + 1).saturating_sub(before),
         }
     }
@@ -124,30 +132,33 @@ fn begun(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
-/// The text with `*` in the place of every password in a URL: what stands between the name of a user and the last `@`, and
-/// the values of `password=` behind a question mark. None if there are none.
-fn without_passwords(text: &str) -> Option<String> {
-    let mut secret: Vec<Range<usize>> = Vec::new();
+/// Where passwords stand in URLs: between the name of a user and the last `@`, and as the values of `password=` behind a question
+/// mark. The spans are in order and apart.
+fn passwords(text: &str) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::new();
     for at in memchr::memmem::find_iter(text.as_bytes(), b"://") {
         let begin = at + 3;
         let url = text.get(begin..begin + url_length(text, at)).unwrap_or_default();
-        let user = url.rfind('@').and_then(|end| Some(url.get(..end)?.find(':')? + 1..end));
-        let values = memchr::memmem::find_iter(url.as_bytes(), b"password=").map(|at| {
+        if let Some(end) = url.rfind('@')
+            && let Some(user) = url.find(':').filter(|user| *user < end)
+        {
+            all.push(begin + user + 1..begin + end);
+        }
+        for at in memchr::memmem::find_iter(url.as_bytes(), b"password=") {
             let value = at + "password=".len();
             let rest = url.get(value..).unwrap_or_default();
-            value..value + rest.find(['&', '#']).unwrap_or(rest.len())
-        });
-        secret.extend(user.into_iter().chain(values).map(|span| begin + span.start..begin + span.end));
+            all.push(begin + value..begin + value + rest.find(['&', '#']).unwrap_or(rest.len()));
+        }
     }
-    if secret.iter().all(Range::is_empty) {
-        return None;
+    all.sort_unstable_by_key(|span| span.start);
+    let mut secret: Vec<Range<usize>> = Vec::new();
+    for span in all.into_iter().filter(|span| !span.is_empty()) {
+        match secret.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            _ => secret.push(span),
+        }
     }
-    let mut masked = text.as_bytes().to_vec();
-    for span in secret {
-        masked.get_mut(span).unwrap_or_default().fill(b'*');
-    }
-    // The ends of the spans are characters of ASCII, so nothing was cut in two.
-    String::from_utf8(masked).ok()
+    secret
 }
 
 /// How far a URL goes whose `://` is there: to the quote that it began with, or else to the first space.
@@ -205,7 +216,13 @@ mod tests {
     #[test]
     fn no_password_is_shown() {
         let check = |text: &str, shown: &str| {
-            assert_eq!(without_passwords(text).as_deref().unwrap_or(text), shown);
+            let source = Source::new("p.toml", text);
+            for (nth, line) in text.lines().enumerate() {
+                let start = source.lines[nth];
+                let spot = source.spot(start..start + line.len());
+                assert_eq!(Some(&*spot.source_line), shown.lines().nth(nth));
+                assert_eq!(Some(&*spot.text), shown.lines().nth(nth));
+            }
         };
         let url = |url: &str| format!("[store]\nurl = \"{url}\" # a@b\nnext = 1");
         check(&url("postgres://ann:secret@h/db"), &url("postgres://ann:******@h/db"));
@@ -219,6 +236,7 @@ mod tests {
         check("'redis://:a\"b@h' x@y", "'redis://:***@h' x@y");
         check("see redis://:a@h and c@d", "see redis://:*@h and c@d");
         check("\"redis://:never ended@h\nx", "\"redis://:***********@h\nx");
+        check("http://x\"redis://u:a?password=p b@h\"", "http://x\"redis://u:****************\"");
         // What may be a password is hidden, rather than that one is shown.
         check(&url("http://127.0.0.1:8000/@x"), &url("http://127.0.0.1:*****@x"));
         // Nothing to hide, and so nothing hidden.
@@ -226,9 +244,33 @@ mod tests {
             check(&text, &text);
         }
         let text = url("redis://:s\u{e9}cret@h");
+        check(&text, &url("redis://:******@h"));
         let source = Source::new("p.toml", text.as_str());
         let at = text.find("s\u{e9}cret").unwrap();
         let spot = source.spot(at..at + 3);
-        assert!(!spot.text.contains("s\u{e9}") && !spot.source_line.contains("cret"), "{spot:?}");
+        assert_eq!((&*spot.text, spot.column), ("**", 17), "a part of it, a star for a character");
+        // Behind a password a column is where it is.
+        let at = text.find("# a@b").unwrap();
+        let spot = source.spot(at..at + 1);
+        assert_eq!(spot.source_line.chars().nth(spot.column - spot.source_column), Some('#'));
+        // In a line that is cut the URL is known by what is not shown of it.
+        let long = format!("{} \"redis://:{}@h\" {}", "x".repeat(500), "p".repeat(300), "y".repeat(500));
+        let source = Source::new("p.toml", long.as_str());
+        for at in [long.find("pp").unwrap() + 100, long.find("redis").unwrap(), long.find("@h").unwrap()] {
+            let spot = source.spot(at..at + 60);
+            assert!(!spot.text.contains('p') && !spot.source_line.contains('p'), "{spot:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_text_costs_no_more_than_what_is_shown_of_it() {
+        let hostile = ["://password=", "://", "\\\"a://", "\"a://x:y@"].map(|part| part.repeat(100_000));
+        for text in hostile {
+            let source = Source::new("p.toml", text.as_str());
+            for at in (0..text.len()).step_by(text.len() / 50) {
+                let at = text.floor_char_boundary(at);
+                assert!(source.spot(at..text.len()).source_line.len() <= 4 * (SHOWN_LINE_MAX + 2 * AROUND));
+            }
+        }
     }
 }
