@@ -62,8 +62,13 @@ pub struct Edits {
 struct Change {
     /// What is there now.
     now: Option<Box<str>>,
+    /// What was there when it was written, if that is not what the others were read from.
+    was: Option<Was>,
     how: How,
 }
+
+/// A value, or that there is none.
+type Was = Option<Box<str>>;
 
 #[derive(Clone)]
 enum How {
@@ -104,7 +109,12 @@ impl Edits {
 
     /// Whether anything is other than what was read.
     pub fn is_modified(&self) -> bool {
-        self.changes.iter().any(|(key, change)| !is_same(change.now.as_deref(), self.base.get(key)))
+        self.changes.iter().any(|(key, change)| !is_same(change.now.as_deref(), self.base_of(key, change)))
+    }
+
+    /// What a change was made from.
+    fn base_of<'a>(&'a self, key: &str, change: &'a Change) -> Option<&'a str> {
+        change.was.as_ref().map_or_else(|| self.base.get(key), Option::as_deref)
     }
 
     /// Bytes that it would take with this text under that key.
@@ -115,7 +125,7 @@ impl Edits {
 
     /// Writes a text under a key, or takes it away.
     pub fn put(&mut self, key: &str, text: Option<Box<str>>) {
-        self.set(key, text, How::Put);
+        self.set(key, text, self.was(key), How::Put);
     }
 
     /// Changes the value under a key. The step was tried: `now` is what came of it.
@@ -126,7 +136,11 @@ impl Edits {
             Some(How::Steps(steps)) => How::Steps(steps.iter().cloned().chain([step]).collect()),
             None => How::Steps(vec![step]),
         };
-        self.set(key, now, how);
+        self.set(key, now, self.was(key), how);
+    }
+
+    fn was(&self, key: &str) -> Option<Was> {
+        self.changes.get(key).and_then(|change| change.was.clone())
     }
 
     /// Takes every value away that is there.
@@ -137,27 +151,39 @@ impl Edits {
     }
 
     /// What is left of the changes after some of them were written, over what is stored since.
+    ///
+    /// Another request may have written the same keys meanwhile. So what is left to be written whatever was there before is still
+    /// compared with what was there when it was written; and steps are taken from what is stored.
     #[must_use]
     pub fn after(&self, written: &Self, base: Arc<Data>) -> Self {
         let mut left = Self::new(base);
         for (key, change) in &self.changes {
-            match (&change.how, written.changes.get(key)) {
-                (_, None) => left.set(key, change.now.clone(), change.how.clone()),
-                (How::Steps(steps), Some(Change { how: How::Steps(done), .. })) if steps.len() > done.len() => {
-                    let rest = steps.iter().skip(done.len()).cloned().collect();
-                    left.set(key, change.now.clone(), How::Steps(rest));
+            let done = written.changes.get(key);
+            let was = done.map_or_else(|| self.base_of(key, change).map(Into::into), |done| done.now.clone());
+            match (&change.how, done.map(|done| &done.how)) {
+                (How::Steps(steps), Some(How::Steps(done))) if steps.len() > done.len() => {
+                    left.retake(key, change, was, steps.iter().skip(done.len()).cloned().collect());
                 }
-                (_, Some(done)) if done.now != change.now => left.set(key, change.now.clone(), How::Put),
-                (_, Some(_)) => {}
+                (How::Steps(steps), None) => left.retake(key, change, was, steps.clone()),
+                _ if done.is_none() || was != change.now => left.set(key, change.now.clone(), Some(was), How::Put),
+                _ => {}
             }
         }
         left
     }
 
-    fn set(&mut self, key: &str, now: Option<Box<str>>, how: How) {
+    /// Takes steps over what is stored. If they can not be taken, that is told when they are to be written.
+    fn retake(&mut self, key: &str, change: &Change, was: Was, steps: Vec<Step>) {
+        match all(&steps, self.base.get(key)) {
+            Ok(now) => self.set(key, now, None, How::Steps(steps)),
+            Err(_) => self.set(key, change.now.clone(), Some(was), How::Steps(steps)),
+        }
+    }
+
+    fn set(&mut self, key: &str, now: Option<Box<str>>, was: Option<Was>, how: How) {
         let old = self.get(key).map_or(0, |old| super::cost(key, old));
         self.bytes = self.bytes.saturating_sub(old) + now.as_ref().map_or(0, |now| super::cost(key, now));
-        self.changes.insert(key.into(), Change { now, how });
+        self.changes.insert(key.into(), Change { now, was, how });
     }
 
     /// The changes over what is stored by now.
@@ -168,7 +194,7 @@ impl Edits {
         let mut writes: BTreeMap<&str, Option<Cow<'_, str>>> = BTreeMap::new();
         let mut conflicts = Vec::new();
         for (key, change) in &self.changes {
-            let (base, stored) = (self.base.get(key), stored.get(key));
+            let (base, stored) = (self.base_of(key, change), stored.get(key));
             match &change.how {
                 _ if is_same(stored, base) => {
                     writes.insert(key, change.now.as_deref().map(Cow::Borrowed));
@@ -177,10 +203,7 @@ impl Edits {
                 How::Put if is_same(change.now.as_deref(), stored) || is_same(change.now.as_deref(), base) => {}
                 How::Put => conflicts.push(key.clone()),
                 How::Steps(steps) => {
-                    let mut now: Option<Box<str>> = stored.map(Into::into);
-                    for step in steps {
-                        now = step(now.as_deref()).map_err(|source| Failed { key: key.clone(), source })?;
-                    }
+                    let now = all(steps, stored).map_err(|source| Failed { key: key.clone(), source })?;
                     writes.insert(key, now.map(|now| Cow::Owned(now.into())));
                 }
             }
@@ -202,6 +225,11 @@ impl fmt::Debug for Edits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edits").field("base", &self.base).field("changed", &self.changes.keys()).finish()
     }
+}
+
+/// Takes steps one after the other.
+fn all(steps: &[Step], from: Option<&str>) -> Result<Option<Box<str>>, serde_json::Error> {
+    steps.iter().try_fold(from.map(Into::into), |now: Option<Box<str>>, step| step(now.as_deref()))
 }
 
 /// Whether two texts are one value: maps without an order are written in any.
@@ -316,9 +344,33 @@ mod tests {
         let stored = data(&[("n", "12"), ("a", "1"), ("b", "1")]);
         let left = one.after(&written, Arc::new(stored.clone()));
         let merged = left.over(&stored, MAX).unwrap();
-        assert_eq!(["n", "a", "b", "c"].map(|key| merged.get(key).unwrap()), ["7", "1", "2", "3"]);
+        assert_eq!(["n", "a", "b", "c"].map(|key| merged.get(key).unwrap()), ["17", "1", "2", "3"]);
         let merged = left.over(&data(&[("n", "20"), ("a", "1"), ("b", "1")]), MAX).unwrap();
         assert_eq!(merged.get("n"), Some("25"));
+    }
+
+    #[test]
+    fn what_another_wrote_while_it_was_written_is_not_written_over() {
+        let mut one = edits(&[("n", "1"), ("kept", "1")]);
+        one.step("n", add(1), Some("2".into()));
+        let written = one.clone();
+        one.put("kept", Some("2".into()));
+        one.put("n", Some("5".into()));
+        let left = one.after(&written, Arc::new(data(&[("n", "12"), ("kept", "9")])));
+        assert_eq!(conflict(&left, &[("n", "12"), ("kept", "9")]), "kept n");
+        // As it was, there is none.
+        let merged = left.over(&data(&[("n", "2"), ("kept", "1")]), MAX).unwrap();
+        assert_eq!([merged.get("n"), merged.get("kept")], [Some("5"), Some("2")]);
+        // Nor is it forgotten by writing once more.
+        let mut again = left;
+        again.put("kept", Some("3".into()));
+        assert_eq!(conflict(&again, &[("n", "2"), ("kept", "9")]), "kept");
+        // A step that does not fit to what is stored now is told when it is written.
+        let mut one = edits(&[]);
+        one.step("n", add(1), Some("1".into()));
+        let left = one.after(&edits(&[]), Arc::new(data(&[("n", "\"text\"")])));
+        assert!(left.is_modified());
+        assert!(matches!(left.over(&data(&[("n", "\"text\"")]), MAX), Err(Lost::Failed(_))));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use smallvec::SmallVec;
+use zeroize::Zeroize as _;
 
 use crate::secret::Secret;
 
@@ -114,13 +115,15 @@ impl Data {
             return Vec::new();
         }
         let pairs: Vec<(&str, &str)> = self.pairs().collect();
-        let plain = in_postcard(&pairs, vec![PLAIN]);
+        let mut plain = in_postcard(&pairs, vec![PLAIN]);
         if plain.len() < COMPRESSED_FROM_BYTES {
             return plain;
         }
         let mut compressed = vec![COMPRESSED];
         compressed.extend(lz4_flex::compress_prepend_size(plain.get(1..).unwrap_or_default()));
-        if compressed.len() < plain.len() { compressed } else { plain }
+        let other = if compressed.len() < plain.len() { &mut plain } else { &mut compressed };
+        other.zeroize();
+        if plain.is_empty() { compressed } else { plain }
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
@@ -128,9 +131,13 @@ impl Data {
     /// # Errors
     /// When it is damaged, or much larger than [`DATA_BYTES_MAX_MAX`].
     pub fn decode(bytes: Vec<u8>) -> Result<Self, DataDecodeError> {
-        match bytes.split_first() {
+        if bytes.first() == Some(&PLAIN) {
+            return Self::find(bytes, 1);
+        }
+        // Compressed it is as clear.
+        let bytes = Secret::new(bytes);
+        match bytes.expose().split_first() {
             None => Ok(Self::new()),
-            Some((&PLAIN, _)) => Self::find(bytes, 1),
             Some((&COMPRESSED, compressed)) => {
                 let length =
                     compressed.first_chunk().map(|length| u32::from_le_bytes(*length)).ok_or(DataDecodeError)?;
