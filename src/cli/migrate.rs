@@ -1,6 +1,7 @@
 //! `portcullis migrate`: copies the sessions of one store into another.
 
 use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::keys::{self, KeyFile, KeyFileError};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{Faults, Location, Request, ServerKind, Settings, StoreKind, settings_of};
+use portcullis::config::{Faults, Location, Request, ServerKind, Settings, StoreKind, TOMBSTONES, settings_of};
+use portcullis::limit::Spelled;
 use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
 use portcullis::store::memory::MemoryStore;
@@ -36,8 +38,12 @@ enum Failure {
     },
     #[error("{0}")]
     Keys(#[from] KeyFileError),
-    #[error("{0}; what was copied stays, and can be gone on with by the same command")]
+    #[error("{0}")]
     Halfway(#[source] migrate::Failure),
+    #[error("the old store has no sessions: is it the right one? Look at its `path`, `url` and `prefix`")]
+    Empty,
+    #[error("{0} sessions were changed in the new store as fast as they were looked at: copy once more")]
+    Contested(u64),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -46,7 +52,9 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Refused(_) => Exit::BadConfiguration,
-            Self::Store { .. } | Self::Keys(_) | Self::Halfway(_) | Self::Io(_) => Exit::Runtime,
+            Self::Store { .. } | Self::Keys(_) | Self::Halfway(_) | Self::Empty | Self::Contested(_) | Self::Io(_) => {
+                Exit::Runtime
+            }
         }
     }
 }
@@ -57,13 +65,16 @@ pub(super) fn run(args: &MigrateArgs, streams: &mut Streams<'_>) -> io::Result<E
     // Looking up a name may hang, and must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let Err(failure) = done else { return Ok(Exit::Done) };
-    if let Failure::Halfway(halfway) = &failure {
-        tell(&halfway.counts, args, streams)?;
-    }
     write!(streams.err, "portcullis: {failure}")?;
     match &failure {
         Failure::Keys(KeyFileError::Io { source, .. }) => writeln!(streams.err, ": {source}")?,
+        Failure::Halfway(_) if !args.dry_run => {
+            writeln!(streams.err, "; what was copied stays, and can be gone on with by the same command")?;
+        }
         _ => writeln!(streams.err)?,
+    }
+    if let Failure::Halfway(halfway) = &failure {
+        tell(&halfway.counts, args, streams)?;
     }
     Ok(failure.exit())
 }
@@ -75,19 +86,14 @@ async fn perform(args: &MigrateArgs, streams: &mut Streams<'_>) -> Result<(), Fa
     check_kinds(&old, &new, args)?;
     let (old_keys, new_keys) = (keys::read(&old.keys_file)?, keys::read(&new.keys_file)?);
     check_keys(&old_keys, &new_keys, &new.keys_file)?;
-    if old.session.cookie.name != new.session.cookie.name {
-        let [old, new] = [&old, &new].map(|settings| &settings.session.cookie.name);
-        writeln!(
-            streams.err,
-            "portcullis: warning: the cookie is `{old}` in the old configuration and `{new}` in the new one: \
-             nobody's cookie will be known"
-        )?;
-    }
+    let owner = |path: &Path| std::fs::metadata(path).map(|file| file.uid());
+    check_user(owner(Path::new("/proc/self"))?, owner(&new.keys_file)?, &new.store.kind)?;
+    tell_dangers(&old, &new, streams)?;
     // Records that can not be read are told there.
     diagnostics();
     let failed = |what| move |source| Failure::Store { what, source };
     let from = store::open(&old, &old_keys, &clock).await.map_err(failed("the old store can not be opened"))?;
-    let to = match is_there(&new.store.kind) {
+    let to = match is_there(&new.store.kind)? {
         // It would be made by opening it.
         Some(false) if args.dry_run => MemoryStore::new(SESSIONS_MAX_DEFAULT).into(),
         _ => store::open(&new, &new_keys, &clock).await.map_err(failed("the new store can not be opened"))?,
@@ -95,7 +101,34 @@ async fn perform(args: &MigrateArgs, streams: &mut Streams<'_>) -> Result<(), Fa
     let doing = if args.dry_run { Doing::Count } else { Doing::Copy };
     let settings = migrate::Settings { doing, deadlines: old.session.deadlines, clock };
     let counts = copy(&from, &Arc::new(to), &settings).await?;
-    Ok(tell(&counts, args, streams)?)
+    tell(&counts, args, streams)?;
+    match counts {
+        counts if counts.looked_at() == 0 => Err(Failure::Empty),
+        Counts { contested: 0, .. } => Ok(()),
+        Counts { contested, .. } => Err(Failure::Contested(contested)),
+    }
+}
+
+/// What is likely not meant.
+fn tell_dangers(old: &Settings, new: &Settings, streams: &mut Streams<'_>) -> io::Result<()> {
+    if old.session.cookie.name != new.session.cookie.name {
+        let [old, new] = [old, new].map(|settings| &settings.session.cookie.name);
+        writeln!(
+            streams.err,
+            "portcullis: warning: the cookie is `{old}` in the old configuration and `{new}` in the new one: \
+             nobody's cookie will be known"
+        )?;
+    }
+    let deadlines = old.session.deadlines;
+    if deadlines.idle.min(deadlines.absolute) > TOMBSTONES {
+        writeln!(
+            streams.err,
+            "portcullis: warning: sessions may last longer than it is known that one has ended ({}): make all copies within that \
+             time, or who logged out in between may come back",
+            Spelled(TOMBSTONES)
+        )?;
+    }
+    Ok(())
 }
 
 /// Copies, tells people how far it is, and closes both stores however it ends.
@@ -143,7 +176,7 @@ fn check_kinds(old: &Settings, new: &Settings, args: &MigrateArgs) -> Result<(),
     if old.store.kind == new.store.kind {
         return refused("both configurations name the same store".to_owned());
     }
-    if is_there(&old.store.kind) == Some(false) {
+    if is_there(&old.store.kind)? == Some(false) {
         let folder = old.store.kind.folder().unwrap_or_else(|| Path::new("")).display();
         return refused(format!("{}: there is no such store in {folder}", args.from.display()));
     }
@@ -151,16 +184,27 @@ fn check_kinds(old: &Settings, new: &Settings, args: &MigrateArgs) -> Result<(),
 }
 
 /// Whether a store of this machine is there; none for one elsewhere.
-fn is_there(kind: &StoreKind) -> Option<bool> {
-    match kind {
-        StoreKind::Memory => None,
-        StoreKind::Embedded(folder) => Some(folder.join("sessions.redb").exists()),
-        StoreKind::File(folder) => Some(folder.join("sessions").exists()),
-        StoreKind::Server(server) if server.kind == ServerKind::Sqlite => {
-            Some(server.folder.join("sessions.sqlite").exists())
-        }
-        StoreKind::Server(_) => None,
+fn is_there(kind: &StoreKind) -> Result<Option<bool>, Failure> {
+    let file = match kind {
+        StoreKind::Embedded(folder) => folder.join("sessions.redb"),
+        StoreKind::File(folder) => folder.join("sessions"),
+        StoreKind::Server(server) if server.kind == ServerKind::Sqlite => server.folder.join("sessions.sqlite"),
+        StoreKind::Memory | StoreKind::Server(_) => return Ok(None),
+    };
+    // Who may not look does not know.
+    let found = file.try_exists();
+    found.map(Some).map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
+}
+
+/// What root makes the guard could not open: it runs as the one whose the keys are.
+fn check_user(me: u32, owner: u32, new: &StoreKind) -> Result<(), Failure> {
+    if me == 0 && owner != 0 && new.folder().is_some() {
+        return Err(Failure::Refused(format!(
+            "the new store would belong to root, and the guard, which runs as user {owner} (the owner of its keys), could not \
+             open it: run this as that user, for a service with `systemd-run` as the manual shows"
+        )));
     }
+    Ok(())
 }
 
 /// What the old keys have sealed and signed the new guard must be able to open and to know.
@@ -179,12 +223,13 @@ fn check_keys(old: &KeyFile, new: &KeyFile, file: &Path) -> Result<(), Failure> 
 }
 
 fn tell(counts: &Counts, args: &MigrateArgs, streams: &mut Streams<'_>) -> io::Result<()> {
-    let Counts { copied, updated, tombstones, ended, kept, stay_ended, over, unreadable, displaced } = *counts;
+    let Counts { copied, updated, tombstones, ended, kept, stay_ended, over, unreadable, contested, displaced } =
+        *counts;
     if args.format == Format::Json {
         let all = json!({
             "dry_run": args.dry_run, "records": counts.looked_at(), "copied": copied, "updated": updated,
             "tombstones": tombstones, "ended": ended, "kept": kept, "stay_ended": stay_ended, "over": over,
-            "unreadable": unreadable, "displaced": displaced,
+            "unreadable": unreadable, "contested": contested, "displaced": displaced,
         });
         return writeln!(streams.out, "{all}");
     }
@@ -205,8 +250,8 @@ fn tell(counts: &Counts, args: &MigrateArgs, streams: &mut Streams<'_>) -> io::R
     if displaced > 0 {
         line(displaced, "sessions of visitors given up there, since the store is full")?;
     }
-    if counts.looked_at() == 0 {
-        writeln!(streams.out, "The old store is empty: is it the right one?")?;
+    if contested > 0 {
+        line(contested, "sessions that are in use there and are to be looked at again")?;
     }
     Ok(())
 }
@@ -229,6 +274,16 @@ mod tests {
     fn write_keys(folder: &Path, name: &str, seed: u64) {
         let keys = KeyFile::generate(&InsecureSeededEntropy::new(seed), Timestamp::from_secs(1)).unwrap();
         std::fs::write(folder.join(name), keys.render().as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn what_root_would_make_for_somebody_else_is_not_made() {
+        let (embedded, memory) = (StoreKind::Embedded("data".into()), StoreKind::Memory);
+        for (me, owner, kind, is_fine) in
+            [(0, 7, &embedded, false), (0, 0, &embedded, true), (7, 7, &embedded, true), (0, 7, &memory, true)]
+        {
+            assert_eq!(check_user(me, owner, kind).is_ok(), is_fine, "{me} {owner} {kind:?}");
+        }
     }
 
     #[test]

@@ -570,12 +570,12 @@ pub(crate) struct MigrateArgs {
 }
 
 const MIGRATE_EXAMPLE: &str = "\
-Example:
-  systemctl stop portcullis
-  portcullis migrate --from portcullis.toml --to new.toml --dry-run
-  portcullis migrate --from portcullis.toml --to new.toml
+Example, as the user that the guard runs as and while none runs (a socket of systemd would start it again):
+  portcullis migrate --from portcullis.toml --to new.toml --dry-run &&
+  portcullis migrate --from portcullis.toml --to new.toml &&
   mv new.toml portcullis.toml
-  systemctl start portcullis";
+
+Make all copies within a day: a session that ended is known to have ended for so long.";
 
 /// `portcullis keygen`
 #[derive(Debug, Args)]

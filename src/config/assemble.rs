@@ -25,7 +25,7 @@ pub enum AssembleError {
 /// How often real use is written at most.
 const TOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long tombstones are kept.
-const TOMBSTONES: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub const TOMBSTONES: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 impl Settings {
     /// The policy of these settings with these rules.

@@ -28,7 +28,7 @@ mod signed;
 pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
 pub use crate::rules::diagnostic::{Fault, Faults, Level, Spot};
-pub use assemble::AssembleError;
+pub use assemble::{AssembleError, TOMBSTONES};
 pub use devices::DeviceFile;
 pub use files::{Attempt, Loaded, Request, inspect, load, load_again, settings_of};
 pub use geo::{Geo, GeoFile, GeoList};

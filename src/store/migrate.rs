@@ -20,6 +20,9 @@
 //! these agree the one in the new store is the later if anything was committed to it since it was copied. A quarantine is
 //! never lifted.
 //!
+//! **All of it within a day.** That a session has ended is known for as long as its tombstone is kept. Where sessions last longer than
+//! that, one that ended between two copies, or in the new store before another copy, may come back when its tombstone is gone.
+//!
 //! A list of everything is not of one moment: a session that gets a new id while the store is walked may be missed. So the
 //! last time is when nobody uses the old store any more.
 
@@ -76,6 +79,8 @@ pub struct Counts {
     pub over: u64,
     /// Sessions that are there and can not be read, for want of a key: they are left as they are.
     pub unreadable: u64,
+    /// Sessions that somebody changed in the new store as fast as they were looked at: they are to be looked at again.
+    pub contested: u64,
     /// Not of the old store: sessions of visitors that a full new store gave up.
     pub displaced: u64,
 }
@@ -83,7 +88,7 @@ pub struct Counts {
 impl Counts {
     /// Records of the old store that were looked at.
     pub const fn looked_at(&self) -> u64 {
-        let there = self.kept + self.stay_ended + self.unreadable;
+        let there = self.kept + self.stay_ended + self.unreadable + self.contested;
         self.copied + self.updated + self.tombstones + self.ended + there + self.over
     }
 
@@ -96,6 +101,7 @@ impl Counts {
         self.stay_ended += other.stay_ended;
         self.over += other.over;
         self.unreadable += other.unreadable;
+        self.contested += other.contested;
         self.displaced += other.displaced;
     }
 }
@@ -258,8 +264,7 @@ async fn carry<S: Store>(record: &Record, to: &S, settings: &Settings, counts: &
         *count += 1;
         return Ok(());
     }
-    // Somebody uses it in the new store, as fast as we look.
-    counts.kept += 1;
+    counts.contested += 1;
     Ok(())
 }
 

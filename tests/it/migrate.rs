@@ -25,6 +25,7 @@ use crate::e2e::process::Process;
 use crate::support::origin::{Origin, raw};
 use crate::support::stored::{NOW, session};
 use crate::support::wire::Wire;
+use crate::support::world::ledger::Ledger;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(12 * 3600) };
@@ -234,6 +235,22 @@ async fn a_new_store_that_is_full_says_so_and_is_gone_on_with_when_there_is_room
 }
 
 // Each store ----------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_session_that_is_changed_as_fast_as_it_is_looked_at_is_told_and_not_counted_as_done() {
+    let (old, new) = (MemoryStore::default(), Arc::new(Ledger::default()));
+    for nth in 1..=2 {
+        keep(&old, kept(nth, "ann")).await;
+        keep(&*new, kept(nth, "ann")).await;
+    }
+    // Somebody gave the thief away in the old store.
+    commit(&old, |record| record.state = State::Quarantined { since: NOW }, &kept(1, "ann").digest).await;
+    new.others_write_first(100);
+    let counts = carried(&old, &new, Doing::Copy).await;
+    assert_eq!((counts.contested, counts.kept, counts.updated, counts.looked_at()), (1, 1, 0, 2));
+    new.others_write_first(0);
+    assert_eq!(carried(&old, &new, Doing::Copy).await.updated, 1);
+}
 
 /// From memory into a store, and back from it: all that there is, tombstones too, whatever the store makes of it.
 async fn there_and_back<S: Store>(store: S) {
@@ -494,4 +511,35 @@ fn a_rehearsal_makes_no_store() {
     let (code, out, _) = site.run(&["migrate", "--from", "old.toml", "--to", "new.toml", "--dry-run"]);
     assert!(code == 0 && out.starts_with("Nothing was changed.") && out.contains("1  sessions copied"), "{out}");
     assert!(!site.path().join("two").exists());
+}
+
+#[test]
+fn an_old_store_without_sessions_is_most_likely_the_wrong_one() {
+    let site = Site::new();
+    site.configure("old.toml", "path = \"one\"");
+    site.configure("new.toml", "path = \"two\"");
+    assert!(site.guard("old.toml").0.terminate().success());
+    for format in ["human", "json"] {
+        let words = ["migrate", "--from", "old.toml", "--to", "new.toml", "--dry-run", "--format", format];
+        let (code, _, err) = site.run(&words);
+        assert!(code == 1 && err.contains("is it the right one?"), "{err}");
+    }
+}
+
+/// The copy of a session that ended between two copies would be a session again once its end is forgotten.
+#[test]
+fn it_is_told_when_sessions_last_longer_than_their_ends_are_known() {
+    let site = Site::new();
+    site.configure("old.toml", "path = \"one\"");
+    let text = fs::read_to_string(site.path().join("old.toml")).unwrap();
+    fs::write(
+        site.path().join("long.toml"),
+        text.replace("[session]", "[session]\nidle = \"14d\"\nabsolute = \"30d\""),
+    )
+    .unwrap();
+    site.configure("new.toml", "path = \"two\"");
+    assert!(site.guard("old.toml").0.terminate().success());
+    let told = |old: &str| site.run(&["migrate", "--from", old, "--to", "new.toml", "--dry-run"]).2;
+    assert!(told("long.toml").contains("longer than it is known that one has ended (1d)"), "{}", told("long.toml"));
+    assert!(!told("old.toml").contains("longer than"), "{}", told("old.toml"));
 }
