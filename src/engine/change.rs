@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::adopt::Claim;
+use super::app::Revoke;
 use super::assess::{Bind, Login};
 use super::control::Scope;
 use super::cookies::Taken;
@@ -470,14 +471,18 @@ impl<S: Store> Guard<S> {
 
     /// Ends the other sessions of whoever the app meant by that.
     pub(super) async fn revoke_for_app(&self, admission: &Admission, outcome: &Outcome) -> Result<(), StoreError> {
-        let Some(subject) = &outcome.app.revoke else { return Ok(()) };
+        if outcome.app.revoke.is_empty() {
+            return Ok(());
+        }
         let own = match &admission.holder {
             Holder::Session(known) => self.present(known).await?.map(|record| record.digest),
             Holder::Stranger | Holder::Nobody(_) | Holder::Quarantined(_) => None,
         };
         let ending = self.ending(&admission.policy, EndReason::Revoked, admission.now);
-        for record in self.revoke_but(subject, own.as_ref(), ending).await? {
-            self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+        for Revoke { subject, .. } in &outcome.app.revoke {
+            for record in self.revoke_but(subject, own.as_ref(), ending).await? {
+                self.tell_about(admission, &record, event::SessionRevoked { by: Revoker::App });
+            }
         }
         Ok(())
     }

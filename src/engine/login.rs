@@ -164,7 +164,7 @@ impl<S: Store> Guard<S> {
         outcome: &Outcome,
     ) {
         let Some(attempt) = &admission.ask.login else { return };
-        if by == AnsweredBy::Proxy || outcome.unproven {
+        if by != AnsweredBy::App || outcome.unproven {
             return;
         }
         Box::pin(self.learn_login(admission, attempt, outcome.login.is_some())).await;

@@ -24,6 +24,7 @@ mod observe;
 mod odd;
 pub mod open_jars;
 mod operate;
+pub(crate) mod outlive;
 mod population;
 mod recognise;
 mod room;
@@ -87,7 +88,7 @@ pub(crate) const WRITERS_MAX: usize = 256;
 pub struct Guard<S> {
     store: Metered<S>,
     /// Requests that came as far as their session.
-    requests: AtomicU64,
+    requests: counted::Spread,
     policy: ArcSwap<Policy>,
     keys: ArcSwap<Keyring>,
     places: ArcSwap<Places>,
@@ -290,7 +291,7 @@ pub struct Admission {
     /// Shielded cookies from before the guard that the client showed: what becomes of them.
     leftovers: Vec<Leftover>,
     /// The handle that an app in this process has on its session.
-    app: Option<app::AppSession>,
+    app: Option<app::Handed>,
     /// How long the body of the answer is, where its head does not say so yet.
     body_bytes: Option<u64>,
 }
@@ -463,7 +464,7 @@ impl<S: Store> Guard<S> {
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
         let guard = Self {
             store: Metered::new(setup.store, setup.clock.clone()),
-            requests: AtomicU64::new(0),
+            requests: counted::Spread::default(),
             policy: ArcSwap::from_pointee(setup.policy),
             keys: ArcSwap::from_pointee(setup.keys),
             places: ArcSwap::from_pointee(setup.places),

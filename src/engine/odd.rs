@@ -7,6 +7,7 @@ use super::admit::{ByClient, Request};
 use super::{Guard, Refusal};
 use crate::event::{self, ClientText};
 use crate::history::Contexts;
+use crate::limit::ClientKey;
 use crate::rules::count::{Counting, Key};
 use crate::rules::scheme::Field;
 use crate::rules::{Binds, Value};
@@ -43,7 +44,7 @@ impl<S: Store> Guard<S> {
     ///
     /// Each request that was not refused before comes by here once, so here it is counted.
     pub(super) fn presented(&self, request: &Request<'_>, scan: &Scan<'_>) -> Result<Option<Presented>, Refusal> {
-        self.count_request();
+        self.requests.add(ClientKey::new(request.client.ip));
         let value = match scan.guard() {
             GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
             GuardSeen::Once(value) => value,

@@ -55,16 +55,12 @@ impl StoreUse {
 impl<S: Store> Guard<S> {
     /// What this guard has asked of its store since it started, and for how many requests.
     pub fn store_use(&self) -> StoreUse {
-        StoreUse { requests: self.requests.load(Ordering::Relaxed), store: self.store.figures() }
+        StoreUse { requests: self.requests.sum(), store: self.store.figures() }
     }
 
     /// Whether its store may answer from what it was told a while ago.
     pub fn store_reads(&self) -> Reads {
         self.store.reads()
-    }
-
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A page of sessions.

@@ -16,7 +16,7 @@ use crate::limit::ClientKey;
 use crate::rules::Enforcement;
 use crate::session::expiry;
 use crate::session::id::{Presented, SessionDigest};
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{DecodeError, EndReason, Record, State};
 use crate::session::tag::{Staleness, Standing, Tag, Tags};
 use crate::signal::IdEvidence;
 use crate::store::{Commit, Durability, Ending, Reads, Store, StoreError};
@@ -232,10 +232,11 @@ impl<S: Store> Guard<S> {
     }
 
     /// What a store that failed means. A record that can not be read, since it is damaged or its key was burnt, will not be
-    /// read by the next request either: its session is over, and its client a stranger who can log in.
+    /// read by the next request either: its session is over, and its client a stranger who can log in. One that a newer
+    /// program wrote is read by that, and later by this one.
     #[cold]
     fn not_found(&self, request: &Request<'_>, error: StoreError) -> Found {
-        if matches!(error, StoreError::Decode(_)) {
+        if matches!(error, StoreError::Decode(DecodeError::Damaged)) {
             self.tell_outage(request, &error);
             return Found::Ended;
         }
@@ -245,7 +246,7 @@ impl<S: Store> Guard<S> {
     /// The session as it is stored by now; none if it is not there, or can not be read and so serves nobody.
     pub(super) async fn load_readable(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
         match self.store.load_fresh(digest).await {
-            Err(StoreError::Decode(_)) => Ok(None),
+            Err(StoreError::Decode(DecodeError::Damaged)) => Ok(None),
             found => found,
         }
     }

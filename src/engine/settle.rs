@@ -41,6 +41,9 @@ pub enum AnsweredBy {
     App,
     /// The proxy: the app could not be reached.
     Proxy,
+    /// Nobody: the app failed, and somebody else tells the client. What the app ended with its handle ends; it is no failed login,
+    /// and no rule looks at it.
+    Nobody,
 }
 
 /// What the answer means for the session.
@@ -98,7 +101,7 @@ impl<S: Store> Guard<S> {
         response: &mut response::Parts,
     ) -> Settled {
         // Nobody else writes or looks where the app kept no handle.
-        let app = admission.app.clone().filter(AppSession::is_kept);
+        let app = admission.app.as_ref().map(|app| app.0.clone()).filter(AppSession::is_kept);
         let _writing = match &app {
             Some(app) => Some(app.writing().await),
             None => None,
@@ -243,6 +246,9 @@ impl<S: Store> Guard<S> {
         }
         for command in std::mem::take(&mut outcome.app.commands) {
             outcome.take(&command, Sign::Call, admission.now);
+        }
+        if by == AnsweredBy::Nobody {
+            return outcome;
         }
         match &mut outcome.login {
             // The app said that it was a login, and left it to the request to say whose.
@@ -456,7 +462,7 @@ impl Outcome {
         login.map_or(&before.subject, |proven| &proven.subject).as_ref()
     }
 
-    const fn is_nothing(&self) -> bool {
+    fn is_nothing(&self) -> bool {
         let Self { login, unproven: _, new_id, logout, revoke, ends_at, app } = self;
         login.is_none()
             && new_id.is_none()

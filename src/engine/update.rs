@@ -59,7 +59,7 @@ impl<S: Store> Guard<S> {
                 }
                 Commit::Done(record) => {
                     if let Some(app) = &admission.app {
-                        app.rebase(record, outcome.app.edits.as_ref());
+                        app.found(record);
                     }
                     return Ok(Updated::Kept);
                 }

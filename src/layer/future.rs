@@ -11,9 +11,12 @@ use http_body::Body;
 use tower_service::Service;
 use tracing::Instrument as _;
 
+use super::left::Held;
 use super::{GuardBody, GuardLayer, Looks, Session, SessionEnd};
+use crate::engine::outlive::Outlive;
 use crate::engine::{Admission, AnsweredBy, Decision, Lifetime, Refusal};
 use crate::facts::seen;
+use crate::limit::ClientKey;
 use crate::store::Store;
 
 /// The answer of a [`GuardService`](super::GuardService), sooner or later.
@@ -71,21 +74,14 @@ where
         Decision::Answer(refusal) => return Ok(layer.refuse(refusal, looks)),
     };
     parts.extensions.insert(Session::new(layer.guard.hand_to_app(&mut admission)));
-    let lifetime = admission.lifetime();
+    let (lifetime, left) = (admission.lifetime(), layer.left.clone());
     let answering = answer(layer, inner, Request::from_parts(parts, body), admission, looks);
-    let runtime = match lifetime {
-        Lifetime::UntilSettled => tokio::runtime::Handle::try_current().ok(),
-        Lifetime::OfClient => None,
-    };
-    match runtime {
+    match lifetime {
         // Whoever goes away in the middle of a logout is logged out all the same.
-        Some(runtime) => match runtime.spawn(answering.in_current_span()).await {
-            Ok(answer) => answer,
-            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            // The runtime is going down.
-            Err(_) => std::future::pending().await,
-        },
-        None => answering.await,
+        Lifetime::UntilSettled => {
+            Outlive::new(Held::new(&left, ClientKey::new(client.ip)), answering.in_current_span()).await
+        }
+        Lifetime::OfClient => answering.await,
     }
 }
 
@@ -108,7 +104,7 @@ where
             // What the app ended has ended. Its error is not ours to answer.
             let mut failed = Response::new(());
             *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            layer.guard.settle(admission, AnsweredBy::App, &mut failed.into_parts().0).await;
+            layer.guard.settle(admission, AnsweredBy::Nobody, &mut failed.into_parts().0).await;
             return Err(error);
         }
     };

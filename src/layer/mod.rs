@@ -92,6 +92,7 @@ mod builder;
 mod end;
 mod fresh;
 mod future;
+mod left;
 mod refusal;
 mod session;
 mod tell;
@@ -114,6 +115,7 @@ pub use builder::{BuildError, GuardBuilder};
 pub use end::SessionEnd;
 pub use fresh::{FreshFuture, RequireFresh, RequireFreshLayer};
 pub use future::ResponseFuture;
+pub use left::LEFT_MAX;
 pub use refusal::{Looks, problem};
 pub use session::{
     Current, Device, EndedDevice, Entry, Expiry, Level, LogInError, MESSAGES_MAX, Message, NotFresh, ReadError,
@@ -124,6 +126,7 @@ pub use tell::{TellError, subject, tell};
 use crate::connection::Scheme;
 use crate::engine::{Guard, Refusal};
 use crate::store::Store;
+use left::Left;
 
 /// The address of the other end of the connection: a request extension, set by whoever accepted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,6 +136,7 @@ pub struct ClientAddr(pub IpAddr);
 pub struct GuardLayer<S> {
     guard: Arc<Guard<S>>,
     options: Options,
+    left: Arc<Left>,
 }
 
 /// What a host may choose.
@@ -147,7 +151,8 @@ impl<S> GuardLayer<S> {
     /// A layer that takes the client's address from the extension [`ClientAddr`].
     pub fn new(guard: Arc<Guard<S>>) -> Self {
         let client = |parts: &request::Parts| parts.extensions.get::<ClientAddr>().map(|address| address.0);
-        Self { guard, options: Options { client, refusal: problem, scheme: Scheme::Http } }
+        let options = Options { client, refusal: problem, scheme: Scheme::Http };
+        Self { guard, options, left: Arc::default() }
     }
 
     /// Where the address of the other end of the connection is found. It must be the socket's own: headers are looked at
@@ -177,7 +182,7 @@ impl<S> GuardLayer<S> {
 
 impl<S> Clone for GuardLayer<S> {
     fn clone(&self) -> Self {
-        Self { guard: self.guard.clone(), options: self.options }
+        Self { guard: self.guard.clone(), options: self.options, left: self.left.clone() }
     }
 }
 

@@ -13,9 +13,10 @@ use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::engine::outlive::Full;
 use crate::limit::ClientKey;
 use crate::proxy::pace::{Pace, TooSlow};
-use crate::proxy::room::{Full, Room};
+use crate::proxy::room::Room;
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::upstream::Stream;
 use crate::proxy::wire::{Outcome, Pulse, Uptake};

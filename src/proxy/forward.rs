@@ -9,12 +9,13 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::connection::Scheme;
+use crate::engine::outlive::Outlive;
 use crate::facts::client_ip::{self, Element, Node, UntrustedForwarding};
 use crate::facts::headers::{self, Upgrade, UpgradeFault};
 use crate::facts::hop::HopHeaders;
 use crate::proxy::answer::METHODS;
 use crate::proxy::body::{Busy, RequestBody, ResponseBody};
-use crate::proxy::outlive::Outlive;
+use crate::proxy::left::Held;
 use crate::proxy::serve::{Protocol, Session};
 use crate::proxy::settings::{Aliases, Host};
 use crate::proxy::upstream::{Failure, Stream};
@@ -87,7 +88,7 @@ fn outlive<G: Gate>(
     mut call: Call<G::Admission>,
 ) -> impl Future<Output = Answered<G::Tether>> + Send {
     let (own, live) = (session.clone(), live.clone());
-    Outlive::new(session, Some(call.client), async move { exchange(&own, &live, &mut call).await })
+    Outlive::new(Held::new(session, Some(call.client)), async move { exchange(&own, &live, &mut call).await })
 }
 
 /// Asks the app and settles its answer, or the want of one.
@@ -141,7 +142,7 @@ fn settle_for_good<G: Gate>(
     mut head: response::Parts,
 ) -> impl Future<Output = (response::Parts, Settled<G::Tether>)> + Send {
     let own = session.clone();
-    Outlive::new(session, None, async move {
+    Outlive::new(Held::new(session, None), async move {
         let settled = own.worker.gate.settle(admission, AnsweredBy::App, &mut head).await;
         (head, settled)
     })

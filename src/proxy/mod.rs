@@ -15,8 +15,8 @@ mod gather;
 mod guard;
 #[cfg(all(feature = "kernel-hints", target_os = "linux"))]
 mod kernel;
+mod left;
 mod listener;
-mod outlive;
 mod pace;
 mod room;
 mod serve;
@@ -54,6 +54,7 @@ pub use settings::{
 
 use crate::connection::{Connection, ConnectionId, Peer, Print, Proxied, Scheme, Transport};
 use crate::engine::Located;
+use crate::engine::outlive::PerClient;
 use crate::facts::client_ip::{self, ClientIp, UntrustedForwarding};
 use crate::facts::headers::Upgrade;
 use crate::facts::order::HeaderOrder;
@@ -273,7 +274,7 @@ struct Shared<G> {
     drain: drain::Drain,
     peeks: room::Room,
     /// Requests that go on though their clients have gone.
-    left: room::Left,
+    left: PerClient,
     /// Held while the settings of one thread after the other are replaced.
     /// One reload at a time. The certificates of authorities that the connections to the app rest on.
     reloading: Mutex<Vec<Vec<u8>>>,
@@ -334,7 +335,7 @@ impl<G: Gate> Proxy<G> {
             connections: AtomicU64::new(1),
             drain: drain::Drain::default(),
             peeks: room::Room::default(),
-            left: room::Left::default(),
+            left: PerClient::default(),
             reloading: Mutex::new(authorities),
         };
         let (workers, threads) = Workers::start(shared, lives).map_err(StartError::Threads)?;

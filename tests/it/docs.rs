@@ -431,6 +431,8 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("key of an app's value", data::KEY_BYTES_MAX),
         ("data compressed from", data::COMPRESSED_FROM_BYTES),
         ("messages that wait", portcullis::layer::MESSAGES_MAX),
+        ("requests that go on without their clients, in an app", portcullis::layer::LEFT_MAX),
+        ("keys told to other guards at once", limit::DUE_MAX),
         #[cfg(feature = "tower-sessions")]
         ("store of tower-sessions waited for", usize::try_from(store::tower::ANSWER_MAX.as_secs()).unwrap()),
         ("limits told to other guards", usize::try_from(engine::LIMITS_EVERY.as_millis()).unwrap()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AppSession, Keeper, Later, SaveError, Saved, Standing, Wish, Wishes};
+use super::{AppSession, Handed, Keeper, Later, Revoke, SaveError, Saved, Standing, Wish, Wishes, Written};
 use crate::clock::Timestamp;
 use crate::engine::change::{due_end, is_enforced, removable_at};
 use crate::engine::operate::WALKS_MAX;
@@ -69,7 +69,7 @@ impl<S: Store> Guard<S> {
     /// A handle on the session of an admitted request, for the app. [`settle`](Self::settle) writes what becomes of it.
     pub fn hand_to_app(self: &Arc<Self>, admission: &mut Admission) -> AppSession {
         let handle = AppSession::new(self.clone(), admission);
-        admission.app = Some(handle.clone());
+        admission.app = Some(Handed(handle.clone()));
         handle
     }
 
@@ -164,13 +164,17 @@ impl<S: Store> Guard<S> {
         }
         let policy = self.policy.load_full();
         let seen = known.record.clone();
+        let mut written = Written { edits: edits.as_ref(), data: None, lasting };
         for _ in 0..WRITERS_MAX {
             let stored = self.writable(&policy, &seen, known.record.clone()).await?.ok_or(SaveError::Ended)?;
             let mut record = (*stored).clone();
             if let Some(edits) = &edits {
                 let data = self.readable_data(&known.id, &stored)?;
                 match edits.over(&data, self.data_bytes_max()) {
-                    Ok(data) => record.data = self.seal_data(&known.id, &data)?,
+                    Ok(data) => {
+                        record.data = self.seal_data(&known.id, &data)?;
+                        written.data = Some(Arc::new(data));
+                    }
                     Err(lost) => {
                         // Whoever tries again does so over what is there now.
                         handle.found(stored);
@@ -184,7 +188,7 @@ impl<S: Store> Guard<S> {
             record.removable_at = removable_at(&record, &policy);
             match self.store.commit(record, Durability::Durable).await? {
                 Commit::Done(record) => {
-                    handle.rebase(record, edits.as_ref());
+                    handle.rebase(record, &written);
                     handle.0.state.lock().was_saved = true;
                     return Ok(Saved::Now);
                 }
@@ -198,16 +202,22 @@ impl<S: Store> Guard<S> {
     /// What can still be done for a handle whose answer is gone: other sessions of the subject end, then this one ends or is
     /// written.
     async fn save_late(&self, handle: &AppSession, known: Known) -> Result<Saved, SaveError> {
-        let Wish { revoke, logout, .. } = handle.0.state.lock().wish.clone();
+        let (Wish { revoke, logout, .. }, is_left) = {
+            let state = handle.0.state.lock();
+            (state.wish.clone(), state.edits.as_ref().is_some_and(Edits::is_modified))
+        };
         let (policy, now) = (self.policy.load_full(), self.clock.now());
-        let present = if revoke.is_some() || logout { self.present(&known).await? } else { None };
-        if let Some(subject) = revoke {
-            let own = present.as_ref().map(|record| record.digest);
+        let present = if revoke.is_empty() && !logout { None } else { self.present(&known).await? };
+        if !revoke.is_empty() {
+            // Whoever was thrown out does not throw out others.
+            let own = present.as_ref().ok_or(SaveError::Ended)?.digest;
             let ending = self.ending(&policy, EndReason::Revoked, now);
-            for record in self.revoke_but(&subject, own.as_ref(), ending).await? {
-                self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+            for Revoke { subject, .. } in &revoke {
+                for record in self.revoke_but(subject, Some(&own), ending).await? {
+                    self.tell_alone(&record, now, event::SessionRevoked { by: Revoker::App });
+                }
             }
-            handle.0.state.lock().wish.revoke = None;
+            handle.0.state.lock().wish.revoke.retain(|one| !revoke.contains(one));
         }
         if !logout {
             return self.save_over(handle, known).await;
@@ -217,9 +227,9 @@ impl<S: Store> Guard<S> {
             self.streams.end(&digest);
             self.tell_alone(&record, now, event::SessionLogout { sign: Sign::Call });
         }
-        handle.settled(None);
-        handle.answered();
-        Ok(Saved::Now)
+        handle.logged_out();
+        // What was written after it would be of a session that nobody can be given.
+        if is_left { Err(SaveError::NotKept) } else { Ok(Saved::Now) }
     }
 
     async fn read_again(&self, handle: &AppSession) -> Result<Standing, StoreError> {
@@ -230,9 +240,10 @@ impl<S: Store> Guard<S> {
                 None => None,
             };
             handle.discard();
+            handle.0.state.lock().lasting = None;
             handle.settled(found.map(|record| Known { record, ..known }));
         }
-        Ok(handle.standing())
+        Ok(handle.seen_standing())
     }
 
     /// The live sessions of a subject, deadlines counted.
@@ -248,9 +259,17 @@ impl<S: Store> Guard<S> {
 
     async fn end_one(&self, handle: &AppSession, which: Ref) -> Result<EndedDevice, StoreError> {
         let is_own = handle.reference() == Some(which);
-        if is_own && !handle.0.state.lock().is_answered {
+        let is_late = handle.0.state.lock().is_answered;
+        if is_own && !is_late {
             handle.log_out();
             return Ok(EndedDevice::WithAnswer);
+        }
+        // Whoever was thrown out does not throw out others.
+        if let Some(known) = handle.known().filter(|_| is_late)
+            && self.present(&known).await?.is_none()
+        {
+            handle.settled(None);
+            return Ok(EndedDevice::NotFound);
         }
         // Without a subject there is none but this one; and whatever name is given, it is looked for among his alone.
         let Some(subject) = handle.subject() else { return Ok(EndedDevice::NotFound) };

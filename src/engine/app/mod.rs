@@ -103,6 +103,15 @@ pub(crate) struct Snapshot {
     wish: Wish,
 }
 
+/// What of a handle was written.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub edits: Option<&'a Edits>,
+    /// All that is stored now, if that is at hand.
+    pub data: Option<Arc<Data>>,
+    pub lasting: Option<(Lasting, Option<Timestamp>)>,
+}
+
 /// Any answer that takes a while.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -131,6 +140,27 @@ pub(crate) trait Keeper: Send + Sync {
 /// The session of one request. Clones are the same handle.
 #[derive(Clone)]
 pub struct AppSession(Arc<Shared>);
+
+/// The guard's own handle, for as long as there may be an answer: when it is let go of, there is none any more.
+#[derive(Debug)]
+pub(super) struct Handed(pub(super) AppSession);
+
+impl std::ops::Deref for Handed {
+    type Target = AppSession;
+
+    fn deref(&self) -> &AppSession {
+        &self.0
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        // Where nobody else has it there is nobody to whom it means anything.
+        if Arc::strong_count(&self.0.0) > 1 {
+            self.0.answered();
+        }
+    }
+}
 
 struct Shared {
     keeper: Arc<dyn Keeper>,
@@ -161,10 +191,33 @@ struct Wish {
     login: Option<Arc<str>>,
     new_id: Option<Command>,
     logout: bool,
-    /// Whose other sessions end.
-    revoke: Option<Arc<str>>,
+    /// Whose other sessions end. It only grows: what was asked to end ends, whatever is asked for after it.
+    revoke: Vec<Revoke>,
     /// The data begin anew: they are not those of the session that was there.
     begins_anew: bool,
+}
+
+/// Somebody whose other sessions end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Revoke {
+    pub subject: Arc<str>,
+    name: Name,
+}
+
+/// In whose name sessions are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// Of whom the session is already.
+    Owner,
+    /// Of whoever is to be logged in with the answer.
+    Login,
+}
+
+impl Revoke {
+    /// Those that hold though nobody is let in with the answer.
+    fn of_owners(all: &[Self]) -> Vec<Self> {
+        all.iter().filter(|one| one.name == Name::Owner).cloned().collect()
+    }
 }
 
 /// What became of a handle while the app made its answer.
@@ -173,7 +226,7 @@ pub(super) struct Wishes {
     /// What it asks for, as if it stood in control headers.
     pub commands: Vec<Command>,
     /// Whose other sessions end.
-    pub revoke: Option<Arc<str>>,
+    pub revoke: Vec<Revoke>,
     /// Whether it was logged out.
     pub is_logout: bool,
     /// An expiry was saved before the answer.
@@ -189,18 +242,19 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// What of them ends something.
+    /// What of them ends something, where nobody is let in.
     pub(super) fn endings(&self) -> Self {
         let Self { revoke, is_logout, was_accessed, .. } = self;
-        Self { revoke: revoke.clone(), is_logout: *is_logout, was_accessed: *was_accessed, ..Self::default() }
+        let revoke = Revoke::of_owners(revoke);
+        Self { revoke, is_logout: *is_logout, was_accessed: *was_accessed, ..Self::default() }
     }
 
     /// Whether nothing is to be written.
-    pub(super) const fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         self.edits.is_none()
             && self.lasting.is_none()
             && self.commands.is_empty()
-            && self.revoke.is_none()
+            && self.revoke.is_empty()
             && !self.was_expiry_saved
     }
 
@@ -335,18 +389,28 @@ impl AppSession {
         };
         let mut state = self.0.state.lock();
         let state = state.accessed();
-        let is_idle = command == Command::Reauthenticated && state.subject().is_none();
+        let is_idle = command == Command::Reauthenticated && !state.is_authenticated();
         let is_weaker = state.wish.new_id.as_ref().is_some_and(|other| strength(other) > strength(&command));
         if !is_idle && !is_weaker && !state.is_answered {
             state.wish.new_id = Some(command);
         }
     }
 
-    /// Ends the other sessions of the subject with the answer; after it, with [`save`](Self::save).
+    /// Ends the other sessions of the subject with the answer; after it, with [`save`](Self::save). Who has just been logged out is
+    /// meant too.
     pub fn revoke_others(&self) {
         let mut state = self.0.state.lock();
         let state = state.accessed();
-        state.wish.revoke = state.subject();
+        let owner = state.known.as_ref().and_then(|known| known.record.subject.clone());
+        let (subject, name) = match &state.wish.login {
+            Some(login) if owner.as_ref() != Some(login) => (Some(login.clone()), Name::Login),
+            _ => (owner, Name::Owner),
+        };
+        if let Some(revoke) = subject.map(|subject| Revoke { subject, name })
+            && !state.wish.revoke.contains(&revoke)
+        {
+            state.wish.revoke.push(revoke);
+        }
     }
 
     /// How long the session shall last.
@@ -408,7 +472,8 @@ impl AppSession {
         self.0.keeper.save(self).await
     }
 
-    /// Reads the session again, as it is by now, and forgets what was changed. For a handle that outlives its answer.
+    /// Reads the session again, as it is by now, and forgets what was changed of its data and its expiry. A logout that was asked for
+    /// still stands. For a handle that outlives its answer.
     ///
     /// # Errors
     /// When the store fails; the handle is as it was then.
@@ -472,8 +537,7 @@ impl AppSession {
         let ending = Wishes { is_logout: wish.logout, was_accessed: true, ..Wishes::default() };
         if answer == Answer::Failed {
             // Whoever was to be logged in is not, and nothing is ended in his name.
-            let revoke = wish.revoke.filter(|_| wish.login.is_none());
-            return Wishes { commands, revoke, ..ending };
+            return Wishes { commands, revoke: Revoke::of_owners(&wish.revoke), ..ending };
         }
         match wish.login {
             Some(subject) => commands.push(Command::Login { subject: Some((*subject).into()) }),
@@ -519,27 +583,31 @@ impl AppSession {
         self.0.writing.lock().await
     }
 
-    /// The record is this now, and `written` is in it. What was changed meanwhile is still to be written.
-    pub(super) fn rebase(&self, record: Arc<Record>, written: Option<&Edits>) {
+    /// The record is this now, and what was `written` is in it. What was changed meanwhile is still to be written.
+    pub(super) fn rebase(&self, record: Arc<Record>, written: &Written<'_>) {
         let mut state = self.0.state.lock();
         let Some(known) = state.known.as_mut().filter(|known| known.digest == record.digest) else { return };
         known.record = record;
         let known = known.clone();
-        state.was_expiry_saved |= state.lasting.is_some();
-        state.lasting = None;
+        if written.lasting.is_some() {
+            state.was_expiry_saved = true;
+            state.lasting = state.lasting.filter(|lasting| Some(*lasting) != written.lasting);
+        }
         if let Some(now) = state.edits.take() {
-            let stored = self.0.keeper.open_data(&known.id, &known.record, state.asked);
-            let left = match written {
-                Some(written) => now.after(written, stored),
+            let open = || self.0.keeper.open_data(&known.id, &known.record, state.asked);
+            let stored = written.data.clone().unwrap_or_else(open);
+            let left = match written.edits {
+                Some(edits) => now.after(edits, stored),
                 None => now.after(&Edits::new(Arc::default()), stored),
             };
             state.edits = Some(left).filter(Edits::is_modified);
         }
     }
 
-    /// The record is this now, and what was changed is still to be written.
-    fn found(&self, record: Arc<Record>) {
-        if let Some(known) = &mut self.0.state.lock().known {
+    /// The record is this now.
+    pub(super) fn found(&self, record: Arc<Record>) {
+        let mut state = self.0.state.lock();
+        if let Some(known) = state.known.as_mut().filter(|known| known.digest == record.digest) {
             known.record = record;
         }
     }
@@ -551,20 +619,32 @@ impl AppSession {
         state.known = known;
     }
 
-    /// The answer was settled, one way or the other: what was not written with it is not written.
+    /// The answer was settled, or there will be none: what was not written with it is not written.
     pub(super) fn answered(&self) {
         let mut state = self.0.state.lock();
-        if state.known.is_none() {
-            state.standing = Standing::Nobody;
+        if !state.is_answered {
+            state.is_answered = true;
+            state.forget();
         }
-        state.is_answered = true;
-        state.edits = None;
-        state.lasting = None;
-        state.wish = Wish::default();
+    }
+
+    /// It was logged out after its answer.
+    fn logged_out(&self) {
+        self.settled(None);
+        self.0.state.lock().forget();
     }
 }
 
 impl State {
+    fn forget(&mut self) {
+        if self.known.is_none() {
+            self.standing = Standing::Nobody;
+        }
+        self.edits = None;
+        self.lasting = None;
+        self.wish = Wish::default();
+    }
+
     const fn accessed(&mut self) -> &mut Self {
         self.was_accessed = true;
         self
@@ -589,13 +669,14 @@ impl State {
 
     /// Whether somebody else is logged in, or somebody of whom nobody knows who he is.
     fn is_somebody_elses(&self, subject: &str) -> bool {
-        if self.wish.logout {
-            return false;
-        }
-        let is_authenticated =
-            self.wish.login.is_some() || self.known.as_ref().is_some_and(|known| known.record.is_authenticated());
         // To the letter: for an app that tells `Ann` and `ann` apart they are two people.
-        is_authenticated && self.subject().as_deref() != Some(subject)
+        !self.wish.logout && self.is_authenticated() && self.subject().as_deref() != Some(subject)
+    }
+
+    /// Whether somebody is logged in, with a login or logout of this request already counted.
+    fn is_authenticated(&self) -> bool {
+        let is_known = || self.known.as_ref().is_some_and(|known| known.record.is_authenticated());
+        self.wish.login.is_some() || !self.wish.logout && is_known()
     }
 
     fn begin_anew(&mut self) {

@@ -3,6 +3,7 @@
 mod concurrent;
 mod devices;
 mod django;
+mod endings;
 mod expiry;
 mod fresh;
 mod order;

@@ -13,7 +13,7 @@ use portcullis::session::record::{Record, State};
 use super::world::{Client, Empty, World, ok};
 
 /// Alice at her laptop and her phone.
-async fn two_devices() -> (Arc<World>, Client, Client) {
+pub(super) async fn two_devices() -> (Arc<World>, Client, Client) {
     let world = Arc::new(World::new());
     let (mut laptop, mut phone) = (Client::at_home(), Client::abroad(None));
     world.log_in(&mut laptop, "alice").await;
@@ -21,7 +21,7 @@ async fn two_devices() -> (Arc<World>, Client, Client) {
     (world, laptop, phone)
 }
 
-async fn subjects(world: &World) -> Vec<String> {
+pub(super) async fn subjects(world: &World) -> Vec<String> {
     let mut all: Vec<String> =
         world.records().await.iter().map(|record| record.subject.as_deref().unwrap_or("-").to_owned()).collect();
     all.sort();
@@ -221,7 +221,7 @@ async fn what_is_changed_while_it_is_saved_is_not_lost_and_no_step_is_taken_twic
         .await;
 }
 
-fn is_pending(work: Pin<&mut impl Future>) -> bool {
+pub(super) fn is_pending(work: Pin<&mut impl Future>) -> bool {
     work.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 

@@ -130,6 +130,7 @@ impl Store for Counting {
 pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) guard: Arc<Guard<Counting>>,
+    layer: GuardLayer<Counting>,
     events: Collector,
     _writer: Writer,
 }
@@ -228,6 +229,25 @@ impl Service<Request<()>> for Always {
     }
 }
 
+/// An app that does something with the session, and fails.
+#[derive(Clone)]
+pub(super) struct Failing(pub(super) fn(&Session));
+
+impl Service<Request<()>> for Failing {
+    type Response = Response<Empty>;
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<Response<Empty>, &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        self.0(Session::of(request.extensions()).unwrap());
+        std::future::ready(Err("overloaded"))
+    }
+}
+
 /// A handler as a service that is called once.
 struct Once<H>(Arc<Mutex<Option<H>>>);
 
@@ -274,7 +294,7 @@ impl World {
             .keys(ring(&[1]))
             .events(sender);
         let guard = Arc::new(change(builder).build().unwrap());
-        Self { clock, guard, events, _writer: writer }
+        Self { clock, layer: GuardLayer::new(guard.clone()), guard, events, _writer: writer }
     }
 
     /// A request that is answered by this handler.
@@ -293,7 +313,7 @@ impl World {
         F: Future<Output: Reply> + Send + 'static,
     {
         let handler = Arc::new(Mutex::new(Some(handler)));
-        let mut service = GuardLayer::new(self.guard.clone()).layer(Once(handler.clone()));
+        let mut service = self.layer.layer(Once(handler.clone()));
         let response = service.call(client.request(Method::GET)).await.unwrap();
         let (parts, _) = response.into_parts();
         let answer = Answer { status: parts.status, headers: parts.headers };
@@ -307,6 +327,13 @@ impl World {
         (was_called, answer)
     }
 
+    /// A form that is sent to an app which fails.
+    pub(super) async fn fails(&self, client: &Client, path: &'static str, app: Failing) -> Result<(), &'static str> {
+        let mut request = client.request(Method::POST);
+        *request.uri_mut() = http::Uri::from_static(path);
+        self.layer.layer(app).call(request).await.map(drop)
+    }
+
     /// A request whose client goes away once the handler waits for something.
     pub(super) async fn leave<H, F>(&self, client: &Client, method: Method, handler: H)
     where
@@ -314,7 +341,7 @@ impl World {
         F: Future<Output: Reply> + Send + 'static,
     {
         let handler = Arc::new(Mutex::new(Some(handler)));
-        let mut service = GuardLayer::new(self.guard.clone()).layer(Once(handler.clone()));
+        let mut service = self.layer.layer(Once(handler.clone()));
         let mut answer = Box::pin(service.call(client.request(method)));
         while handler.lock().unwrap().is_some() {
             let polled = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;

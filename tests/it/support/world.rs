@@ -5,7 +5,7 @@
 //! passwords, keys of records.
 
 pub(crate) mod browser;
-mod ledger;
+pub(crate) mod ledger;
 mod rules;
 mod shop;
 
