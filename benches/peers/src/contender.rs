@@ -17,6 +17,7 @@ use portcullis::limit::{LimitSettings, Rate};
 use portcullis::secret::Keyring;
 use portcullis::store::Store;
 use session_guard::{AuthSession, GuardConfig, GuardError, NewSession, SessionStore, Sessions};
+use tokio::task::JoinSet;
 use tower_service::Service;
 use tower_sessions::cookie::time;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer};
@@ -97,6 +98,37 @@ impl Contender {
                 assert_eq!(response.status(), StatusCode::OK, "{}: {response:?}", self.name);
                 assert_eq!(visit::text(&mut response), number.to_string(), "{}", self.name);
                 drop(response);
+                self.passed(pace, number);
+            }
+        }
+        self.tend();
+    }
+
+    /// The same over a server, which some requests at once keep busy: a million sessions are begun in minutes.
+    pub async fn enrol_at_once(&mut self, pace: &Pace, sessions: usize) {
+        const AT_ONCE: usize = 32;
+        if self.name == BARE {
+            return self.enrol(pace, sessions).await;
+        }
+        self.cookies = vec![Box::default(); sessions];
+        for begin in (0..sessions).step_by(AT_ONCE) {
+            let mut tasks = JoinSet::new();
+            for number in begin..sessions.min(begin + AT_ONCE) {
+                let mut app = self.app.clone();
+                tasks.spawn(async move {
+                    let response = app.call(visit::login(number)).await.unwrap();
+                    let cookie = visit::cookie(&response);
+                    let mut request = visit::request(Method::GET, Kind::Read.path(), number, Some(&cookie));
+                    for _ in 0..USES {
+                        let mut response = app.call(request).await.unwrap();
+                        assert_eq!(visit::text(&mut response), number.to_string());
+                        request = visit::request(Method::GET, Kind::Read.path(), number, Some(&cookie));
+                    }
+                    (number, cookie)
+                });
+            }
+            for (number, cookie) in tasks.join_all().await {
+                self.cookies[number] = cookie;
                 self.passed(pace, number);
             }
         }

@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml                       everything
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- in-process 1000    stores in memory, so many sessions
-//!     cargo run --release --manifest-path benches/peers/Cargo.toml -- remote             Redis and PostgreSQL
+//!     cargo run --release --manifest-path benches/peers/Cargo.toml -- remote 1000        Redis and PostgreSQL, so many sessions
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- memory 1000000     memory of a session of ours
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- loop ours 1000 10  ten seconds of reading, for a profiler
 //!
@@ -27,6 +27,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// How many sessions there are.
 const SIZES: [usize; 4] = [1, 1000, 100_000, 1_000_000];
 
+/// The same over a server. A million are begun in a quarter of an hour, and have to be asked for.
+const REMOTE: [usize; 3] = [1, 1000, 100_000];
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -34,16 +37,14 @@ fn main() {
         [] => {
             println!("load average {}\n", load());
             in_process::tables(&SIZES);
-            remote::tables();
+            remote::tables(&REMOTE);
             memory::table();
             println!("load average {}", load());
         }
         ["in-process"] => in_process::tables(&SIZES),
-        ["in-process", ref sizes @ ..] => {
-            let sizes: Vec<usize> = sizes.iter().map(|size| size.parse().unwrap()).collect();
-            in_process::tables(&sizes);
-        }
-        ["remote"] => remote::tables(),
+        ["in-process", ref sizes @ ..] => in_process::tables(&parsed(sizes)),
+        ["remote"] => remote::tables(&REMOTE),
+        ["remote", ref sizes @ ..] => remote::tables(&parsed(sizes)),
         ["memory"] => memory::table(),
         ["memory", sessions] => memory::row(sessions.parse().unwrap()),
         ["loop", name, sessions, seconds] => {
@@ -51,6 +52,10 @@ fn main() {
         }
         _ => panic!("unknown arguments {arguments:?}"),
     }
+}
+
+fn parsed(sizes: &[&str]) -> Vec<usize> {
+    sizes.iter().map(|size| size.parse().unwrap()).collect()
 }
 
 fn load() -> String {

@@ -25,7 +25,8 @@ use crate::relay::Relay;
 use crate::servers::{self, postgres_url, redis_url};
 use crate::visit;
 
-const SESSIONS: usize = 1000;
+/// Up to so many sessions round trips are counted too: more change nothing about them.
+const COUNTED_MAX: usize = 1000;
 const ROUNDS: usize = 9;
 /// Requests of a contender in each round.
 const REQUESTS: usize = 3000;
@@ -34,24 +35,33 @@ const AT_ONCE: [usize; 2] = [1, 16];
 
 const CACHED: &str = "Portcullis, its cache before the store";
 
-pub fn tables() {
-    match servers::redis() {
-        Some(server) => table("Redis", server.port, redis_contenders),
-        None => println!("skipped: redis-server is not installed\n"),
+/// Each size over a server of its own, that is empty when it begins.
+pub fn tables(sizes: &[usize]) {
+    for sessions in sizes {
+        match servers::redis() {
+            Some(server) => table("Redis", *sessions, server.port, redis_contenders),
+            None => println!("skipped: redis-server is not installed\n"),
+        }
     }
-    match servers::postgres() {
-        Some(server) => table("PostgreSQL", server.port, postgres_contenders),
-        None => println!("skipped: PostgreSQL is not installed\n"),
+    for sessions in sizes {
+        match servers::postgres() {
+            Some(server) => table("PostgreSQL", *sessions, server.port, postgres_contenders),
+            None => println!("skipped: PostgreSQL is not installed\n"),
+        }
     }
 }
 
 type Make = fn(&Runtime, &Arc<Pace>, u16) -> Vec<Contender>;
 
-fn table(name: &str, port: u16, make: Make) {
+fn table(name: &str, sessions: usize, port: u16, make: Make) {
     let runtime = runtime();
     let pace = Pace::new();
-    let trips = trips(&runtime, &pace, port, make);
-    let mut contenders = enrolled(&runtime, &pace, port, make);
+    let counted = (sessions <= COUNTED_MAX).then(|| trips(&runtime, &pace, port, sessions, make));
+    let mut contenders = enrolled(&runtime, &pace, port, sessions, make);
+    let trips = counted.map_or_else(
+        || vec!["-".to_owned(); contenders.len()],
+        |trips| trips.iter().map(|trips| format!("{trips:.3}")).collect(),
+    );
     let mut nanos = vec![[const { Vec::new() }; AT_ONCE.len()]; contenders.len()];
     for _ in 0..ROUNDS {
         for (contender, nanos) in contenders.iter_mut().zip(&mut nanos) {
@@ -62,30 +72,30 @@ fn table(name: &str, port: u16, make: Make) {
         }
     }
     let heads = AT_ONCE.map(|at_once| format!("CPU ns of a request, {at_once} at once: best and median"));
-    println!("| {name}, {SESSIONS} sessions, one value read | round trips | {} |", heads.join(" | "));
+    println!("| {name}, {sessions} sessions, one value read | round trips | {} |", heads.join(" | "));
     println!("|---|---|{}", "---|".repeat(AT_ONCE.len()));
     for ((contender, trips), nanos) in contenders.iter().zip(trips).zip(nanos) {
         let cells = nanos.map(|nanos| {
             let (best, median) = best_and_median(nanos);
             format!("{best:.0}, {median:.0}")
         });
-        println!("| {} | {trips:.3} | {} |", contender.name, cells.join(" | "));
+        println!("| {} | {trips} | {} |", contender.name, cells.join(" | "));
     }
     println!();
 }
 
-fn enrolled(runtime: &Runtime, pace: &Arc<Pace>, port: u16, make: Make) -> Vec<Contender> {
+fn enrolled(runtime: &Runtime, pace: &Arc<Pace>, port: u16, sessions: usize, make: Make) -> Vec<Contender> {
     let mut contenders = make(runtime, pace, port);
     for contender in &mut contenders {
-        runtime.block_on(contender.enrol(pace, SESSIONS));
+        runtime.block_on(contender.enrol_at_once(pace, sessions));
     }
     contenders
 }
 
 /// Round trips of a request, by a relay before the server.
-fn trips(runtime: &Runtime, pace: &Arc<Pace>, port: u16, make: Make) -> Vec<f64> {
+fn trips(runtime: &Runtime, pace: &Arc<Pace>, port: u16, sessions: usize, make: Make) -> Vec<f64> {
     let relay = Relay::new(port);
-    let mut contenders = enrolled(runtime, pace, relay.port, make);
+    let mut contenders = enrolled(runtime, pace, relay.port, sessions, make);
     let mut count = |contender: &mut Contender| {
         let before = relay.trips();
         runtime.block_on(round(contender, 1));
@@ -96,10 +106,11 @@ fn trips(runtime: &Runtime, pace: &Arc<Pace>, port: u16, make: Make) -> Vec<f64>
 
 /// Nanoseconds that a request keeps the thread running.
 async fn round(contender: &mut Contender, at_once: usize) -> f64 {
-    let order = visit::shuffled(SESSIONS);
+    let sessions = contender.cookies.len();
+    let order = visit::shuffled(sessions);
     let mut shares: Vec<_> = (0..at_once).map(|_| Vec::new()).collect();
     for at in 0..REQUESTS {
-        shares[at % at_once].push(contender.request(Kind::Read, order[at % SESSIONS] as usize));
+        shares[at % at_once].push(contender.request(Kind::Read, order[at % sessions] as usize));
     }
     let begin = running();
     let mut tasks = JoinSet::new();
