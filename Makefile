@@ -27,6 +27,7 @@ demo:
 
 test: install
 	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE) $(ALL)
+	PORTCULLIS_TEST_CARRIED=1 $(CARGO) test $(PROFILE) $(ALL) --test it -- sessions::
 
 lint:
 	@tests/components

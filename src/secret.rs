@@ -128,6 +128,7 @@ struct Derived {
     reference: hmac::Key,
     bind: hmac::Key,
     data: hmac::Key,
+    carried: hmac::Key,
     subject: hmac::Key,
     limit: Seed,
     record: aead::LessSafeKey,
@@ -156,6 +157,7 @@ impl Derived {
             reference: mac(b"event"),
             bind: mac(b"bind"),
             data: mac(b"data"),
+            carried: mac(b"carried"),
             subject: mac(b"subject"),
             limit: Seed::of(&key(b"limit")),
             record: aead_key(&key(b"record")),
@@ -176,6 +178,8 @@ pub enum Purpose {
     Bind,
     /// The key that seals what an app keeps in one session.
     Data,
+    /// The key that seals the state of one session, carried by its client.
+    Carried,
     /// The name of a subject in an index of a store.
     Subject,
 }
@@ -207,6 +211,7 @@ impl Keyring {
                 Purpose::Event => &key.reference,
                 Purpose::Bind => &key.bind,
                 Purpose::Data => &key.data,
+                Purpose::Carried => &key.carried,
                 Purpose::Subject => &key.subject,
             };
             (key.id, chosen)

@@ -5,6 +5,7 @@
 //!     cargo bench --bench hot_path -- opening           time per new connection alone: its prints
 //!     cargo bench --bench hot_path -- detection         what detection costs by itself for each request
 //!     cargo bench --bench hot_path -- places            what it costs to know where a client is
+//!     cargo bench --bench hot_path -- carried           what it costs that clients carry their sessions
 //!     cargo bench --bench hot_path -- instructions      instructions per request, counted by valgrind: repeats exactly
 //!     cargo bench --bench hot_path -- loop known 10     one kind for so many seconds: for a profiler
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
@@ -17,10 +18,18 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mimalloc::MiMalloc;
+use portcullis::clock::ManualClock;
+use portcullis::entropy::OsEntropy;
+use portcullis::secret::Keyring;
+use portcullis::store::Store;
+use portcullis::store::memory::MemoryStore;
+use portcullis::store::sealed::SealedStore;
 use stage::{Op, Stage};
 
 #[global_allocator]
@@ -43,12 +52,14 @@ fn main() {
             times();
             opening::times(BATCHES);
             detection::times(BATCHES);
+            carried();
             memory_of_a_session();
             places::places();
         }
         ["opening"] => opening::times(BATCHES),
         ["detection"] => detection::times(BATCHES),
         ["places"] => places::places(),
+        ["carried"] => carried(),
         ["instructions"] => instructions(),
         ["loop", op, seconds] => repeat(parse(op), Duration::from_secs(seconds.parse().unwrap())),
         ["count", op, number] => count(parse(op), number.parse().unwrap()),
@@ -80,7 +91,7 @@ fn times() {
     println!();
 }
 
-fn time(stage: &mut Stage, op: Op, sessions: usize) -> String {
+fn time<S: Store>(stage: &mut Stage<S>, op: Op, sessions: usize) -> String {
     // Every session can adopt once in a batch: with a single one there is nothing to measure but the clock.
     let batch = if op == Op::Adopted { BATCH.min(sessions) } else { BATCH };
     if batch < BATCH {
@@ -100,6 +111,27 @@ fn time(stage: &mut Stage, op: Op, sessions: usize) -> String {
         .collect();
     nanos.sort_by(f64::total_cmp);
     format!("{:.0}, {:.0}", nanos[0], nanos[BATCHES / 2])
+}
+
+/// Sessions that are kept, beside sessions that their clients carry; what has ended is remembered in memory.
+fn carried() {
+    println!("| admit + settle, ns (best of {BATCHES} batches, median) | kept | carried |");
+    println!("|---|---|---|");
+    for sessions in SIZES {
+        let pause = Duration::from_millis(1);
+        let store = || MemoryStore::new(NonZeroUsize::new(sessions * 2 + 1000).unwrap());
+        let kept = time(&mut Stage::new(sessions, pause), Op::Known, sessions);
+        let keys = Keyring::generate(&OsEntropy).unwrap();
+        let sealed = SealedStore::new(
+            store(),
+            NonZeroUsize::new(sessions * 2 + 1000).unwrap(),
+            keys,
+            Arc::new(ManualClock::new(stage::START)),
+        );
+        let carried = time(&mut Stage::over(sealed, sessions, pause), Op::Known, sessions);
+        println!("| known, {sessions} sessions | {kept} | {carried} |");
+    }
+    println!();
 }
 
 fn memory_of_a_session() {

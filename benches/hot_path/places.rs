@@ -25,7 +25,7 @@ const ROUNDS: usize = 20;
 
 pub(crate) fn places() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::EPOCH));
-    let (guard, _writer) = guard(&clock, NonZeroUsize::MIN);
+    let (guard, _writer) = guard(&clock, MemoryStore::new(NonZeroUsize::MIN));
     let addresses = addresses();
     let list = list();
     let begin = Instant::now();

@@ -20,12 +20,13 @@ use portcullis::connection::print::Print;
 use portcullis::engine::subject::{Extent, Peeked};
 use portcullis::engine::{AnsweredBy, Client, ClientStanding, Decision, Guard};
 use portcullis::event::queue::{Flushed, Writer};
+use portcullis::store::Store;
 use portcullis::store::memory::MemoryStore;
 
 use super::support::guard;
 
 /// Any moment will do.
-const START: Timestamp = Timestamp::from_secs(1_795_257_972);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_795_257_972);
 
 /// Length of the app's own session cookie, which becomes the jar.
 const JAR_BYTES: usize = 200;
@@ -85,8 +86,8 @@ macro_rules! ready {
 }
 
 /// A guard with sessions.
-pub(crate) struct Stage {
-    guard: Guard<MemoryStore>,
+pub(crate) struct Stage<S: Store = MemoryStore> {
+    guard: Guard<S>,
     clock: Arc<ManualClock>,
     sessions: Vec<Session>,
     at: usize,
@@ -110,9 +111,16 @@ pub(crate) struct Exchange {
 impl Stage {
     /// A guard through which so many subjects have logged in, one after the other with a pause between them.
     pub(crate) fn new(sessions: usize, pause: Duration) -> Self {
+        Self::over(MemoryStore::new(NonZeroUsize::new(sessions * 2 + 1000).unwrap()), sessions, pause)
+    }
+}
+
+impl<S: Store> Stage<S> {
+    /// The same over another store.
+    pub(crate) fn over(store: S, sessions: usize, pause: Duration) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as _;
-        let (guard, writer) = guard(&shared, NonZeroUsize::new(sessions * 2 + 1000).unwrap());
+        let (guard, writer) = guard(&shared, store);
         let mut stage = Self {
             guard,
             clock,
@@ -236,12 +244,11 @@ impl Stage {
     }
 }
 
-/// The guard's cookie on an answer, as the client would send it back.
+/// The guard's cookies on an answer, as the client would send them back.
 fn ours(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get_all(SET_COOKIE).iter().find_map(|line| {
-        let pair = line.to_str().ok()?.split(';').next()?;
-        pair.starts_with("portcullis=").then(|| pair.parse().unwrap())
-    })
+    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()?.split(';').next());
+    let pairs: Vec<&str> = lines.filter(|pair| pair.starts_with("portcullis")).collect();
+    (!pairs.is_empty()).then(|| pairs.join("; ").parse().unwrap())
 }
 
 fn client(number: usize) -> Client {

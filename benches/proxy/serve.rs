@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::proxy::{Gate, Guarded, Location, Off, Proxy, Settings};
-use portcullis::store::SESSIONS_MAX_DEFAULT;
+use portcullis::store::memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -36,7 +36,7 @@ pub(crate) fn serve(what: &str, app: &str) {
             "off" => proxy(app, Off).await,
             "on" => {
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-                let (guard, writer) = support::guard(&clock, SESSIONS_MAX_DEFAULT);
+                let (guard, writer) = support::guard(&clock, MemoryStore::default());
                 proxy(app, Guarded::new(Arc::new(guard))).await;
                 drop(writer);
             }

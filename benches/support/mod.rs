@@ -2,7 +2,6 @@
 //! to be met, events on.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +23,17 @@ use portcullis::session::cookie::{
 };
 use portcullis::session::expiry::Deadlines;
 use portcullis::signal::{Scoring, Sensitivity};
-use portcullis::store::memory::MemoryStore;
+use portcullis::store::Store;
 use portcullis::verdict::Mode;
 
 /// So many that no limit is met while we measure.
 const HIGH: &str = "1000000/1s burst 1000000";
 
-/// The guard over a store in memory, with its events written away. The writer is kept as long as the guard runs.
-pub(crate) fn guard(clock: &Arc<dyn Clock>, sessions_max: NonZeroUsize) -> (Guard<MemoryStore>, Writer) {
+/// The guard over a store, with its events written away. The writer is kept as long as the guard runs.
+pub(crate) fn guard<S: Store>(clock: &Arc<dyn Clock>, store: S) -> (Guard<S>, Writer) {
     let (events, writer) = events(clock);
     let guard = Guard::new(Setup {
-        store: MemoryStore::new(sessions_max),
+        store,
         policy: policy(),
         keys: Keyring::generate(&OsEntropy).unwrap(),
         places: Places::unknown(),

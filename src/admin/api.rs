@@ -393,6 +393,7 @@ impl<S: Store> Api<S> {
             }
         }
         match which {
+            Selection::Ref(_) if revoked == 0 && self.guard.store().carrier().is_some() => Err(unseen()),
             Selection::Ref(_) if revoked == 0 => Err(unknown()),
             _ => Ok(Revoked { revoked }),
         }
@@ -470,6 +471,12 @@ impl<S: Store> Api<S> {
 
 /// What the marks of pages are sealed for.
 const MARK: &[u8] = b"admin page";
+
+/// Of sessions that clients carry, a guard knows those that it has seen.
+fn unseen() -> Problem {
+    let what = "this guard has seen no session of this ref since its start: end all sessions of its subject";
+    Problem::new(StatusCode::NOT_FOUND, what)
+}
 
 fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no session of this ref")

@@ -165,6 +165,12 @@ fn settings(file: &Path, clock: &dyn Clock) -> Result<Settings, Failure> {
 fn check_kinds(old: &Settings, new: &Settings, args: &MigrateArgs) -> Result<(), Failure> {
     let refused = |text: String| Err(Failure::Refused(text));
     for (settings, file) in [(old, &args.from), (new, &args.to)] {
+        if matches!(settings.store.kind, StoreKind::Sealed(_)) {
+            return refused(format!(
+                "{}: the sessions of a store \"sealed\" are in the cookies of their clients: there is nothing to copy",
+                file.display()
+            ));
+        }
         if settings.store.kind == StoreKind::Memory {
             return refused(format!(
                 "{}: a store in memory is in the guard's own process, where nobody else can read or write it: \
@@ -189,7 +195,7 @@ fn is_there(kind: &StoreKind) -> Result<Option<bool>, Failure> {
         StoreKind::Embedded(folder) => folder.join("sessions.redb"),
         StoreKind::File(folder) => folder.join("sessions"),
         StoreKind::Server(server) if server.kind == ServerKind::Sqlite => server.folder.join("sessions.sqlite"),
-        StoreKind::Memory | StoreKind::Server(_) => return Ok(None),
+        StoreKind::Memory | StoreKind::Server(_) | StoreKind::Sealed(_) => return Ok(None),
     };
     // Who may not look does not know.
     let found = file.try_exists();

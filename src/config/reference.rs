@@ -423,8 +423,11 @@ tables! {
     /// Where sessions are kept, and what is done while they can not be asked for.
     "store" under "`[store]`" {
         /// `embedded`: one file on this machine. `file`: a file for each session. `memory`: gone after a restart. For several
-        /// guards: `redis`, `postgres` or `mysql`, with a `url`; `sqlite` for several on one machine
-        "kind": Word(&["memory", "embedded", "file", "redis", "postgres", "mysql", "sqlite"]), Value("embedded");
+        /// guards: `redis`, `postgres` or `mysql`, with a `url`; `sqlite` for several on one machine. `sealed`: each client
+        /// carries its own, in cookies
+        "kind": Word(&["memory", "embedded", "file", "redis", "postgres", "mysql", "sqlite", "sealed"]), Value("embedded");
+        /// for `sealed`: where it is remembered which sessions have ended
+        "ended": Word(&["embedded", "redis", "postgres", "mysql", "sqlite"]), Value("embedded");
         /// folder of a store on this machine, and of what is known of devices (`devices`, sealed with the keys)
         "path": Path, Value("portcullis-data");
         /// where Redis or the database is, such as `redis://127.0.0.1:6379/0` or `postgres://name@host/database`

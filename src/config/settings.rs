@@ -163,6 +163,8 @@ pub enum StoreKind {
     File(PathBuf),
     /// In Redis or in a database.
     Server(StoreServer),
+    /// In cookies of its client; where it is remembered which have ended. That is embedded or a server.
+    Sealed(Box<Self>),
 }
 
 impl StoreKind {
@@ -172,6 +174,16 @@ impl StoreKind {
             Self::Memory => None,
             Self::Embedded(folder) | Self::File(folder) => Some(folder),
             Self::Server(server) => Some(&server.folder),
+            Self::Sealed(ended) => ended.folder(),
+        }
+    }
+
+    /// What is asked over a connection.
+    pub fn server(&self) -> Option<&StoreServer> {
+        match self {
+            Self::Memory | Self::Embedded(_) | Self::File(_) => None,
+            Self::Server(server) => Some(server),
+            Self::Sealed(ended) => ended.server(),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use http::header::{LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::carried::Shown;
 use super::counted::Done;
 use super::facts::Seen;
 use super::judge::Early;
@@ -54,6 +55,8 @@ pub(super) struct Request<'r> {
     pub done: Done,
     /// What is odd about its cookies.
     pub odd: Odd,
+    /// What it shows of the state of a session.
+    pub shown: Shown,
 }
 
 impl Request<'_> {
@@ -124,7 +127,7 @@ impl Request<'_> {
             kind: self.kind,
             site: self.site,
         };
-        let Self { policy, now, fingerprint, .. } = self;
+        let Self { policy, now, fingerprint, shown, .. } = self;
         Box::new(Admission {
             policy,
             asked: now,
@@ -138,6 +141,7 @@ impl Request<'_> {
             leftovers,
             app: None,
             body_bytes: None,
+            shown,
         })
     }
 
@@ -261,6 +265,7 @@ impl<S: Store> Guard<S> {
             early: None,
             done: Done::default(),
             odd: Odd::default(),
+            shown: Shown::default(),
         }
     }
 
@@ -280,10 +285,13 @@ impl<S: Store> Guard<S> {
         self.tell_findings(request, scan);
         let presented = self.presented(request, scan)?;
         request.odd = self.odd(request, scan, presented.as_ref());
+        let taken_in = self.take_in(request, scan, presented.as_ref());
+        request.shown = *taken_in.as_ref().unwrap_or(&Shown::default());
         let request = &*request;
-        let found = match presented {
-            Some(presented) => self.recognise(request, presented).await,
-            None => Found::Fresh,
+        let found = match (presented, taken_in) {
+            (_, Err(error)) => Found::Outage(error),
+            (Some(presented), Ok(_)) => self.recognise(request, presented).await,
+            (None, Ok(_)) => Found::Fresh,
         };
         let Acted { holder, plan, verdict, seen } = self.act(request, found).await?;
         self.check_session_rate(request, &holder)?;
@@ -373,7 +381,7 @@ impl<S: Store> Guard<S> {
                     && let Err(mut refusal) = self.fence(request).await
                 {
                     if acted.verdict.action == Action::Terminate && acted.plan.serve == Serve::Ended {
-                        refusal.headers.append(SET_COOKIE, request.policy.cookies.guard.clear_line());
+                        self.clear(&request.policy, &request.shown, &mut refusal.headers);
                     }
                     return Err(refusal);
                 }

@@ -36,7 +36,7 @@ impl<S: Store> Guard<S> {
                 continue;
             }
             let claimed = match adopts {
-                Some(_) => self.store.load(&self.marker(sent.pair.name, sent.pair.value)).await,
+                Some(_) => self.store.load_fresh(&self.marker(sent.pair.name, sent.pair.value)).await,
                 None => Ok(None),
             };
             match claimed {

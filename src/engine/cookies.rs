@@ -1,5 +1,7 @@
 //! Cookies on both halves: what the app sees of the client's, what the client sees of the app's.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, response};
@@ -18,7 +20,7 @@ use crate::facts::headers::{Navigation, SiteRelation};
 use crate::facts::seen;
 use crate::secret::{KeyId, Purpose, Secret};
 use crate::session::cookie::{
-    self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, Scan, SetCookie, UpstreamCookie,
+    self, CookieKind, CookiePair, CookiePattern, CookieRole, GuardTransport, SameSite, Scan, SetCookie, UpstreamCookie,
 };
 use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest, SessionId, cookie_value};
@@ -224,7 +226,7 @@ impl<S: Store> Guard<S> {
             return None;
         };
         match cookies.names.role(set.pair.name) {
-            Some(CookieRole::Guard) => {
+            Some(CookieRole::Guard | CookieRole::Carried(_)) => {
                 self.tell_settled(
                     admission,
                     response.status,
@@ -362,19 +364,30 @@ impl<S: Store> Guard<S> {
 
     /// Our `Set-Cookie` line for a session and a tag of it.
     pub(super) fn cookie_line(&self, admission: &Admission, known: &Known, tag: &Tag) -> HeaderValue {
+        let (max_age, same_site) = self.cookie_terms(admission, &known.id, &known.record);
+        let value = cookie_value(&known.id, tag);
+        admission.policy.cookies.guard.set_line(value.expose(), max_age, same_site)
+    }
+
+    /// How long our cookies for a session last, and their loosest `SameSite`, where the app says so.
+    pub(super) fn cookie_terms(
+        &self,
+        admission: &Admission,
+        id: &SessionId,
+        record: &Record,
+    ) -> (Option<Duration>, Option<SameSite>) {
         let cookies = &admission.policy.cookies;
         let asks_jar =
             cookies.persist == cookie::Persist::App || cookies.guard.same_site() == cookie::GuardSameSite::App;
-        let jar = if asks_jar { self.open(&known.id, &known.record, admission.now) } else { None };
+        let jar = if asks_jar { self.open(id, record, admission.now) } else { None };
         let until = jar.as_ref().and_then(|jar| jar.persistent_until(admission.now));
-        let absolute = expiry::absolute_deadline(&known.record, &admission.policy.session.deadlines);
-        let max_age = match known.record.lasting {
+        let absolute = expiry::absolute_deadline(record, &admission.policy.session.deadlines);
+        let max_age = match record.lasting {
             Lasting::Default => cookies.persist.max_age(until, absolute, admission.now),
             Lasting::Browser => None,
             Lasting::Idle(_) | Lasting::Until => Some(absolute.since(admission.now)),
         };
-        let value = cookie_value(&known.id, tag);
-        cookies.guard.set_line(value.expose(), max_age, jar.as_ref().and_then(Jar::loosest_same_site))
+        (max_age, jar.as_ref().and_then(Jar::loosest_same_site))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod app;
 mod assess;
 mod bound;
 mod cache;
+mod carried;
 mod change;
 pub mod control;
 mod cookies;
@@ -294,6 +295,8 @@ pub struct Admission {
     app: Option<app::Handed>,
     /// How long the body of the answer is, where its head does not say so yet.
     body_bytes: Option<u64>,
+    /// What the client showed of the state of a session.
+    shown: carried::Shown,
 }
 
 /// How long an exchange with the app is to go on.

@@ -89,7 +89,13 @@ impl<S: Store> Guard<S> {
                 let filter = Filter { reference: Some(*reference), ..Filter::default() };
                 self.revoke_all(&filter, ending).await?
             }
-            Selection::All => self.revoke_all(&Filter::default(), ending).await?,
+            Selection::All => {
+                let known = self.revoke_all(&Filter::default(), ending).await?;
+                if let Some(carrier) = self.store.carrier() {
+                    carrier.end_all(ending).await?;
+                }
+                known
+            }
         };
         for record in &ended {
             self.streams.end(&record.digest);
@@ -196,7 +202,7 @@ impl<S: Store> Guard<S> {
     /// # Errors
     /// When it does not.
     pub async fn probe(&self) -> Result<Timestamp, StoreError> {
-        self.store.load(&SessionDigest([0; 32])).await?;
+        self.store.load_fresh(&SessionDigest([0; 32])).await?;
         Ok(self.clock.now())
     }
 }

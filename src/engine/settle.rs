@@ -190,7 +190,7 @@ impl<S: Store> Guard<S> {
                 self.tell_failed(admission, &error);
                 return Settled { cut: None, instead: Some(Refusal::outage()) };
             }
-            self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
+            self.take_back(admission, response);
         }
         Settled { cut, instead: None }
     }
@@ -334,7 +334,6 @@ impl<S: Store> Guard<S> {
     }
 
     async fn hand_out(&self, admission: &Admission, response: &mut response::Parts, handed: Handed) -> Settled {
-        let clear = || admission.policy.cookies.guard.clear_line();
         let mut settled = Settled::default();
         match handed {
             Handed::Nothing => return self.hand_nothing(admission, response).await,
@@ -343,13 +342,14 @@ impl<S: Store> Guard<S> {
                     app.settled(Some(known.clone()));
                 }
                 self.put_mandatory(admission, response, line);
+                self.give_out(admission, &known.id, response);
                 settled.cut = self.tie(admission, &known, response);
             }
             Handed::Cleared => {
                 if let Some(app) = &admission.app {
                     app.settled(None);
                 }
-                self.put_mandatory(admission, response, clear());
+                self.take_back(admission, response);
             }
             Handed::Refused(refusal) => settled.instead = Some(refusal),
         }
@@ -365,10 +365,11 @@ impl<S: Store> Guard<S> {
                 if admission.is_offer_due(known) && may_carry_successor(response, admission.now) {
                     Box::pin(self.offer_successor(admission, known, response)).await;
                 }
+                self.give_out_later(admission, &known.id, response);
                 settled.cut = self.tie(admission, known, response);
             }
             Holder::Stranger if admission.verdict.action == Action::Terminate => {
-                self.put_mandatory(admission, response, admission.policy.cookies.guard.clear_line());
+                self.take_back(admission, response);
             }
             Holder::Stranger | Holder::Nobody(_) | Holder::Quarantined(_) => {}
         }
@@ -411,10 +412,20 @@ impl<S: Store> Guard<S> {
 
     /// A cookie that must reach the client: it goes on every answer, and no cache may keep that.
     fn put_mandatory(&self, admission: &Admission, response: &mut response::Parts, line: HeaderValue) {
+        self.tell_cacheable(admission, response);
+        append(&mut response.headers, line);
+    }
+
+    /// Takes our cookies away from the client.
+    fn take_back(&self, admission: &Admission, response: &mut response::Parts) {
+        self.tell_cacheable(admission, response);
+        self.clear(&admission.policy, &admission.shown, &mut response.headers);
+    }
+
+    fn tell_cacheable(&self, admission: &Admission, response: &response::Parts) {
         if cache::is_cacheable(&response.headers, admission.now) {
             self.tell_settled(admission, response.status, event::ResponseCacheable {});
         }
-        append(&mut response.headers, line);
     }
 
     /// Expires the client's copies of cookies that it should not have. That can wait for an answer that no cache keeps.
@@ -440,7 +451,7 @@ fn throttled(response: &response::Parts) -> Settled {
 }
 
 /// Puts a `Set-Cookie` of ours on an answer, which from then on no cache may keep (RFC 9111 does not say so by itself).
-fn append(headers: &mut HeaderMap, line: HeaderValue) {
+pub(super) fn append(headers: &mut HeaderMap, line: HeaderValue) {
     headers.append(SET_COOKIE, line);
     cache::forbid(headers);
 }

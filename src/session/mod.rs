@@ -1,5 +1,6 @@
 //! Sessions: ids, tags, records, deadlines, cookies.
 
+pub mod carried;
 pub mod cookie;
 pub mod data;
 pub mod expiry;

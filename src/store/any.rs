@@ -14,10 +14,13 @@ use super::file::FileStore;
 #[cfg(feature = "redis")]
 use super::kv::RedisStore;
 use super::memory::MemoryStore;
+#[cfg(any(feature = "embedded", feature = "redis", feature = "sql"))]
+use super::sealed::SealedStore;
 #[cfg(feature = "sql")]
 use super::sql::SqlStore;
 use super::{
-    Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError, SubjectLimit,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    SubjectLimit,
 };
 use crate::clock::Timestamp;
 use crate::secret::Keyring;
@@ -48,6 +51,15 @@ pub enum AnyStore {
     /// The same with a cache before it.
     #[cfg(feature = "sql")]
     CachedSql(CachedStore<SqlStore>),
+    /// Sessions that their clients carry; what has ended is remembered in one file.
+    #[cfg(feature = "embedded")]
+    SealedEmbedded(SealedStore<EmbeddedStore>),
+    /// The same; what has ended is remembered in Redis or Valkey.
+    #[cfg(feature = "redis")]
+    SealedRedis(SealedStore<RedisStore>),
+    /// The same; what has ended is remembered in a database.
+    #[cfg(feature = "sql")]
+    SealedSql(SealedStore<SqlStore>),
 }
 
 impl AnyStore {
@@ -65,11 +77,18 @@ impl AnyStore {
             Self::Sql(store) => store.kind(),
             #[cfg(feature = "sql")]
             Self::CachedSql(store) => store.store().kind(),
+            #[cfg(feature = "embedded")]
+            Self::SealedEmbedded(_) => "sealed",
+            #[cfg(feature = "redis")]
+            Self::SealedRedis(_) => "sealed",
+            #[cfg(feature = "sql")]
+            Self::SealedSql(_) => "sealed",
         }
     }
 
     /// Puts another key ring in force, for the stores that seal what they keep.
-    pub fn replace_keys(&self, keys: Keyring) {
+    pub fn replace_keys(&self, keys: impl Into<Arc<Keyring>>) {
+        let keys = keys.into();
         match self {
             Self::Memory(_) => drop(keys),
             #[cfg(feature = "embedded")]
@@ -84,6 +103,18 @@ impl AnyStore {
             Self::Sql(store) => store.rows().replace_keys(keys),
             #[cfg(feature = "sql")]
             Self::CachedSql(store) => store.store().rows().replace_keys(keys),
+            #[cfg(feature = "embedded")]
+            Self::SealedEmbedded(store) => store.replace_keys(keys),
+            #[cfg(feature = "redis")]
+            Self::SealedRedis(store) => {
+                store.ended().rows().replace_keys(keys.clone());
+                store.replace_keys(keys);
+            }
+            #[cfg(feature = "sql")]
+            Self::SealedSql(store) => {
+                store.ended().rows().replace_keys(keys.clone());
+                store.replace_keys(keys);
+            }
         }
     }
 
@@ -96,11 +127,15 @@ impl AnyStore {
             #[cfg(feature = "file")]
             Self::File(store) => store.close().await,
             #[cfg(feature = "redis")]
-            Self::Redis(_) | Self::CachedRedis(_) => {}
+            Self::Redis(_) | Self::CachedRedis(_) | Self::SealedRedis(_) => {}
             #[cfg(feature = "sql")]
             Self::Sql(store) => store.close().await,
             #[cfg(feature = "sql")]
             Self::CachedSql(store) => store.store().close().await,
+            #[cfg(feature = "embedded")]
+            Self::SealedEmbedded(store) => store.ended().close().await,
+            #[cfg(feature = "sql")]
+            Self::SealedSql(store) => store.ended().close().await,
         }
     }
 
@@ -146,6 +181,9 @@ from! {
     "redis" CachedStore<RedisStore> => CachedRedis;
     "sql" SqlStore => Sql;
     "sql" CachedStore<SqlStore> => CachedSql;
+    "embedded" SealedStore<EmbeddedStore> => SealedEmbedded;
+    "redis" SealedStore<RedisStore> => SealedRedis;
+    "sql" SealedStore<SqlStore> => SealedSql;
 }
 
 impl From<MemoryStore> for AnyStore {
@@ -170,6 +208,12 @@ macro_rules! dispatch {
             AnyStore::Sql($store) => $call,
             #[cfg(feature = "sql")]
             AnyStore::CachedSql($store) => $call,
+            #[cfg(feature = "embedded")]
+            AnyStore::SealedEmbedded($store) => $call,
+            #[cfg(feature = "redis")]
+            AnyStore::SealedRedis($store) => $call,
+            #[cfg(feature = "sql")]
+            AnyStore::SealedSql($store) => $call,
         }
     };
 }
@@ -194,6 +238,10 @@ impl Store for AnyStore {
 
     fn reads(&self) -> Reads {
         dispatch!(self, store => store.reads())
+    }
+
+    fn carrier(&self) -> Option<&dyn Carrier> {
+        dispatch!(self, store => store.carrier())
     }
 
     fn counters(&self) -> Option<&dyn Counters> {

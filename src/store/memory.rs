@@ -41,6 +41,35 @@ impl MemoryStore {
         self.table.lock().count()
     }
 
+    /// The record under a digest.
+    pub(super) fn get(&self, digest: &SessionDigest) -> Option<Arc<Record>> {
+        self.shards.get(digest)
+    }
+
+    /// Takes in a state that somebody else kept, unless a later one is here or the session has ended. Gives whether it is what
+    /// is here now.
+    pub(super) fn take_in(&self, record: Record, now: Timestamp) -> Result<bool, StoreError> {
+        // Nearly always this is what its client was given here.
+        if let Some(held) = self.get(&record.digest)
+            && held.version >= record.version
+        {
+            return Ok(*held == record);
+        }
+        let taken_in = record.clone();
+        self.change(|table| table.take_in(record, now))?;
+        Ok(self.get(&taken_in.digest).is_some_and(|held| *held == taken_in))
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
+        self.change(Table::forget_all);
+    }
+
+    /// Takes back what a change did that came to nothing: the new record goes, others are as they were.
+    pub(super) fn put_back<'a>(&self, new: &SessionDigest, before: impl Iterator<Item = &'a Arc<Record>>) {
+        self.change(|table| table.put_back(new, before));
+    }
+
     /// Decides something and lets everybody see it before anything else is decided.
     fn change<R>(&self, decide: impl FnOnce(&mut Table) -> R) -> R {
         let mut table = self.table.lock();

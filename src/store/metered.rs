@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::{
-    Commit, Created, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    Carrier, Commit, Created, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
@@ -333,6 +333,10 @@ impl<S: Store> Store for Metered<S> {
             0 => Outcome::Nothing,
             _ => Outcome::Done,
         })
+    }
+
+    fn carrier(&self) -> Option<&dyn Carrier> {
+        self.store.carrier()
     }
 
     fn counters(&self) -> Option<&dyn Counters> {

@@ -23,6 +23,7 @@ pub mod migrate;
 #[cfg(any(feature = "embedded", feature = "file"))]
 mod on_disk;
 pub mod row;
+pub mod sealed;
 pub mod shared;
 #[cfg(feature = "sql")]
 pub mod sql;
@@ -32,9 +33,12 @@ pub mod tower;
 
 use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::secret::KeyId;
+use crate::session::carried::Epochs;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Record};
 
@@ -50,6 +54,16 @@ pub enum StoreError {
     /// The store is full, and nothing in it may be evicted.
     #[error("the session store is full")]
     Full,
+    /// A session is too large for this store.
+    #[error(
+        "a session of {bytes} bytes is too large for this store, which takes {max}: keep less in it, or use another store"
+    )]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        max: usize,
+    },
     /// The store was closed.
     #[error("the session store is closed")]
     Closed,
@@ -302,8 +316,36 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`].
     fn clear_expired(&self, now: Timestamp, max: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
+    /// How the clients carry their sessions, if this store has them do it. A store that wraps one passes this on, unless it
+    /// keeps what it was told of sessions.
+    fn carrier(&self) -> Option<&dyn Carrier> {
+        None
+    }
+
     /// Where rules and limits count if several guards share this store. None: each guard counts for itself.
     fn counters(&self) -> Option<&dyn counters::Counters> {
         None
     }
+}
+
+/// A store whose sessions are carried by their clients. The guard seals and opens what they carry
+/// ([`Carried`](crate::session::carried::Carried)).
+pub trait Carrier: Send + Sync {
+    /// Takes in what a client shows, unless something later is known here, or the key it was under is none of the store's.
+    /// Whether it is still in force, the next [`load`](Store::load) tells. Gives whether that is how the session is known here
+    /// now.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    fn take_in(&self, record: Record, epochs: Epochs, key: KeyId, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// What the client of a session is to carry: the record as it is known here, and the epochs it began in. None if it has
+    /// ended.
+    fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Epochs)>;
+
+    /// Ends all sessions, also those that are not known here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn end_all(&self, ending: Ending) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>>;
 }

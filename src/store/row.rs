@@ -42,8 +42,8 @@ impl Rows {
     }
 
     /// Puts another ring in force.
-    pub fn replace_keys(&self, keys: Keyring) {
-        self.keys.store(Arc::new(keys));
+    pub fn replace_keys(&self, keys: impl Into<Arc<Keyring>>) {
+        self.keys.store(keys.into());
     }
 
     /// The sealed form of a record.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::debts::Counts;
 use super::{
-    Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError, SubjectLimit,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    SubjectLimit,
 };
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
@@ -113,6 +114,10 @@ impl<S: Store> Store for Shared<S> {
 
     fn clear_expired(&self, now: Timestamp, max: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
         self.store().clear_expired(now, max)
+    }
+
+    fn carrier(&self) -> Option<&dyn Carrier> {
+        self.store().carrier()
     }
 
     fn counters(&self) -> Option<&dyn Counters> {

@@ -398,7 +398,7 @@ fn the_defaults_of_the_manual_are_those_of_the_code() {
 
 #[test]
 fn the_limits_that_cannot_be_set_are_those_of_the_code() {
-    use portcullis::session::{cookie, data, id, jar, record, tag};
+    use portcullis::session::{carried, cookie, data, id, jar, record, tag};
     use portcullis::{config, engine, facts, history, limit, store};
     let page = page("src/manual/defaults.md");
     let rows = page.rows();
@@ -431,6 +431,13 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("key of an app's value", data::KEY_BYTES_MAX),
         ("data compressed from", data::COMPRESSED_FROM_BYTES),
         ("messages that wait", portcullis::layer::MESSAGES_MAX),
+        ("cookies that carry the state of a session", cookie::CARRIED_COOKIES_MAX.into()),
+        ("state of a session in cookies", carried::CARRIED_BYTES_FILLED_MAX),
+        ("age of a state in cookies", hours(carried::CARRIED_AGE_MAX)),
+        (
+            "clocks of guards whose sessions are in cookies",
+            usize::try_from(carried::CLOCKS_APART_MAX.as_secs() / 60).unwrap(),
+        ),
         ("requests that go on without their clients, in an app", portcullis::layer::LEFT_MAX),
         ("keys told to other guards at once", limit::DUE_MAX),
         #[cfg(feature = "tower-sessions")]

@@ -44,6 +44,8 @@ mod rules_files;
 mod rules_program;
 mod schema;
 mod scripts;
+#[cfg(all(feature = "redis", feature = "sql"))]
+mod sealed;
 mod service;
 mod sessions;
 #[cfg(all(feature = "redis", feature = "sql"))]

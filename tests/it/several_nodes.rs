@@ -1,5 +1,6 @@
 //! Several guards before one app, as programs of their own that share a real store: to users and to thieves they are one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -17,24 +18,24 @@ use crate::support::running::until;
 use crate::support::wire::{Reply, Wire};
 
 /// The keys that all nodes have, the way from the app to them, and where they keep their sessions.
-struct Nodes {
-    origin: Origin,
-    folder: TempDir,
+pub(crate) struct Nodes {
+    pub(crate) origin: Origin,
+    pub(crate) folder: TempDir,
     store: String,
     more: &'static str,
 }
 
 /// A running guard.
-struct Node {
-    process: Process,
-    address: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
 }
 
-/// A browser: an address, and the cookie it was given last.
+/// A browser: an address, and the cookies it was given.
 #[derive(Clone)]
-struct Browser {
+pub(crate) struct Browser {
     ip: String,
-    cookie: Option<String>,
+    pub(crate) cookies: BTreeMap<String, String>,
 }
 
 const LOGGED_IN: &str =
@@ -42,12 +43,12 @@ const LOGGED_IN: &str =
 const WRONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
 
 impl Nodes {
-    fn before(store: String, more: &'static str) -> Self {
+    pub(crate) fn before(store: String, more: &'static str) -> Self {
         Self { origin: Origin::start(), folder: tempfile::tempdir().unwrap(), store, more }
     }
 
     /// Starts one more. They have their configuration and their keys in one place.
-    fn start(&self) -> Node {
+    pub(crate) fn start(&self) -> Node {
         let Self { origin, folder, store, more } = self;
         let app = origin.address();
         let text = format!(
@@ -93,7 +94,7 @@ format = "json"
     }
 
     /// What the app saw of the cookies of the last request.
-    fn last_cookie(&self) -> Option<String> {
+    pub(crate) fn last_cookie(&self) -> Option<String> {
         self.origin.seen().last().unwrap().header("cookie").map(str::to_owned)
     }
 }
@@ -112,12 +113,13 @@ impl Node {
 }
 
 impl Browser {
-    fn at(ip: impl Into<String>) -> Self {
-        Self { ip: ip.into(), cookie: None }
+    pub(crate) fn at(ip: impl Into<String>) -> Self {
+        Self { ip: ip.into(), cookies: BTreeMap::new() }
     }
 
-    fn asks(&mut self, node: SocketAddr, line: &str, form: &str) -> Reply {
-        let cookie = self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
+    pub(crate) fn asks(&mut self, node: SocketAddr, line: &str, form: &str) -> Reply {
+        let pairs: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookie = if pairs.is_empty() { String::new() } else { format!("Cookie: {}\r\n", pairs.join("; ")) };
         let ip = &self.ip;
         let head = format!(
             "{line} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Browser/1.0\r\nX-Forwarded-For: {ip}\r\n{cookie}\
@@ -127,23 +129,25 @@ impl Browser {
         );
         let reply = Wire::connect(node).send(head).reply();
         for line in reply.all("set-cookie") {
-            let pair = line.split(';').next().unwrap();
-            self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
+            match line.split(';').next().unwrap().split_once('=').unwrap() {
+                (name, "") => drop(self.cookies.remove(name)),
+                (name, value) => drop(self.cookies.insert(name.to_owned(), value.to_owned())),
+            }
         }
         reply
     }
 
-    fn fetches(&mut self, node: SocketAddr, path: &str) -> Reply {
+    pub(crate) fn fetches(&mut self, node: SocketAddr, path: &str) -> Reply {
         self.asks(node, &format!("GET {path}"), "")
     }
 
-    fn logs_in(&mut self, nodes: &Nodes, node: SocketAddr, user: &str) -> u16 {
+    pub(crate) fn logs_in(&mut self, nodes: &Nodes, node: SocketAddr, user: &str) -> u16 {
         nodes.origin.next(raw(LOGGED_IN));
         self.asks(node, "POST /login", &format!("user={user}&password=right")).status
     }
 
     /// Whether the app is called in the name of its session.
-    fn is_known(&mut self, nodes: &Nodes, node: SocketAddr) -> bool {
+    pub(crate) fn is_known(&mut self, nodes: &Nodes, node: SocketAddr) -> bool {
         let reply = self.fetches(node, "/account");
         reply.status == 200 && nodes.last_cookie().as_deref() == Some("sessionid=of-alice")
     }
@@ -153,19 +157,21 @@ impl Browser {
 fn they_are_one(store: String) {
     let nodes = Nodes::before(store, "");
     let (one, other) = (nodes.start(), nodes.start());
-    let mut alice = Browser::at("203.0.113.7");
-    assert_eq!(alice.logs_in(&nodes, one.address, "alice"), 303);
-    assert!(alice.is_known(&nodes, other.address), "what one began the other goes on with");
-    let stolen = Browser { ip: "203.0.113.7".into(), ..alice.clone() };
-    alice.asks(one.address, "POST /logout", "");
-    let (mut late, mut at_once) = (stolen.clone(), stolen);
-    assert!(
-        !late.is_known(&nodes, other.address) && !at_once.is_known(&nodes, one.address),
-        "logged out is logged out"
-    );
+    they_know_the_same_sessions(&nodes, [&one, &other]);
     logins_at_once_keep_the_limit(&nodes, [one.address, other.address]);
     of_two_who_change_one_id_one_does(&nodes, [one.address, other.address]);
     guesses_are_counted_together(&nodes, [one.address, other.address]);
+}
+
+/// What one began the other goes on with, and what one ended is over at the other.
+pub(crate) fn they_know_the_same_sessions(nodes: &Nodes, [one, other]: [&Node; 2]) {
+    let mut alice = Browser::at("203.0.113.7");
+    assert_eq!(alice.logs_in(nodes, one.address, "alice"), 303);
+    assert!(alice.is_known(nodes, other.address), "what one began the other goes on with");
+    let stolen = alice.clone();
+    alice.asks(one.address, "POST /logout", "");
+    let (mut late, mut at_once) = (stolen.clone(), stolen);
+    assert!(!late.is_known(nodes, other.address) && !at_once.is_known(nodes, one.address), "logged out is logged out");
 }
 
 /// Twenty logins of one subject at once, half of them at each node: three sessions are left of them.
@@ -197,7 +203,7 @@ fn logins_at_once_keep_the_limit(nodes: &Nodes, each: [SocketAddr; 2]) {
 
 /// A login within a session gives a new id. Of two at once over one session, one at each node, no old id is left, and what is
 /// left is known to both nodes.
-fn of_two_who_change_one_id_one_does(nodes: &Nodes, each: [SocketAddr; 2]) {
+pub(crate) fn of_two_who_change_one_id_one_does(nodes: &Nodes, each: [SocketAddr; 2]) {
     for round in 0..5 {
         let mut dave = Browser::at(format!("198.51.100.{round}"));
         assert_eq!(dave.logs_in(nodes, each[0], &format!("dave-{round}")), 303);
@@ -218,7 +224,7 @@ fn of_two_who_change_one_id_one_does(nodes: &Nodes, each: [SocketAddr; 2]) {
         nodes.origin.always(raw(WRONG));
         let is_known = |browser: &Browser| each.map(|node| browser.clone().is_known(nodes, node));
         assert_eq!(is_known(&before), [false, false], "the id of before opens nothing");
-        let alive: Vec<_> = after.iter().filter(|browser| browser.cookie != before.cookie).map(is_known).collect();
+        let alive: Vec<_> = after.iter().filter(|browser| browser.cookies != before.cookies).map(is_known).collect();
         assert!(alive.contains(&[true, true]), "{alive:?}");
         assert!(alive.iter().all(|[one, other]| one == other), "{alive:?}");
     }

@@ -1,10 +1,16 @@
 //! The stores of this crate pass the public suite the way an author of another store would run it.
 
+use std::sync::Arc;
+
+use portcullis::clock::ManualClock;
 use portcullis::store::any::AnyStore;
-use portcullis::store::conformance;
 use portcullis::store::embedded::{EmbeddedStore, Settings};
 use portcullis::store::memory::MemoryStore;
+use portcullis::store::sealed::SealedStore;
+use portcullis::store::{SESSIONS_MAX_DEFAULT, conformance};
 use tempfile::TempDir;
+
+use crate::support::stored::{NOW, ring};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_memory_store_conforms() {
@@ -20,6 +26,20 @@ async fn the_embedded_store_conforms() {
         let (store, _) =
             EmbeddedStore::open(&directory.path().join(nth.get().to_string()), Settings::default()).unwrap();
         AnyStore::from(store)
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_of_carried_sessions_conforms() {
+    let directory = TempDir::new().unwrap();
+    let nth = std::cell::Cell::new(0);
+    conformance::run(async || {
+        nth.set(nth.get() + 1);
+        let path = directory.path().join(nth.get().to_string());
+        let (ended, _) = EmbeddedStore::open(&path, Settings::default()).unwrap();
+        AnyStore::from(SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW))))
     })
     .await
     .unwrap();

@@ -4,7 +4,7 @@ mod many;
 
 use std::sync::Arc;
 
-use portcullis::clock::Timestamp;
+use portcullis::clock::{ManualClock, Timestamp};
 use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
@@ -13,8 +13,10 @@ use portcullis::store::counters::{Effect, Key, Question};
 use portcullis::store::debts::{Answer, Change, KEYS_MAX, Pace, Step};
 use portcullis::store::kv::{Endings, LinkError, Notice, OpenError, RedisStore, Settings};
 use portcullis::store::row::Rows;
+use portcullis::store::sealed::SealedStore;
 use portcullis::store::{
-    Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Rotate, Rotation, Store, StoreError, SubjectLimit,
+    Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store,
+    StoreError, SubjectLimit,
 };
 use tokio::time::{Duration, timeout};
 
@@ -88,6 +90,14 @@ async fn conforms(server: &Redis) {
     conformance::run(async || {
         nth.set(nth.get() + 1);
         server.store(&format!("case-{}", nth.get()), rows(&[1])).await
+    })
+    .await
+    .unwrap();
+    // What remembers the ends of sessions that clients carry.
+    conformance::run(async || {
+        nth.set(nth.get() + 1);
+        let ended = server.store(&format!("case-{}", nth.get()), rows(&[1])).await;
+        SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW)))
     })
     .await
     .unwrap();

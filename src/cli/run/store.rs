@@ -1,5 +1,6 @@
 //! Opening the store that the configuration names.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use portcullis::clock::Clock;
@@ -8,7 +9,6 @@ use portcullis::config::ServerKind;
 use portcullis::config::keys::KeyFile;
 use portcullis::config::{ServerUrl, Settings, StoreKind, StoreServer};
 use portcullis::entropy::OsEntropy;
-use portcullis::store::SESSIONS_MAX_DEFAULT;
 use portcullis::store::any::AnyStore;
 #[cfg(any(feature = "redis", feature = "sql"))]
 use portcullis::store::cached::{self, CachedStore};
@@ -16,6 +16,8 @@ use portcullis::store::embedded::{self, EmbeddedStore};
 use portcullis::store::file::{self, FileStore};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::row::Rows;
+use portcullis::store::sealed::SealedStore;
+use portcullis::store::{SESSIONS_MAX_DEFAULT, Store};
 
 use super::RunError;
 
@@ -28,15 +30,7 @@ pub(in crate::cli) async fn open(
     let rows = || Rows::new(keys.keyring(), Arc::new(OsEntropy));
     match &settings.store.kind {
         StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
-        StoreKind::Embedded(path) => {
-            let (store, loaded) =
-                EmbeddedStore::open(path, embedded::Settings::default()).map_err(|error| match &error {
-                    embedded::OpenError::InUse { .. } => RunError::InUse(error.to_string()),
-                    _ => failed(error),
-                })?;
-            tell_damaged(loaded.damaged);
-            Ok(store.into())
-        }
+        StoreKind::Embedded(path) => embedded(path).map(Into::into),
         StoreKind::File(path) => {
             let opened = FileStore::open(path, Arc::new(rows()), file::Settings::default());
             let opened = opened.map_err(|error| match &error {
@@ -46,13 +40,48 @@ pub(in crate::cli) async fn open(
             tell_damaged(opened.1.damaged);
             Ok(opened.0.into())
         }
-        StoreKind::Server(server) => connect(server, rows(), clock).await,
+        StoreKind::Server(server) => connect(server, rows(), Use::Sessions(clock)).await,
+        StoreKind::Sealed(ended) => match &**ended {
+            // Apart from the sessions that such a store may have had in the same place.
+            StoreKind::Embedded(path) => Ok(sealed(embedded(&path.join("ended"))?, keys, clock)),
+            StoreKind::Server(server) => {
+                let prefix = format!("{}_ended", server.prefix);
+                connect(&StoreServer { prefix, ..server.clone() }, rows(), Use::Ended(keys, clock)).await
+            }
+            StoreKind::Memory | StoreKind::File(_) | StoreKind::Sealed(_) => {
+                Err(RunError::Store("no such store remembers which sessions have ended".to_owned()))
+            }
+        },
     }
+}
+
+/// What a server is for.
+enum Use<'a> {
+    /// The sessions.
+    Sessions(&'a Arc<dyn Clock>),
+    /// To remember which have ended.
+    Ended(&'a KeyFile, &'a Arc<dyn Clock>),
+}
+
+fn embedded(path: &Path) -> Result<EmbeddedStore, RunError> {
+    let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default()).map_err(|error| match &error {
+        embedded::OpenError::InUse { .. } => RunError::InUse(error.to_string()),
+        _ => failed(error),
+    })?;
+    tell_damaged(loaded.damaged);
+    Ok(store)
+}
+
+fn sealed<S: Store>(ended: S, keys: &KeyFile, clock: &Arc<dyn Clock>) -> AnyStore
+where
+    AnyStore: From<SealedStore<S>>,
+{
+    SealedStore::new(ended, SESSIONS_MAX_DEFAULT, keys.keyring(), clock.clone()).into()
 }
 
 /// Makes a folder for its owner alone, if it is not there.
 #[cfg(feature = "sql")]
-fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
+fn make_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(folder)
@@ -71,7 +100,7 @@ fn url(server: &StoreServer) -> Result<String, RunError> {
     }
 }
 
-async fn connect(server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Result<AnyStore, RunError> {
+async fn connect(server: &StoreServer, rows: Rows, of: Use<'_>) -> Result<AnyStore, RunError> {
     let url = url(server)?;
     match server.kind {
         #[cfg(feature = "redis")]
@@ -79,7 +108,7 @@ async fn connect(server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Re
             use portcullis::store::kv::{RedisStore, Settings};
             let settings = Settings { timeout: server.timeout, prefix: server.prefix.clone() };
             let store = RedisStore::connect(&url, settings, rows).await.map_err(failed)?;
-            Ok(with_cache(store, server, clock))
+            Ok(used(store, server, of))
         }
         #[cfg(feature = "sql")]
         ServerKind::Postgres | ServerKind::Mysql | ServerKind::Sqlite => {
@@ -88,31 +117,35 @@ async fn connect(server: &StoreServer, rows: Rows, clock: &Arc<dyn Clock>) -> Re
                 let made = make_folder(&server.folder);
                 made.map_err(RunError::system("the folder of the session store can not be made"))?;
             }
-            let table = format!("{}_sessions", server.prefix);
+            let table = match of {
+                Use::Sessions(_) => format!("{}_sessions", server.prefix),
+                Use::Ended(..) => server.prefix.clone(),
+            };
             let settings = Settings { timeout: server.timeout, table, ..Settings::default() };
             let store = SqlStore::connect(&url, settings, rows).await.map_err(failed)?;
-            Ok(with_cache(store, server, clock))
+            Ok(used(store, server, of))
         }
         // The configuration has refused it already.
         #[cfg(not(all(feature = "redis", feature = "sql")))]
         _ => {
-            drop((url, rows, clock.clone()));
+            drop((url, rows, of));
             Err(RunError::Store("this program was built without the store of [store] kind".to_owned()))
         }
     }
 }
 
 #[cfg(any(feature = "redis", feature = "sql"))]
-fn with_cache<S>(store: S, server: &StoreServer, clock: &Arc<dyn Clock>) -> AnyStore
+fn used<S: Store>(store: S, server: &StoreServer, of: Use<'_>) -> AnyStore
 where
-    AnyStore: From<S> + From<CachedStore<S>>,
+    AnyStore: From<S> + From<CachedStore<S>> + From<SealedStore<S>>,
 {
-    match server.cache {
-        Some(fresh_for) => {
+    match (of, server.cache) {
+        (Use::Ended(keys, clock), _) => sealed(store, keys, clock),
+        (Use::Sessions(_), None) => store.into(),
+        (Use::Sessions(clock), Some(fresh_for)) => {
             let settings = cached::Settings { fresh_for, ..cached::Settings::default() };
             CachedStore::new(store, settings, clock.clone()).into()
         }
-        None => store.into(),
     }
 }
 

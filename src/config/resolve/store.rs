@@ -23,12 +23,23 @@ enum Kind {
     Embedded,
     File,
     Server(ServerKind),
+    Sealed,
 }
 
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 8] = [
     ("memory", Kind::Memory),
     ("embedded", Kind::Embedded),
     ("file", Kind::File),
+    ("redis", Kind::Server(ServerKind::Redis)),
+    ("postgres", Kind::Server(ServerKind::Postgres)),
+    ("mysql", Kind::Server(ServerKind::Mysql)),
+    ("sqlite", Kind::Server(ServerKind::Sqlite)),
+    ("sealed", Kind::Sealed),
+];
+
+/// Where it can be remembered which sessions have ended, if clients carry them.
+const ENDED: [(&str, Kind); 5] = [
+    ("embedded", Kind::Embedded),
     ("redis", Kind::Server(ServerKind::Redis)),
     ("postgres", Kind::Server(ServerKind::Postgres)),
     ("mysql", Kind::Server(ServerKind::Mysql)),
@@ -52,37 +63,45 @@ impl Kind {
 
 pub(super) fn store(reader: &Reader<'_>, store: &mut Store) {
     let written = reader.value("kind");
+    let ended = reader.value("ended");
     let path = reader.path("path");
     let server = Asked::read(reader);
     set(&mut store.on_outage, reader.word("on_outage", &ON_OUTAGE));
-    let kind = match &written {
-        Some(value) if value.text("a kind of store") == Some("sealed") => {
-            value.fault("the store \"sealed\" is not in this version", None);
-            return;
-        }
-        Some(value) => match value.word(&KINDS) {
-            Some(kind) => kind,
-            None => return,
-        },
-        None => Kind::Embedded,
-    };
-    if let (Some(feature), Some(value)) = (kind.missing_feature(), &written) {
+    let (kind, remembers) = (word(written.as_ref(), &KINDS), word(ended.as_ref(), &ENDED));
+    let (Some(kind), Some(remembers)) = (kind, remembers) else { return };
+    let (kept, by) = if kind == Kind::Sealed { (remembers, &ended) } else { (kind, &written) };
+    if let (Some(feature), Some(value)) = (kept.missing_feature(), by) {
         let help = format!("build one with `cargo build --release --features {feature}`");
         value.fault("this program was built without this store", Some(help));
         return;
     }
     let folder = path.or_else(|| written.as_ref().map(|value| value.base().join("portcullis-data")));
     let Some(folder) = folder.or_else(|| store.kind.folder().map(Path::to_owned)) else { return };
-    match kind {
-        Kind::Memory => store.kind = StoreKind::Memory,
-        Kind::Embedded => store.kind = StoreKind::Embedded(folder),
-        Kind::File => store.kind = StoreKind::File(folder),
-        Kind::Server(kind) => {
-            if let Some(server) = server.resolve(reader, kind, folder) {
-                store.kind = StoreKind::Server(server);
-            }
-        }
+    let kept = match kept {
+        // It is remembered nowhere else which sessions have ended.
+        Kind::Memory | Kind::Sealed => StoreKind::Memory,
+        Kind::Embedded => StoreKind::Embedded(folder),
+        Kind::File => StoreKind::File(folder),
+        Kind::Server(named) => match server.resolve(reader, named, folder) {
+            Some(server) if kind == Kind::Sealed => StoreKind::Server(uncached(reader, server)),
+            Some(server) => StoreKind::Server(server),
+            None => return,
+        },
+    };
+    store.kind = if kind == Kind::Sealed { StoreKind::Sealed(Box::new(kept)) } else { kept };
+}
+
+/// What has ended is asked for with every request.
+fn uncached(reader: &Reader<'_>, server: StoreServer) -> StoreServer {
+    if let (Some(_), Some(cache)) = (server.cache, reader.value("cache")) {
+        cache.fault("of the store \"sealed\" nothing is cached: what has ended is asked for with every request", None);
     }
+    StoreServer { cache: None, ..server }
+}
+
+/// The kind that is named, `embedded` if none is; none if there is no such.
+fn word(written: Option<&Value<'_>>, kinds: &[(&str, Kind)]) -> Option<Kind> {
+    written.map_or(Some(Kind::Embedded), |value| value.word(kinds))
 }
 
 /// What only a store has that is asked over a connection.

@@ -630,8 +630,14 @@ fn stores_in_servers_are_read() {
     assert_eq!(read("kind = \"file\""), Ok(StoreKind::File("etc/portcullis-data".into())));
     let sqlite = server(ServerKind::Sqlite, "sqlite://etc/portcullis-data/sessions.sqlite");
     assert_eq!(read("kind = \"sqlite\""), Ok(StoreKind::Server(sqlite)));
+    let sealed = |ended| Ok(StoreKind::Sealed(Box::new(ended)));
+    assert_eq!(read("kind = \"sealed\""), sealed(StoreKind::Embedded("etc/portcullis-data".into())));
+    let ended = StoreKind::Server(server(ServerKind::Redis, url));
+    assert_eq!(read(&format!("kind = \"sealed\"\nended = \"redis\"\nurl = \"{url}\"")), sealed(ended));
     for (text, told) in [
         ("kind = \"redis\"", "`url` is missing"),
+        ("kind = \"sealed\"\nended = \"redis\"", "`url` is missing"),
+        ("kind = \"sealed\"\nended = \"file\"", "expected one of \"embedded\""),
         ("kind = \"redis\"\nurl = \"postgres://h\"", "begins with `redis://`"),
         ("kind = \"mysql\"\nurl = \"mysql://h\"\nurl_env = \"X\"", "either `url` or `url_env`"),
         ("kind = \"sqlite\"\nurl = \"sqlite://x\"", "sessions.sqlite"),

@@ -13,6 +13,7 @@ use crate::config::{
 use crate::limit::Spelled;
 use crate::rules::diagnostic::{Fault, Level};
 use crate::rules::page::Spots;
+use crate::session::carried::CARRIED_AGE_MAX;
 use crate::session::cookie::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardSameSite, GuardTransport, Persist, SameSite,
 };
@@ -283,7 +284,12 @@ impl Review<'_> {
         if self.settings.store.kind == StoreKind::Memory {
             self.warn("store.kind", "sessions in memory are gone after a restart: everyone has to log in again");
         }
-        if let StoreKind::Server(server) = &self.settings.store.kind {
+        if matches!(self.settings.store.kind, StoreKind::Sealed(_)) {
+            self.sealed();
+        } else if self.spots.has("store.ended") {
+            self.warn("store.ended", "it is for the store \"sealed\", and of no use here");
+        }
+        if let Some(server) = self.settings.store.kind.server() {
             self.server(server);
         } else {
             for key in ["store.url", "store.url_env", "store.cache", "store.timeout", "store.prefix"] {
@@ -291,6 +297,21 @@ impl Review<'_> {
                     self.warn(key, "it is for a store in Redis or in a database, and of no use here");
                 }
             }
+        }
+    }
+
+    fn sealed(&mut self) {
+        if self.settings.session.deadlines.idle > CARRIED_AGE_MAX {
+            self.warn(
+                "session.idle",
+                format!(
+                    "with the store \"sealed\" a session that is not used for {} is over, whatever is said here",
+                    Spelled(CARRIED_AGE_MAX)
+                ),
+            );
+        }
+        if self.settings.session.per_subject_max.is_some() {
+            self.warn("session.per_subject_max", "of a store \"sealed\" a guard counts the sessions that it has seen: after a restart, and where there are several guards, there may be more");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HeaderValue;
 
+use super::names::{CARRIED_COOKIES_MAX, carried_name};
 use super::{SameSite, is_token};
 use crate::clock::Timestamp;
 
@@ -143,6 +144,8 @@ impl GuardCookieSettings {
 #[derive(Clone)]
 pub struct GuardCookie {
     name: Box<str>,
+    /// The names of those in which a client carries the state of its session.
+    carried: [Box<str>; CARRIED_COOKIES_MAX as usize],
     same_site: GuardSameSite,
     transport: GuardTransport,
     /// What follows the value, for each `SameSite`: none, lax, strict.
@@ -178,12 +181,13 @@ impl GuardCookie {
             .map(|same_site| attributes(settings, same_site, domain.as_deref()).into_boxed_slice());
         let mut cookie = Self {
             name: settings.name.as_str().into(),
+            carried: [0, 1, 2].map(|at| carried_name(&settings.name, at).into()),
             same_site: settings.same_site,
             transport: settings.transport,
             attributes,
             clear: HeaderValue::from_static(""),
         };
-        cookie.clear = header(cookie.line(b"", SameSite::Lax, PAST)).ok_or(GuardCookieError::Name)?;
+        cookie.clear = header(cookie.line(&cookie.name, b"", SameSite::Lax, PAST)).ok_or(GuardCookieError::Name)?;
         Ok(cookie)
     }
 
@@ -208,8 +212,24 @@ impl GuardCookie {
     ///
     /// A value that no cookie can have would let its author write attributes: the line then clears the cookie.
     pub fn set_line(&self, value: &str, max_age: Option<Duration>, app: Option<SameSite>) -> HeaderValue {
+        self.set(&self.name, value, max_age, app).unwrap_or_else(|| self.clear_line())
+    }
+
+    /// The line that sets one of those in which a client carries the state of its session, counted from 0, with the
+    /// attributes of [`set_line`](Self::set_line). None if there is no such, or for a value that no cookie can have.
+    pub fn set_carried_line(
+        &self,
+        at: u8,
+        value: &str,
+        max_age: Option<Duration>,
+        app: Option<SameSite>,
+    ) -> Option<HeaderValue> {
+        self.set(self.carried.get(usize::from(at))?, value, max_age, app)
+    }
+
+    fn set(&self, name: &str, value: &str, max_age: Option<Duration>, app: Option<SameSite>) -> Option<HeaderValue> {
         if !value.bytes().all(is_cookie_octet) {
-            return self.clear_line();
+            return None;
         }
         let same_site = match self.same_site {
             GuardSameSite::Fixed(same_site) => same_site,
@@ -219,15 +239,14 @@ impl GuardCookie {
                 GuardTransport::InsecureHttp => app.unwrap_or(SameSite::Lax).max(SameSite::Lax),
             },
         };
-        let line = match max_age {
-            None => self.line(value.as_bytes(), same_site, ["", ""]),
+        header(match max_age {
+            None => self.line(name, value.as_bytes(), same_site, ["", ""]),
             Some(span) => {
                 let seconds = span.min(COOKIE_LIFETIME_MAX).as_secs().max(1);
                 let mut digits = itoa::Buffer::new();
-                self.line(value.as_bytes(), same_site, ["; Max-Age=", digits.format(seconds)])
+                self.line(name, value.as_bytes(), same_site, ["; Max-Age=", digits.format(seconds)])
             }
-        };
-        header(line).unwrap_or_else(|| self.clear_line())
+        })
     }
 
     /// The line that takes it away: the same attributes, as the name's prefix demands them here too.
@@ -235,14 +254,19 @@ impl GuardCookie {
         self.clear.clone()
     }
 
-    fn line(&self, value: &[u8], same_site: SameSite, [label, tail]: [&str; 2]) -> Vec<u8> {
+    /// The same for one of those in which a client carries the state of its session, counted from 0.
+    pub fn clear_carried_line(&self, at: u8) -> Option<HeaderValue> {
+        header(self.line(self.carried.get(usize::from(at))?, b"", SameSite::Lax, PAST))
+    }
+
+    fn line(&self, name: &str, value: &[u8], same_site: SameSite, [label, tail]: [&str; 2]) -> Vec<u8> {
         let [none, lax, strict] = &self.attributes;
         let attributes = match same_site {
             SameSite::None => none,
             SameSite::Lax => lax,
             SameSite::Strict => strict,
         };
-        [self.name.as_bytes(), b"=", value, attributes, label.as_bytes(), tail.as_bytes()].concat()
+        [name.as_bytes(), b"=", value, attributes, label.as_bytes(), tail.as_bytes()].concat()
     }
 }
 

@@ -18,8 +18,13 @@ pub use guard::{
     COOKIE_LIFETIME_MAX, GuardCookie, GuardCookieError, GuardCookieSettings, GuardSameSite, GuardTransport, Partition,
     Persist, expire_line,
 };
-pub use names::{COOKIE_BYTES_MAX, COOKIE_PAIRS_MAX, CookieNames, CookiePattern, CookieRole, PatternError, ShieldName};
-pub use read::{BoundPair, GUARD_VALUES_MAX, GuardSeen, PairIndex, Scan, ShieldedPair, UpstreamCookie, scan};
+pub use names::{
+    CARRIED_COOKIES_MAX, COOKIE_BYTES_MAX, COOKIE_PAIRS_MAX, CookieNames, CookiePattern, CookieRole, PatternError,
+    ShieldName,
+};
+pub use read::{
+    BoundPair, CarriedSeen, GUARD_VALUES_MAX, GuardSeen, PairIndex, Scan, ShieldedPair, UpstreamCookie, scan,
+};
 pub use set::{
     Add, Expiry, Hardening, SET_COOKIE_ATTRIBUTE_BYTES_MAX, SET_COOKIE_PAIR_BYTES_MAX, SetCookie, SetCookieError,
     harden,

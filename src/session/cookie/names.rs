@@ -15,6 +15,15 @@ pub const COOKIE_PAIRS_MAX: usize = 180;
 /// Most octets of cookies of one request that are passed on.
 pub const COOKIE_BYTES_MAX: usize = 16 * 1024;
 
+/// In how many cookies a client carries the state of its session, at most. They travel in one line with all others, and
+/// servers and load balancers take lines of 8 to 16 KiB.
+pub const CARRIED_COOKIES_MAX: u8 = 3;
+
+/// The name of one of them, counted from 0.
+pub(super) fn carried_name(guard: &str, at: u8) -> String {
+    format!("{guard}-{}", u16::from(at) + 1)
+}
+
 /// Why a text is no cookie pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -107,6 +116,8 @@ pub struct ShieldName {
 pub enum CookieRole {
     /// The guard's own cookie.
     Guard,
+    /// One of those in which a client carries the state of its session, from 0: `__Host-portcullis-1` and so on.
+    Carried(u8),
     /// An app's cookie that the client never sees.
     Shield(CookieKind),
     /// An app's cookie that passes, bound to ours.
@@ -133,11 +144,15 @@ impl CookieNames {
         shield: impl IntoIterator<Item = ShieldName>,
         bind: impl IntoIterator<Item = CookiePattern>,
     ) -> Result<Self, PatternError> {
-        let guard = CookiePattern::parse(guard)?;
-        if guard.reach == Reach::Beginning {
+        let pattern = CookiePattern::parse(guard)?;
+        if pattern.reach == Reach::Beginning {
             return Err(PatternError::StarInside);
         }
-        let entries: Box<[_]> = std::iter::once((guard, CookieRole::Guard))
+        let carried = (0..CARRIED_COOKIES_MAX)
+            .map(|at| Ok((CookiePattern::parse(&carried_name(guard, at))?, CookieRole::Carried(at))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let entries: Box<[_]> = std::iter::once((pattern, CookieRole::Guard))
+            .chain(carried)
             .chain(shield.into_iter().map(|name| (name.pattern, CookieRole::Shield(name.kind))))
             .chain(bind.into_iter().map(|pattern| (pattern, CookieRole::Bind)))
             .collect();

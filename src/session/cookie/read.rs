@@ -10,7 +10,7 @@ use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::{memchr, memchr3};
 use smallvec::SmallVec;
 
-use super::names::{CookieRole, Known};
+use super::names::{CARRIED_COOKIES_MAX, CookieRole, Known};
 use super::{CookieFinding, CookieKind, CookieNames, CookiePair, Findings, is_token_byte, trim_ows};
 use crate::facts::seen;
 
@@ -47,6 +47,43 @@ impl fmt::Debug for GuardSeen<'_, '_> {
             Self::Once(_) => f.write_str("Once(..)"),
             Self::Several(values) => write!(f, "Several({})", values.len()),
         }
+    }
+}
+
+/// The cookies in which a client carries the state of its session, as the request shows them.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct CarriedSeen<'a> {
+    parts: [Option<&'a [u8]>; CARRIED_COOKIES_MAX as usize],
+    /// One of them came more than once, and none is to be believed for its place.
+    is_doubtful: bool,
+}
+
+impl<'a> CarriedSeen<'a> {
+    /// Their values in order, up to the first that is missing. Nothing if one of them came twice.
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> {
+        let parts: &[_] = if self.is_doubtful { &[] } else { &self.parts };
+        parts.iter().map_while(|part| *part)
+    }
+
+    /// Whether the one that is counted so, from 0, came.
+    pub fn has(&self, at: u8) -> bool {
+        self.parts.get(usize::from(at)).is_some_and(Option::is_some)
+    }
+
+    const fn note(&mut self, at: u8, value: &'a [u8]) {
+        if let Some((_, rest)) = self.parts.split_at_mut_checked(at as usize)
+            && let Some(part) = rest.first_mut()
+        {
+            self.is_doubtful |= part.is_some();
+            *part = Some(value);
+        }
+    }
+}
+
+/// Its values are secrets.
+impl fmt::Debug for CarriedSeen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CarriedSeen({})", self.parts.iter().flatten().count())
     }
 }
 
@@ -103,6 +140,7 @@ impl UpstreamCookie {
 pub struct Scan<'a> {
     pairs: SmallVec<[Pair<'a>; PAIRS_INLINE]>,
     guard: SmallVec<[&'a [u8]; 2]>,
+    carried: CarriedSeen<'a>,
     findings: Findings,
     lines: usize,
     bytes: usize,
@@ -122,6 +160,7 @@ struct Pair<'a> {
 enum Fate {
     Pass,
     Guard,
+    Carried(u8),
     Shielded(CookieKind),
     Bound,
     Withheld,
@@ -152,6 +191,11 @@ impl<'a> Scan<'a> {
             [value] => GuardSeen::Once(value),
             values => GuardSeen::Several(values),
         }
+    }
+
+    /// The cookies in which the client carries the state of its session.
+    pub const fn carried(&self) -> CarriedSeen<'a> {
+        self.carried
     }
 
     /// What there is to report.
@@ -264,6 +308,15 @@ impl<'a> Scan<'a> {
                     self.findings.add(CookieFinding::Duplicate);
                 }
             }
+            // Neither do they take the room of the app's.
+            Fate::Carried(at) => {
+                self.removal = Removal::Something;
+                self.bytes = self.bytes.saturating_sub(bytes.len());
+                if self.carried.has(at) {
+                    self.findings.add(CookieFinding::Duplicate);
+                }
+                self.carried.note(at, pair.split().value);
+            }
             Fate::Strip(finding) => self.strip(finding),
             _ if self.pairs.len() >= names.pairs_max => self.strip(CookieFinding::TooManyPairs),
             _ if self.bytes > names.bytes_max => self.strip(CookieFinding::TooManyBytes),
@@ -321,9 +374,10 @@ impl<'a> Pair<'a> {
         let CookiePair { name, value } = pair.split();
         pair.fate = match names.find(name) {
             Known::Exactly(CookieRole::Guard) => Fate::Guard,
+            Known::Exactly(CookieRole::Carried(at)) => Fate::Carried(at),
             Known::Exactly(CookieRole::Shield(kind)) => Fate::Shielded(kind),
             Known::Exactly(CookieRole::Bind) => judge_value(value, names).map_or(Fate::Bound, Fate::Strip),
-            Known::Variant(CookieRole::Guard) => Fate::Strip(CookieFinding::LookAlike),
+            Known::Variant(CookieRole::Guard | CookieRole::Carried(_)) => Fate::Strip(CookieFinding::LookAlike),
             Known::Variant(CookieRole::Shield(_) | CookieRole::Bind) => Fate::Strip(CookieFinding::ShieldLookAlike),
             Known::Broken => Fate::Strip(CookieFinding::NameSyntax),
             Known::Other if is_legacy(name) => Fate::Strip(CookieFinding::LegacyAttribute),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock::ManualClock;
 use crate::session::record::EndReason;
+use crate::store::conformance::schedules::{Gaps, Yields, every_schedule_has_an_order};
 use crate::store::conformance::{self, session};
 use crate::store::memory::MemoryStore;
 use crate::store::shared::Shared;
@@ -440,4 +441,11 @@ mod guarded {
         }
         assert_eq!(visit(&there, "/", Some(&cookie)).await.0, "ann");
     }
+}
+
+#[test]
+fn whatever_comes_between_has_an_order() {
+    let clock = clock();
+    let played = every_schedule_has_an_order(|| cached(Yields::new(Gaps::Both), &clock), 200);
+    assert!(played > 100_000, "{played}");
 }

@@ -20,6 +20,9 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(in crate::store) use self::histories::schedules;
+
 use std::sync::Arc;
 use std::time::Duration;
 

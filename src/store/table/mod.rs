@@ -176,6 +176,47 @@ impl Table {
         Commit::Done(record)
     }
 
+    /// Forgets everything, seen at once.
+    pub(in crate::store) fn forget_all(&mut self) {
+        let mut all = Vec::new();
+        self.shards.for_each(|record| all.push(Arc::clone(record)));
+        for record in all {
+            self.stage(Some(record), None);
+        }
+    }
+
+    /// Takes in a state that somebody else kept, unless a later one is here or the session has ended.
+    pub(in crate::store) fn take_in(&mut self, record: Record, now: Timestamp) -> Result<(), Full> {
+        match self.latest(&record.digest) {
+            Some(held) if held.is_ended() || held.version >= record.version => return Ok(()),
+            Some(held) => {
+                let record = self.interned(record);
+                self.stage(Some(held), Some(record));
+            }
+            None => {
+                self.make_room(now)?;
+                let record = self.interned(record);
+                self.stage(None, Some(record));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a change did that came to nothing: the new record goes, others are as they were.
+    pub(in crate::store) fn put_back<'a>(
+        &mut self,
+        new: &SessionDigest,
+        before: impl Iterator<Item = &'a Arc<Record>>,
+    ) {
+        if let Some(new) = self.latest(new) {
+            self.stage(Some(new), None);
+        }
+        for record in before {
+            let now = self.latest(&record.digest);
+            self.stage(now, Some(Arc::clone(record)));
+        }
+    }
+
     pub(in crate::store) fn rotate(&mut self, rotate: Rotate<'_>) -> Result<Rotation, Full> {
         let Some(old) = self.latest(rotate.old).filter(|old| !old.is_ended()) else { return Ok(Rotation::Gone) };
         if old.version != rotate.version {

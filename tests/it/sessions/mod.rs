@@ -1,5 +1,6 @@
 //! Stories of apps in Rust and their sessions, through the layer and without a server.
 
+mod carried;
 mod concurrent;
 mod devices;
 mod django;

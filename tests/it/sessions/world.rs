@@ -1,5 +1,6 @@
 //! The guard around an app that is written anew for every request.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -21,8 +22,11 @@ use portcullis::layer::{ClientAddr, GuardBuilder, GuardLayer, Session};
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{DecodeError, Record};
 use portcullis::store::memory::MemoryStore;
+use portcullis::store::sealed::SealedStore;
+use portcullis::store::shared::Shared;
 use portcullis::store::{
-    Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store,
+    StoreError, SubjectLimit,
 };
 use tower_layer::Layer as _;
 use tower_service::Service;
@@ -53,10 +57,28 @@ impl Body for Empty {
     }
 }
 
-/// A store in memory that counts, and that can be out of reach.
-#[derive(Debug, Default)]
+/// Where sessions are kept.
+#[derive(Debug)]
+enum Kept {
+    /// In memory.
+    Here(MemoryStore),
+    /// By their clients; which have ended is remembered in memory.
+    Carried(SealedStore<Shared<MemoryStore>>),
+}
+
+macro_rules! kept {
+    ($self:ident, $store:ident => $call:expr) => {
+        match &$self.inner {
+            Kept::Here($store) => $call,
+            Kept::Carried($store) => $call,
+        }
+    };
+}
+
+/// A store that counts, and that can be out of reach.
+#[derive(Debug)]
 pub(super) struct Counting {
-    inner: MemoryStore,
+    inner: Kept,
     loads: AtomicUsize,
     writes: AtomicUsize,
     is_out: AtomicBool,
@@ -64,6 +86,16 @@ pub(super) struct Counting {
 }
 
 impl Counting {
+    fn new(inner: Kept) -> Self {
+        Self {
+            inner,
+            loads: AtomicUsize::default(),
+            writes: AtomicUsize::default(),
+            is_out: AtomicBool::default(),
+            is_unreadable: AtomicBool::default(),
+        }
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if self.is_out.load(Ordering::SeqCst) { Err(StoreError::io("out of reach")) } else { Ok(()) }
     }
@@ -77,7 +109,7 @@ impl Counting {
 impl Store for Counting {
     async fn create(&self, r: Record, limit: Option<SubjectLimit>, now: Timestamp) -> Result<Creation, StoreError> {
         self.write()?;
-        self.inner.create(r, limit, now).await
+        kept!(self, store => store.create(r, limit, now).await)
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
@@ -86,24 +118,24 @@ impl Store for Counting {
         if self.is_unreadable.load(Ordering::SeqCst) {
             return Err(StoreError::Decode(DecodeError::Damaged));
         }
-        self.inner.load(digest).await
+        kept!(self, store => store.load(digest).await)
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
         self.write()?;
         // Others may run before it is done.
         tokio::task::yield_now().await;
-        self.inner.commit(record, durability).await
+        kept!(self, store => store.commit(record, durability).await)
     }
 
     async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
         self.write()?;
-        self.inner.rotate(rotate).await
+        kept!(self, store => store.rotate(rotate).await)
     }
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
         self.write()?;
-        self.inner.revoke(digest, ending).await
+        kept!(self, store => store.revoke(digest, ending).await)
     }
 
     async fn revoke_subject(
@@ -113,16 +145,20 @@ impl Store for Counting {
         ending: Ending,
     ) -> Result<Vec<Arc<Record>>, StoreError> {
         self.write()?;
-        self.inner.revoke_subject(subject, except, ending).await
+        kept!(self, store => store.revoke_subject(subject, except, ending).await)
     }
 
     async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
         self.check()?;
-        self.inner.list(filter, after, max).await
+        kept!(self, store => store.list(filter, after, max).await)
     }
 
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        self.inner.clear_expired(now, max).await
+        kept!(self, store => store.clear_expired(now, max).await)
+    }
+
+    fn carrier(&self) -> Option<&dyn Carrier> {
+        kept!(self, store => store.carrier())
     }
 }
 
@@ -135,17 +171,18 @@ pub(super) struct World {
     _writer: Writer,
 }
 
-/// A client with its one cookie.
+/// A client with its one cookie, and with those in which it carries the state of its session.
 #[derive(Clone)]
 pub(super) struct Client {
     address: &'static str,
     agent: &'static str,
     pub(super) cookie: Option<String>,
+    pub(super) carried: BTreeMap<String, String>,
 }
 
 impl Client {
     pub(super) fn at_home() -> Self {
-        Self { address: "203.0.113.10", agent: UA, cookie: None }
+        Self { address: "203.0.113.10", agent: UA, cookie: None, carried: BTreeMap::new() }
     }
 
     fn request(&self, method: Method) -> Request<()> {
@@ -155,7 +192,7 @@ impl Client {
             .header("host", "example.com")
             .header("user-agent", self.agent)
             .extension(ClientAddr(self.address.parse::<IpAddr>().unwrap()));
-        if let Some(cookie) = &self.cookie {
+        for cookie in self.cookie.iter().chain(self.carried.values()) {
             request = request.header("cookie", cookie);
         }
         request.body(()).unwrap()
@@ -163,7 +200,7 @@ impl Client {
 
     /// Somebody else, with a cookie that is not his.
     pub(super) fn abroad(cookie: Option<String>) -> Self {
-        Self { address: "192.0.2.200", agent: "curl/8.5.0", cookie }
+        Self { address: "192.0.2.200", agent: "curl/8.5.0", cookie, carried: BTreeMap::new() }
     }
 }
 
@@ -278,17 +315,46 @@ where
     }
 }
 
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)))
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self::with(|builder| builder)
     }
 
     pub(super) fn with(change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>) -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+        // All of these hold for sessions that clients carry too: `make test` runs them a second time.
+        if std::env::var_os("PORTCULLIS_TEST_CARRIED").is_some() {
+            return Self::carried_with(&Shared::new(MemoryStore::default()), change);
+        }
+        Self::over(Kept::Here(MemoryStore::default()), clock(), change)
+    }
+
+    /// One whose clients carry their sessions. Those that share what has ended are nodes of one guard, and each makes other ids.
+    pub(super) fn carried(ended: &Shared<MemoryStore>, seed: u64) -> Self {
+        Self::carried_with(ended, |builder| builder.entropy(Arc::new(InsecureSeededEntropy::new(seed))))
+    }
+
+    fn carried_with(
+        ended: &Shared<MemoryStore>,
+        change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>,
+    ) -> Self {
+        let clock = clock();
+        let store = SealedStore::new(ended.clone(), SESSIONS_MAX_DEFAULT, ring(&[1]), clock.clone());
+        Self::over(Kept::Carried(store), clock, change)
+    }
+
+    fn over(
+        kept: Kept,
+        clock: Arc<ManualClock>,
+        change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>,
+    ) -> Self {
         let events = Collector::new();
         let (sender, writer) =
             EventQueue::start(&Settings::default(), clock.clone(), vec![Box::new(events.clone())]).unwrap();
-        let builder = GuardBuilder::new(Counting::default())
+        let builder = GuardBuilder::new(Counting::new(kept))
             .clock(clock.clone())
             .entropy(Arc::new(InsecureSeededEntropy::new(7)))
             .keys(ring(&[1]))
@@ -319,7 +385,11 @@ impl World {
         let answer = Answer { status: parts.status, headers: parts.headers };
         for line in answer.headers.get_all("set-cookie") {
             let pair = line.to_str().unwrap().split(';').next().unwrap();
-            if pair.starts_with("__") {
+            let name = pair.split('=').next().unwrap();
+            if name.starts_with("__") && name.ends_with(['1', '2', '3']) {
+                client.carried.insert(name.to_owned(), pair.to_owned());
+                client.carried.retain(|_, pair| !pair.ends_with('='));
+            } else if name.starts_with("__") {
                 client.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
             }
         }
@@ -407,12 +477,14 @@ impl World {
 
     /// The live sessions.
     pub(super) async fn records(&self) -> Vec<Arc<Record>> {
-        self.guard.store().inner.list(&Filter::default(), None, 100).await.unwrap().records
+        let store = self.guard.store();
+        kept!(store, store => store.list(&Filter::default(), None, 100).await.unwrap().records)
     }
 
     /// Writes a record past the guard.
     pub(super) async fn overwrite(&self, record: Record) {
-        let done = self.guard.store().inner.commit(record, Durability::Durable).await.unwrap();
+        let store = self.guard.store();
+        let done = kept!(store, store => store.commit(record, Durability::Durable).await.unwrap());
         assert!(matches!(done, Commit::Done(_)));
     }
 

@@ -5,6 +5,8 @@
 //! long one: the search is short, and so is what a failure prints.
 
 mod order;
+#[cfg(test)]
+pub(in crate::store) mod schedules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

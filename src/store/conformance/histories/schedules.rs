@@ -1,0 +1,295 @@
+//! Every way in which a few operations can take turns, where a store waits for another one behind it: instead of chance.
+//!
+//! A store that keeps what others know too ([`cached`](crate::store::cached), [`sealed`](crate::store::sealed)) goes wrong, if it
+//! does, where one operation waits and another comes in between. What it does between two waits is done under locks, so these are
+//! all the places there are. Two operations are played in every order of their steps, three in many that are drawn with a seed.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::order::{self, Ask, Model, Operation, STEPS_MAX, Verdict};
+use super::{Dice, Fault, Scene};
+use crate::clock::Timestamp;
+use crate::session::id::SessionDigest;
+use crate::session::record::Record;
+use crate::store::memory::MemoryStore;
+use crate::store::shared::Shared;
+use crate::store::{
+    Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
+
+/// Sessions there are in the beginning; the next number is that of a new one.
+const SESSIONS: u64 = 4;
+
+/// What is done: to a session of Ann, to her other one, to that of nobody, and to all of hers.
+fn asks() -> Vec<Ask> {
+    let rotate = |old, also| Ask::Rotate { old, version: 0, new: SESSIONS, value: 90, also };
+    let all_of_ann = |except| Ask::RevokeSubject { subject: "ann", except };
+    vec![
+        Ask::Load { nth: 0 },
+        Ask::Commit { nth: 0, version: 0, value: 70 },
+        Ask::Create { nth: SESSIONS, value: 80 },
+        rotate(0, None),
+        rotate(3, Some(1)),
+        Ask::Revoke { nth: 0 },
+        all_of_ann(None),
+        all_of_ann(Some(0)),
+    ]
+}
+
+/// Where other operations may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Gaps {
+    /// Before each thing that is asked of the store behind.
+    Before,
+    /// And before its answer arrives.
+    Both,
+}
+
+/// A store in memory that lets others go first.
+#[derive(Debug)]
+pub(in crate::store) struct Yields {
+    store: Shared<MemoryStore>,
+    gaps: Gaps,
+}
+
+impl Yields {
+    pub(in crate::store) fn new(gaps: Gaps) -> Self {
+        Self { store: Shared::new(MemoryStore::default()), gaps }
+    }
+
+    async fn around<T>(&self, asked: impl Future<Output = T>) -> T {
+        Turn::default().await;
+        let answer = asked.await;
+        if self.gaps == Gaps::Both {
+            Turn::default().await;
+        }
+        answer
+    }
+}
+
+/// Ready when it is polled again.
+#[derive(Default)]
+struct Turn {
+    was_asked: bool,
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.was_asked, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Store for Yields {
+    async fn create(
+        &self,
+        record: Record,
+        limit: Option<SubjectLimit>,
+        now: Timestamp,
+    ) -> Result<Creation, StoreError> {
+        self.around(self.store.create(record, limit, now)).await
+    }
+
+    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        self.around(self.store.load(digest)).await
+    }
+
+    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
+        self.around(self.store.commit(record, durability)).await
+    }
+
+    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
+        self.around(self.store.rotate(rotate)).await
+    }
+
+    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
+        self.around(self.store.revoke(digest, ending)).await
+    }
+
+    async fn revoke_subject(
+        &self,
+        subject: &str,
+        except: Option<&SessionDigest>,
+        ending: Ending,
+    ) -> Result<Vec<Arc<Record>>, StoreError> {
+        self.around(self.store.revoke_subject(subject, except, ending)).await
+    }
+
+    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
+        self.around(self.store.list(filter, after, max)).await
+    }
+
+    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+        self.store.clear_expired(now, max).await
+    }
+}
+
+/// Who goes next, step by step.
+pub(in crate::store) trait Schedule {
+    /// One of so many.
+    fn choose(&mut self, of: usize) -> usize;
+}
+
+/// All schedules, one after the other.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Every {
+    choices: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Every {
+    /// Goes on to the next one; false when there is none.
+    pub(in crate::store) fn next(&mut self) -> bool {
+        self.at = 0;
+        while let Some((chosen, of)) = self.choices.pop() {
+            if chosen + 1 < of {
+                self.choices.push((chosen + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Schedule for Every {
+    fn choose(&mut self, of: usize) -> usize {
+        let at = self.at;
+        self.at += 1;
+        match self.choices.get(at) {
+            Some((chosen, _)) => *chosen,
+            None => {
+                self.choices.push((0, of));
+                0
+            }
+        }
+    }
+}
+
+impl Schedule for Dice {
+    fn choose(&mut self, of: usize) -> usize {
+        usize::try_from(self.roll(of as u64)).unwrap()
+    }
+}
+
+/// Whether a task can go on.
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Plays tasks step by step, as a schedule says, and gives what they answer.
+pub(in crate::store) fn play<T>(
+    tasks: Vec<Pin<Box<dyn Future<Output = T> + '_>>>,
+    schedule: &mut dyn Schedule,
+) -> Vec<T> {
+    let flags: Vec<_> = tasks.iter().map(|_| Arc::new(Flag(AtomicBool::new(true)))).collect();
+    let wakers: Vec<Waker> = flags.iter().map(|flag| Waker::from(flag.clone())).collect();
+    let mut answers: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
+    // A budget that runs out would be one more step.
+    let mut tasks: Vec<_> = tasks.into_iter().map(tokio::task::coop::unconstrained).collect();
+    while answers.iter().any(Option::is_none) {
+        let ready: Vec<usize> =
+            (0..tasks.len()).filter(|task| answers[*task].is_none() && flags[*task].0.load(Ordering::SeqCst)).collect();
+        assert!(!ready.is_empty(), "all wait for one another");
+        let task = ready[if ready.len() == 1 { 0 } else { schedule.choose(ready.len()) }];
+        flags[task].0.store(false, Ordering::SeqCst);
+        if let Poll::Ready(answer) = pin!(&mut tasks[task]).poll(&mut Context::from_waker(&wakers[task])) {
+            answers[task] = Some(answer);
+        }
+    }
+    answers.into_iter().flatten().collect()
+}
+
+/// Plays operations over a new store, and looks for an order.
+async fn check<S: Store>(store: S, asks: &[&Ask], schedule: &mut dyn Schedule) {
+    let scene = Scene { store: Arc::new(store), seed: 1, clock: Arc::default(), fresh: Arc::default() };
+    let mut model = Model::default();
+    for nth in 0..SESSIONS {
+        super::create(&*scene.store, scene.record(nth, 0, nth)).await.unwrap();
+        model.begin(nth, nth);
+    }
+    scene.fresh.store(SESSIONS, Ordering::SeqCst);
+    let one = async |task: usize, ask: &Ask| -> Result<Operation, Fault> {
+        let asked = scene.clock.fetch_add(1, Ordering::SeqCst);
+        let answer = scene.ask(ask, &Dice::new(0)).await?;
+        let answered = scene.clock.fetch_add(1, Ordering::SeqCst);
+        Ok(Operation { task: task as u64, asked, answered, ask: ask.clone(), answer })
+    };
+    let tasks = asks
+        .iter()
+        .enumerate()
+        .map(|(task, ask)| Box::pin(one(task, ask)) as Pin<Box<dyn Future<Output = Result<Operation, Fault>>>>);
+    let mut history: Vec<Operation> =
+        play(tasks.collect(), schedule).into_iter().map(|operation| operation.unwrap()).collect();
+    // What is there afterwards.
+    let looks = (0..=SESSIONS).map(|nth| Ask::Load { nth });
+    for ask in looks.chain([Ask::RevokeSubject { subject: "ann", except: None }]) {
+        history.push(one(asks.len(), &ask).await.unwrap());
+    }
+    let verdict = order::check(&history, &model, STEPS_MAX);
+    assert_eq!(verdict, Verdict::Order, "these answers have no order:{}", order::lines(&history));
+}
+
+/// Two operations in every order of their steps, and three in so many each that are drawn with a seed. Gives how many were played.
+pub(in crate::store) fn every_schedule_has_an_order<S: Store>(make: impl Fn() -> S, drawn: u64) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let asks = asks();
+    let mut played = 0;
+    runtime.block_on(async {
+        for one in &asks {
+            for other in &asks {
+                let mut every = Every::default();
+                loop {
+                    check(make(), &[one, other], &mut every).await;
+                    played += 1;
+                    if !every.next() {
+                        break;
+                    }
+                }
+                for third in &asks {
+                    for seed in 0..drawn {
+                        check(make(), &[one, other, third], &mut Dice::new(seed)).await;
+                        played += 1;
+                    }
+                }
+            }
+        }
+    });
+    played
+}
+
+#[test]
+fn every_schedule_is_played_once() {
+    let mut every = Every::default();
+    let mut seen = std::collections::BTreeSet::new();
+    loop {
+        let told = std::cell::RefCell::new(String::new());
+        let task = |name: char| {
+            let told = &told;
+            Box::pin(async move {
+                for _ in 0..3 {
+                    told.borrow_mut().push(name);
+                    Turn::default().await;
+                }
+            }) as Pin<Box<dyn Future<Output = ()> + '_>>
+        };
+        play(vec![task('a'), task('b')], &mut every);
+        seen.insert(told.take());
+        if !every.next() {
+            break;
+        }
+    }
+    // Six letters, of which three are alike each.
+    assert_eq!(seen.len(), 20, "{seen:?}");
+}
