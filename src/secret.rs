@@ -228,6 +228,11 @@ impl Keyring {
         }
     }
 
+    /// The ids of all keys, the current one first.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().map(|key| key.id)
+    }
+
     /// Whether the ring has a key of that id.
     pub fn has(&self, id: KeyId) -> bool {
         self.keys.iter().any(|key| key.id == id)

@@ -48,9 +48,9 @@ impl<S: Store> Guard<S> {
         }
         let keys = self.keys.load();
         match Carried::open(&keys, &presented.id, seen.values(), request.now) {
-            Ok((Carried { epochs, record, .. }, key)) => {
+            Ok((Carried { origin, record, .. }, key)) => {
                 let state = (record.digest, record.version);
-                let is_present = carrier.take_in(record, epochs, key, request.now)?;
+                let is_present = carrier.take_in(record, origin, request.now)?;
                 // What is under a key that leaves the ring one day is sealed again.
                 let is_current = keys.record_key().is_some_and(|(current, _)| current == key);
                 shown.state = Some(state).filter(|_| is_present && is_current);
@@ -67,12 +67,12 @@ impl<S: Store> Guard<S> {
     pub(super) fn give_out(&self, admission: &Admission, id: &SessionId, response: &mut response::Parts) {
         let Some(carrier) = self.store.carrier() else { return };
         let digest = id.digest();
-        let Some((record, epochs)) = carrier.give_out(&digest) else { return };
+        let Some((record, origin)) = carrier.give_out(&digest) else { return };
         if admission.shown.state == Some((digest, record.version)) {
             return;
         }
         // As of when it was asked whether the session has ended.
-        let carried = Carried { sealed_at: admission.asked, epochs, record: record.as_ref().clone() };
+        let carried = Carried { sealed_at: admission.asked, origin, record: record.as_ref().clone() };
         let values = match carried.seal(&self.keys.load(), &self.entropy, id) {
             Ok(values) => values,
             Err(error) => return self.tell_failed(admission, &StoreError::io(error)),

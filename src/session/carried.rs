@@ -12,6 +12,7 @@
 //! | 8 | milliseconds since 1970 when it was sealed, little-endian |
 //! | 8 | epoch of the subject, little-endian |
 //! | 8 | epoch of all subjects, little-endian |
+//! | 32 | keys that it was made under since the last login: a bit for each id, words of 8 bytes, little-endian |
 //! | .. | [`Record::encode`] |
 //! | 16 | tag of AES-256-GCM |
 //!
@@ -50,7 +51,7 @@ const PART_CHARS: usize = 3900;
 const CHARS_MAX: usize = PART_CHARS * CARRIED_COOKIES_MAX as usize;
 
 const FORM: u8 = 1;
-const HEAD_BYTES: usize = 1 + 8 + 8 + 8;
+const HEAD_BYTES: usize = 1 + 3 * 8 + 4 * 8;
 
 /// In which epochs a session began: a later one ends it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,13 +62,44 @@ pub struct Epochs {
     pub of_all: u64,
 }
 
+/// A set of keys, by their ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeySet([u64; 4]);
+
+impl KeySet {
+    /// The same with one more.
+    #[must_use]
+    pub fn with(mut self, KeyId(id): KeyId) -> Self {
+        if let Some(word) = self.0.get_mut(usize::from(id / 64)) {
+            *word |= 1 << (id % 64);
+        }
+        self
+    }
+
+    /// Whether a ring has all of them.
+    pub fn is_within(self, ring: &Keyring) -> bool {
+        let known = ring.ids().fold(Self::default(), Self::with);
+        self.0.iter().zip(known.0).all(|(mine, known)| mine & !known == 0)
+    }
+}
+
+/// Where a session comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// In which epochs it began.
+    pub epochs: Epochs,
+    /// All keys that a state of it was made under since the last login. Who has one of them may have made the session, so it
+    /// ends when one leaves the ring, whatever it was sealed under since.
+    pub keys: KeySet,
+}
+
 /// The state of a session, and what has to be known to tell whether it is still in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// When it was sealed.
     pub sealed_at: Timestamp,
-    /// In which epochs it began.
-    pub epochs: Epochs,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The record.
     pub record: Record,
 }
@@ -90,9 +122,10 @@ impl Carried {
     /// When there is no randomness. A record of more than [`CARRIED_BYTES_MAX`] octets must not come here: it gives no
     /// cookies.
     pub fn seal(&self, keys: &Keyring, entropy: &dyn Entropy, id: &SessionId) -> Result<Vec<String>, EntropyError> {
-        let Self { sealed_at, epochs, record } = self;
+        let Self { sealed_at, origin: Origin { epochs, keys: KeySet(made_under) }, record } = self;
         let numbers = [sealed_at.as_millis(), epochs.of_subject, epochs.of_all].map(u64::to_le_bytes);
-        let plain = [&[FORM], numbers.as_flattened(), &record.encode()].concat();
+        let made_under = made_under.map(u64::to_le_bytes);
+        let plain = [&[FORM], numbers.as_flattened(), made_under.as_flattened(), &record.encode()].concat();
         let sealed = seal_in_session(keys, Purpose::Carried, entropy, id.expose(), &record.digest.0, &plain)?;
         let text = URL_SAFE_NO_PAD.encode(sealed);
         if text.len() + 2 > CHARS_MAX {
@@ -145,11 +178,14 @@ impl Carried {
         let (form, rest) = plain.split_first()?;
         let (sealed_at, rest) = rest.split_first_chunk()?;
         let (of_subject, rest) = rest.split_first_chunk()?;
-        let (of_all, record) = rest.split_first_chunk()?;
+        let (of_all, rest) = rest.split_first_chunk()?;
+        let (made_under, record) = rest.split_first_chunk::<32>()?;
         let sealed_at = Timestamp::from_millis(u64::from_le_bytes(*sealed_at));
         let epochs = Epochs { of_subject: u64::from_le_bytes(*of_subject), of_all: u64::from_le_bytes(*of_all) };
+        let mut words = made_under.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(*word.first_chunk()?)));
+        let made_under = KeySet([0; 4].map(|_: u64| words.next().unwrap_or_default()));
         let record = Record::decode(record).ok().filter(|record| *form == FORM && record.digest == digest)?;
-        Some((Self { sealed_at, epochs, record }, key))
+        Some((Self { sealed_at, origin: Origin { epochs, keys: made_under.with(key) }, record }, key))
     }
 }
 
@@ -182,7 +218,8 @@ mod tests {
         let empty = record.encode().len();
         // A length of more than 127 takes two octets.
         record.data = vec![7; bytes.saturating_sub(empty + 1)].into();
-        Carried { sealed_at: NOW, epochs: Epochs { of_subject: 3, of_all: 4 }, record }
+        let origin = Origin { epochs: Epochs { of_subject: 3, of_all: 4 }, keys: KeySet::default().with(KeyId(1)) };
+        Carried { sealed_at: NOW, origin, record }
     }
 
     fn sealed(state: &Carried, nth: u8) -> Vec<String> {
@@ -259,6 +296,24 @@ mod tests {
         assert!(at(NOW.after(CARRIED_AGE_MAX - Duration::from_millis(1))) && !at(NOW.after(CARRIED_AGE_MAX)));
         assert!(at(NOW.before(CLOCKS_APART_MAX)), "the clock of who sealed it is ahead");
         assert!(!at(NOW.before(CLOCKS_APART_MAX + Duration::from_millis(1))), "too far ahead");
+    }
+
+    /// Whoever has one of the keys may write what he likes, but not that he did not have it.
+    #[test]
+    fn a_state_tells_every_key_that_it_was_made_under() {
+        let with = |ids: &[u8]| ids.iter().map(|id| KeyId(*id)).fold(KeySet::default(), KeySet::with);
+        let mut state = state(1, 300);
+        state.origin.keys = with(&[]);
+        let opened = opened(&[2, 1], 1, &sealed(&state, 1), NOW).unwrap();
+        assert_eq!(opened.origin.keys, with(&[1]));
+        let again = opened.seal(&ring(&[2, 1]), &InsecureSeededEntropy::new(2), &id(1)).unwrap();
+        let again = self::opened(&[3, 2, 1], 1, &again, NOW).unwrap();
+        assert_eq!(again.origin.keys, with(&[1, 2]));
+        for (keys, is_within) in [(&[3, 2, 1][..], true), (&[1, 2], true), (&[2], false), (&[3], false)] {
+            assert_eq!(again.origin.keys.is_within(&ring(keys)), is_within, "{keys:?}");
+        }
+        let every = (0..=255).map(KeyId).fold(KeySet::default(), KeySet::with);
+        assert_eq!(every, KeySet([u64::MAX; 4]));
     }
 
     #[test]

@@ -37,8 +37,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::secret::KeyId;
-use crate::session::carried::Epochs;
+use crate::session::carried::Origin;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Record};
 
@@ -331,17 +330,17 @@ pub trait Store: Send + Sync + 'static {
 /// A store whose sessions are carried by their clients. The guard seals and opens what they carry
 /// ([`Carried`](crate::session::carried::Carried)).
 pub trait Carrier: Send + Sync {
-    /// Takes in what a client shows, unless something later is known here, or the key it was under is none of the store's.
+    /// Takes in what a client shows, unless something later is known here, or a key that it was made under is none of the store's.
     /// Whether it is still in force, the next [`load`](Store::load) tells. Gives whether that is how the session is known here
     /// now.
     ///
     /// # Errors
     /// [`StoreError::Full`].
-    fn take_in(&self, record: Record, epochs: Epochs, key: KeyId, now: Timestamp) -> Result<bool, StoreError>;
+    fn take_in(&self, record: Record, origin: Origin, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// What the client of a session is to carry: the record as it is known here, and the epochs it began in. None if it has
+    /// What the client of a session is to carry: the record as it is known here, and where it comes from. None if it has
     /// ended.
-    fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Epochs)>;
+    fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Origin)>;
 
     /// Ends all sessions, also those that are not known here.
     ///

@@ -1,11 +1,11 @@
-//! In which epochs each session began that this node knows.
+//! Where each session comes from that this node knows.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::session::carried::Epochs;
+use crate::session::carried::Origin;
 use crate::session::id::SessionDigest;
 
 const SHARDS: usize = 256;
@@ -13,10 +13,10 @@ const SHARDS: usize = 256;
 /// How many shards are looked through at a time.
 const LOOKED_THROUGH: usize = 8;
 
-/// The epochs, by session. Who has none began in the first: number 0.
+/// Origins, by session.
 #[derive(Debug)]
 pub(super) struct Began {
-    shards: Box<[Mutex<HashMap<SessionDigest, Epochs>>]>,
+    shards: Box<[Mutex<HashMap<SessionDigest, Origin>>]>,
     next: AtomicUsize,
 }
 
@@ -25,19 +25,19 @@ impl Began {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next: AtomicUsize::new(0) }
     }
 
-    fn shard(&self, digest: &SessionDigest) -> Option<&Mutex<HashMap<SessionDigest, Epochs>>> {
+    fn shard(&self, digest: &SessionDigest) -> Option<&Mutex<HashMap<SessionDigest, Origin>>> {
         let [first, ..] = digest.0;
         self.shards.get(usize::from(first))
     }
 
-    pub(super) fn get(&self, digest: &SessionDigest) -> Epochs {
+    pub(super) fn get(&self, digest: &SessionDigest) -> Origin {
         self.shard(digest).and_then(|shard| shard.lock().get(digest).copied()).unwrap_or_default()
     }
 
-    /// Notes those of a session, which never change.
-    pub(super) fn put(&self, digest: SessionDigest, epochs: Epochs) {
-        if let Some(shard) = self.shard(&digest).filter(|_| epochs != Epochs::default()) {
-            shard.lock().insert(digest, epochs);
+    /// Notes that of a session.
+    pub(super) fn put(&self, digest: SessionDigest, origin: Origin) {
+        if let Some(shard) = self.shard(&digest) {
+            shard.lock().insert(digest, origin);
         }
     }
 
@@ -63,11 +63,12 @@ impl Began {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::carried::Epochs;
 
     #[test]
     fn what_is_not_known_any_more_is_forgotten_in_turn() {
         let began = Began::new();
-        let five = Epochs { of_subject: 5, of_all: 0 };
+        let five = Origin { epochs: Epochs { of_subject: 5, of_all: 0 }, ..Origin::default() };
         let digest = |first: u8| SessionDigest([first; 32]);
         (0..=255).for_each(|first| began.put(digest(first), five));
         for _ in 0..SHARDS / LOOKED_THROUGH {
@@ -76,6 +77,6 @@ mod tests {
         let kept: Vec<u8> = (0..=255).filter(|first| began.get(&digest(*first)) == five).collect();
         assert_eq!(kept, [9]);
         began.remove(&digest(9));
-        assert_eq!(began.get(&digest(9)), Epochs::default());
+        assert_eq!(began.get(&digest(9)), Origin::default());
     }
 }

@@ -19,8 +19,8 @@
 //! - The session that a quarantined client was moved away from ends with his next login only where it is known.
 //! - A state whose app fills more than [`CARRIED_BYTES_FILLED_MAX`] octets is refused with [`StoreError::TooLarge`].
 //! - A session that is not used for a day is over, whatever the deadlines say.
-//! - Who has a key can make sessions: nothing is there to compare them with. When a key leaves the ring a node forgets what it
-//!   knows, and takes in again what is under the keys that stay.
+//! - Who has a key can make sessions: nothing is there to compare them with. When a key leaves the ring, all sessions end that
+//!   were carried under it since their last login.
 
 mod began;
 mod marks;
@@ -48,8 +48,8 @@ use super::{
     StoreError, SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::secret::{KeyId, Keyring, Purpose};
-use crate::session::carried::{CARRIED_AGE_MAX, CARRIED_BYTES_FILLED_MAX, CARRIED_BYTES_MAX, Epochs};
+use crate::secret::{Keyring, Purpose};
+use crate::session::carried::{CARRIED_AGE_MAX, CARRIED_BYTES_FILLED_MAX, CARRIED_BYTES_MAX, Epochs, KeySet, Origin};
 use crate::session::id::SessionDigest;
 use crate::session::record::{EndReason, Record, State};
 use crate::session::subject::is_same;
@@ -107,7 +107,7 @@ impl<E> SealedStore<E> {
     }
 
     /// Puts another key ring in force. If a key is missing in it, what was made with that must not go on: everything known is
-    /// forgotten, and what is under other keys is taken in again.
+    /// forgotten, and what never was under it is taken in again.
     pub fn replace_keys(&self, keys: impl Into<Arc<Keyring>>) {
         let keys = keys.into();
         let signs = |keys: &Keyring| keys.macs(Purpose::Subject, &[b"ring\0"]).collect::<Vec<_>>();
@@ -116,6 +116,10 @@ impl<E> SealedStore<E> {
         if signs(&before).iter().any(|sign| !now.contains(sign)) {
             self.live.forget_all();
         }
+    }
+
+    fn current_key(&self) -> KeySet {
+        self.keys.load().ids().take(1).fold(KeySet::default(), KeySet::with)
     }
 
     /// What is known of a session. One that was not used for a day is none: its end may be forgotten.
@@ -155,7 +159,7 @@ impl<E: Store> SealedStore<E> {
         if let Some((Mark::Ended { at, why }, record)) = &mark {
             return over(*why, *at, record.removable_at);
         }
-        let began = self.began.get(&digest);
+        let began = self.began.get(&digest).epochs;
         for (epoch, number) in [(of_subject, began.of_subject), (of_all, began.of_all)] {
             if !epoch.lets(&digest, number) {
                 let at = Timestamp::from_millis(epoch.number);
@@ -221,32 +225,32 @@ fn check_size(record: &Record, held: Option<&Record>) -> Result<(), StoreError> 
 }
 
 impl<E: Store> Carrier for SealedStore<E> {
-    fn take_in(&self, record: Record, epochs: Epochs, key: KeyId, now: Timestamp) -> Result<bool, StoreError> {
+    fn take_in(&self, record: Record, origin: Origin, now: Timestamp) -> Result<bool, StoreError> {
         let digest = record.digest;
-        let is_known_key = || self.keys.load().has(key);
-        if !is_known_key() {
+        let is_known = || origin.keys.is_within(&self.keys.load());
+        if !is_known() {
             return Ok(false);
         }
-        // First, so that nobody sees the session without them.
-        self.began.put(digest, epochs);
+        // First, so that nobody sees the session without it.
+        self.began.put(digest, origin);
         let is_present = self.live.take_in(record, now)?;
         // What is not known yet may have been tidied away.
-        self.began.put(digest, epochs);
-        // The key may have been taken out, and everything forgotten, just before this came in.
-        if !is_known_key() {
+        self.began.put(digest, origin);
+        // A key may have been taken out, and everything forgotten, just before this came in.
+        if !is_known() {
             self.forget(&digest, std::iter::empty());
             return Ok(false);
         }
         Ok(is_present)
     }
 
-    fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Epochs)> {
+    fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Origin)> {
         let record = self.known(digest).filter(|record| !record.is_ended())?;
         Some((record, self.began.get(digest)))
     }
 
     fn end_all(&self, ending: Ending) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>> {
-        Box::pin(async move { self.next_epoch(Whose::Everybody, None, ending).await.map(drop) })
+        Box::pin(self.next_epoch(Whose::Everybody, None, ending))
     }
 }
 
@@ -280,7 +284,8 @@ impl<E: Store> Store for SealedStore<E> {
             self.epoch(record.subject.as_deref().map(Whose::Subject)),
             self.epoch(Some(Whose::Everybody)),
         )?;
-        self.began.put(digest, Epochs { of_subject: of_subject.number, of_all: of_all.number });
+        let epochs = Epochs { of_subject: of_subject.number, of_all: of_all.number };
+        self.began.put(digest, Origin { epochs, keys: self.current_key() });
         let creation = self.live.create(record, limit, now).await;
         match &creation {
             Ok(Creation::Created(Created::Done { evicted, .. })) => {
@@ -368,7 +373,10 @@ impl<E: Store> Store for SealedStore<E> {
             (Some(before), Some(after)) if is_same(before, after) => epochs.of_subject,
             _ => self.epoch(subject.as_deref().map(Whose::Subject)).await?.number,
         };
-        self.began.put(new, Epochs { of_subject, ..epochs });
+        // Who has just logged in has proven that it is his.
+        let is_login = old.authenticated_at != rotate.new.authenticated_at;
+        let keys = if is_login { self.current_key() } else { self.began.get(&old.digest).keys };
+        self.began.put(new, Origin { epochs: Epochs { of_subject, ..epochs }, keys });
         let (now, until) = (rotate.now, rotate.tombstone_until);
         let rotation = self.live.rotate(rotate).await;
         let Ok(Rotation::Created(Created::Done { evicted, .. })) = &rotation else {

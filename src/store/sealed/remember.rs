@@ -117,16 +117,15 @@ impl<E: Store> SealedStore<E> {
         }
     }
 
-    /// Begins a new epoch: all sessions of somebody end but one. Gives the one before.
+    /// Begins a new epoch: all sessions of somebody end but one.
     pub(super) async fn next_epoch(
         &self,
         whose: Whose<'_>,
         except: Option<&SessionDigest>,
         ending: Ending,
-    ) -> Result<Epoch, StoreError> {
+    ) -> Result<(), StoreError> {
         let removable_at = remembered(ending.now, ending.tombstone_until);
-        let before = self.epoch(Some(whose)).await?;
-        let mut number = before.number.saturating_add(1).max(ending.now.as_millis());
+        let mut number = self.epoch(Some(whose)).await?.number.saturating_add(1).max(ending.now.as_millis());
         // Under every name: a node may know one of the keys alone.
         for name in self.names(whose) {
             let mut is_done = false;
@@ -152,7 +151,7 @@ impl<E: Store> SealedStore<E> {
                 return Err(StoreError::io("what is remembered of a subject changed too often"));
             }
         }
-        Ok(before)
+        Ok(())
     }
 
     /// Remembers what ended for a new session, in that order; tells whether the last of them had ended before. If it fails,

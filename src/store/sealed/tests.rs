@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::secret::MasterKey;
+use crate::secret::{KeyId, MasterKey};
 use crate::session::carried::CLOCKS_APART_MAX;
 use crate::session::tag::Tag;
 use crate::store::OnLimit;
@@ -38,9 +38,13 @@ fn node(ended: &Shared<MemoryStore>) -> Node {
     sealed(ended.clone())
 }
 
-/// A client shows this state, sealed under the first key.
-fn shows<E: Store>(store: &SealedStore<E>, record: &Record, epochs: Epochs) -> bool {
-    store.take_in(record.clone(), epochs, KeyId(1), NOW).unwrap()
+fn under(ids: &[u8]) -> KeySet {
+    ids.iter().map(|id| KeyId(*id)).fold(KeySet::default(), KeySet::with)
+}
+
+/// A client shows this state.
+fn shows<E: Store>(store: &SealedStore<E>, record: &Record, origin: Origin) -> bool {
+    store.take_in(record.clone(), origin, NOW).unwrap()
 }
 
 fn nodes() -> (Shared<MemoryStore>, Node, Node) {
@@ -65,8 +69,8 @@ async fn create<E: Store>(store: &SealedStore<E>, record: &Record) {
 
 /// A client goes from one node to the other with what it carries.
 fn carry<E: Store>(from: &Node, to: &SealedStore<E>, digest: &SessionDigest) -> Record {
-    let (record, epochs) = from.give_out(digest).unwrap();
-    assert!(shows(to, &record, epochs));
+    let (record, origin) = from.give_out(digest).unwrap();
+    assert!(shows(to, &record, origin));
     record.as_ref().clone()
 }
 
@@ -107,7 +111,7 @@ async fn the_later_state_counts() {
     let newer = Record { data: Box::new([5; 9]), ..ann.clone() };
     assert!(matches!(two.commit(newer, Durability::Soon).await.unwrap(), Commit::Done(_)));
     // What is older is not taken in, wherever it comes from.
-    assert!(!shows(&two, &older, Epochs::default()));
+    assert!(!shows(&two, &older, Origin::default()));
     assert_eq!(two.load(&ann.digest).await.unwrap().unwrap().version, 1);
     carry(&two, &one, &ann.digest);
     let there = one.load(&ann.digest).await.unwrap().unwrap();
@@ -128,9 +132,9 @@ async fn what_ended_on_one_node_serves_on_none() {
     // Nor on one that starts later, and is shown an old state.
     let three = node(one.ended());
     assert_eq!(three.load(&ann.digest).await.unwrap(), None, "without a state");
-    shows(&three, &carried, Epochs::default());
+    shows(&three, &carried, Origin::default());
     assert_eq!(end(&three, &ann.digest).await, Some(EndReason::Logout));
-    shows(&three, &Record { version: 99, ..carried }, Epochs::default());
+    shows(&three, &Record { version: 99, ..carried }, Origin::default());
     assert_eq!(end(&three, &ann.digest).await, Some(EndReason::Logout));
     assert!(three.give_out(&ann.digest).is_none());
 }
@@ -160,7 +164,7 @@ async fn an_id_that_was_replaced_on_one_node_is_replaced_on_all() {
     assert_eq!(end(&two, &held.digest).await, Some(EndReason::Revoked));
     // The other node is as late as can be: it has looked already.
     let three = node(one.ended());
-    shows(&three, &seen, Epochs::default());
+    shows(&three, &seen, Origin::default());
     let rotated = three.rotate(rotation(&seen, late.clone())).await.unwrap();
     assert!(matches!(rotated, Rotation::Gone), "{rotated:?}");
     assert_eq!(three.load(&late.digest).await.unwrap(), None);
@@ -208,17 +212,17 @@ async fn an_end_of_all_counts_after_an_earlier_one_was_forgotten() {
     let later = NOW.after(CARRIED_AGE_MAX * 2);
     let ann = Record { last_seen: later, removable_at: later.after(CARRIED_AGE_MAX), ..session(1, "ann") };
     create(&one, &ann).await;
-    let (record, epochs) = one.give_out(&ann.digest).unwrap();
-    assert_eq!(epochs.of_subject, NOW.as_millis());
+    let (record, origin) = one.give_out(&ann.digest).unwrap();
+    assert_eq!(origin.epochs.of_subject, NOW.as_millis());
     one.clear_expired(later, 1000).await.unwrap();
     assert_eq!(ended.store().count(), 0);
     let two = node(&ended);
-    shows(&two, &record, epochs);
+    shows(&two, &record, origin);
     assert_eq!(end(&two, &ann.digest).await, None);
     let why = Ending { now: later, tombstone_until: later, why: EndReason::Revoked };
     assert_eq!(two.revoke_subject("ann", None, why).await.unwrap().len(), 1);
     let three = node(&ended);
-    shows(&three, &record, epochs);
+    shows(&three, &record, origin);
     assert_eq!(end(&three, &ann.digest).await, Some(EndReason::Revoked));
 }
 
@@ -260,21 +264,29 @@ async fn a_session_that_was_not_used_for_a_day_is_over() {
     assert!(one.revoke_subject("ann", None, ending(EndReason::Revoked)).await.unwrap().is_empty());
 }
 
-/// Whoever had the key may have made sessions of his own.
+/// Whoever had the key may have made sessions of his own, and had them sealed under others since.
 #[tokio::test]
-async fn what_is_known_is_forgotten_when_a_key_leaves_the_ring() {
+async fn what_was_made_under_a_key_ends_with_it() {
     let (_, one, _) = nodes();
     one.replace_keys(ring(&[2, 1]));
-    let (ann, forged) = (session(1, "ann"), session(2, "ann"));
+    let (ann, forged, cycled, login) = (session(1, "ann"), session(2, "ann"), session(3, "ann"), session(4, "ann"));
     create(&one, &ann).await;
-    shows(&one, &forged, Epochs::default());
-    let (record, epochs) = one.give_out(&ann.digest).unwrap();
+    shows(&one, &forged, Origin { keys: under(&[1]), ..Origin::default() });
+    assert!(matches!(one.rotate(rotation(&forged, cycled.clone())).await.unwrap(), Rotation::Created(_)));
+    let visitor = Record { authenticated_at: None, ..session(5, "ann") };
+    shows(&one, &visitor, Origin { keys: under(&[1]), ..Origin::default() });
+    assert!(matches!(one.rotate(rotation(&visitor, login.clone())).await.unwrap(), Rotation::Created(_)));
+    let carried = [&ann, &cycled, &login].map(|record| one.give_out(&record.digest).unwrap());
+    assert_eq!(carried.each_ref().map(|(_, origin)| origin.keys), [under(&[2]), under(&[1]), under(&[2])]);
     one.replace_keys(ring(&[2]));
-    assert!(one.load(&forged.digest).await.unwrap().is_none() && one.give_out(&forged.digest).is_none());
-    assert!(!shows(&one, &forged, Epochs::default()), "nor does it come back under that key");
-    assert!(one.load(&forged.digest).await.unwrap().is_none());
-    assert!(one.take_in(record.as_ref().clone(), epochs, KeyId(2), NOW).unwrap());
-    assert_eq!(end(&one, &ann.digest).await, None);
+    for (record, _) in &carried {
+        assert!(one.load(&record.digest).await.unwrap().is_none() && one.give_out(&record.digest).is_none());
+    }
+    // What was sealed under the new key meanwhile comes back, if nobody else can have made it.
+    let comes_back = carried.each_ref().map(|(record, origin)| shows(&one, record, *origin));
+    assert_eq!(comes_back, [true, false, true]);
+    assert!(one.load(&cycled.digest).await.unwrap().is_none());
+    assert_eq!((end(&one, &ann.digest).await, end(&one, &login.digest).await), (None, None));
 }
 
 /// What was taken over from before the guard must not be taken over again, and what is out must be seen.
@@ -299,7 +311,7 @@ async fn ends_are_remembered_as_long_as_a_state_may_be_shown_and_no_longer() {
     let just_before = Timestamp::from_millis(last.as_millis() - 1);
     one.clear_expired(just_before, 1000).await.unwrap();
     let two = node(&ended);
-    shows(&two, &ann, Epochs::default());
+    shows(&two, &ann, Origin::default());
     assert_eq!(end(&two, &ann.digest).await, Some(EndReason::Logout));
     one.clear_expired(last, 1000).await.unwrap();
     assert_eq!(ended.store().count(), 0);
@@ -339,10 +351,10 @@ async fn an_end_of_all_is_found_by_nodes_with_one_of_the_keys() {
     for (made, ends, looks) in [(&[1][..], &[2, 1][..], &[1][..]), (&[2, 1], &[1, 2], &[2]), (&[1], &[1], &[2, 1])] {
         let (here, ann) = (with(made), session(u64::from(looks[0]) * 10 + ends.len() as u64, "ann"));
         create(&here, &ann).await;
-        let (record, epochs) = here.give_out(&ann.digest).unwrap();
+        let (record, origin) = here.give_out(&ann.digest).unwrap();
         with(ends).revoke_subject("ann", None, ending(EndReason::Revoked)).await.unwrap();
         let there = with(looks);
-        assert!(there.take_in(record.as_ref().clone(), epochs, KeyId(looks[0]), NOW).unwrap());
+        assert!(shows(&there, &record, Origin { keys: under(looks), ..origin }));
         assert_eq!(end(&there, &ann.digest).await, Some(EndReason::Revoked), "{made:?} {ends:?} {looks:?}");
     }
 }
@@ -535,7 +547,7 @@ async fn what_remembers_and_is_full_says_so() {
     assert!(matches!(one_more, Err(StoreError::Full)), "{one_more:?}");
     for record in [&ann, &bob] {
         let two = node(&ended);
-        shows(&two, record, Epochs::default());
+        shows(&two, record, Origin::default());
         assert_eq!(end(&two, &record.digest).await, Some(EndReason::Logout));
     }
 }

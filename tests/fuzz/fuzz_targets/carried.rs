@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use portcullis::clock::Timestamp;
 use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::secret::{KeyId, Keyring, MasterKey};
-use portcullis::session::carried::{CARRIED_BYTES_MAX, Carried, Epochs};
+use portcullis::session::carried::{CARRIED_BYTES_MAX, Carried, Epochs, KeySet, Origin};
 use portcullis::session::id::SessionId;
 use portcullis::session::record::Record;
 
@@ -20,7 +20,8 @@ fuzz_target!(|input: (u16, &[u8])| {
 
     let Ok(record) = Record::decode(bytes) else { return };
     let epochs = Epochs { of_subject: at.into(), of_all: 0 };
-    let carried = Carried { sealed_at: NOW, epochs, record: Record { digest: id.digest(), ..record } };
+    let origin = Origin { epochs, keys: KeySet::default().with(KeyId(1)) };
+    let carried = Carried { sealed_at: NOW, origin, record: Record { digest: id.digest(), ..record } };
     let values = carried.seal(&keys, &InsecureSeededEntropy::new(at.into()), &id).unwrap();
     if carried.record.encode().len() > CARRIED_BYTES_MAX {
         assert!(values.is_empty());
