@@ -40,27 +40,19 @@ pub(in crate::cli) async fn open(
             tell_damaged(opened.1.damaged);
             Ok(opened.0.into())
         }
-        StoreKind::Server(server) => connect(server, rows(), Use::Sessions(clock)).await,
+        StoreKind::Server(server) => connect(server, rows(), clock, None).await,
         StoreKind::Sealed(ended) => match &**ended {
             // Apart from the sessions that such a store may have had in the same place.
             StoreKind::Embedded(path) => Ok(sealed(embedded(&path.join("ended"))?, keys, clock)),
             StoreKind::Server(server) => {
                 let prefix = format!("{}_ended", server.prefix);
-                connect(&StoreServer { prefix, ..server.clone() }, rows(), Use::Ended(keys, clock)).await
+                connect(&StoreServer { prefix, ..server.clone() }, rows(), clock, Some(keys)).await
             }
             StoreKind::Memory | StoreKind::File(_) | StoreKind::Sealed(_) => {
                 Err(RunError::Store("no such store remembers which sessions have ended".to_owned()))
             }
         },
     }
-}
-
-/// What a server is for.
-enum Use<'a> {
-    /// The sessions.
-    Sessions(&'a Arc<dyn Clock>),
-    /// To remember which have ended.
-    Ended(&'a KeyFile, &'a Arc<dyn Clock>),
 }
 
 fn embedded(path: &Path) -> Result<EmbeddedStore, RunError> {
@@ -100,7 +92,13 @@ fn url(server: &StoreServer) -> Result<String, RunError> {
     }
 }
 
-async fn connect(server: &StoreServer, rows: Rows, of: Use<'_>) -> Result<AnyStore, RunError> {
+/// With keys it remembers the ends of sessions that clients carry.
+async fn connect(
+    server: &StoreServer,
+    rows: Rows,
+    clock: &Arc<dyn Clock>,
+    carried: Option<&KeyFile>,
+) -> Result<AnyStore, RunError> {
     let url = url(server)?;
     match server.kind {
         #[cfg(feature = "redis")]
@@ -108,7 +106,7 @@ async fn connect(server: &StoreServer, rows: Rows, of: Use<'_>) -> Result<AnySto
             use portcullis::store::kv::{RedisStore, Settings};
             let settings = Settings { timeout: server.timeout, prefix: server.prefix.clone() };
             let store = RedisStore::connect(&url, settings, rows).await.map_err(failed)?;
-            Ok(used(store, server, of))
+            Ok(used(store, server, clock, carried))
         }
         #[cfg(feature = "sql")]
         ServerKind::Postgres | ServerKind::Mysql | ServerKind::Sqlite => {
@@ -117,32 +115,32 @@ async fn connect(server: &StoreServer, rows: Rows, of: Use<'_>) -> Result<AnySto
                 let made = make_folder(&server.folder);
                 made.map_err(RunError::system("the folder of the session store can not be made"))?;
             }
-            let table = match of {
-                Use::Sessions(_) => format!("{}_sessions", server.prefix),
-                Use::Ended(..) => server.prefix.clone(),
+            let table = match carried {
+                None => format!("{}_sessions", server.prefix),
+                Some(_) => server.prefix.clone(),
             };
             let settings = Settings { timeout: server.timeout, table, ..Settings::default() };
             let store = SqlStore::connect(&url, settings, rows).await.map_err(failed)?;
-            Ok(used(store, server, of))
+            Ok(used(store, server, clock, carried))
         }
         // The configuration has refused it already.
         #[cfg(not(all(feature = "redis", feature = "sql")))]
         _ => {
-            drop((url, rows, of));
+            drop((url, rows, clock.clone(), carried));
             Err(RunError::Store("this program was built without the store of [store] kind".to_owned()))
         }
     }
 }
 
 #[cfg(any(feature = "redis", feature = "sql"))]
-fn used<S: Store>(store: S, server: &StoreServer, of: Use<'_>) -> AnyStore
+fn used<S: Store>(store: S, server: &StoreServer, clock: &Arc<dyn Clock>, carried: Option<&KeyFile>) -> AnyStore
 where
     AnyStore: From<S> + From<CachedStore<S>> + From<SealedStore<S>>,
 {
-    match (of, server.cache) {
-        (Use::Ended(keys, clock), _) => sealed(store, keys, clock),
-        (Use::Sessions(_), None) => store.into(),
-        (Use::Sessions(clock), Some(fresh_for)) => {
+    match (carried, server.cache) {
+        (Some(keys), _) => sealed(store, keys, clock),
+        (None, None) => store.into(),
+        (None, Some(fresh_for)) => {
             let settings = cached::Settings { fresh_for, ..cached::Settings::default() };
             CachedStore::new(store, settings, clock.clone()).into()
         }
