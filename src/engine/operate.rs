@@ -89,13 +89,10 @@ impl<S: Store> Guard<S> {
                 let filter = Filter { reference: Some(*reference), ..Filter::default() };
                 self.revoke_all(&filter, ending).await?
             }
-            Selection::All => {
-                let known = self.revoke_all(&Filter::default(), ending).await?;
-                if let Some(carrier) = self.store.carrier() {
-                    carrier.end_all(ending).await?;
-                }
-                known
-            }
+            Selection::All => match self.store.carrier() {
+                Some(carrier) => carrier.end_all(ending).await?,
+                None => self.revoke_all(&Filter::default(), ending).await?,
+            },
         };
         for record in &ended {
             self.streams.end(&record.digest);

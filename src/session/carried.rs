@@ -76,6 +76,19 @@ impl KeySet {
         self
     }
 
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let mut words = self.0;
+        words.iter_mut().zip(other.0).for_each(|(mine, other)| *mine |= other);
+        Self(words)
+    }
+
+    /// Whether some of them are among others.
+    pub fn meets(self, others: Self) -> bool {
+        self.0.iter().zip(others.0).any(|(mine, others)| mine & others != 0)
+    }
+
     /// Whether a ring has all of them.
     pub fn is_within(self, ring: &Keyring) -> bool {
         let known = ring.ids().fold(Self::default(), Self::with);

@@ -60,9 +60,9 @@ impl MemoryStore {
         Ok(self.get(&taken_in.digest).is_some_and(|held| *held == taken_in))
     }
 
-    /// Forgets everything.
-    pub(super) fn forget_all(&self) {
-        self.change(Table::forget_all);
+    /// Forgets some records.
+    pub(super) fn forget(&self, is: impl Fn(&Record) -> bool) {
+        self.change(|table| table.forget(is));
     }
 
     /// Takes back what a change did that came to nothing: the new record goes, others are as they were.

@@ -342,9 +342,12 @@ pub trait Carrier: Send + Sync {
     /// ended.
     fn give_out(&self, digest: &SessionDigest) -> Option<(Arc<Record>, Origin)>;
 
-    /// Ends all sessions, also those that are not known here.
+    /// Ends all sessions, also those that are not known here. Gives the last records of those that are.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn end_all(&self, ending: Ending) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>>;
+    fn end_all(&self, ending: Ending) -> Ended<'_>;
 }
+
+/// Answer of [`Carrier::end_all`].
+pub type Ended<'a> = Pin<Box<dyn Future<Output = Result<Vec<Arc<Record>>, StoreError>> + Send + 'a>>;

@@ -6,6 +6,7 @@
 //! authenticated give way, as such sessions do: who can begin them by the thousand must not keep others from logging out.
 
 use crate::clock::Timestamp;
+use crate::session::expiry;
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::tag::{Tag, Tags};
@@ -46,7 +47,8 @@ impl Mark {
     pub(super) fn to_record(self, digest: SessionDigest, known: Option<&Record>, removable_at: Timestamp) -> Record {
         let mark = |since| {
             let mark = blank(digest, known.map(|known| known.reference), since, removable_at);
-            let authenticated_at = mark.authenticated_at.filter(|_| known.is_none_or(Record::is_authenticated));
+            let authenticated_at =
+                mark.authenticated_at.filter(|_| known.is_none_or(|known| !expiry::is_visitor(known)));
             let lasting = if known.is_none() { UNSEEN } else { Lasting::Default };
             Record { authenticated_at, lasting, ..mark }
         };

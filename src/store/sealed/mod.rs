@@ -31,7 +31,6 @@ mod turns;
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -44,7 +43,7 @@ use self::turns::{Held, Turns};
 use super::counters::Counters;
 use super::memory::MemoryStore;
 use super::{
-    Carrier, Commit, Created, Creation, Durability, Ending, Filter, PAGE_MAX, Page, Rotate, Rotation, Store,
+    Carrier, Commit, Created, Creation, Durability, Ended, Ending, Filter, PAGE_MAX, Page, Rotate, Rotation, Store,
     StoreError, SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
@@ -85,6 +84,13 @@ impl Look {
             Self::Over(_) => None,
         }
     }
+
+    const fn over(&self) -> Option<Ending> {
+        match self {
+            Self::Live(..) => None,
+            Self::Over(ending) => Some(*ending),
+        }
+    }
 }
 
 impl<E> SealedStore<E> {
@@ -106,16 +112,23 @@ impl<E> SealedStore<E> {
         &self.ended
     }
 
-    /// Puts another key ring in force. If a key is missing in it, what was made with that must not go on: everything known is
-    /// forgotten, and what never was under it is taken in again.
+    /// Puts another key ring in force. If a key is missing in it, or is another one by now, what was made under that must not go
+    /// on, and is forgotten.
     pub fn replace_keys(&self, keys: impl Into<Arc<Keyring>>) {
         let keys = keys.into();
-        let signs = |keys: &Keyring| keys.macs(Purpose::Subject, &[b"ring\0"]).collect::<Vec<_>>();
+        let signs = |keys: &Keyring| keys.ids().zip(keys.macs(Purpose::Subject, &[b"ring\0"])).collect::<Vec<_>>();
         let now = signs(&keys);
         let before = self.keys.swap(keys);
-        if signs(&before).iter().any(|sign| !now.contains(sign)) {
-            self.live.forget_all();
+        let gone = signs(&before).into_iter().filter(|sign| !now.contains(sign)).map(|(id, _)| id);
+        let gone = gone.fold(KeySet::default(), KeySet::with);
+        if gone != KeySet::default() {
+            self.live.forget(|record| self.began.get(&record.digest).keys.meets(gone));
         }
+    }
+
+    /// Whether all keys that a session was made under are known still.
+    fn has_keys(&self, digest: &SessionDigest) -> bool {
+        self.began.get(digest).keys.is_within(&self.keys.load())
     }
 
     fn current_key(&self) -> KeySet {
@@ -198,7 +211,13 @@ impl<E: Store> SealedStore<E> {
             let page = self.live.list(&filter, after, PAGE_MAX).await?;
             for record in page.records {
                 let digest = record.digest;
-                if let Look::Over(ending) = self.look(record).await? {
+                let ending = if self.is_aged(&record) {
+                    let now = self.clock.now();
+                    Some(Ending { why: EndReason::Idle, now, tombstone_until: now })
+                } else {
+                    self.look(record).await?.over()
+                };
+                if let Some(ending) = ending {
                     self.live.revoke(&digest, ending).await?;
                 }
             }
@@ -227,17 +246,14 @@ fn check_size(record: &Record, held: Option<&Record>) -> Result<(), StoreError> 
 impl<E: Store> Carrier for SealedStore<E> {
     fn take_in(&self, record: Record, origin: Origin, now: Timestamp) -> Result<bool, StoreError> {
         let digest = record.digest;
-        let is_known = || origin.keys.is_within(&self.keys.load());
-        if !is_known() {
+        if !origin.keys.is_within(&self.keys.load()) {
             return Ok(false);
         }
         // First, so that nobody sees the session without it.
         self.began.put(digest, origin);
         let is_present = self.live.take_in(record, now)?;
-        // What is not known yet may have been tidied away.
-        self.began.put(digest, origin);
-        // A key may have been taken out, and everything forgotten, just before this came in.
-        if !is_known() {
+        // A key may have been taken out, and what was made under it forgotten, just before this came in.
+        if !self.has_keys(&digest) {
             self.forget(&digest, std::iter::empty());
             return Ok(false);
         }
@@ -249,8 +265,24 @@ impl<E: Store> Carrier for SealedStore<E> {
         Some((record, self.began.get(digest)))
     }
 
-    fn end_all(&self, ending: Ending) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>> {
-        Box::pin(self.next_epoch(Whose::Everybody, None, ending))
+    fn end_all(&self, ending: Ending) -> Ended<'_> {
+        Box::pin(async move {
+            let number = self.next_epoch(Whose::Everybody, None, ending).await?;
+            let (mut ended, mut after) = (Vec::new(), None);
+            loop {
+                let page = self.live.list(&Filter::default(), after, PAGE_MAX).await?;
+                // Who has come since then goes on.
+                let is_old = |record: &&Arc<Record>| self.began.get(&record.digest).epochs.of_all < number;
+                for record in page.records.iter().filter(is_old) {
+                    ended.extend(self.live.revoke(&record.digest, ending).await?);
+                }
+                after = page.next;
+                if after.is_none() {
+                    ended.retain(|record| !self.is_aged(record));
+                    return Ok(ended);
+                }
+            }
+        })
     }
 }
 
@@ -424,9 +456,7 @@ impl<E: Store> Store for SealedStore<E> {
         // Those that have ended before on another node are not among those that end now.
         self.settle(Some(subject)).await?;
         self.next_epoch(Whose::Subject(subject), except, ending).await?;
-        let mut ended = self.live.revoke_subject(subject, except, ending).await?;
-        ended.retain(|record| !self.is_aged(record));
-        Ok(ended)
+        self.live.revoke_subject(subject, except, ending).await
     }
 
     /// The sessions that this node knows.

@@ -47,10 +47,15 @@ impl<E> SealedStore<E> {
         self.keys.load().macs(Purpose::Subject, &parts).map(SessionDigest).collect()
     }
 
-    /// Takes back a session that came to nothing, and what ended for it.
+    /// Takes back a session that came to nothing, and what ended for it here.
     pub(super) fn forget<'a>(&self, new: &SessionDigest, ended: impl Iterator<Item = &'a Arc<Record>>) {
-        self.live.put_back(new, ended);
+        let ended: SmallVec<[_; 4]> = ended.collect();
+        self.live.put_back(new, ended.iter().copied().filter(|record| self.has_keys(&record.digest)));
         self.began.remove(new);
+        // A key may have been taken out meanwhile.
+        for record in ended.into_iter().filter(|record| !self.has_keys(&record.digest)) {
+            self.live.put_back(&record.digest, std::iter::empty());
+        }
     }
 }
 
@@ -117,13 +122,13 @@ impl<E: Store> SealedStore<E> {
         }
     }
 
-    /// Begins a new epoch: all sessions of somebody end but one.
+    /// Begins a new epoch: all sessions of somebody end but one. Gives its number.
     pub(super) async fn next_epoch(
         &self,
         whose: Whose<'_>,
         except: Option<&SessionDigest>,
         ending: Ending,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let removable_at = remembered(ending.now, ending.tombstone_until);
         let mut number = self.epoch(Some(whose)).await?.number.saturating_add(1).max(ending.now.as_millis());
         // Under every name: a node may know one of the keys alone.
@@ -151,11 +156,12 @@ impl<E: Store> SealedStore<E> {
                 return Err(StoreError::io("what is remembered of a subject changed too often"));
             }
         }
-        Ok(())
+        Ok(number)
     }
 
     /// Remembers what ended for a new session, in that order; tells whether the last of them had ended before. If it fails,
-    /// or its caller goes away, the new one is gone, and those that are known are as they were.
+    /// or its caller goes away, the new one is gone, and those that are known are here as they were: but of some it may be
+    /// remembered that they ended.
     pub(super) async fn remember_all(
         &self,
         new: &SessionDigest,

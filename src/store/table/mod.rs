@@ -176,10 +176,10 @@ impl Table {
         Commit::Done(record)
     }
 
-    /// Forgets everything, seen at once.
-    pub(in crate::store) fn forget_all(&mut self) {
+    /// Forgets some records, seen at once.
+    pub(in crate::store) fn forget(&mut self, is: impl Fn(&Record) -> bool) {
         let mut all = Vec::new();
-        self.shards.for_each(|record| all.push(Arc::clone(record)));
+        self.shards.for_each(|record| all.extend(Some(record).filter(|record| is(record)).cloned()));
         for record in all {
             self.stage(Some(record), None);
         }

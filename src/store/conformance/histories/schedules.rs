@@ -1,8 +1,9 @@
 //! Every way in which a few operations can take turns, where a store waits for another one behind it: instead of chance.
 //!
 //! A store that keeps what others know too ([`cached`](crate::store::cached), [`sealed`](crate::store::sealed)) goes wrong, if it
-//! does, where one operation waits and another comes in between. What it does between two waits is done under locks, so these are
-//! all the places there are. Two operations are played in every order of their steps, three in many that are drawn with a seed.
+//! does, where one operation waits and another comes in between. A step goes from one question to the store behind to the next
+//! one; with [`Gaps::Both`] a question and what is done with its answer are two. Two operations are played in every order of their
+//! steps, three in many that are drawn with a seed.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -164,7 +165,10 @@ impl Schedule for Every {
         let at = self.at;
         self.at += 1;
         match self.choices.get(at) {
-            Some((chosen, _)) => *chosen,
+            Some((chosen, before)) => {
+                assert_eq!(*before, of, "what is played must not hang on chance");
+                *chosen
+            }
             None => {
                 self.choices.push((0, of));
                 0
@@ -241,32 +245,43 @@ async fn check<S: Store>(store: S, asks: &[&Ask], schedule: &mut dyn Schedule) {
     assert_eq!(verdict, Verdict::Order, "these answers have no order:{}", order::lines(&history));
 }
 
-/// Two operations in every order of their steps, and three in so many each that are drawn with a seed. Gives how many were played.
-pub(in crate::store) fn every_schedule_has_an_order<S: Store>(make: impl Fn() -> S, drawn: u64) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+/// Two operations in every order of their steps. Gives how many there are.
+pub(in crate::store) fn every_schedule_of_two_has_an_order<S: Store>(make: impl Fn() -> S) -> usize {
     let asks = asks();
     let mut played = 0;
-    runtime.block_on(async {
-        for one in &asks {
-            for other in &asks {
-                let mut every = Every::default();
-                loop {
-                    check(make(), &[one, other], &mut every).await;
-                    played += 1;
-                    if !every.next() {
-                        break;
-                    }
-                }
-                for third in &asks {
-                    for seed in 0..drawn {
-                        check(make(), &[one, other, third], &mut Dice::new(seed)).await;
-                        played += 1;
-                    }
+    runtime().block_on(async {
+        for (one, other) in asks.iter().flat_map(|one| asks.iter().map(move |other| (one, other))) {
+            let mut every = Every::default();
+            loop {
+                check(make(), &[one, other], &mut every).await;
+                played += 1;
+                if !every.next() {
+                    break;
                 }
             }
         }
     });
     played
+}
+
+/// Three operations in so many orders of their steps that are drawn with a seed.
+pub(in crate::store) fn schedules_of_three_have_an_order<S: Store>(make: impl Fn() -> S, drawn: u64) {
+    let asks = asks();
+    runtime().block_on(async {
+        for one in &asks {
+            for other in &asks {
+                for third in &asks {
+                    for seed in 0..drawn {
+                        check(make(), &[one, other, third], &mut Dice::new(seed)).await;
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 #[test]
