@@ -56,6 +56,10 @@ impl<S: Store> Guard<S> {
                 shown.state = Some(state).filter(|_| is_present && is_current);
             }
             Err(OpenError::Aged) => {}
+            Err(OpenError::Early) => {
+                let fault = "the state of a session is from the future: do the clocks of all guards agree?";
+                self.tell(request, None, event::CookieTampered { fault });
+            }
             Err(OpenError::Damaged) => {
                 self.tell(request, None, event::CookieTampered { fault: "the state of a session does not open" });
             }

@@ -123,9 +123,12 @@ pub enum OpenError {
     /// Something is missing, was changed, is another session's, or is under a key that the ring no longer has.
     #[error("the state of a session is damaged or another's")]
     Damaged,
-    /// It was sealed too long ago, or by a clock that is too far ahead.
+    /// It was sealed too long ago.
     #[error("the state of a session is too old")]
     Aged,
+    /// It was sealed by a clock that is too far ahead.
+    #[error("the state of a session is from the future")]
+    Early,
 }
 
 impl Carried {
@@ -169,8 +172,13 @@ impl Carried {
     ) -> Result<(Self, KeyId), OpenError> {
         let (carried, key) = Self::decode(keys, id, values).ok_or(OpenError::Damaged)?;
         let Self { sealed_at, .. } = carried;
-        let is_of_age = now.since(sealed_at) < CARRIED_AGE_MAX && sealed_at.since(now) <= CLOCKS_APART_MAX;
-        if is_of_age { Ok((carried, key)) } else { Err(OpenError::Aged) }
+        if now.since(sealed_at) >= CARRIED_AGE_MAX {
+            return Err(OpenError::Aged);
+        }
+        if sealed_at.since(now) > CLOCKS_APART_MAX {
+            return Err(OpenError::Early);
+        }
+        Ok((carried, key))
     }
 
     fn decode<'a>(keys: &Keyring, id: &SessionId, values: impl IntoIterator<Item = &'a [u8]>) -> Option<(Self, KeyId)> {
@@ -305,10 +313,12 @@ mod tests {
     #[test]
     fn it_is_taken_in_for_a_day() {
         let values = sealed(&state(1, 300), 1);
-        let at = |time| opened(&[1], 1, &values, time).is_ok();
-        assert!(at(NOW.after(CARRIED_AGE_MAX - Duration::from_millis(1))) && !at(NOW.after(CARRIED_AGE_MAX)));
-        assert!(at(NOW.before(CLOCKS_APART_MAX)), "the clock of who sealed it is ahead");
-        assert!(!at(NOW.before(CLOCKS_APART_MAX + Duration::from_millis(1))), "too far ahead");
+        let at = |time| opened(&[1], 1, &values, time).err();
+        let moment = Duration::from_millis(1);
+        assert_eq!(at(NOW.after(CARRIED_AGE_MAX - moment)), None);
+        assert_eq!(at(NOW.after(CARRIED_AGE_MAX)), Some(OpenError::Aged));
+        assert_eq!(at(NOW.before(CLOCKS_APART_MAX)), None, "the clock of who sealed it is ahead");
+        assert_eq!(at(NOW.before(CLOCKS_APART_MAX + moment)), Some(OpenError::Early));
     }
 
     /// Whoever has one of the keys may write what he likes, but not that he did not have it.

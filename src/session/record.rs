@@ -116,6 +116,39 @@ pub enum EndReason {
     Terminated,
 }
 
+impl EndReason {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Absolute,
+        Self::Expired,
+        Self::Logout,
+        Self::Replaced,
+        Self::Revoked,
+        Self::Evicted,
+        Self::Terminated,
+    ];
+
+    /// The number that it is stored as where there is no room for more, from 1. It never changes.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Idle => 1,
+            Self::Absolute => 2,
+            Self::Expired => 3,
+            Self::Logout => 4,
+            Self::Replaced => 5,
+            Self::Revoked => 6,
+            Self::Evicted => 7,
+            Self::Terminated => 8,
+        }
+    }
+
+    /// The one of that code, if there is one.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
 /// An app's cookie that passes through and is bound to the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundCookie {
@@ -389,6 +422,14 @@ mod tests {
                 }
             },
         )
+    }
+
+    #[test]
+    fn each_reason_has_a_code_of_its_own() {
+        let codes = EndReason::ALL.map(EndReason::code);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(codes.map(EndReason::from_code), EndReason::ALL.map(Some));
+        assert_eq!([0, 9, 255].map(EndReason::from_code), [None; 3]);
     }
 
     proptest! {

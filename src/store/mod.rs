@@ -15,6 +15,8 @@ pub mod embedded;
 pub mod endings;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(test)]
+mod hooked;
 #[cfg(feature = "redis")]
 pub mod kv;
 pub mod memory;

@@ -9,97 +9,56 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock::ManualClock;
 use crate::session::record::EndReason;
+use crate::store::OnLimit;
 use crate::store::conformance::schedules::{
     Gaps, Yields, every_schedule_of_two_has_an_order, schedules_of_three_have_an_order,
 };
 use crate::store::conformance::{self, session};
+use crate::store::hooked::{Call, Hook, Hooked};
 use crate::store::memory::MemoryStore;
 use crate::store::shared::Shared;
-use crate::store::{OnLimit, SESSIONS_MAX_DEFAULT};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-/// A store that counts what it is asked, and answers loads and writes only while its gate is open. What they answer is
-/// read, and done, before they wait.
-struct Gated {
-    memory: MemoryStore,
+/// Counts loads, and lets what was loaded and written out only while it is open: it was read, and done, before.
+struct Gate {
     loads: AtomicUsize,
-    gate: watch::Sender<bool>,
+    is_open: watch::Sender<bool>,
+}
+
+type Gated = Hooked<Gate>;
+
+fn gated() -> Gated {
+    Hooked::new(Gate { loads: AtomicUsize::new(0), is_open: watch::Sender::new(true) })
 }
 
 impl Gated {
-    fn new() -> Self {
-        let memory = MemoryStore::new(SESSIONS_MAX_DEFAULT);
-        Self { memory, loads: AtomicUsize::new(0), gate: watch::Sender::new(true) }
-    }
-
     fn close(&self) {
-        self.gate.send_replace(false);
+        self.hook.is_open.send_replace(false);
     }
 
     fn open(&self) {
-        self.gate.send_replace(true);
+        self.hook.is_open.send_replace(true);
     }
 
     /// Loads since this was asked last.
     fn loads(&self) -> usize {
-        self.loads.swap(0, Ordering::SeqCst)
-    }
-
-    async fn pass<T>(&self, answer: T) -> T {
-        self.gate.subscribe().wait_for(|is_open| *is_open).await.unwrap();
-        answer
+        self.hook.loads.swap(0, Ordering::SeqCst)
     }
 }
 
-impl Store for Gated {
-    async fn create(
-        &self,
-        record: Record,
-        limit: Option<SubjectLimit>,
-        now: Timestamp,
-    ) -> Result<Creation, StoreError> {
-        let answer = self.memory.create(record, limit, now).await;
-        self.pass(answer).await
+impl Hook for Gate {
+    async fn before(&self, call: Call<'_>) -> Result<(), StoreError> {
+        if let Call::Load(_) = call {
+            self.loads.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
-    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        let answer = self.memory.load(digest).await;
-        self.pass(answer).await
-    }
-
-    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
-        let answer = self.memory.commit(record, durability).await;
-        self.pass(answer).await
-    }
-
-    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        let answer = self.memory.rotate(rotate).await;
-        self.pass(answer).await
-    }
-
-    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
-        let answer = self.memory.revoke(digest, ending).await;
-        self.pass(answer).await
-    }
-
-    async fn revoke_subject(
-        &self,
-        subject: &str,
-        except: Option<&SessionDigest>,
-        ending: Ending,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
-        let answer = self.memory.revoke_subject(subject, except, ending).await;
-        self.pass(answer).await
-    }
-
-    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
-        self.memory.list(filter, after, max).await
-    }
-
-    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        self.memory.clear_expired(now, max).await
+    async fn after(&self, call: Call<'_>) {
+        if !matches!(call, Call::List) {
+            self.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
+        }
     }
 }
 
@@ -122,7 +81,7 @@ fn rotation<'a>(old: &'a Record, to: u64) -> Rotate<'a> {
 
 /// A cache over a gated store with session 1 in it.
 async fn with_one() -> CachedStore<Gated> {
-    let store = cached(Gated::new(), &clock());
+    let store = cached(gated(), &clock());
     store.create(session(1, "ann"), None, NOW).await.unwrap();
     store
 }
@@ -173,7 +132,7 @@ async fn a_hit_costs_the_store_nothing() {
 #[tokio::test]
 async fn nothing_is_kept_of_what_is_not_there_and_no_more_than_there_is_room_for() {
     let settings = Settings { sessions_max: NonZeroUsize::new(100).unwrap(), ..Settings::default() };
-    let store = CachedStore::new(Gated::new(), settings, clock());
+    let store = CachedStore::new(gated(), settings, clock());
     for nth in 0..1000 {
         assert!(loaded(&store, nth).await.is_none());
     }
@@ -317,7 +276,7 @@ mod guarded {
 
     /// Guards with caches of their own before one store.
     fn nodes(clock: &Arc<ManualClock>) -> [Node; 2] {
-        let shared = Shared::new(Gated::new());
+        let shared = Shared::new(gated());
         [1, 2].map(|seed| {
             let keys = Keyring::new(&MasterKey::new(KeyId(1), [1; 32]), &[]);
             GuardBuilder::new(cached(shared.clone(), clock))
@@ -424,7 +383,7 @@ mod guarded {
     async fn a_session_that_another_node_kept_alive_is_not_ended_for_being_idle() {
         let clock = clock();
         let settings = Settings { fresh_for: Duration::from_secs(7200), ..Settings::default() };
-        let shared = Shared::new(Gated::new());
+        let shared = Shared::new(gated());
         let [here, there] = [1, 2].map(|seed| {
             GuardBuilder::new(CachedStore::new(shared.clone(), settings, clock.clone()))
                 .keys(Keyring::new(&MasterKey::new(KeyId(1), [1; 32]), &[]))
@@ -448,7 +407,7 @@ mod guarded {
 #[test]
 fn whatever_comes_between_has_an_order() {
     let clock = clock();
-    let played = every_schedule_of_two_has_an_order(|| cached(Yields::new(Gaps::Both), &clock));
+    let played = every_schedule_of_two_has_an_order(|| cached(Hooked::new(Yields(Gaps::Both)), &clock));
     assert!(played > 300, "{played}");
-    schedules_of_three_have_an_order(|| cached(Yields::new(Gaps::Both), &clock), 200);
+    schedules_of_three_have_an_order(|| cached(Hooked::new(Yields(Gaps::Both)), &clock), 200);
 }

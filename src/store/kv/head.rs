@@ -52,7 +52,7 @@ pub(super) fn write(rows: &Rows, record: &Record) -> Result<Vec<u8>, StoreError>
     };
     let mut out = Vec::with_capacity(HEAD_BYTES + row.len());
     out.push(FORMAT);
-    out.push(ended.map_or(0, |(_, why)| code(why)));
+    out.push(ended.map_or(0, |(_, why)| why.code()));
     out.extend(bytes(ended.map_or(Timestamp::EPOCH, |(at, _)| at)));
     out.extend(bytes(record.removable_at));
     out.extend(bytes(record.last_seen));
@@ -82,7 +82,7 @@ pub(super) fn read(rows: &Rows, digest: &SessionDigest, mut stored: Vec<u8>) -> 
     if head.ended == 0 || record.is_ended() {
         return Ok(Arc::new(record));
     }
-    let why = reason(head.ended).ok_or(DecodeError::Damaged)?;
+    let why = EndReason::from_code(head.ended).ok_or(DecodeError::Damaged)?;
     Ok(Arc::new(record.ended(head.ended_at, why, head.removable_at)))
 }
 
@@ -106,34 +106,6 @@ pub(super) fn kept(removable_at: Timestamp, from: Timestamp) -> String {
 /// A time as scripts are given it.
 pub(super) const fn bytes(time: Timestamp) -> [u8; 8] {
     time.as_millis().to_be_bytes()
-}
-
-/// How a reason is written.
-pub(super) const fn code(why: EndReason) -> u8 {
-    match why {
-        EndReason::Idle => 1,
-        EndReason::Absolute => 2,
-        EndReason::Expired => 3,
-        EndReason::Logout => 4,
-        EndReason::Replaced => 5,
-        EndReason::Revoked => 6,
-        EndReason::Evicted => 7,
-        EndReason::Terminated => 8,
-    }
-}
-
-const fn reason(code: u8) -> Option<EndReason> {
-    Some(match code {
-        1 => EndReason::Idle,
-        2 => EndReason::Absolute,
-        3 => EndReason::Expired,
-        4 => EndReason::Logout,
-        5 => EndReason::Replaced,
-        6 => EndReason::Revoked,
-        7 => EndReason::Evicted,
-        8 => EndReason::Terminated,
-        _ => return None,
-    })
 }
 
 /// What never changes under one id, in digits: names are made of folded texts, and digits fold to themselves. A commit sends
@@ -204,19 +176,9 @@ mod tests {
         let rows = rows(&[1]);
         let record = session(1, "ann");
         let (at, until) = (Timestamp::from_secs(1_800_000_005), Timestamp::from_secs(1_800_000_900));
-        let whys = [
-            EndReason::Idle,
-            EndReason::Absolute,
-            EndReason::Expired,
-            EndReason::Logout,
-            EndReason::Replaced,
-            EndReason::Revoked,
-            EndReason::Evicted,
-            EndReason::Terminated,
-        ];
-        for why in whys {
+        for why in EndReason::ALL {
             let mut stored = write(&rows, &record).unwrap();
-            stored[1] = code(why);
+            stored[1] = why.code();
             stored[2..10].copy_from_slice(&bytes(at));
             stored[10..18].copy_from_slice(&bytes(until));
             assert_eq!(*read(&rows, &record.digest, stored).unwrap(), record.ended(at, why, until));

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use self::head::{bytes, code, kept};
+use self::head::{bytes, kept};
 pub use self::link::LinkError;
 use self::link::{Again, Link};
 use self::place::Place;
@@ -261,7 +261,7 @@ impl New {
                 Some(OnLimit::Report) | None => "report",
             },
             names: head::names(rows, record.subject.as_deref()),
-            evicted: [code(EndReason::Evicted)],
+            evicted: [EndReason::Evicted.code()],
         })
     }
 
@@ -343,7 +343,7 @@ impl Store for RedisStore {
         let (version, until) = (version.to_be_bytes(), bytes(tombstone_until));
         let kept = kept(tombstone_until, now);
         let second: &[u8] = also_end.map_or(&[], |digest| &digest.0);
-        let (replaced, revoked) = ([code(EndReason::Replaced)], [code(EndReason::Revoked)]);
+        let (replaced, revoked) = ([EndReason::Replaced.code()], [EndReason::Revoked.code()]);
         let more: [&[u8]; 7] = [&old.0, &version, second, &until, kept.as_bytes(), &replaced, &revoked];
         let mut answer = self.change(&ROTATE, &[&new.args()[..], &more].concat()).await?;
         match answer.bytes()?.as_slice() {
@@ -358,7 +358,7 @@ impl Store for RedisStore {
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
         let Ending { why, now, tombstone_until } = ending;
         let kept = kept(tombstone_until, now);
-        let args: [&[u8]; 5] = [&digest.0, &[code(why)], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
+        let args: [&[u8]; 5] = [&digest.0, &[why.code()], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
         let answer = self.change(&REVOKE, &args).await?;
         Ok(self.last(answer)?.pop())
     }
@@ -373,7 +373,7 @@ impl Store for RedisStore {
         let names = head::names(&self.rows, Some(subject));
         let kept = kept(tombstone_until, now);
         let except: &[u8] = except.map_or(&[], |digest| &digest.0);
-        let args: [&[u8]; 6] = [&names, except, &[code(why)], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
+        let args: [&[u8]; 6] = [&names, except, &[why.code()], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
         let answer = self.change(&REVOKE_SUBJECT, &args).await?;
         self.last(answer)
     }

@@ -30,18 +30,6 @@ pub(super) enum Seen {
     No,
 }
 
-/// Reasons by the number that stands for them in `forks`; 0 is that it has not ended.
-const REASONS: [EndReason; 8] = [
-    EndReason::Idle,
-    EndReason::Absolute,
-    EndReason::Expired,
-    EndReason::Logout,
-    EndReason::Replaced,
-    EndReason::Revoked,
-    EndReason::Evicted,
-    EndReason::Terminated,
-];
-
 impl Mark {
     /// As a record, to be removed from then on.
     pub(super) fn to_record(self, digest: SessionDigest, known: Option<&Record>, removable_at: Timestamp) -> Record {
@@ -53,19 +41,18 @@ impl Mark {
             Record { authenticated_at, lasting, ..mark }
         };
         let (since, forks) = match self {
-            Self::Ended { at, why } => (at, REASONS.iter().position(|reason| *reason == why).map_or(0, |at| at + 1)),
+            Self::Ended { at, why } => (at, why.code()),
             Self::Quarantined { since } => (since, 0),
             Self::Nothing => return mark(removable_at),
         };
-        let forks = u8::try_from(forks).unwrap_or_default();
         Record { forks, state: State::Quarantined { since }, ..mark(since) }
     }
 
     /// What a record says.
     pub(super) fn of(record: &Record) -> Self {
         let State::Quarantined { since } = record.state else { return Self::Nothing };
-        match REASONS.get(usize::from(record.forks).wrapping_sub(1)) {
-            Some(why) => Self::Ended { at: since, why: *why },
+        match EndReason::from_code(record.forks) {
+            Some(why) => Self::Ended { at: since, why },
             None => Self::Quarantined { since },
         }
     }
@@ -150,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_and_is_never_given_up() {
-        let ends = REASONS.map(|why| Mark::Ended { at: NOW, why });
+        let ends = EndReason::ALL.map(|why| Mark::Ended { at: NOW, why });
         for mark in ends.into_iter().chain([Mark::Quarantined { since: NOW }, Mark::Nothing]) {
             let record = read_back(&mark.to_record(SessionDigest([7; 32]), None, NOW));
             assert_eq!((Mark::of(&record), Seen::of(&record)), (mark, Seen::No));

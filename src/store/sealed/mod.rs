@@ -36,7 +36,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use self::began::Began;
-use self::marks::{Mark, Seen};
+use self::marks::{Epoch, Mark, Seen};
 use self::remember::{End, Remembered, Whose, remembered};
 pub use self::turns::TURN_MAX;
 use self::turns::{Held, Turns};
@@ -163,15 +163,22 @@ impl<E: Store> SealedStore<E> {
     /// A session that lives here, by what is remembered of it.
     async fn look(&self, held: Arc<Record>) -> Result<Look, StoreError> {
         let digest = held.digest;
-        let (mark, of_subject, of_all) = tokio::try_join!(
-            self.mark(&digest),
-            self.epoch(held.subject.as_deref().map(Whose::Subject)),
-            self.epoch(Some(Whose::Everybody)),
-        )?;
+        let of_subject = async {
+            match held.subject.as_deref() {
+                Some(subject) => self.epoch(Whose::Subject(subject)).await,
+                None => Ok(Some(Epoch::default())),
+            }
+        };
+        let (mark, of_subject, of_all) =
+            tokio::try_join!(self.mark(&digest), of_subject, self.epoch(Whose::Everybody))?;
         let over = |why, now, tombstone_until| Ok(Look::Over(Ending { why, now, tombstone_until }));
         if let Some((Mark::Ended { at, why }, record)) = &mark {
             return over(*why, *at, record.removable_at);
         }
+        let (Some(of_subject), Some(of_all)) = (of_subject, of_all) else {
+            let now = self.clock.now();
+            return over(EndReason::Revoked, now, remembered(now, now));
+        };
         let began = self.began.get(&digest).epochs;
         for (epoch, number) in [(of_subject, began.of_subject), (of_all, began.of_all)] {
             if !epoch.lets(&digest, number) {
@@ -312,11 +319,10 @@ impl<E: Store> Store for SealedStore<E> {
         if limit.is_some() {
             self.settle(record.subject.as_deref()).await?;
         }
-        let (of_subject, of_all) = tokio::try_join!(
-            self.epoch(record.subject.as_deref().map(Whose::Subject)),
-            self.epoch(Some(Whose::Everybody)),
-        )?;
-        let epochs = Epochs { of_subject: of_subject.number, of_all: of_all.number };
+        let epochs = Epochs {
+            of_subject: self.present(record.subject.as_deref().map(Whose::Subject), now).await?,
+            of_all: self.present(Some(Whose::Everybody), now).await?,
+        };
         self.began.put(digest, Origin { epochs, keys: self.current_key() });
         let creation = self.live.create(record, limit, now).await;
         match &creation {
@@ -403,7 +409,7 @@ impl<E: Store> Store for SealedStore<E> {
         // As they were when the old session was looked at: what ends all sessions from then on ends this one too.
         let of_subject = match (&old.subject, &subject) {
             (Some(before), Some(after)) if is_same(before, after) => epochs.of_subject,
-            _ => self.epoch(subject.as_deref().map(Whose::Subject)).await?.number,
+            _ => self.present(subject.as_deref().map(Whose::Subject), rotate.now).await?,
         };
         // Who has just logged in has proven that it is his.
         let is_login = old.authenticated_at != rotate.new.authenticated_at;

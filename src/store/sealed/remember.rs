@@ -2,6 +2,7 @@
 //!
 //! Each call of it is boxed: some are made at once, and a future of that store may be large.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,12 +13,23 @@ use crate::clock::Timestamp;
 use crate::secret::Purpose;
 use crate::session::carried::{CARRIED_AGE_MAX, CLOCKS_APART_MAX};
 use crate::session::id::SessionDigest;
-use crate::session::record::{EndReason, Record};
+use crate::session::record::{DecodeError, EndReason, Record};
 use crate::session::subject::folded;
 use crate::store::{Commit, Creation, Durability, Ending, Store, StoreError};
 
 /// How often a mark that others change at the same time is tried again.
 const TRIES: usize = 64;
+
+/// How many places there are for an epoch under one name: as often a key may be taken out within a day.
+const PLACES: u8 = 8;
+
+/// Where an epoch stands, or could.
+struct Place {
+    name: SessionDigest,
+    stored: Option<Arc<Record>>,
+    /// Whether something stands before it that can not be read.
+    follows: bool,
+}
 
 /// Whose sessions end together.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +46,14 @@ pub(super) enum Remembered {
 }
 
 impl<E> SealedStore<E> {
-    /// Under which names an epoch may stand, that of the current key first.
-    pub(super) fn names(&self, whose: Whose<'_>) -> SmallVec<[SessionDigest; 2]> {
-        let folded = match whose {
-            Whose::Subject(subject) => Some(folded(subject)),
-            Whose::Everybody => None,
+    /// Under which names an epoch stands, that of the current key first. What can not be read any more, since the key it was
+    /// sealed under has left the ring, is followed by another place.
+    pub(super) fn names(&self, whose: Whose<'_>, place: u8) -> SmallVec<[SessionDigest; 2]> {
+        let (kind, folded): (&[u8], _) = match whose {
+            Whose::Subject(subject) => (b"epoch\0", folded(subject)),
+            Whose::Everybody => (b"everybody\0", Cow::Borrowed("")),
         };
-        let parts: [&[u8]; 2] = match &folded {
-            Some(folded) => [b"epoch\0", folded.as_bytes()],
-            None => [b"everybody\0", b""],
-        };
-        self.keys.load().macs(Purpose::Subject, &parts).map(SessionDigest).collect()
+        self.keys.load().macs(Purpose::Subject, &[kind, &[place], folded.as_bytes()]).map(SessionDigest).collect()
     }
 
     /// Takes back a session that came to nothing, and what ended for it here.
@@ -64,16 +73,46 @@ impl<E: Store> SealedStore<E> {
         Ok(Box::pin(self.ended.load_fresh(digest)).await?.map(|record| (Mark::of(&record), record)))
     }
 
-    pub(super) async fn epoch(&self, whose: Option<Whose<'_>>) -> Result<Epoch, StoreError> {
+    /// The epoch of somebody; none if it can not be read. Then all his sessions may have ended, until there is a new one.
+    pub(super) async fn epoch(&self, whose: Whose<'_>) -> Result<Option<Epoch>, StoreError> {
         let mut epoch = Epoch::default();
-        let Some(whose) = whose else { return Ok(epoch) };
-        for name in self.names(whose) {
-            if let Some(record) = Box::pin(self.ended.load_fresh(&name)).await? {
-                let found = Epoch::of(&record);
-                epoch = if found.number > epoch.number { found } else { epoch };
+        for key in 0..self.names(whose, 0).len() {
+            let Place { stored, follows, .. } = self.place(whose, key).await?;
+            match stored.as_deref().map(Epoch::of) {
+                Some(found) if found.number > epoch.number => epoch = found,
+                None if follows => return Ok(None),
+                _ => {}
             }
         }
-        Ok(epoch)
+        Ok(Some(epoch))
+    }
+
+    /// The number of the epoch in which a session begins; a new one if none can be read.
+    pub(super) async fn present(&self, whose: Option<Whose<'_>>, now: Timestamp) -> Result<u64, StoreError> {
+        let Some(whose) = whose else { return Ok(0) };
+        match self.epoch(whose).await? {
+            Some(epoch) => Ok(epoch.number),
+            None => {
+                let ending = Ending { why: EndReason::Revoked, now, tombstone_until: now };
+                self.next_epoch(whose, None, ending).await
+            }
+        }
+    }
+
+    /// Where the epoch of somebody stands under one of the keys: the first place that can be read, or written.
+    async fn place(&self, whose: Whose<'_>, key: usize) -> Result<Place, StoreError> {
+        for place in 0..PLACES {
+            // Another ring may be in force by now.
+            let Some(name) = self.names(whose, place).get(key).copied() else { break };
+            match Box::pin(self.ended.load_fresh(&name)).await {
+                Ok(stored) => return Ok(Place { name, stored, follows: place > 0 }),
+                Err(StoreError::Decode(DecodeError::Damaged)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::io(
+            "what is remembered of a subject can not be read: keys were taken out too often within a day",
+        ))
     }
 
     /// Remembers that a session has ended.
@@ -130,14 +169,15 @@ impl<E: Store> SealedStore<E> {
         ending: Ending,
     ) -> Result<u64, StoreError> {
         let removable_at = remembered(ending.now, ending.tombstone_until);
-        let mut number = self.epoch(Some(whose)).await?.number.saturating_add(1).max(ending.now.as_millis());
+        let before = self.epoch(whose).await?.unwrap_or_default();
+        let mut number = before.number.saturating_add(1).max(ending.now.as_millis());
         // Under every name: a node may know one of the keys alone.
-        for name in self.names(whose) {
+        for key in 0..self.names(whose, 0).len() {
             let mut is_done = false;
             for _ in 0..TRIES {
-                let stored = Box::pin(self.ended.load_fresh(&name)).await?;
-                number =
-                    stored.as_ref().map_or(number, |stored| number.max(Epoch::of(stored).number.saturating_add(1)));
+                let Place { name, stored, .. } = self.place(whose, key).await?;
+                let there = stored.as_deref().map_or(0, |stored| Epoch::of(stored).number);
+                number = number.max(there.saturating_add(1));
                 let record = Epoch { number, except: except.copied() }.to_record(name, ending.now, removable_at);
                 is_done = match stored {
                     None => {

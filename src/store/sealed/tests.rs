@@ -8,12 +8,14 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::secret::{KeyId, MasterKey};
 use crate::session::carried::CLOCKS_APART_MAX;
+use crate::session::record::DecodeError;
 use crate::session::tag::Tag;
 use crate::store::OnLimit;
 use crate::store::conformance::schedules::{
     Gaps, Yields, every_schedule_of_two_has_an_order, schedules_of_three_have_an_order,
 };
 use crate::store::conformance::{self, Case, anonymous, session};
+use crate::store::hooked::{Call, Hook, Hooked};
 use crate::store::shared::Shared;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -421,22 +423,20 @@ enum Before {
     HangsAfter(usize),
 }
 
-/// Remembers nothing while it is out, and may be slow.
+/// Remembers nothing while it is out, may be slow, and can not read what is under a key that has left.
 struct Flaky {
-    store: Shared<MemoryStore>,
     is_out: AtomicBool,
     before: parking_lot::Mutex<Before>,
+    unreadable: parking_lot::Mutex<Vec<SessionDigest>>,
+}
+
+fn flaky(memory: Shared<MemoryStore>) -> Hooked<Flaky> {
+    let before = parking_lot::Mutex::new(Before::Nothing);
+    let hook = Flaky { is_out: AtomicBool::new(false), before, unreadable: parking_lot::Mutex::default() };
+    Hooked { memory, hook }
 }
 
 impl Flaky {
-    fn new(store: Shared<MemoryStore>) -> Self {
-        Self { store, is_out: AtomicBool::new(false), before: parking_lot::Mutex::new(Before::Nothing) }
-    }
-
-    fn ask(&self) -> Result<&Shared<MemoryStore>, StoreError> {
-        if self.is_out.load(Ordering::SeqCst) { Err(StoreError::io("out")) } else { Ok(&self.store) }
-    }
-
     async fn look(&self) {
         let before = std::mem::replace(&mut *self.before.lock(), Before::Nothing);
         match before {
@@ -454,63 +454,29 @@ impl Flaky {
     }
 }
 
-impl Store for Flaky {
-    async fn create(
-        &self,
-        record: Record,
-        limit: Option<SubjectLimit>,
-        now: Timestamp,
-    ) -> Result<Creation, StoreError> {
-        // It answers what is asked, and can not write.
-        self.look().await;
-        self.ask()?.create(record, limit, now).await
-    }
-
-    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        self.look().await;
-        self.store.load(digest).await
-    }
-
-    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
-        self.ask()?.commit(record, durability).await
-    }
-
-    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        self.ask()?.rotate(rotate).await
-    }
-
-    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
-        self.ask()?.revoke(digest, ending).await
-    }
-
-    async fn revoke_subject(
-        &self,
-        subject: &str,
-        except: Option<&SessionDigest>,
-        ending: Ending,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
-        self.ask()?.revoke_subject(subject, except, ending).await
-    }
-
-    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
-        self.ask()?.list(filter, after, max).await
-    }
-
-    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        self.ask()?.clear_expired(now, max).await
+impl Hook for Flaky {
+    async fn before(&self, call: Call<'_>) -> Result<(), StoreError> {
+        if matches!(call, Call::Load(_) | Call::Create) {
+            self.look().await;
+        }
+        match call {
+            Call::Load(digest) if self.unreadable.lock().contains(digest) => Err(DecodeError::Damaged.into()),
+            // It answers what is asked, and can not write.
+            Call::Create | Call::Change if self.is_out.load(Ordering::SeqCst) => Err(StoreError::io("out")),
+            _ => Ok(()),
+        }
     }
 }
 
 /// An end that nobody would remember is none: the caller is told, and tries again.
 #[tokio::test]
 async fn what_can_not_be_remembered_did_not_happen() {
-    let flaky = Flaky::new(Shared::new(MemoryStore::default()));
-    let one = sealed(flaky);
+    let one = sealed(flaky(Shared::new(MemoryStore::default())));
     let (ann, older, held) = (session(1, "ann"), session(2, "ann"), anonymous(3));
     for record in [&ann, &older, &held] {
         create(&one, record).await;
     }
-    one.ended().is_out.store(true, Ordering::SeqCst);
+    one.ended().hook.is_out.store(true, Ordering::SeqCst);
     assert!(one.revoke(&ann.digest, ending(EndReason::Logout)).await.is_err());
     assert!(one.revoke_subject("ann", None, ending(EndReason::Revoked)).await.is_err());
     let limit = Some(SubjectLimit { sessions: 1.try_into().unwrap(), on_limit: OnLimit::EvictOldest });
@@ -528,7 +494,7 @@ async fn what_can_not_be_remembered_did_not_happen() {
         one.list(&Filter { subject: Some("ann".into()), ..Filter::default() }, None, 9).await.unwrap().records.len(),
         2
     );
-    one.ended().is_out.store(false, Ordering::SeqCst);
+    one.ended().hook.is_out.store(false, Ordering::SeqCst);
     assert!(matches!(one.rotate(rotate).await.unwrap(), Rotation::Created(Created::Done { .. })));
     assert_eq!(end(&one, &older.digest).await, Some(EndReason::Evicted));
     assert_eq!(end(&one, &held.digest).await, Some(EndReason::Revoked));
@@ -558,15 +524,15 @@ async fn what_remembers_and_is_full_says_so() {
 /// Who goes away in the middle leaves things as they were.
 #[tokio::test]
 async fn a_change_that_is_broken_off_is_taken_back() {
-    let one = sealed(Flaky::new(Shared::new(MemoryStore::default())));
+    let one = sealed(flaky(Shared::new(MemoryStore::default())));
     let (before, after) = (session(1, "ann"), session(2, "ann"));
     create(&one, &before).await;
     for looks in 0..20 {
-        *one.ended().before.lock() = Before::HangsAfter(looks);
+        *one.ended().hook.before.lock() = Before::HangsAfter(looks);
         let mut rotated = Box::pin(one.rotate(rotation(&before, after.clone())));
         let polled = std::future::poll_fn(|cx| Poll::Ready(rotated.as_mut().poll(cx))).await;
         drop(rotated);
-        *one.ended().before.lock() = Before::Nothing;
+        *one.ended().hook.before.lock() = Before::Nothing;
         if polled.is_ready() {
             assert!(looks > 4, "it was broken off at every look");
             break;
@@ -582,12 +548,12 @@ async fn no_session_slips_past_an_end_of_all_by_getting_a_new_id() {
     let mut was_late = false;
     for looks in 0..12 {
         let ended = Shared::new(MemoryStore::default());
-        let one = sealed(Flaky::new(ended.clone()));
+        let one = sealed(flaky(ended.clone()));
         let (before, after) = (session(1, "ann"), session(2, "Ann"));
         create(&one, &before).await;
-        *one.ended().before.lock() = Before::Ends(looks, Box::new(node(&ended)));
+        *one.ended().hook.before.lock() = Before::Ends(looks, Box::new(node(&ended)));
         let rotated = one.rotate(rotation(&before, after.clone())).await.unwrap();
-        if matches!(*one.ended().before.lock(), Before::Ends(..)) {
+        if matches!(*one.ended().hook.before.lock(), Before::Ends(..)) {
             was_late = true;
             break;
         }
@@ -601,10 +567,10 @@ async fn no_session_slips_past_an_end_of_all_by_getting_a_new_id() {
 /// While what remembers does not answer, nobody waits for those before him for ever.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever_for_his_turn() {
-    let one = Arc::new(sealed(Flaky::new(Shared::new(MemoryStore::default()))));
+    let one = Arc::new(sealed(flaky(Shared::new(MemoryStore::default()))));
     let ann = session(1, "ann");
     create(&one, &ann).await;
-    *one.ended().before.lock() = Before::Hangs;
+    *one.ended().hook.before.lock() = Before::Hangs;
     let (first, digest) = (one.clone(), ann.digest);
     let hangs = tokio::spawn(async move { first.revoke(&digest, ending(EndReason::Logout)).await });
     tokio::task::yield_now().await;
@@ -615,7 +581,43 @@ async fn nobody_waits_for_ever_for_his_turn() {
 
 #[test]
 fn whatever_comes_between_has_an_order() {
-    let played = every_schedule_of_two_has_an_order(|| sealed(Yields::new(Gaps::Before)));
+    let played = every_schedule_of_two_has_an_order(|| sealed(Hooked::new(Yields(Gaps::Before))));
     assert!(played > 500, "{played}");
-    schedules_of_three_have_an_order(|| sealed(Yields::new(Gaps::Both)), 100);
+    schedules_of_three_have_an_order(|| sealed(Hooked::new(Yields(Gaps::Both))), 100);
+}
+
+/// A key was staged, somebody was ended everywhere, and then the key of that moment was taken out: what it says can not be read.
+#[tokio::test]
+async fn an_end_of_all_that_can_not_be_read_ends_all_and_keeps_nobody_from_logging_in() {
+    let ended = Shared::new(MemoryStore::default());
+    let one = sealed(flaky(ended.clone()));
+    let (ann, bob) = (session(1, "ann"), session(2, "bob"));
+    for whose in [Whose::Subject("ann"), Whose::Everybody] {
+        one.next_epoch(whose, None, ending(EndReason::Revoked)).await.unwrap();
+    }
+    create(&one, &ann).await;
+    create(&one, &bob).await;
+    let burn = |whose: Whose<'_>, place| one.ended().hook.unreadable.lock().extend(one.names(whose, place));
+    burn(Whose::Subject("ann"), 0);
+    assert_eq!(end(&one, &ann.digest).await, Some(EndReason::Revoked), "it may have ended");
+    assert_eq!(end(&one, &bob.digest).await, None);
+    let login = session(3, "ann");
+    create(&one, &login).await;
+    assert_eq!(end(&one, &login.digest).await, None);
+    assert_eq!(one.revoke_subject("ann", None, ending(EndReason::Revoked)).await.unwrap().len(), 1);
+    let (rotated, visitor) = (session(5, "ann"), anonymous(4));
+    create(&one, &visitor).await;
+    burn(Whose::Subject("ann"), 1);
+    assert!(matches!(one.rotate(rotation(&visitor, rotated.clone())).await.unwrap(), Rotation::Created(_)));
+    assert_eq!(end(&one, &rotated.digest).await, None);
+    // The same for what ended everybody.
+    burn(Whose::Everybody, 0);
+    for record in [&bob, &rotated] {
+        assert_eq!(end(&one, &record.digest).await, Some(EndReason::Revoked));
+    }
+    let later = session(6, "bob");
+    create(&one, &later).await;
+    assert_eq!(end(&one, &later.digest).await, None);
+    assert_eq!(one.end_all(ending(EndReason::Revoked)).await.unwrap().len(), 1);
+    assert_eq!(end(&one, &later.digest).await, Some(EndReason::Revoked));
 }

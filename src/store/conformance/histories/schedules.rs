@@ -12,14 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::order::{self, Ask, Model, Operation, STEPS_MAX, Verdict};
 use super::{Dice, Fault, Scene};
-use crate::clock::Timestamp;
-use crate::session::id::SessionDigest;
-use crate::session::record::Record;
-use crate::store::memory::MemoryStore;
-use crate::store::shared::Shared;
-use crate::store::{
-    Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
-};
+use crate::store::hooked::{Call, Hook};
+use crate::store::{Store, StoreError};
 
 /// Sessions there are in the beginning; the next number is that of a new one.
 const SESSIONS: u64 = 4;
@@ -49,25 +43,20 @@ pub(in crate::store) enum Gaps {
     Both,
 }
 
-/// A store in memory that lets others go first.
+/// Lets others go first.
 #[derive(Debug)]
-pub(in crate::store) struct Yields {
-    store: Shared<MemoryStore>,
-    gaps: Gaps,
-}
+pub(in crate::store) struct Yields(pub(in crate::store) Gaps);
 
-impl Yields {
-    pub(in crate::store) fn new(gaps: Gaps) -> Self {
-        Self { store: Shared::new(MemoryStore::default()), gaps }
+impl Hook for Yields {
+    async fn before(&self, _: Call<'_>) -> Result<(), StoreError> {
+        Turn::default().await;
+        Ok(())
     }
 
-    async fn around<T>(&self, asked: impl Future<Output = T>) -> T {
-        Turn::default().await;
-        let answer = asked.await;
-        if self.gaps == Gaps::Both {
+    async fn after(&self, _: Call<'_>) {
+        if self.0 == Gaps::Both {
             Turn::default().await;
         }
-        answer
     }
 }
 
@@ -86,50 +75,6 @@ impl Future for Turn {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Store for Yields {
-    async fn create(
-        &self,
-        record: Record,
-        limit: Option<SubjectLimit>,
-        now: Timestamp,
-    ) -> Result<Creation, StoreError> {
-        self.around(self.store.create(record, limit, now)).await
-    }
-
-    async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        self.around(self.store.load(digest)).await
-    }
-
-    async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
-        self.around(self.store.commit(record, durability)).await
-    }
-
-    async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        self.around(self.store.rotate(rotate)).await
-    }
-
-    async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
-        self.around(self.store.revoke(digest, ending)).await
-    }
-
-    async fn revoke_subject(
-        &self,
-        subject: &str,
-        except: Option<&SessionDigest>,
-        ending: Ending,
-    ) -> Result<Vec<Arc<Record>>, StoreError> {
-        self.around(self.store.revoke_subject(subject, except, ending)).await
-    }
-
-    async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
-        self.around(self.store.list(filter, after, max)).await
-    }
-
-    async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        self.store.clear_expired(now, max).await
     }
 }
 
