@@ -5,15 +5,12 @@
 //! logs.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::diagnostic::{SHOWN_LINE_MAX, Spot};
 
 /// Characters of a line that is cut, before what is marked in it and behind.
 const AROUND: usize = 40;
-
-/// Bytes before and behind what is shown in which the beginning and the end of a URL are looked for.
-const URL_AROUND: usize = 1024;
 
 /// Bytes from one count of characters to the next.
 const STEP: usize = 4096;
@@ -27,6 +24,8 @@ pub(crate) struct Source {
     lines: Vec<usize>,
     /// Characters that begin before each step.
     characters: Vec<usize>,
+    /// Where passwords stand, once that was asked.
+    passwords: OnceLock<Vec<Range<usize>>>,
 }
 
 impl Source {
@@ -40,24 +39,29 @@ impl Source {
             known
         };
         let characters = text.as_bytes().chunks(STEP).map(each).collect();
-        Arc::new(Self { file: file.into(), text, lines, characters })
+        Arc::new(Self { file: file.into(), text, lines, characters, passwords: OnceLock::new() })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Some bytes of a line as they may be shown: a star for each character of a password.
-    fn shown(&self, bytes: Range<usize>, line: &Range<usize>) -> Arc<str> {
-        let from = self.text.ceil_char_boundary(bytes.start.saturating_sub(URL_AROUND).max(line.start));
-        let to = self.text.floor_char_boundary(bytes.end.saturating_add(URL_AROUND).min(line.end.max(bytes.end)));
-        let secret = passwords(self.text.get(from..to).unwrap_or_default());
+    /// Some bytes as they may be shown: a star for each character of a password.
+    fn shown(&self, bytes: Range<usize>) -> Arc<str> {
         let text = self.text.get(bytes.clone()).unwrap_or_default();
-        if secret.is_empty() {
+        let all = self.passwords.get_or_init(|| passwords(&self.text));
+        let from = all.partition_point(|span| span.end <= bytes.start);
+        let secret = all.get(from..).unwrap_or_default();
+        if secret.first().is_none_or(|span| span.start >= bytes.end) {
             return text.into();
         }
-        let is_secret = |at: usize| secret.iter().any(|span| span.contains(&(bytes.start + at - from)));
-        text.char_indices().map(|(at, letter)| if is_secret(at) { '*' } else { letter }).collect::<String>().into()
+        let mut secret = secret.iter().peekable();
+        let mut is_secret = |at: usize| {
+            while secret.next_if(|span| span.end <= at).is_some() {}
+            secret.peek().is_some_and(|span| span.contains(&at))
+        };
+        let letters = text.char_indices();
+        letters.map(|(at, letter)| if is_secret(bytes.start + at) { '*' } else { letter }).collect::<String>().into()
     }
 
     /// The line of a byte, from 1.
@@ -85,8 +89,8 @@ impl Source {
             file: self.file.clone(),
             line,
             column: column + 1,
-            text: self.shown(span.start..span.start.saturating_add(marked.len()), &whole),
-            source_line: self.shown(shown, &whole),
+            text: self.shown(span.start..span.start.saturating_add(marked.len())),
+            source_line: self.shown(shown),
             source_column: (column + 1).saturating_sub(before),
         }
     }
@@ -132,22 +136,30 @@ fn begun(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
-/// Where passwords stand in URLs: between the name of a user and the last `@`, and as the values of `password=` behind a question
-/// mark. The spans are in order and apart.
+/// Where passwords stand in URLs, in order and apart: between the name of a user and the last `@`, and as the values of
+/// `password=` behind a question mark.
 fn passwords(text: &str) -> Vec<Range<usize>> {
     let mut all: Vec<Range<usize>> = Vec::new();
+    // Of URLs that end alike the first has what the others have, and a text of nothing but beginnings is walked along once.
+    let mut looked_at = [0; Quote::ALL.len()];
     for at in memchr::memmem::find_iter(text.as_bytes(), b"://") {
-        let begin = at + 3;
-        let url = text.get(begin..begin + url_length(text, at)).unwrap_or_default();
+        let (begin, quote) = (at + 3, Quote::before(text, at));
+        let Some(looked_at) = looked_at.get_mut(quote as usize).filter(|end| **end <= at) else { continue };
+        let url = text.get(begin..begin + url_length(text, at, quote)).unwrap_or_default();
+        *looked_at = begin + url.len();
         if let Some(end) = url.rfind('@')
             && let Some(user) = url.find(':').filter(|user| *user < end)
         {
             all.push(begin + user + 1..begin + end);
         }
+        let mut known = 0;
         for at in memchr::memmem::find_iter(url.as_bytes(), b"password=") {
             let value = at + "password=".len();
-            let rest = url.get(value..).unwrap_or_default();
-            all.push(begin + value..begin + value + rest.find(['&', '#']).unwrap_or(rest.len()));
+            if value >= known {
+                let rest = url.get(value..).unwrap_or_default();
+                known = value + rest.find(['&', '#']).unwrap_or(rest.len());
+                all.push(begin + value..begin + known);
+            }
         }
     }
     all.sort_unstable_by_key(|span| span.start);
@@ -161,17 +173,41 @@ fn passwords(text: &str) -> Vec<Range<usize>> {
     secret
 }
 
+/// What a URL began with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quote {
+    None,
+    Single,
+    Double,
+}
+
+impl Quote {
+    const ALL: [Self; 3] = [Self::None, Self::Single, Self::Double];
+
+    /// That of the URL whose `://` is there.
+    fn before(text: &str, at: usize) -> Self {
+        let before = text.get(..at).unwrap_or_default();
+        let scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+        match before.trim_end_matches(scheme).chars().next_back() {
+            Some('"') => Self::Double,
+            Some('\'') => Self::Single,
+            _ => Self::None,
+        }
+    }
+}
+
 /// How far a URL goes whose `://` is there: to the quote that it began with, or else to the first space.
-fn url_length(text: &str, at: usize) -> usize {
-    let before = text.get(..at).unwrap_or_default();
-    let scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
-    let quote = before.trim_end_matches(scheme).chars().next_back().filter(|letter| matches!(letter, '"' | '\''));
+fn url_length(text: &str, at: usize, quote: Quote) -> usize {
     let rest = text.get(at + 3..).unwrap_or_default();
     let mut is_escaped = false;
     let end = rest.find(|letter: char| {
-        let ends = letter == '\n' || quote.map_or(letter.is_whitespace(), |quote| letter == quote && !is_escaped);
-        is_escaped = quote == Some('"') && letter == '\\' && !is_escaped;
-        ends
+        let ends = match quote {
+            Quote::None => letter.is_whitespace(),
+            Quote::Single => letter == '\'',
+            Quote::Double => letter == '"' && !is_escaped,
+        };
+        is_escaped = letter == '\\' && !is_escaped;
+        ends || letter == '\n'
     });
     end.unwrap_or(rest.len())
 }
@@ -260,11 +296,27 @@ mod tests {
             let spot = source.spot(at..at + 60);
             assert!(!spot.text.contains('p') && !spot.source_line.contains('p'), "{spot:?}");
         }
+        // However long it is, and wherever the mark stands.
+        for (name, length) in [("u", 1100), ("u", 3000), ("", 5000)] {
+            let long = format!("url = \"redis://{name}:{}@h/db\" # end", "p".repeat(length));
+            let source = Source::new("p.toml", long.as_str());
+            let marks = [0, 3, 7, 20, 40, 500, 1000, 1100, 2000, long.len() - 20, long.len() - 8];
+            for at in marks.into_iter().filter(|at| *at < long.len()) {
+                for end in [at + 1, at + 60, long.len()] {
+                    let spot = source.spot(at..end.min(long.len()));
+                    let is_hidden = !spot.source_line.contains('p') && !spot.text.contains('p');
+                    assert!(is_hidden, "{length} {at} {end}: {spot:?}");
+                }
+            }
+            let end = source.spot(long.len() - 3..long.len());
+            assert!(end.source_line.ends_with("@h/db\" # end"), "{end:?}");
+        }
     }
 
     #[test]
     fn a_hostile_text_costs_no_more_than_what_is_shown_of_it() {
-        let hostile = ["://password=", "://", "\\\"a://", "\"a://x:y@"].map(|part| part.repeat(100_000));
+        let hostile =
+            ["://password=", "password=", "://", "\\\"a://", "\"a://x:y@", "'://"].map(|part| part.repeat(100_000));
         for text in hostile {
             let source = Source::new("p.toml", text.as_str());
             for at in (0..text.len()).step_by(text.len() / 50) {
