@@ -137,10 +137,15 @@ impl Ledger {
         taken.map(|(hash, count)| Change { key: Key::from_u64(hash), step: step(count) }).collect()
     }
 
+    /// Somebody who owes something to all guards together is asked about the next time.
+    pub(super) fn ask_again(&self, key: Key) {
+        self.taken.iter().for_each(|taken| taken.add(key.as_u64(), 0));
+    }
+
     /// Learns until when somebody owes something to all guards together.
     pub(super) fn learn(&self, key: Key, until: Timestamp, now: Timestamp) {
         if until > now {
-            self.taken.iter().for_each(|taken| taken.add(key.as_u64(), 0));
+            self.ask_again(key);
         }
         let learned = self
             .debts

@@ -323,7 +323,8 @@ impl Limits {
     }
 
     /// What was taken since this was asked last, that long ago. Who took but a small part of what he may is left out, and of more
-    /// than [`DUE_MAX`] those who took least: a spray of addresses must not keep the store busy.
+    /// than [`DUE_MAX`] those who took the smallest part: a spray of addresses must not keep the store busy. Whoever is over his
+    /// limit is asked about the next time then.
     pub fn due(&self, since: Duration) -> Vec<Due> {
         let due = |(limit, ledger): (usize, Option<&Ledger>)| {
             let changes = ledger.map_or_else(Vec::new, |ledger| ledger.due(since));
@@ -331,8 +332,12 @@ impl Limits {
         };
         let mut all: Vec<Due> = self.ledgers().enumerate().flat_map(due).collect();
         if all.len() > DUE_MAX {
-            all.select_nth_unstable_by_key(DUE_MAX, |due| std::cmp::Reverse(due.change.step.cost()));
-            all.truncate(DUE_MAX);
+            all.select_nth_unstable_by_key(DUE_MAX, |due| std::cmp::Reverse(due.change.step.share()));
+            for due in all.drain(DUE_MAX..).filter(|due| due.change.step.is_question()) {
+                if let Some(ledger) = self.ledgers().nth(due.limit).flatten() {
+                    ledger.ask_again(due.change.key);
+                }
+            }
         }
         all
     }

@@ -204,12 +204,20 @@ impl Step {
         }
     }
 
-    /// Microseconds of its rate that a guard has let through with it; 0 of all other steps.
-    pub fn cost(&self) -> u64 {
+    /// Which part of a burst a guard has let through with it, in millionths. Who is over his limit already is asked about with
+    /// none, and counts as a whole one. 0 of all other steps.
+    pub fn share(&self) -> u64 {
+        const WHOLE: u64 = 1_000_000;
         match self {
-            Self::Add(pace, taken) => pace.cost(taken.count),
+            Self::Add(_, Taken { count: 0, .. }) => WHOLE,
+            Self::Add(pace, taken) => u64::from(taken.count).saturating_mul(WHOLE) / u64::from(pace.burst),
             _ => 0,
         }
+    }
+
+    /// Whether a guard asks with it about somebody of whom it has let nothing through.
+    pub const fn is_question(&self) -> bool {
+        matches!(self, Self::Add(_, Taken { count: 0, .. }))
     }
 
     /// The answer, and the number that stands there afterwards. 0 stands for no number.

@@ -35,7 +35,7 @@ impl SqlStore {
         if before / LOOK_EVERY != before.wrapping_add(more) / LOOK_EVERY {
             // What was asked is answered, whatever comes of this.
             if let Err(fault) = make_room(self, now).await {
-                tracing::debug!(error = %StoreError::from(fault), "no room was made for what limits count");
+                tracing::warn!(error = %StoreError::from(fault), "no room was made for what limits count");
             }
         }
         Ok(answers)
