@@ -60,13 +60,24 @@ impl<F: Future + Send + 'static, H: Leave> Drop for Outlive<F, H> {
         // Without a runtime the process is at its end, and nothing can go on.
         if let (Some(rest), Some(mut held)) = (self.rest.take(), self.held.take())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && held.leave_alone().is_ok()
         {
+            if held.leave_alone().is_err() {
+                return tell_dropped();
+            }
             runtime.spawn(async move {
                 let _held = held;
                 drop(rest.await);
             });
         }
+    }
+}
+
+/// Says how many there were whenever that has doubled: of a flood a few lines.
+fn tell_dropped() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    let requests = DROPPED.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    if requests.is_power_of_two() {
+        tracing::warn!(requests, "requests broke off with their clients: too many went on without theirs already");
     }
 }
 

@@ -121,6 +121,14 @@ impl<S: Store> Guard<S> {
     ) -> Settled {
         // The app may have taken its time, and what begins now begins now.
         admission.now = self.clock.now();
+        if by == AnsweredBy::Nobody {
+            // Nothing begins with a head that nobody gets.
+            admission.leftovers.clear();
+            admission.offer = Offer::Never;
+            if matches!(admission.holder, Holder::Quarantined(_)) {
+                admission.holder = Holder::Nobody(Nobody::HeldBack);
+            }
+        }
         let commands = match control::take(&mut response.headers) {
             Ok(commands) => commands,
             Err(error) => {

@@ -454,8 +454,7 @@ impl Session {
 
     /// Ends all sessions of the subject, this one included.
     pub fn log_out_everywhere(&self) {
-        self.0.revoke_others();
-        self.0.log_out();
+        self.0.log_out_everywhere();
     }
 
     /// Whether the subject proved who he is within so long.

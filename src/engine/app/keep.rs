@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{AppSession, Handed, Keeper, Later, Revoke, SaveError, Saved, Standing, Wish, Wishes, Written};
+use super::wish::{Revoke, Wish, Wishes};
+use super::{AppSession, Handed, Keeper, Later, SaveError, Saved, Standing, Written};
 use crate::clock::Timestamp;
 use crate::engine::change::{due_end, is_enforced, removable_at};
 use crate::engine::operate::WALKS_MAX;

@@ -5,6 +5,7 @@
 //! must know before it answers, goes to the store.
 
 mod keep;
+mod wish;
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 
 pub use keep::{Current, Device, EndedDevice};
 
+use self::wish::{Name, Wish};
+pub(super) use self::wish::{Revoke, Wishes};
 use super::control::Command;
 use super::{Admission, Holder, Known, Nobody};
 use crate::clock::Timestamp;
@@ -185,85 +188,6 @@ struct State {
     is_answered: bool,
 }
 
-/// What the app asks for beside its data.
-#[derive(Clone, Debug, Default)]
-struct Wish {
-    login: Option<Arc<str>>,
-    new_id: Option<Command>,
-    logout: bool,
-    /// Whose other sessions end. It only grows: what was asked to end ends, whatever is asked for after it.
-    revoke: Vec<Revoke>,
-    /// The data begin anew: they are not those of the session that was there.
-    begins_anew: bool,
-}
-
-/// Somebody whose other sessions end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Revoke {
-    pub subject: Arc<str>,
-    name: Name,
-}
-
-/// In whose name sessions are to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    /// Of whom the session is already.
-    Owner,
-    /// Of whoever is to be logged in with the answer.
-    Login,
-}
-
-impl Revoke {
-    /// Those that hold though nobody is let in with the answer.
-    fn of_owners(all: &[Self]) -> Vec<Self> {
-        all.iter().filter(|one| one.name == Name::Owner).cloned().collect()
-    }
-}
-
-/// What became of a handle while the app made its answer.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    /// What it asks for, as if it stood in control headers.
-    pub commands: Vec<Command>,
-    /// Whose other sessions end.
-    pub revoke: Vec<Revoke>,
-    /// Whether it was logged out.
-    pub is_logout: bool,
-    /// An expiry was saved before the answer.
-    pub was_expiry_saved: bool,
-    /// Changes of its data.
-    pub edits: Option<Edits>,
-    /// The changes are over nothing, and not over what the session had.
-    pub begins_anew: bool,
-    /// How long it shall last, and its end if it has one.
-    pub lasting: Option<(Lasting, Option<Timestamp>)>,
-    /// Whether the answer depends on the session.
-    pub was_accessed: bool,
-}
-
-impl Wishes {
-    /// What of them ends something, where nobody is let in.
-    pub(super) fn endings(&self) -> Self {
-        let Self { revoke, is_logout, was_accessed, .. } = self;
-        let revoke = Revoke::of_owners(revoke);
-        Self { revoke, is_logout: *is_logout, was_accessed: *was_accessed, ..Self::default() }
-    }
-
-    /// Whether nothing is to be written.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.edits.is_none()
-            && self.lasting.is_none()
-            && self.commands.is_empty()
-            && self.revoke.is_empty()
-            && !self.was_expiry_saved
-    }
-
-    /// Whether there is something that only a session can keep.
-    pub(super) fn needs_session(&self) -> bool {
-        self.edits.as_ref().is_some_and(|edits| !edits.is_empty())
-    }
-}
-
 impl AppSession {
     pub(super) fn new(keeper: Arc<dyn Keeper>, admission: &Admission) -> Self {
         let (standing, known) = match &admission.holder {
@@ -364,6 +288,8 @@ impl AppSession {
         if state.is_somebody_elses(subject) {
             state.begin_anew();
         }
+        // Whoever was to be logged in before is not let in.
+        state.wish.revoke.retain(|one| one.name == Name::Owner || *one.subject == *subject);
         state.wish.login = Some(subject.into());
         Ok(())
     }
@@ -373,10 +299,17 @@ impl AppSession {
     pub fn log_out(&self) {
         let mut state = self.0.state.lock();
         let state = state.accessed();
-        state.begin_anew();
-        state.wish.login = None;
-        state.wish.new_id = None;
-        state.wish.logout = state.known.is_some();
+        state.wish.revoke.retain(|one| one.name == Name::Owner);
+        state.log_out();
+    }
+
+    /// The same for all sessions of the subject. Who was to be logged in has proven who he is, and is meant though he is not
+    /// let in.
+    pub fn log_out_everywhere(&self) {
+        let mut state = self.0.state.lock();
+        let state = state.accessed();
+        state.revoke_others();
+        state.log_out();
     }
 
     /// Asks for a new id. Of several reasons the strongest counts. Nothing comes of it where nobody is logged in who could prove
@@ -399,18 +332,7 @@ impl AppSession {
     /// Ends the other sessions of the subject with the answer; after it, with [`save`](Self::save). Who has just been logged out is
     /// meant too.
     pub fn revoke_others(&self) {
-        let mut state = self.0.state.lock();
-        let state = state.accessed();
-        let owner = state.known.as_ref().and_then(|known| known.record.subject.clone());
-        let (subject, name) = match &state.wish.login {
-            Some(login) if owner.as_ref() != Some(login) => (Some(login.clone()), Name::Login),
-            _ => (owner, Name::Owner),
-        };
-        if let Some(revoke) = subject.map(|subject| Revoke { subject, name })
-            && !state.wish.revoke.contains(&revoke)
-        {
-            state.wish.revoke.push(revoke);
-        }
+        self.0.state.lock().accessed().revoke_others();
     }
 
     /// How long the session shall last.
@@ -677,6 +599,26 @@ impl State {
     fn is_authenticated(&self) -> bool {
         let is_known = || self.known.as_ref().is_some_and(|known| known.record.is_authenticated());
         self.wish.login.is_some() || !self.wish.logout && is_known()
+    }
+
+    fn log_out(&mut self) {
+        self.begin_anew();
+        self.wish.login = None;
+        self.wish.new_id = None;
+        self.wish.logout = self.known.is_some();
+    }
+
+    fn revoke_others(&mut self) {
+        let owner = self.known.as_ref().and_then(|known| known.record.subject.clone());
+        let (subject, name) = match &self.wish.login {
+            Some(login) if owner.as_ref() != Some(login) => (Some(login.clone()), Name::Login),
+            _ => (owner, Name::Owner),
+        };
+        if let Some(revoke) = subject.map(|subject| Revoke { subject, name })
+            && !self.wish.revoke.contains(&revoke)
+        {
+            self.wish.revoke.push(revoke);
+        }
     }
 
     fn begin_anew(&mut self) {

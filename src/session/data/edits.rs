@@ -152,32 +152,26 @@ impl Edits {
 
     /// What is left of the changes after some of them were written, over what is stored since.
     ///
-    /// Another request may have written the same keys meanwhile. So what is left to be written whatever was there before is still
-    /// compared with what was there when it was written; and steps are taken from what is stored.
+    /// Another request may have written the same keys meanwhile. So what is left is still compared with what was there when it
+    /// was made, and steps are taken again over what is stored when they are written: not here, since a step may look at the
+    /// session, which is locked.
     #[must_use]
     pub fn after(&self, written: &Self, base: Arc<Data>) -> Self {
         let mut left = Self::new(base);
         for (key, change) in &self.changes {
             let done = written.changes.get(key);
             let was = done.map_or_else(|| self.base_of(key, change).map(Into::into), |done| done.now.clone());
-            match (&change.how, done.map(|done| &done.how)) {
+            let how = match (&change.how, done.map(|done| &done.how)) {
                 (How::Steps(steps), Some(How::Steps(done))) if steps.len() > done.len() => {
-                    left.retake(key, change, was, steps.iter().skip(done.len()).cloned().collect());
+                    How::Steps(steps.iter().skip(done.len()).cloned().collect())
                 }
-                (How::Steps(steps), None) => left.retake(key, change, was, steps.clone()),
-                _ if done.is_none() || was != change.now => left.set(key, change.now.clone(), Some(was), How::Put),
-                _ => {}
-            }
+                (How::Steps(steps), None) => How::Steps(steps.clone()),
+                _ if done.is_none() || was != change.now => How::Put,
+                _ => continue,
+            };
+            left.set(key, change.now.clone(), Some(was), how);
         }
         left
-    }
-
-    /// Takes steps over what is stored. If they can not be taken, that is told when they are to be written.
-    fn retake(&mut self, key: &str, change: &Change, was: Was, steps: Vec<Step>) {
-        match all(&steps, self.base.get(key)) {
-            Ok(now) => self.set(key, now, None, How::Steps(steps)),
-            Err(_) => self.set(key, change.now.clone(), Some(was), How::Steps(steps)),
-        }
     }
 
     fn set(&mut self, key: &str, now: Option<Box<str>>, was: Option<Was>, how: How) {

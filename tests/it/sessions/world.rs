@@ -100,6 +100,15 @@ impl Counting {
         if self.is_out.load(Ordering::SeqCst) { Err(StoreError::io("out of reach")) } else { Ok(()) }
     }
 
+    fn read(&self) -> Result<(), StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.check()?;
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Decode(DecodeError::Damaged));
+        }
+        Ok(())
+    }
+
     fn write(&self) -> Result<(), StoreError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.check()
@@ -113,12 +122,13 @@ impl Store for Counting {
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        self.check()?;
-        if self.is_unreadable.load(Ordering::SeqCst) {
-            return Err(StoreError::Decode(DecodeError::Damaged));
-        }
+        self.read()?;
         kept!(self, store => store.load(digest).await)
+    }
+
+    async fn load_fresh(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
+        self.read()?;
+        kept!(self, store => store.load_fresh(digest).await)
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
@@ -183,6 +193,10 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn at_home() -> Self {
         Self { address: "203.0.113.10", agent: UA, cookie: None, carried: BTreeMap::new() }
+    }
+
+    pub(super) fn at(address: &'static str) -> Self {
+        Self { address, ..Self::at_home() }
     }
 
     fn request(&self, method: Method) -> Request<()> {
@@ -489,6 +503,9 @@ impl World {
     }
 
     pub(super) fn use_keys(&self, ids: &[u8]) {
+        if let Kept::Carried(store) = &self.guard.store().inner {
+            store.replace_keys(ring(ids));
+        }
         self.guard.replace_keys(ring(ids));
     }
 
