@@ -392,10 +392,11 @@ impl<S: Store> Api<S> {
                 break;
             }
         }
+        let is_carried = self.guard.store().carrier().is_some();
         match which {
-            Selection::Ref(_) if revoked == 0 && self.guard.store().carrier().is_some() => Err(unseen()),
-            Selection::Ref(_) if revoked == 0 => Err(unknown()),
-            _ => Ok(Revoked { revoked }),
+            Selection::Ref(_) if revoked == 0 => Err(if is_carried { unseen() } else { unknown() }),
+            Selection::Ref(_) => Ok(Revoked { revoked, unseen: false }),
+            Selection::Subject(_) | Selection::All => Ok(Revoked { revoked, unseen: is_carried }),
         }
     }
 

@@ -115,6 +115,9 @@ pub struct ClientView {
 pub struct Revoked {
     /// How many.
     pub revoked: usize,
+    /// Whether others ended too that the guard has not seen: their clients carry them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen: bool,
 }
 
 /// Records were removed.

@@ -119,8 +119,8 @@ fn tell_dangers(old: &Settings, new: &Settings, streams: &mut Streams<'_>) -> io
              nobody's cookie will be known"
         )?;
     }
-    let deadlines = old.session.deadlines;
-    if deadlines.idle.min(deadlines.absolute) > TOMBSTONES {
+    let lasts = |settings: &Settings| settings.session.deadlines.idle.min(settings.session.deadlines.absolute);
+    if lasts(old).max(lasts(new)) > TOMBSTONES {
         writeln!(
             streams.err,
             "portcullis: warning: sessions may last longer than it is known that one has ended ({}): make all copies within that \
@@ -310,6 +310,9 @@ mod tests {
         };
         check(&memory, &one, Exit::BadConfiguration, "in memory");
         check(&one, &memory, Exit::BadConfiguration, "in memory");
+        let sealed = file("sealed.toml", "kind = \"sealed\"", "keys.toml");
+        check(&sealed, &one, Exit::BadConfiguration, "in the cookies of their clients");
+        check(&one, &sealed, Exit::BadConfiguration, "in the cookies of their clients");
         check(&one, &one, Exit::BadConfiguration, "the same store");
         check(&one, &two, Exit::BadConfiguration, "there is no such store");
         check(&faulty, &two, Exit::BadConfiguration, "pth");

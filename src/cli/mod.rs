@@ -534,7 +534,7 @@ pub(crate) enum SessionsAction {
         /// Every session of everybody
         #[arg(long, conflicts_with = "reference")]
         all: bool,
-        /// Do not ask before more than one is ended
+        /// Do not ask before more than one is ended, or everybody's
         #[arg(long, short)]
         yes: bool,
     },

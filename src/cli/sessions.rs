@@ -94,13 +94,10 @@ async fn perform(args: &SessionsArgs, asked: Asked<'_>, streams: &mut Streams<'_
             if !yes && let Asked::Person(input) = asked {
                 confirm(&client, &which, input, streams).await?;
             }
-            let revoked = client.revoke(&which).await?.revoked;
-            tell(
-                args.format,
-                &serde_json::json!({ "revoked": revoked }),
-                &format!("{} ended", sessions(revoked)),
-                streams,
-            )
+            let revoked = client.revoke(&which).await?;
+            let unseen = if revoked.unseen { ", and those that the guard has not seen" } else { "" };
+            let told = format!("{} ended{unseen}", sessions(revoked.revoked));
+            tell(args.format, &serde_json::to_value(revoked).map_err(io::Error::from)?, &told, streams)
         }
         SessionsAction::Stats { limit } => {
             let limit = limit.and_then(|limit| usize::try_from(limit).ok());
@@ -189,7 +186,7 @@ async fn gather(client: &Client, mut query: Query, limit: usize) -> Result<Sessi
     }
 }
 
-/// Asks a person before more than one session is ended.
+/// Asks a person before more than one session is ended. Of everybody's there may be more than the guard has seen.
 async fn confirm(
     client: &Client,
     which: &Selection,
@@ -206,11 +203,13 @@ async fn confirm(
     };
     let found = gather(client, query, PAGE_MAX).await?;
     let count = found.sessions.len();
-    if count < 2 && found.next.is_none() {
-        return Ok(());
-    }
+    let is_few = count < 2 && found.next.is_none();
     let more = if found.next.is_some() { "more than " } else { "" };
-    write!(streams.err, "End {more}{}{whose}? [y/N] ", sessions(count))?;
+    match which {
+        Selection::All if is_few => write!(streams.err, "End every session of everybody? [y/N] ")?,
+        _ if is_few => return Ok(()),
+        _ => write!(streams.err, "End {more}{}{whose}? [y/N] ", sessions(count))?,
+    }
     streams.err.flush()?;
     let mut answer = String::new();
     io::Read::take(input, 64).read_line(&mut answer)?;
@@ -592,5 +591,6 @@ mod tests {
         assert!(revoke(&["--all"], "n\n").2.starts_with("End 3 sessions, of everybody? "));
         assert_eq!(revoke(alice, "y\n").1, "3 sessions ended\n");
         assert_eq!(revoke(alice, "").1, "0 sessions ended\n", "there is nothing to ask");
+        assert!(revoke(&["--all"], "n\n").2.starts_with("End every session of everybody? "), "there may be others");
     }
 }

@@ -16,8 +16,8 @@
 //! | .. | [`Record::encode`] |
 //! | 16 | tag of AES-256-GCM |
 //!
-//! What an app keeps in it is compressed before it is sealed ([`data`](super::data)). The rest would not get smaller: it is sealed
-//! already, or random.
+//! What an app in Rust keeps in it is compressed before it is sealed ([`data`](super::data)). The jar is not: its length would tell
+//! whoever can add to it what else is in it, as the lengths of TLS did (CRIME, 2012), and cookies are mostly random.
 
 use std::time::Duration;
 
@@ -278,6 +278,11 @@ mod tests {
         let mixed = [short.first().unwrap(), long.last().unwrap()];
         assert_eq!(opened(&[1], 1, mixed, NOW), Ok(state(1, 300)));
         assert_eq!(opened(&[1], 1, &long[..1], NOW), Err(OpenError::Damaged), "half of it");
+        // Nor do parts of two states of one session make one.
+        let entropy = InsecureSeededEntropy::new(9);
+        let other = state(1, 5_000).seal(&ring(&[1]), &entropy, &id(1)).unwrap();
+        assert_eq!(opened(&[1], 1, [&long[0], &other[1]], NOW), Err(OpenError::Damaged));
+        assert_eq!(opened(&[1], 1, &other, NOW), Ok(state(1, 5_000)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The sealed form of what is inside a session: its jar, and what an app keeps in it.
 //!
 //! It is sealed under a key made of a server key *and* the session id, and the id is in no store: neither a stolen store
-//! nor a stolen key file opens a session, only both with the client's cookie.
+//! nor a stolen key file opens a session, only both with the client's cookie. (Of a store that keeps no sessions the key file alone
+//! makes new ones: [`sealed`](crate::store::sealed).)
 //!
 //! | bytes | what |
 //! |---|---|

@@ -145,16 +145,18 @@ fn an_operator_ends_sessions_that_the_guard_has_never_seen() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.args(["sessions", "revoke", "--admin", &at]).args(words).current_dir(nodes.folder.path());
         let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8(said).unwrap())
     };
+    let told = "0 sessions ended, and those that the guard has not seen\n".to_owned();
     let (is_done, err) = revoke(&[&reference]);
     assert!(!is_done && err.contains("end all sessions of its subject"), "{err}");
-    assert!(revoke(&["--subject", "alice"]).0);
+    assert_eq!(revoke(&["--subject", "alice"]), (true, told.clone()));
     assert!(!alice.is_known(&nodes, node.address) && bob.is_known(&nodes, node.address));
     let used = node.process.event("session.use_after_expire");
     assert_eq!((used["ended"].as_str(), used["subject"].as_str()), (Some("revoked"), Some("alice")), "{used}");
     let node = killed_and_started(&nodes, node);
-    assert!(revoke(&["--all", "--yes"]).0);
+    assert_eq!(revoke(&["--all", "--yes"]), (true, told));
     assert!(!bob.is_known(&nodes, node.address));
     assert_eq!(bob.logs_in(&nodes, node.address, "bob"), 303);
     assert!(bob.is_known(&nodes, node.address), "who signs in again is in");
@@ -180,4 +182,71 @@ fn while_it_can_not_be_asked_what_has_ended_sessions_are_refused() {
     drop(redis);
     until("the loss of the store", || alice.clone().fetches(node.address, "/").status == 503);
     assert_eq!(Browser::at("203.0.113.9").fetches(node.address, "/").status, 200);
+}
+
+#[test]
+fn ends_are_remembered_in_a_database_too() {
+    let nodes = Nodes::before("kind = \"sealed\"\nended = \"sqlite\"".to_owned(), "");
+    let node = nodes.start();
+    let (mut alice, mut bob) = (Browser::at("203.0.113.7"), Browser::at("203.0.113.8"));
+    alice.logs_in(&nodes, node.address, "alice");
+    bob.logs_in(&nodes, node.address, "bob");
+    let stolen = bob.clone();
+    bob.asks(node.address, "POST /logout", "");
+    let node = killed_and_started(&nodes, node);
+    assert!(alice.is_known(&nodes, node.address) && !stolen.clone().is_known(&nodes, node.address));
+}
+
+/// A new key is used for what clients carry from then on; and when the old one is taken out, who has not signed in since is out:
+/// whoever has that key may have made his session.
+#[test]
+fn keys_are_replaced_and_taken_out() {
+    let nodes = before_kept_in_one_file();
+    let mut node = nodes.start();
+    let (mut alice, mut bob) = (Browser::at("203.0.113.7"), Browser::at("203.0.113.8"));
+    alice.logs_in(&nodes, node.address, "alice");
+    bob.logs_in(&nodes, node.address, "bob");
+    let before = alice.clone();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    assert!(command.arg("keygen").current_dir(nodes.folder.path()).output().unwrap().status.success());
+    node.reload();
+    for browser in [&mut alice, &mut bob] {
+        assert!(browser.is_known(&nodes, node.address));
+    }
+    assert_ne!(alice.cookies["portcullis-1"], before.cookies["portcullis-1"], "sealed again");
+    nodes.origin.next(raw("HTTP/1.1 200 OK\r\nPortcullis-Session: reauthenticated\r\nContent-Length: 0\r\n\r\n"));
+    bob.fetches(node.address, "/password");
+    let file = nodes.folder.path().join("keys.toml");
+    let keys = fs::read_to_string(&file).unwrap();
+    let (second, _) = keys.match_indices("[[key]]").nth(1).unwrap();
+    fs::write(&file, keys.split_at(second).0).unwrap();
+    node.reload();
+    assert!(!alice.clone().is_known(&nodes, node.address));
+    assert!(bob.is_known(&nodes, node.address));
+    let node = killed_and_started(&nodes, node);
+    assert!(!alice.is_known(&nodes, node.address) && bob.is_known(&nodes, node.address));
+}
+
+/// What a cache keeps carries nobody's session: the next answer does.
+#[test]
+fn an_answer_that_a_cache_may_keep_carries_no_state() {
+    let nodes = before_kept_in_one_file();
+    let node = nodes.start();
+    let mut alice = Browser::at("203.0.113.7");
+    alice.logs_in(&nodes, node.address, "alice");
+    let before = alice.clone();
+    nodes.origin.next(raw("HTTP/1.1 200 OK\r\nPortcullis-Session: expire; in=3600\r\nContent-Length: 0\r\n\r\n"));
+    alice.fetches(node.address, "/changes");
+    assert_ne!(alice.cookies, before.cookies);
+    // A client that carries an older state would be given the newer one.
+    let mut late = before.clone();
+    for head in ["200 OK\r\nCache-Control: public, max-age=60", "304 Not Modified\r\nETag: \"1\""] {
+        nodes.origin.next(raw(&format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n")));
+        let reply = late.fetches(node.address, "/picture");
+        assert_eq!(reply.all("set-cookie"), Vec::<&str>::new(), "{}", reply.head);
+    }
+    nodes.origin.next(raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let reply = late.fetches(node.address, "/page");
+    assert_ne!(late.cookies["portcullis-1"], before.cookies["portcullis-1"]);
+    assert!(reply.header("cache-control").unwrap().contains("no-store"), "{}", reply.head);
 }

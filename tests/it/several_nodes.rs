@@ -101,7 +101,7 @@ format = "json"
 
 impl Node {
     /// Has it read its files again, and waits until it has.
-    fn reload(&mut self) {
+    pub(crate) fn reload(&mut self) {
         let revision = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;
             event["revision"].as_u64().filter(|_| event["event"] == "policy.reloaded")

@@ -409,6 +409,27 @@ mod tests {
     }
 
     #[test]
+    fn what_carries_a_state_is_as_safe_as_what_carries_the_id() {
+        for settings in [GuardCookieSettings::default(), GuardCookieSettings::insecure_http(), shared()] {
+            let cookie = cookie(&settings);
+            let other = |line: &HeaderValue, at: u8| {
+                let name = format!("{}-{}=", settings.name, at + 1);
+                line.to_str().unwrap().replacen(&format!("{}=", settings.name), &name, 1)
+            };
+            for at in 0..CARRIED_COOKIES_MAX {
+                let (age, site) = (Some(Duration::from_secs(90)), Some(SameSite::Lax));
+                let line = cookie.set_carried_line(at, "1.v", age, site).unwrap();
+                check(&line, &other(&cookie.set_line("1.v", age, site), at));
+                assert!(line.is_sensitive());
+                check(&cookie.clear_carried_line(at).unwrap(), &other(&cookie.clear_line(), at));
+            }
+            assert_eq!(cookie.set_carried_line(CARRIED_COOKIES_MAX, "v", None, None), None);
+            assert_eq!(cookie.set_carried_line(0, "v; Domain=x", None, None), None);
+            assert_eq!(cookie.clear_carried_line(CARRIED_COOKIES_MAX), None);
+        }
+    }
+
+    #[test]
     fn a_leftover_cookie_of_the_app_is_expired() {
         check(
             &expire_line(b"sessionid").unwrap(),

@@ -560,6 +560,29 @@ mod tests {
     }
 
     #[test]
+    fn what_carries_a_state_is_read_in_order_and_taken_out() {
+        let names = names();
+        let sent = headers(&["__Host-portcullis-2=b; a=1; __Host-portcullis-1=a", "__Host-portcullis-4=mine"]);
+        let found = scan(&sent, &names);
+        assert_eq!(found.carried().values().collect::<Vec<_>>(), [b"a", b"b"]);
+        assert!(found.carried().has(1) && !found.carried().has(2) && !found.carried().has(3));
+        assert_eq!(line(&sent, found.upstream(NO_JAR)), b"a=1; __Host-portcullis-4=mine");
+        assert_eq!(format!("{:?}", found.carried()), "CarriedSeen(2)");
+        // Up to the first that is missing; and nothing of it if one came twice.
+        let gap = headers(&["__Host-portcullis-1=a; __Host-portcullis-3=c"]);
+        assert_eq!(scan(&gap, &names).carried().values().collect::<Vec<_>>(), [b"a"]);
+        let twice = headers(&["__Host-portcullis-1=a; __Host-portcullis-1=x; __Host-portcullis-2=b"]);
+        let found = scan(&twice, &names);
+        assert_eq!(found.carried().values().count(), 0);
+        assert!(found.findings().contains(Duplicate) && found.carried().has(0));
+        check(&[b"__host-portcullis-1=x; a=1"], b"a=1", &[LookAlike]);
+        // The app's cookies have their room whatever a client carries.
+        let names = names.with_limits(9, 20);
+        let large = headers(&["__Host-portcullis-1=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; a=1"]);
+        assert_eq!(line(&large, scan(&large, &names).upstream(NO_JAR)), b"a=1");
+    }
+
+    #[test]
     fn our_cookie_twice_is_ambiguous() {
         let (names, sent) =
             (names(), headers(&["__Host-portcullis=a; x=y; __Host-portcullis=b", "__Host-portcullis=a"]));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::schedules::{Turn, every_schedule_of_two_has_an_order};
 use super::*;
 use crate::store::counters::{Answered, Counters, Key, Question, Windows};
 use crate::store::debts::{Change, Changed, Debts};
@@ -83,19 +84,21 @@ struct Broken {
     windows: Windows,
     debts: Debts,
     counted: AtomicU64,
+    /// How often others go first where a step is done in two.
+    turns: usize,
 }
 
 impl Broken {
     fn new(how: How) -> Self {
         let (inner, windows, debts) = (MemoryStore::default(), Windows::default(), Debts::default());
         let (calls, counted) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner, how, calls, seen: Mutex::default(), windows, debts, counted }
+        // Time enough for all others to come in between.
+        Self { inner, how, calls, seen: Mutex::default(), windows, debts, counted, turns: 50 }
     }
 
-    /// Time enough for all others to come in between.
-    async fn linger() {
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
+    async fn linger(&self) {
+        for _ in 0..self.turns {
+            Turn::default().await;
         }
     }
 
@@ -174,7 +177,7 @@ impl Store for Broken {
             (How::CountsFirst, Some(limit), Some(subject)) => {
                 let filter = Filter { subject: Some(Arc::clone(subject)), ..Filter::default() };
                 let live = self.inner.list(&filter, None, 1000).await?.records.len();
-                Self::linger().await;
+                self.linger().await;
                 if live >= limit.sessions.get() as usize {
                     return Ok(Creation::Created(Created::Refused));
                 }
@@ -252,7 +255,7 @@ impl Store for Broken {
                     Ending { why: EndReason::Replaced, now: rotate.now, tombstone_until: rotate.tombstone_until };
                 let there = self.inner.load(rotate.old).await?;
                 if self.how == How::RotatesInSteps {
-                    Self::linger().await;
+                    self.linger().await;
                 }
                 return match there {
                     Some(there) if there.is_ended() => Ok(Rotation::Gone),
@@ -262,7 +265,7 @@ impl Store for Broken {
                         Creation::Exists => Ok(Rotation::Gone),
                         Creation::Created(created) => {
                             if self.how == How::RotatesSlowly {
-                                Self::linger().await;
+                                self.linger().await;
                             }
                             self.inner.revoke(rotate.old, ending).await?;
                             Ok(Rotation::Created(created))
@@ -292,7 +295,7 @@ impl Store for Broken {
             let listed = self.inner.list(&filter, None, 1000).await?.records;
             let mut ended = Vec::new();
             for record in listed.iter().filter(|record| Some(&record.digest) != except) {
-                Self::linger().await;
+                self.linger().await;
                 ended.extend(self.inner.revoke(&record.digest, ending).await?);
             }
             return Ok(ended);
@@ -381,6 +384,19 @@ async fn a_broken_store_fails_the_case_that_names_its_fault() {
         assert!(matches!(failure.fault, Fault::Answer(_)), "{how:?}: {failure}");
     }
     run(async || Broken::new(How::Fine)).await.unwrap();
+}
+
+#[test]
+fn schedules_find_what_is_done_in_two_steps() {
+    let played = |how| {
+        let play = || every_schedule_of_two_has_an_order(|| Broken { turns: 1, ..Broken::new(how) });
+        std::panic::catch_unwind(play).map_err(|panic| *panic.downcast::<String>().unwrap())
+    };
+    for how in [How::RotatesInSteps, How::RotatesSlowly, How::RevokesAsListed] {
+        let found = played(how).unwrap_err();
+        assert!(found.contains("these answers have no order"), "{how:?}: {found}");
+    }
+    assert!(played(How::Fine).is_ok());
 }
 
 #[test]

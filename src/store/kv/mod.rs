@@ -23,7 +23,8 @@
 //! what was acknowledged: logins, and also revocations. With `appendfsync always` it loses nothing. A replica may lag behind
 //! too, and a failover then brings back what was there before; `min-replicas-to-write 1` with `min-replicas-max-lag` bounds
 //! that. [`Durability`] makes no difference here. The server must not throw out keys by itself: `maxmemory-policy noeviction`.
-//! When it is full, nothing is created ([`StoreError::Full`]), but sessions still end.
+//! When it is full, nothing is created ([`StoreError::Full`]), but sessions still end. (Under [`sealed`](super::sealed) an end is
+//! created, so they do not.)
 //!
 //! **An operation that fails may have been done**, if only its answer was lost. Nothing is half done.
 //!

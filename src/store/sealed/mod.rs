@@ -94,8 +94,9 @@ impl Look {
 }
 
 impl<E> SealedStore<E> {
-    /// A store that knows at most so many sessions at a time. `ended` remembers which have ended; give it a place of its own:
-    /// no other guard but those that share these sessions may use it. The keys name subjects in it.
+    /// A store that knows at most so many sessions at a time. `ended` remembers which have ended, and should survive a restart;
+    /// give it a place of its own: no other guard but those that share these sessions may use it. The keys are those of the
+    /// guard; to replace them replace both, the store's first. No cache may stand before this store.
     pub fn new(ended: E, sessions_max: NonZeroUsize, keys: Keyring, clock: Arc<dyn Clock>) -> Self {
         Self {
             live: MemoryStore::new(sessions_max),
@@ -357,12 +358,14 @@ impl<E: Store> Store for SealedStore<E> {
         if let Some(found) = self.load(digest).await? {
             return Ok(Some(found));
         }
-        let mark = self.mark(digest).await?;
-        Ok(mark.and_then(|(mark, record)| {
-            let (Mark::Ended { at, why }, Seen::Yes) = (mark, Seen::of(&record)) else { return None };
-            let ended = marks::blank(*digest, Some(record.reference), at, record.removable_at);
-            Some(Arc::new(ended.ended(at, why, record.removable_at)))
-        }))
+        let Some((Mark::Ended { at, why }, record)) = self.mark(digest).await? else { return Ok(None) };
+        // It may have come here, and ended, meanwhile. Then more is known of it.
+        if let Some(found) = self.load(digest).await? {
+            return Ok(Some(found));
+        }
+        let ended = || marks::blank(*digest, Some(record.reference), at, record.removable_at);
+        let is_told = Seen::of(&record) == Seen::Yes;
+        Ok(is_told.then(|| Arc::new(ended().ended(at, why, record.removable_at))))
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {

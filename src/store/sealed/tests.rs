@@ -12,7 +12,7 @@ use crate::session::record::DecodeError;
 use crate::session::tag::Tag;
 use crate::store::OnLimit;
 use crate::store::conformance::schedules::{
-    Gaps, Yields, every_schedule_of_two_has_an_order, schedules_of_three_have_an_order,
+    Every, Gaps, Yields, every_schedule_of_two_has_an_order, play, schedules_of_three_have_an_order,
 };
 use crate::store::conformance::{self, Case, anonymous, session};
 use crate::store::hooked::{Call, Hook, Hooked};
@@ -285,6 +285,9 @@ async fn what_was_made_under_a_key_ends_with_it() {
     shows(&one, &cycled, Origin { keys: under(&[2]), ..Origin::default() });
     let carried = [&ann, &cycled, &login].map(|record| one.give_out(&record.digest).unwrap());
     assert_eq!(carried.each_ref().map(|(_, origin)| origin.keys), [under(&[2]), under(&[1, 2]), under(&[2])]);
+    // A key of the same id may be another one.
+    one.replace_keys(Keyring::new(&MasterKey::new(KeyId(2), [2; 32]), &[MasterKey::new(KeyId(1), [9; 32])]));
+    assert!(one.load(&cycled.digest).await.unwrap().is_none());
     one.replace_keys(ring(&[2]));
     assert!(one.load(&cycled.digest).await.unwrap().is_none() && one.give_out(&cycled.digest).is_none());
     // Nor does it come back, though it was sealed under the new key since.
@@ -527,6 +530,7 @@ async fn a_change_that_is_broken_off_is_taken_back() {
     let one = sealed(flaky(Shared::new(MemoryStore::default())));
     let (before, after) = (session(1, "ann"), session(2, "ann"));
     create(&one, &before).await;
+    let mut was_done = false;
     for looks in 0..20 {
         *one.ended().hook.before.lock() = Before::HangsAfter(looks);
         let mut rotated = Box::pin(one.rotate(rotation(&before, after.clone())));
@@ -535,11 +539,13 @@ async fn a_change_that_is_broken_off_is_taken_back() {
         *one.ended().hook.before.lock() = Before::Nothing;
         if polled.is_ready() {
             assert!(looks > 4, "it was broken off at every look");
+            was_done = true;
             break;
         }
         assert_eq!(one.load(&before.digest).await.unwrap().as_deref(), Some(&before), "{looks}");
         assert_eq!(one.load(&after.digest).await.unwrap(), None);
     }
+    assert!(was_done);
 }
 
 /// Whenever another node ends all sessions of a subject while one of them gets a new id, none of them is left.
@@ -620,4 +626,38 @@ async fn an_end_of_all_that_can_not_be_read_ends_all_and_keeps_nobody_from_loggi
     assert_eq!(end(&one, &later.digest).await, None);
     assert_eq!(one.end_all(ending(EndReason::Revoked)).await.unwrap().len(), 1);
     assert_eq!(end(&one, &later.digest).await, Some(EndReason::Revoked));
+}
+
+#[tokio::test]
+async fn a_node_that_knows_as_many_as_it_can_says_so() {
+    let one = SealedStore::new(Shared::new(MemoryStore::default()), NonZeroUsize::MIN, ring(&[1]), at(NOW));
+    create(&one, &session(1, "ann")).await;
+    let error = one.take_in(session(2, "bob"), Origin::default(), NOW).unwrap_err();
+    assert!(matches!(error, StoreError::Full), "{error}");
+    assert!(one.give_out(&session(2, "bob").digest).is_none());
+}
+
+/// In whatever order: who logs in while everybody is ended is in, or out, on this node as on every other.
+#[tokio::test]
+async fn who_comes_while_everybody_is_ended_is_the_same_to_all_nodes() {
+    let mut every = Every::default();
+    let mut seen = std::collections::BTreeSet::new();
+    loop {
+        let one = sealed(Hooked::new(Yields(Gaps::Both)));
+        let (before, after) = (session(1, "ann"), session(2, "bob"));
+        create(&one, &before).await;
+        let login = async { create(&one, &after).await };
+        let ends = async { drop(one.end_all(ending(EndReason::Revoked)).await.unwrap()) };
+        play(vec![Box::pin(login), Box::pin(ends)], &mut every).await;
+        assert_eq!(end(&one, &before.digest).await, Some(EndReason::Revoked));
+        let here = end(&one, &after.digest).await;
+        let there = node(&one.ended().memory);
+        shows(&there, &after, one.began.get(&after.digest));
+        assert_eq!(end(&there, &after.digest).await, here);
+        seen.insert(here.is_some());
+        if !every.next() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 2, "it was in, and it was out");
 }
