@@ -438,7 +438,8 @@ tables! {
         "cache": Time, Absent;
         /// how long Redis or the database may take to answer
         "timeout": Time, Value("2s");
-        /// what the names of keys in Redis begin with; the table of a database is this and `_sessions`
+        /// what the names of keys in Redis begin with; the table of a database is this and `_sessions`. Of the store `sealed` both are
+        /// this and `_ended`
         "prefix": Text(STORE_PREFIX), Value("portcullis");
         /// while the store cannot be asked: `deny` requests that show a session, or serve them as a stranger's (`anonymous`)
         "on_outage": Word(ON_OUTAGE), Value("deny");

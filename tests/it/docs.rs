@@ -438,6 +438,7 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
             "clocks of guards whose sessions are in cookies",
             usize::try_from(carried::CLOCKS_APART_MAX.as_secs() / 60).unwrap(),
         ),
+        ("turn to change a session that is in cookies", usize::try_from(store::sealed::TURN_MAX.as_secs()).unwrap()),
         ("requests that go on without their clients, in an app", portcullis::layer::LEFT_MAX),
         ("keys told to other guards at once", limit::DUE_MAX),
         #[cfg(feature = "tower-sessions")]
