@@ -120,14 +120,10 @@ fn carried() {
     for sessions in SIZES {
         let pause = Duration::from_millis(1);
         let store = || MemoryStore::new(NonZeroUsize::new(sessions * 2 + 1000).unwrap());
-        let kept = time(&mut Stage::new(sessions, pause), Op::Known, sessions);
         let keys = Keyring::generate(&OsEntropy).unwrap();
-        let sealed = SealedStore::new(
-            store(),
-            NonZeroUsize::new(sessions * 2 + 1000).unwrap(),
-            keys,
-            Arc::new(ManualClock::new(stage::START)),
-        );
+        let clock = Arc::new(ManualClock::new(stage::START));
+        let sealed = SealedStore::new(store(), NonZeroUsize::new(sessions * 2 + 1000).unwrap(), keys, clock);
+        let kept = time(&mut Stage::new(sessions, pause), Op::Known, sessions);
         let carried = time(&mut Stage::over(sealed, sessions, pause), Op::Known, sessions);
         println!("| known, {sessions} sessions | {kept} | {carried} |");
     }

@@ -139,6 +139,10 @@ impl<S: Store> Stage<S> {
                 stage.rest();
             }
         }
+        // Where clients carry their sessions, the first use is carried too.
+        if stage.sessions.first().is_some_and(|session| session.cookie.as_bytes().contains(&b';')) {
+            stage.use_each();
+        }
         stage
     }
 
@@ -173,6 +177,21 @@ impl<S: Store> Stage<S> {
         for _ in 0..self.sessions.len() {
             let mut exchange = self.exchange(Op::Offered);
             self.run(&mut exchange);
+        }
+    }
+
+    /// Each session was used, and its client has what it was given for that.
+    fn use_each(&mut self) {
+        for at in 0..self.sessions.len() {
+            let Session { client, cookie } = &self.sessions[at];
+            let mut exchange = self.page(*client, Some(cookie.clone()));
+            self.run(&mut exchange);
+            if let Some(given) = ours(&exchange.response.headers) {
+                self.sessions[at].cookie = merged(&self.sessions[at].cookie, &given);
+            }
+            if at % 64 == 0 {
+                self.rest();
+            }
         }
     }
 
@@ -249,6 +268,16 @@ fn ours(headers: &HeaderMap) -> Option<HeaderValue> {
     let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()?.split(';').next());
     let pairs: Vec<&str> = lines.filter(|pair| pair.starts_with("portcullis")).collect();
     (!pairs.is_empty()).then(|| pairs.join("; ").parse().unwrap())
+}
+
+/// The cookies of a client after it was given others.
+fn merged(before: &HeaderValue, given: &HeaderValue) -> HeaderValue {
+    let pairs = |line: &HeaderValue| line.to_str().unwrap().split("; ").map(str::to_owned).collect::<Vec<_>>();
+    let name = |pair: &str| pair.split('=').next().unwrap().to_owned();
+    let given = pairs(given);
+    let is_kept = |pair: &String| given.iter().all(|other| name(other) != name(pair));
+    let all: Vec<_> = pairs(before).into_iter().filter(is_kept).chain(given.iter().cloned()).collect();
+    all.join("; ").parse().unwrap()
 }
 
 fn client(number: usize) -> Client {
