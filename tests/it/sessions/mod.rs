@@ -283,9 +283,11 @@ async fn a_key_that_was_replaced_still_opens_and_one_that_was_burnt_does_not() {
     world.visit(&mut alice, async |_: Session| ok()).await;
     world.visit(&mut alice, async |_: Session| ok()).await;
     world.use_keys(&[2]);
+    // What its client carries ends with the first of its keys, since whoever has that may have made it.
+    let expected = if world.is_carried() { None } else { Some(2) };
     world
-        .visit(&mut alice, async |session: Session| {
-            assert_eq!(session.get("a").unwrap(), Some(2));
+        .visit(&mut alice, async move |session: Session| {
+            assert_eq!(session.get::<u32>("a").unwrap(), expected);
             ok()
         })
         .await;

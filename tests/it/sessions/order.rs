@@ -303,6 +303,11 @@ async fn what_can_not_be_opened_is_not_written_over() {
     world.visit(&mut alice, write).await;
     world.use_keys(&[2]);
     let answer = world.visit(&mut alice, write).await;
+    if world.is_carried() {
+        // It ends with its key, and what is written is a stranger's.
+        assert_eq!((answer.status, subjects(&world).await), (ok(), vec!["-".to_owned()]));
+        return;
+    }
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     world.use_keys(&[2, 1]);
     world

@@ -502,6 +502,11 @@ impl World {
         assert!(matches!(done, Commit::Done(_)));
     }
 
+    /// Whether clients carry the sessions.
+    pub(super) fn is_carried(&self) -> bool {
+        matches!(self.guard.store().inner, Kept::Carried(_))
+    }
+
     pub(super) fn use_keys(&self, ids: &[u8]) {
         if let Kept::Carried(store) = &self.guard.store().inner {
             store.replace_keys(ring(ids));
