@@ -55,6 +55,21 @@ impl Timestamp {
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-21T10:46:12.000Z`.
+impl std::str::FromStr for Timestamp {
+    type Err = NoTimestamp;
+
+    /// Reads a time of RFC 3339, such as `Display` writes.
+    fn from_str(text: &str) -> Result<Self, NoTimestamp> {
+        let time: jiff::Timestamp = text.parse().ok().ok_or(NoTimestamp)?;
+        u64::try_from(time.as_millisecond()).map(Self).ok().ok_or(NoTimestamp)
+    }
+}
+
+/// A text is no time since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time such as 2027-01-15T08:00:00.000Z")]
+pub struct NoTimestamp;
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

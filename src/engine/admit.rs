@@ -31,6 +31,7 @@ use crate::session::jar::SiteContext;
 use crate::session::tag::Standing;
 use crate::signal::{IdEvidence, Sensitivity};
 use crate::store::Store;
+use crate::verdict::Text;
 use crate::verdict::{Action, Mode, Verdict};
 
 /// A request while it is looked at: everything that is known of it, borrowed.
@@ -333,7 +334,7 @@ impl<S: Store> Guard<S> {
         if !matters {
             return Ok(());
         }
-        self.tell(request, None, event::HttpMalformed { fault: trick.as_str() });
+        self.tell(request, None, event::HttpMalformed { fault: Text::of(trick.as_str()) });
         Err(Refusal::new(StatusCode::BAD_REQUEST, RefusalKind::AmbiguousPath))
     }
 

@@ -12,6 +12,7 @@ use crate::session::carried::{Carried, OpenError};
 use crate::session::cookie::{CARRIED_COOKIES_MAX, Scan};
 use crate::session::id::{Presented, SessionDigest, SessionId};
 use crate::store::{Store, StoreError};
+use crate::verdict::Text;
 
 /// What a request showed of the state of a session.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,11 +58,15 @@ impl<S: Store> Guard<S> {
             }
             Err(OpenError::Aged) => {}
             Err(OpenError::Early) => {
-                let fault = "the state of a session is from the future: do the clocks of all guards agree?";
+                let fault = Text::of("the state of a session is from the future: do the clocks of all guards agree?");
                 self.tell(request, None, event::CookieTampered { fault });
             }
             Err(OpenError::Damaged) => {
-                self.tell(request, None, event::CookieTampered { fault: "the state of a session does not open" });
+                self.tell(
+                    request,
+                    None,
+                    event::CookieTampered { fault: Text::of("the state of a session does not open") },
+                );
             }
         }
         Ok(shown)

@@ -64,7 +64,11 @@ impl<S: Store> Guard<S> {
     ) -> Result<Attempt, Refusal> {
         let named = subject::named(&login.subject, &request.parts.headers, request.parts.uri.query(), body);
         if named == Named::Ambiguous {
-            self.tell(request, None, event::LoginSubjectUnclear { fault: "only the app can tell whom it names" });
+            self.tell(
+                request,
+                None,
+                event::LoginSubjectUnclear { fault: Text::of("only the app can tell whom it names") },
+            );
         }
         self.check_held_subject(request, named.subject())?;
         self.advise_transport(request);

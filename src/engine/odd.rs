@@ -15,6 +15,7 @@ use crate::session::cookie::{CookieFinding as Seen, GuardSeen, Scan};
 use crate::session::id::Presented;
 use crate::signal::{self, CookieFinding, CookieFindings, Counts, DetectorInput, IdEvidence, Planted, Signals};
 use crate::store::Store;
+use crate::verdict::Text;
 
 /// What is odd about the cookies of a request. Nearly always nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl<S: Store> Guard<S> {
         match Presented::parse(value) {
             Some(presented) => Ok(Some(presented)),
             None => {
-                self.tell(request, None, event::CookieTampered { fault: "not the form of an id and a tag" });
+                self.tell(request, None, event::CookieTampered { fault: Text::of("not the form of an id and a tag") });
                 self.count_guess(request).map(|()| None)
             }
         }
@@ -83,7 +84,7 @@ impl<S: Store> Guard<S> {
                 }
                 // Told one by one, with their names.
                 Seen::ShieldedSent => {}
-                _ => self.tell(request, None, event::CookieLegacySyntax { fault }),
+                _ => self.tell(request, None, event::CookieLegacySyntax { fault: Text::of(fault) }),
             }
         }
     }

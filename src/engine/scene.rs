@@ -296,6 +296,7 @@ fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint, ja4: Option<Ja4>) -> Clie
     let Fingerprint { agent, place, .. } = fingerprint;
     ClientView {
         ip,
+        alias: None,
         asn: place.asn.map(|asn| asn.0),
         country: place.country.map(crate::facts::geo::Country::bytes),
         ua: (agent.hash != 0).then(|| Text::of(agent.family.name())),

@@ -60,17 +60,25 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
 pub(super) trait Field {
     /// Its value; nothing for an absent one.
     fn value(&self) -> Option<Value<'_>>;
+    /// Reads it back from what JSON made of its value; nothing if it can not be that.
+    fn read(value: Option<&serde_json::Value>) -> Option<Self>
+    where
+        Self: Sized;
     /// One value for the golden files.
     #[cfg(test)]
     fn sample() -> Self;
 }
 
 macro_rules! fields {
-    ($($type:ty: $this:ident => $value:expr, $sample:expr;)*) => {$(
+    ($($type:ty: $this:ident => $value:expr, $json:ident => $read:expr, $sample:expr;)*) => {$(
         impl Field for $type {
             fn value(&self) -> Option<Value<'_>> {
                 let $this = self;
                 Some($value)
+            }
+            fn read(value: Option<&serde_json::Value>) -> Option<Self> {
+                let $json = value?;
+                $read
             }
             #[cfg(test)]
             fn sample() -> Self {
@@ -81,20 +89,26 @@ macro_rules! fields {
 }
 
 fields! {
-    u32: it => Value::Number(u64::from(*it)), 5;
-    u64: it => Value::Number(*it), 70_000;
-    f32: it => Value::Points(*it), 22.5;
-    &'static str: it => Value::Word(it), "word";
-    Text: it => Value::Word(it.as_str()), Text::of("text");
-    Timestamp: it => Value::Time(*it), Self::from_millis(1_795_257_972_045);
-    SessionHash: it => Value::Session(*it), Self { key: crate::secret::KeyId(1), hash: [0xab; 16] };
-    Kind: it => Value::Word(it.as_str()), Self::RateLimited;
-    ClientText: it => Value::Client(it.as_str()), Self::new("from \"a\" client\n");
+    u32: it => Value::Number(u64::from(*it)), json => json.as_u64()?.try_into().ok(), 5;
+    u64: it => Value::Number(*it), json => json.as_u64(), 70_000;
+    f32: it => Value::Points(*it), json => serde_json::from_value(json.clone()).ok(), 22.5;
+    Text: it => Value::Word(it.as_str()), json => Some(json.as_str()?.into()), Text::of("text");
+    Timestamp: it => Value::Time(*it), json => json.as_str()?.parse().ok(), Self::from_millis(1_795_257_972_045);
+    SessionHash: it => Value::Session(*it), json => Self::parse(json.as_str()?),
+        Self { key: crate::secret::KeyId(1), hash: [0xab; 16] };
+    Kind: it => Value::Word(it.as_str()), json => json.as_str()?.parse().ok(), Self::RateLimited;
+    ClientText: it => Value::Client(it.as_str()), json => Some(Self::new(json.as_str()?)), Self::new("from \"a\" client\n");
 }
 
 impl<T: Field> Field for Option<T> {
     fn value(&self) -> Option<Value<'_>> {
         self.as_ref().and_then(Field::value)
+    }
+    fn read(value: Option<&serde_json::Value>) -> Option<Self> {
+        match value {
+            Some(value) => T::read(Some(value)).map(Some),
+            None => Some(None),
+        }
     }
     #[cfg(test)]
     fn sample() -> Self {
@@ -135,6 +149,10 @@ macro_rules! words {
         impl Field for $name {
             fn value(&self) -> Option<Value<'_>> {
                 Some(Value::Word(self.as_str()))
+            }
+            fn read(value: Option<&serde_json::Value>) -> Option<Self> {
+                let word = value?.as_str()?;
+                Self::ALL.iter().copied().find(|one| one.as_str() == word)
             }
             #[cfg(test)]
             fn sample() -> Self {

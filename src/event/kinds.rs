@@ -69,6 +69,7 @@ pub const VOCABULARY_EXTENSIONS: &[&str] = &[
     "session_cookie_tampered",
     "session_events_lost",
     "session_events_repeated",
+    "session_events_sealed",
     "session_geo_deviation",
     "session_hijack_suspected",
     "session_honeypot_hit",
@@ -166,6 +167,15 @@ macro_rules! events {
                         })*
                     })*
                 }
+            }
+
+            /// Reads the fields of a kind back, out of what JSON made of them; nothing if one is missing or can not be that.
+            pub(super) fn read(kind: Kind, own: &std::collections::BTreeMap<String, serde_json::Value>) -> Option<Self> {
+                Some(match kind {
+                    $(Kind::$kind => Self::$kind($kind {
+                        $($field: Field::read(own.get(stringify!($field)))?,)*
+                    }),)*
+                })
             }
 
             /// One of every kind, for the golden files.
@@ -369,7 +379,7 @@ events! {
     /// A cookie of the guard was changed.
     CookieTampered = "cookie.tampered" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Warn ["crypt_decrypt_fail", "session_cookie_tampered"] ["SE1"] ["T1606.001"] [565] (2004/1 2/25)
     ["session", "intrusion_detection"]/["denied"];
@@ -393,7 +403,7 @@ events! {
     /// Cookie syntax that parsers read differently (`$Version`, quoted pairs, no name).
     CookieLegacySyntax = "cookie.legacy_syntax" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Critical ["malicious_extraneous"] ["SE2", "RE5"] ["T1550.004"] [384, 436] (2004/1 2/25)
     ["session", "intrusion_detection"]/["denied"];
@@ -445,7 +455,7 @@ events! {
     /// The proof of a key is missing or by another key.
     BindingKeyMismatch = "binding.key_mismatch" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Critical ["session_binding_mismatch"] ["SE4"] ["T1550.004"] [294] (2004/1 2/24)
     ["session", "intrusion_detection"]/["denied"];
@@ -481,7 +491,7 @@ events! {
     /// A login request names its subject more than once, or beyond what is looked at: the subject is unknown.
     LoginSubjectUnclear = "login.subject_unclear" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Warn ["input_validation_fail"] ["RE5"] [] [436] (4002/0 3/15) ["authentication"]/["info"];
 
@@ -517,7 +527,7 @@ events! {
     /// A request forged by another site.
     CsrfBlocked = "csrf.blocked" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Warn ["malicious_csrf"] [] [] [352] (4002/0 2/2) ["intrusion_detection"]/["denied"];
 
@@ -531,14 +541,14 @@ events! {
     /// A request that two servers would read as different requests.
     HttpSmuggling = "http.smuggling" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Critical ["malicious_extraneous"] ["RE5"] ["T1190"] [444] (4002/0 2/25) ["intrusion_detection"]/["denied"];
 
     /// A request that breaks the rules of HTTP or a limit on its size.
     HttpMalformed = "http.malformed" {
         /// What was wrong with it.
-        fault: &'static str,
+        fault: Text,
     }
     Warn ["malicious_extraneous"] ["RE5", "RE8", "CIE4"] ["T1190"] [444] (4002/0 2/25) ["intrusion_detection"]/["denied"];
 
@@ -594,7 +604,7 @@ events! {
     /// The whole site is used in an unusual way.
     SiteTrend = "site.trend" {
         /// What there is more of.
-        what: &'static str,
+        what: Text,
         /// By how many percent.
         percent: u32,
     }
@@ -681,7 +691,7 @@ events! {
     /// The guard started.
     GuardStarted = "guard.started" {
         /// Its version.
-        version: &'static str,
+        version: Text,
         /// Where it listens, separated by spaces.
         listen: Text,
     }
@@ -736,6 +746,30 @@ events! {
     }
     Warn ["session_events_lost"] ["IE6"] [] [778] (6008/1 0/0) ["web"]/["error"];
 
+    /// What a crash left of an event was taken off the journal.
+    EventsCut = "events.cut" {
+        /// How much.
+        bytes: u64,
+        /// The last event before it.
+        after_seq: u64,
+    }
+    Warn ["session_events_lost"] ["IE6"] [] [778] (6008/1 0/0) ["web"]/["error"];
+
+    /// All events of the journal so far were sealed.
+    EventsSealed = "events.sealed" {
+        /// The number of the seal.
+        seal: u64,
+        /// The first event that it is over: the seal before it.
+        from_seq: u64,
+        /// The last event that it is over.
+        head_seq: u64,
+        /// The hash of that.
+        head: Text,
+        /// The seal.
+        mac: Text,
+    }
+    Info ["session_events_sealed"] [] [] [] (6002/99 0/0) ["web"]/["info"];
+
     /// More of the same: events that were counted and not written one by one.
     EventsRepeated = "events.repeated" {
         /// Their kind.
@@ -787,6 +821,8 @@ impl Kind {
                 | Self::GuardStopped
                 | Self::EventsDropped
                 | Self::EventsGap
+                | Self::EventsCut
+                | Self::EventsSealed
                 | Self::EventsRepeated
         )
     }

@@ -4,6 +4,7 @@
 //! [`Record`], the one thing that log line, metric and export are made of. A request gives them to an
 //! [`EventSender`] and never waits for whoever reads them.
 
+mod decode;
 pub mod encode;
 pub mod field;
 pub mod kinds;
@@ -14,6 +15,7 @@ pub mod severity;
 pub mod sink;
 mod writer;
 
+pub use decode::Unreadable;
 pub use field::{
     AtLimit, Cause, ClientText, Context, Dependency, Ending, LimitKey, Release, Revoker, Rotation, Sign, Value,
 };

@@ -38,9 +38,31 @@ impl fmt::Display for SessionHash {
     }
 }
 
+impl SessionHash {
+    /// Reads what `Display` wrote.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (key, hash) = text.split_once('-')?;
+        let hash = hex16(hash)?;
+        Some(Self { key: KeyId(key.parse().ok()?), hash })
+    }
+}
+
+/// 16 bytes out of 32 hex digits.
+fn hex16(text: &str) -> Option<[u8; 16]> {
+    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(u128::to_be_bytes)
+}
+
 /// The trace an event belongs to (W3C Trace Context), written as 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceId(pub [u8; 16]);
+
+impl TraceId {
+    /// Reads what `Display` wrote.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        hex16(text).map(Self)
+    }
+}
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,6 +75,8 @@ impl fmt::Display for TraceId {
 pub struct ClientView {
     /// Its address, after trusted proxies.
     pub ip: Option<IpAddr>,
+    /// What stands for its address in a record that was read back and does not show it.
+    pub alias: Option<Text>,
     /// The number of its network.
     pub asn: Option<u32>,
     /// Its country: two capital letters (ISO 3166-1).

@@ -12,6 +12,7 @@ use crate::facts::client_ip::{self, UntrustedForwarding};
 use crate::facts::seen;
 use crate::net::canonical;
 use crate::store::Store;
+use crate::verdict::Text;
 
 impl<S: Store> GuardLayer<S> {
     /// Cleans the head of a request and finds out who asks.
@@ -30,7 +31,7 @@ impl<S: Store> GuardLayer<S> {
             self.guard.report(Some(peer), event::HeaderSpoofed { header: ClientText::new(name.as_str()) });
         }
         if settle_host(parts).is_none() {
-            self.guard.report(Some(peer), event::HttpMalformed { fault: "host" });
+            self.guard.report(Some(peer), event::HttpMalformed { fault: Text::of("host") });
             return Err(StatusCode::BAD_REQUEST);
         }
         let policy = self.guard.policy_now();

@@ -182,7 +182,7 @@ fn event(fault: Fault) -> Event {
         | Fault::UnsupportedCoding
         | Fault::Chunk
         | Fault::EarlyData
-        | Fault::Nominated => kinds::HttpSmuggling { fault: word }.into(),
+        | Fault::Nominated => kinds::HttpSmuggling { fault: Text::of(word) }.into(),
         Fault::HeaderName | Fault::ForgedHeader => kinds::HeaderSpoofed { header: ClientText::new(word) }.into(),
         Fault::Method => kinds::MethodBlocked { sent: ClientText::new(word) }.into(),
         Fault::Response | Fault::AppUnreachable | Fault::AppFull | Fault::AppSilent | Fault::AppBrokeOff => {
@@ -190,6 +190,6 @@ fn event(fault: Fault) -> Event {
         }
         Fault::AppCertificate | Fault::AppTls => kinds::UpstreamTlsFailed { fault: Text::of(word) }.into(),
         Fault::Panic => kinds::GuardPanic { place: Text::of("connection") }.into(),
-        _ => kinds::HttpMalformed { fault: word }.into(),
+        _ => kinds::HttpMalformed { fault: Text::of(word) }.into(),
     }
 }

@@ -130,7 +130,8 @@ async fn serve(
     let reloader = Reloader::new(request, started, watched, &running);
     let Running { guard, proxy, writer, admin, recorder, devices, .. } = running;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
-    let told = kinds::GuardStarted { version: env!("CARGO_PKG_VERSION"), listen: Text::from(addresses.join(" ")) };
+    let told =
+        kinds::GuardStarted { version: Text::of(env!("CARGO_PKG_VERSION")), listen: Text::from(addresses.join(" ")) };
     guard.report(None, told);
     signals::tell_ready();
     let tending = tokio::spawn(tend(&guard));

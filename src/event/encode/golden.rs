@@ -24,6 +24,7 @@ fn scene() -> Scene {
         subject: Some("alice@example.com".into()),
         client: ClientView {
             ip: Some("203.0.113.9".parse().unwrap()),
+            alias: None,
             asn: Some(7922),
             country: Some(*b"US"),
             ua: Some(Text::of("Firefox")),
@@ -32,6 +33,7 @@ fn scene() -> Scene {
         },
         bound: ClientView {
             ip: Some("2001:db8::1".parse().unwrap()),
+            alias: None,
             asn: Some(3320),
             country: Some(*b"DE"),
             ua: Some(Text::of("Chrome")),
@@ -245,5 +247,22 @@ proptest! {
         let human = line(&Encoder::new(Format::Human(Colour::Never)), &record);
         prop_assert_eq!(human.lines().count(), 1);
         prop_assert!(!human.trim_end_matches('\n').chars().any(char::is_control));
+    }
+}
+
+#[test]
+fn what_is_read_back_is_written_as_it_was() {
+    let keys = Arc::new(Keyring::new(&MasterKey::new(KeyId(7), [7; 32]), &[]));
+    for (ip, subject) in [("full", "plain"), ("truncate", "plain"), ("pseudonym", "hmac")] {
+        let privacy = Privacy { ip: ip.parse().unwrap(), subject: subject.parse().unwrap() };
+        let encoder = Encoder::default().with_privacy(privacy, keys.clone());
+        for record in samples() {
+            let before = line(&encoder, &record);
+            let read = Record::read(before.as_bytes()).unwrap();
+            assert_eq!(line(&Encoder::default(), &read), before);
+            if ip == "full" {
+                assert_eq!(read, record);
+            }
+        }
     }
 }

@@ -66,6 +66,9 @@ fn client(out: &mut Vec<u8>, veil: &Veil, client: &ClientView) {
     if let Some(ip) = client.ip {
         out.push(b' ');
         veil.ip(out, ip);
+    } else if let Some(alias) = &client.alias {
+        out.push(b' ');
+        escape::bare(out, alias.as_str(), Spelling::Human);
     }
     if let Some(country) = country(client.country.as_ref()) {
         put(out, format_args!(" {country}"));

@@ -64,6 +64,8 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     if let Some(ip) = scene.bound.ip {
         line.key("bound_ip");
         address(&mut line, veil, ip);
+    } else {
+        line.maybe_text("bound_ip", scene.bound.alias.as_ref().map(Text::as_str));
     }
     let bound = ["bound_asn", "bound_country", "bound_ua", "bound_os", "bound_ja4"];
     client(&mut line, veil, &scene.bound, &bound);
@@ -93,6 +95,8 @@ fn head(line: &mut Object<'_>, veil: &Veil, record: &Record) {
     if let Some(ip) = scene.client.ip {
         line.key("ip");
         address(line, veil, ip);
+    } else {
+        line.maybe_text("ip", scene.client.alias.as_ref().map(Text::as_str));
     }
     line.word("severity", record.severity());
     line.number("v", u64::from(record.v));

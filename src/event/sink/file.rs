@@ -159,12 +159,13 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::event::Scene;
     use crate::event::kinds::{LoginFailed, SiteTrend};
+    use crate::verdict::Text;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     fn write(sink: &mut FileSink, percent: u32) {
-        let event = SiteTrend { what: "logins", percent }.into();
+        let event = SiteTrend { what: Text::of("logins"), percent }.into();
         sink.take(&Record::new(Timestamp::EPOCH, Scene::default(), event)).unwrap();
         sink.flush().unwrap();
     }
