@@ -46,9 +46,21 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 
 /// SHA-256 (FIPS 180-4).
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    sha256_of(&[bytes])
+}
+
+/// SHA-256 of all parts, one after the other.
+pub fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
     let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out.copy_from_slice(context.finish().as_ref());
     out
+}
+
+/// HMAC-SHA256 (RFC 2104) of all parts, one after the other, under a key of no ring.
+pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    mac_with(&hmac::Key::new(hmac::HMAC_SHA256, key), parts)
 }
 
 /// Names a master key of a ring; it stands in front of everything the key sealed or hashed.

@@ -12,6 +12,7 @@ mod explain;
 mod fields;
 mod fmt;
 mod init;
+mod journal;
 mod junit;
 mod keygen;
 mod migrate;
@@ -32,8 +33,10 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::Overrides;
 use portcullis::config::{Enforcement, Location, Preset, Request};
+use portcullis::event::Severity;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(crate) enum Exit {
     Runtime,
     /// The command line makes no sense.
     Usage,
+    /// Something was checked, and is not as it should be.
+    Findings,
     /// The configuration is wrong.
     BadConfiguration,
 }
@@ -61,6 +66,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Runtime => 1,
             Exit::Usage => 2,
+            Exit::Findings => 3,
             Exit::BadConfiguration => 64,
         })
     }
@@ -458,6 +464,74 @@ pub(crate) enum EventsAction {
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
     },
+    /// Show events of the journal: the last ones, or those from a number on
+    Tail {
+        /// Where they are
+        #[command(flatten)]
+        journal: JournalArgs,
+        /// How many of the last ones
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 20, conflicts_with = "from")]
+        lines: usize,
+        /// From the event of this number (`seq`) on
+        #[arg(long, value_name = "SEQ")]
+        from: Option<u64>,
+        /// Those from this time on: 2026-11-21T10:00:00Z, or how long ago: 90m, 2d
+        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "from")]
+        since: Option<Timestamp>,
+        /// Those up to this time
+        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
+        until: Option<Timestamp>,
+        /// Go on showing those that come
+        #[arg(long, short)]
+        follow: bool,
+        /// The mildest severity that is shown: info, notice, warn or critical
+        #[arg(long, value_name = "SEVERITY")]
+        min: Option<Severity>,
+        /// Kinds that are shown; `session.` is for all that begin so
+        #[arg(long = "event", value_name = "KIND")]
+        kinds: Vec<String>,
+        /// Only those with this value: `ip=203.0.113.9`, `subject=alice`, `reasons.network.asn=10`; `ua=Fire*` is for all that begin so
+        #[arg(long = "where", value_name = "KEY=VALUE")]
+        wanted: Vec<String>,
+        /// How to show them
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// Whether with colours
+        #[arg(long, value_enum, default_value_t)]
+        color: ColorChoice,
+    },
+    /// Check the journal: that no event was changed, removed or moved since it was written
+    ///
+    /// The chain tells that by itself, unless somebody has computed it anew. With the first key of the seals, kept elsewhere
+    /// (`portcullis events seal-key`), that is told too; with a head that was written down elsewhere, that the end was cut off.
+    Verify {
+        /// Where it is
+        #[command(flatten)]
+        journal: JournalArgs,
+        /// A file with the first key of its seals
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// The number of an event and its hash, as a check told them before or the last seal does
+        #[arg(long = "head", value_name = "SEQ:HASH")]
+        heads: Vec<String>,
+        /// How to tell it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show the first key of the journal's seals, which is to be kept where the guard is not, and forget it
+    ///
+    /// As long as it stands beside the journal, whoever takes the machine over can make seals for all that was before.
+    SealKey {
+        /// Where it is
+        #[command(flatten)]
+        journal: JournalArgs,
+        /// Write it to this file, which must not be there yet, read it back, and forget it
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Forget it, which you have shown and kept elsewhere
+        #[arg(long, conflicts_with = "to")]
+        forget: bool,
+    },
     /// Tell of each signal how many of its events were right
     Precision {
         /// The events
@@ -467,6 +541,40 @@ pub(crate) enum EventsAction {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+}
+
+/// A time, or how long ago.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let span = portcullis::limit::parse_duration(text).map_err(|_other| {
+        "expected a time such as 2026-11-21T10:00:00Z, or how long ago, such as 90m or 2d".to_owned()
+    })?;
+    Ok(SystemClock::new().now().before(span))
+}
+
+/// Which journal.
+#[derive(Debug, Args)]
+pub(crate) struct JournalArgs {
+    /// The file of the journal [default: that of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// The configuration that names it [default: portcullis.toml, if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Whether there are colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Yes
+    Always,
+    /// No
+    Never,
 }
 
 /// Whether an event was right.

@@ -5,8 +5,8 @@
 
 use Fallback::{Absent, Required, Told, Value};
 use Kind::{
-    Date, Duration, Factor, Flag, Later, List, NamesOrTables, OneOrList, OneOrMore, Path, PathsOrTables, Points, Rate,
-    Size, Table as Inner, TableOrOff, Tables, Text, Time, Version, Whole, Word,
+    Date, Duration, Factor, Flag, List, NamesOrTables, OneOrList, OneOrMore, Path, PathsOrTables, Points, Rate, Size,
+    Table as Inner, TableOrOff, Tables, Text, Time, Version, Whole, Word,
 };
 
 /// A table of the file.
@@ -623,8 +623,21 @@ tables! {
         "privacy": Inner, Absent;
         /// see `[[events.sink]]`
         "sink": Tables, Told("one");
-        /// not in this version
-        "journal": Later, Told("none");
+        /// see `events.journal`
+        "journal": Inner, Told("none");
+    }
+    /// Events on disk, in order, so that none is lost and a change is noticed; counts from the next start.
+    "events.journal" under "`events.journal`" {
+        /// the file; others on the machine cannot read it. Older parts stand beside it, by the number of their first event
+        "path": Path, Required;
+        /// octets that are kept; the oldest events go first
+        "max_bytes": Size(1 << 20, 1 << 44), Value("2GiB");
+        /// how long events are kept, at the least; without it as long as there is room
+        "max_age": Time, Absent;
+        /// how long an event may wait until it is on disk, whatever happens; `"0s"` is for not at all
+        "sync": Duration, Value("1s");
+        /// whether each line has a hash over itself and all before it, and seals are made, for `portcullis events verify`
+        "chain": Flag, Value("true");
     }
     /// How storms of one event are cut short.
     "events.repeat" under "`events.repeat`" {

@@ -11,6 +11,7 @@ use super::policy::{Limits, Login, Route, Rules};
 use crate::clock::Timestamp;
 use crate::event::Severity;
 use crate::event::encode::Privacy;
+use crate::event::journal;
 use crate::event::queue::RepeatSettings;
 use crate::facts::route::RoutePattern;
 use crate::limit::LimitSettings;
@@ -278,6 +279,8 @@ pub struct Events {
     pub repeat: RepeatSettings,
     /// How plainly addresses and subjects are shown.
     pub privacy: Privacy,
+    /// Where they are kept on disk, in order.
+    pub journal: Option<journal::Settings>,
     /// Where they go.
     pub sinks: Vec<EventSink>,
 }

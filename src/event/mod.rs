@@ -7,6 +7,8 @@
 mod decode;
 pub mod encode;
 pub mod field;
+#[cfg(unix)]
+pub mod journal;
 pub mod kinds;
 pub mod queue;
 mod repeat;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::sink::Sink;
-use super::writer::Desk;
+use super::writer::{Desk, Done};
 use super::{Event, Kind, Record, Scene, Severity, severity};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
@@ -96,6 +96,8 @@ pub enum Flushed {
     All,
     /// Not within the time given.
     NotInTime,
+    /// A sink failed since this was asked last, and something was not written, or not yet.
+    Failed,
 }
 
 /// Counts by kind. They are counted before anything is dropped.
@@ -176,6 +178,9 @@ struct State {
     ended: bool,
     flush_asked: u64,
     flush_done: u64,
+    /// The last one before which a sink failed, after the one before it; and whether one has failed since.
+    flush_failed: u64,
+    has_failed: bool,
 }
 
 impl State {
@@ -225,8 +230,14 @@ impl Shared {
         Turn { flush: state.flush_asked, pressing: state.is_pressing(), closed: state.closed, ticked }
     }
 
-    fn flushed(&self, turn: &Turn) {
-        self.state.lock().flush_done = turn.flush;
+    fn flushed(&self, turn: &Turn, done: Done) {
+        let mut state = self.state.lock();
+        state.has_failed |= done == Done::NotAll;
+        if turn.flush > state.flush_done && std::mem::take(&mut state.has_failed) {
+            state.flush_failed = turn.flush;
+        }
+        state.flush_done = turn.flush;
+        drop(state);
         self.done.notify_all();
     }
 
@@ -308,7 +319,9 @@ impl EventSender {
         let ticket = state.flush_asked;
         shared.wake.notify_one();
         shared.done.wait_while_for(&mut state, |state| state.flush_done < ticket && !state.ended, timeout);
-        if state.flush_done >= ticket || (state.ended && state.places.is_empty()) {
+        if state.flush_done >= ticket && state.flush_failed >= ticket {
+            Flushed::Failed
+        } else if state.flush_done >= ticket || (state.ended && state.places.is_empty()) {
             Flushed::All
         } else {
             Flushed::NotInTime
@@ -363,6 +376,8 @@ impl EventQueue {
             ended: false,
             flush_asked: 0,
             flush_done: 0,
+            flush_failed: 0,
+            has_failed: false,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -439,6 +454,8 @@ fn run(shared: &Shared, mut desk: Desk) {
     let _ending = Ending(shared);
     let mut batch = Vec::with_capacity(shared.places);
     let mut last = Last::Idle;
+    // What sinks have to tell of their beginning comes before all else.
+    desk.settle(super::writer::Haste::InTime);
     loop {
         let turn = shared.next(&mut batch, last, desk.wants());
         last = if batch.is_empty() { Last::Idle } else { Last::Wrote };
@@ -451,9 +468,13 @@ fn run(shared: &Shared, mut desk: Desk) {
         if turn.closed {
             desk.close();
         }
-        desk.tell_drops(if turn.pressing { super::writer::Haste::Now } else { super::writer::Haste::InTime });
-        desk.settle();
-        shared.flushed(&turn);
+        let haste = if turn.pressing { super::writer::Haste::Now } else { super::writer::Haste::InTime };
+        desk.tell_drops(haste);
+        let mut done = desk.settle(haste);
+        if turn.closed && desk.end() == Done::NotAll {
+            done = Done::NotAll;
+        }
+        shared.flushed(&turn, done);
         if turn.closed {
             return;
         }

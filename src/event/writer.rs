@@ -13,14 +13,24 @@ use super::kinds::{DependencyFailed, EventsDropped};
 use super::queue::{Lane, Settings, Shared, Wants};
 use super::repeat::Repeat;
 use super::sink::Sink;
-use super::{Kind, Record, Scene};
+use super::{Event, Kind, Record, Scene};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
 
 /// At most one `events.dropped` in so many milliseconds, while nobody waits for it.
 const DROPS_EVERY_MS: u64 = 1000;
 
-/// How soon drops are told of.
+/// How often sinks are asked what they have to tell after one batch.
+const TOLD_MAX: usize = 16;
+
+/// Whether all sinks could write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    All,
+    NotAll,
+}
+
+/// How soon drops are told of, and how far a batch is to have come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Haste {
     /// At once: someone waits.
@@ -35,6 +45,8 @@ pub(super) struct Desk {
     repeat: Repeat,
     outlets: Vec<Outlet>,
     summaries: Vec<Record>,
+    /// What is on its way to the sinks.
+    numbered: Vec<Record>,
     seq: u64,
     node: Option<Text>,
     latest: Timestamp,
@@ -57,22 +69,25 @@ impl Desk {
         sinks: Vec<Box<dyn Sink>>,
         shared: Arc<Shared>,
     ) -> Self {
+        let latest = clock.now();
         Self {
             clock,
             shared,
             repeat: Repeat::new(settings.repeat),
             outlets: sinks.into_iter().map(|sink| Outlet { sink, failed: false, error: None }).collect(),
             summaries: Vec::new(),
+            numbered: Vec::new(),
             seq: settings.first_seq,
             node: settings.node.clone(),
-            latest: Timestamp::EPOCH,
+            latest,
             told: [[0; Kind::COUNT]; 2],
             told_at: None,
         }
     }
 
     pub(super) fn wants(&self) -> Wants {
-        if self.repeat.is_holding() || self.has_untold() { Wants::Tick } else { Wants::Sleep }
+        let is_waiting = || self.outlets.iter().any(|outlet| outlet.sink.is_waiting());
+        if self.repeat.is_holding() || self.has_untold() || is_waiting() { Wants::Tick } else { Wants::Sleep }
     }
 
     /// Takes one event from the queue.
@@ -136,37 +151,78 @@ impl Desk {
         self.add(event.into());
     }
 
-    /// Ends a batch: every sink writes out what it kept back.
-    pub(super) fn settle(&mut self) {
-        self.flush();
+    /// Ends a batch: every sink takes it and writes out what it kept back, and tells what it has to tell. Tells whether all of them
+    /// could.
+    pub(super) fn settle(&mut self, haste: Haste) -> Done {
+        self.deliver(haste);
+        for _ in 0..TOLD_MAX {
+            let now = self.latest;
+            if !self.told_by(|sink| sink.tells(now)) {
+                break;
+            }
+            self.deliver(haste);
+        }
         let mut failures = Vec::new();
+        let mut done = Done::All;
         for outlet in &mut self.outlets {
             match outlet.error.take() {
-                Some(error) if !outlet.failed => {
-                    outlet.failed = true;
-                    failures.push(format!("{}: {error}", outlet.sink.name()));
+                Some(error) => {
+                    done = Done::NotAll;
+                    if !std::mem::replace(&mut outlet.failed, true) {
+                        failures.push(format!("{}: {error}", outlet.sink.name()));
+                    }
                 }
-                Some(_) => {}
                 None => outlet.failed = false,
             }
         }
-        if failures.is_empty() {
-            return;
-        }
-        for fault in failures {
+        for fault in &failures {
             // Perhaps the only place that is left to say it.
             tracing::error!(fault, "an event sink failed");
-            self.add(DependencyFailed { what: Dependency::Sink, fault: fault.into() }.into());
+            self.add(DependencyFailed { what: Dependency::Sink, fault: fault.as_str().into() }.into());
         }
-        self.flush();
+        if !failures.is_empty() {
+            self.deliver(haste);
+            // Those that failed a moment ago fail again, and that was told.
+            self.outlets.iter_mut().filter(|outlet| outlet.failed).for_each(|outlet| outlet.error = None);
+        }
+        done
     }
 
-    fn flush(&mut self) {
+    /// The last words of the sinks.
+    pub(super) fn end(&mut self) -> Done {
+        let now = self.latest;
+        if self.told_by(|sink| sink.ends(now)) { self.settle(Haste::Now) } else { Done::All }
+    }
+
+    /// Gives what has a number to one sink after the other: the first one has all of it on disk, if it keeps events there, before the
+    /// next one is told of any.
+    fn deliver(&mut self, haste: Haste) {
         for outlet in &mut self.outlets {
-            if let Err(error) = outlet.sink.flush() {
+            let min = outlet.sink.min();
+            // Seals are evidence, wherever they are.
+            let is_wanted = |record: &&Record| record.severity() >= min || record.event.kind() == Kind::EventsSealed;
+            for record in self.numbered.iter().filter(is_wanted) {
+                if let Err(error) = outlet.sink.take(record) {
+                    outlet.error = Some(error);
+                }
+            }
+            let done = match haste {
+                Haste::Now => outlet.sink.sync(),
+                Haste::InTime => outlet.sink.flush(),
+            };
+            if let Err(error) = done {
                 outlet.error = Some(error);
             }
         }
+        self.numbered.clear();
+    }
+
+    /// Asks each sink once. Whether anything was told.
+    fn told_by(&mut self, mut ask: impl FnMut(&mut dyn Sink) -> Option<Event>) -> bool {
+        let told: Vec<_> = self.outlets.iter_mut().filter_map(|outlet| ask(&mut *outlet.sink)).collect();
+        let is_told = !told.is_empty();
+        told.into_iter().for_each(|event| self.add(event));
+        is_told
     }
 
     fn has_untold(&self) -> bool {
@@ -187,7 +243,7 @@ impl Desk {
     }
 
     /// An event of the writer's own.
-    fn add(&mut self, event: super::Event) {
+    fn add(&mut self, event: Event) {
         self.shared.counters.emitted(event.kind());
         self.write(Record::new(self.latest, Scene::default(), event));
     }
@@ -196,13 +252,6 @@ impl Desk {
         record.seq = self.seq;
         record.node.clone_from(&self.node);
         self.seq += 1;
-        let severity = record.severity();
-        for outlet in &mut self.outlets {
-            if severity >= outlet.sink.min()
-                && let Err(error) = outlet.sink.take(&record)
-            {
-                outlet.error = Some(error);
-            }
-        }
+        self.numbered.push(record);
     }
 }

@@ -14,6 +14,9 @@ pub mod deploy {}
 #[doc = include_str!("sessions.md")]
 pub mod sessions {}
 
+#[doc = include_str!("events.md")]
+pub mod events {}
+
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
 

@@ -446,6 +446,8 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("limits told to other guards", usize::try_from(engine::LIMITS_EVERY.as_millis()).unwrap()),
         ("numbers in a shared store", store::debts::KEYS_MAX),
         ("keys in the key file", config::keys::KEYS_MAX),
+        ("events that wait for a full disk", portcullis::event::journal::WAITING_BYTES_MAX >> 20),
+        ("line of a journal", portcullis::event::journal::LINE_BYTES_MAX >> 20),
         ("configuration file", config::FILE_BYTES_MAX >> 20),
     ];
     for (name, value) in values {

@@ -19,6 +19,7 @@ mod engine_rotation;
 mod engine_routes;
 mod engine_rules;
 mod engine_together;
+mod events;
 mod examples;
 mod fields_page;
 mod geo_real;

@@ -499,7 +499,7 @@ fn a_mistake_is_shown_where_it_stands() {
     check("[[login]]\nroute = \"/in\"\nlimit = \"of\"", &["login[0].limit anyOf"]);
     check("[rules]\npacks = [\"baseline\"]", &["rules.packs[0] enum"]);
     check("[rules.risk]\nsensitive_factor = 2", &["rules.risk.sensitive_factor maximum"]);
-    check("[events]\njournal = { path = \"x\" }", &["events.journal not"]);
+    check("[events]\njournal = { chain = true }", &["events.journal required"]);
     check("[[events.sink]]\ntype = \"file\"", &["events.sink[0] required"]);
     check("[[events.sink]]\ntype = \"stdout\"\npath = \"x\"", &["events.sink[0] not"]);
 }

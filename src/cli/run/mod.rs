@@ -37,6 +37,9 @@ pub(crate) enum RunError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] config::keys::KeyFileError),
+    /// The journal of events.
+    #[error("the journal of events can not be opened: {0}")]
+    Journal(#[from] portcullis::event::journal::JournalError),
     /// The counters of signed rules.
     #[error(transparent)]
     Counters(#[from] config::counters::CountersError),

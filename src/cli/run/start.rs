@@ -12,6 +12,7 @@ use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, Format};
 use portcullis::event::field::Dependency;
+use portcullis::event::journal::Journal;
 use portcullis::event::queue::{EventSender, Writer};
 use portcullis::event::sink::{FileSink, ReopenHandle, Sink, StreamSink};
 use portcullis::event::{EventQueue, Scene, kinds, queue};
@@ -51,12 +52,20 @@ impl Running {
         let keys = key_file(&settings, clock.now(), watched)?;
         // The hashes in events are to stay the same over restarts, so they come from the file too.
         let hiding = Arc::new(keys.keyring());
-        let (sinks, reopen) = sinks(&settings, &hiding)?;
+        let (mut sinks, reopen) = sinks(&settings, &hiding)?;
+        let mut first_seq = queue::Settings::default().first_seq;
+        if let Some(kept) = &settings.events.journal {
+            let encoder = Encoder::new(Format::Json).with_privacy(settings.events.privacy, hiding.clone());
+            let journal = Journal::open(kept.clone(), encoder, clock.clone(), &OsEntropy)?;
+            first_seq = journal.next_seq();
+            // First, so that what it has is never behind what others were told.
+            sinks.insert(0, Box::new(journal));
+        }
         let queue = queue::Settings {
             places: settings.events.queue,
+            first_seq,
             repeat: settings.events.repeat,
             node: Some(Text::from(settings.name.as_str())),
-            ..queue::Settings::default()
         };
         let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
             .map_err(RunError::system("the event writer can not start"))?;

@@ -171,6 +171,7 @@ format = "plain"
 [events]
 queue   = 4096
 repeat  = { window = "30s", first = 4 }
+journal = { path = "data/journal.jsonl", max_bytes = "1GiB", max_age = "90d", sync = "250ms", chain = false }
 [events.privacy]
 ip = "truncate"
 subject = "hmac"
@@ -340,6 +341,10 @@ fn every_key_of_routes_limits_and_events_is_read() {
     let events = settings.events;
     assert_eq!((events.queue, events.repeat.window, events.repeat.first), (4096, secs(30), 4));
     assert_eq!((events.privacy.ip, events.privacy.subject), (IpPrivacy::Truncate, SubjectPrivacy::Hmac));
+    let journal = events.journal.unwrap();
+    assert_eq!((journal.path, journal.bytes_max), ("etc/data/journal.jsonl".into(), 1 << 30));
+    assert_eq!((journal.age_max, journal.sync), (Some(secs(90 * 86_400)), Duration::from_millis(250)));
+    assert!(!journal.chain);
     let [stdout, file] = events.sinks.as_slice() else { panic!("{:?}", events.sinks) };
     assert_eq!((&stdout.target, stdout.format, stdout.min), (&SinkTarget::Stdout, SinkFormat::Human, Severity::Info));
     assert_eq!((&file.target, file.min), (&SinkTarget::File("etc/data/events.jsonl".into()), Severity::Warn));

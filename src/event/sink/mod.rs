@@ -14,7 +14,8 @@ pub use file::{FILE_MODE, FileSink, ReopenHandle};
 pub use stream::StreamSink;
 
 use super::encode::Encoder;
-use super::{Record, Severity};
+use super::{Event, Record, Severity};
+use crate::clock::Timestamp;
 
 /// Somewhere that records are written to.
 pub trait Sink: Send {
@@ -37,6 +38,31 @@ pub trait Sink: Send {
     /// # Errors
     /// When it could not be written.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// The same, and waits until it is where it outlives a crash, if this sink has such a place: somebody waits for it.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+
+    /// Whether it wants to be flushed soon, though nothing happens.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// What it has to tell itself, to all sinks: asked after each batch until there is nothing.
+    fn tells(&mut self, now: Timestamp) -> Option<Event> {
+        let _ = now;
+        None
+    }
+
+    /// What it has to tell before it is closed, once all else was given to it.
+    fn ends(&mut self, now: Timestamp) -> Option<Event> {
+        let _ = now;
+        None
+    }
 }
 
 /// Bytes of lines that are gathered before they are written.
@@ -88,7 +114,7 @@ enum Fill {
 }
 
 /// Like `write_all`, and tells how far it came.
-fn write_counted(to: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+pub(super) fn write_counted(to: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         match to.write(rest) {
@@ -104,7 +130,6 @@ fn write_counted(to: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::event::Scene;
     use crate::event::kinds::GuardStopped;
 

@@ -1,0 +1,254 @@
+//! `portcullis events tail`, `verify` and `seal-key`, over the journal of a running guard.
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::e2e::process::Process;
+use crate::support::origin::{Origin, raw};
+use crate::support::running::until;
+use crate::support::wire::Wire;
+
+/// A guard with a journal, before an app where one can log in.
+struct World {
+    origin: Origin,
+    folder: TempDir,
+}
+
+struct Guard {
+    process: Process,
+    address: SocketAddr,
+}
+
+const LOGIN: &str = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                     Content-Length: 23\r\n\r\nuser=alice&password=pw1";
+const LOGGED_IN: &str = "HTTP/1.1 303 See Other\r\nLocation: /\r\nSet-Cookie: sessionid=of-alice; HttpOnly; SameSite=Lax\r\n\
+                         Content-Length: 0\r\n\r\n";
+const WRONG: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+
+impl World {
+    fn new(journal: &str) -> Self {
+        let (origin, folder) = (Origin::start(), tempfile::tempdir().unwrap());
+        let app = origin.address();
+        let config = format!(
+            r#"version = 1
+[[listen]]
+address = "127.0.0.1:0"
+[upstream]
+url = "http://{app}"
+[session]
+shield = ["sessionid"]
+insecure_http_cookie = true
+[[login]]
+route = "POST /login"
+subject = "form:user"
+success = {{ status = 303, location = "/" }}
+[store]
+kind = "memory"
+[keys]
+file = "keys.toml"
+[admin]
+address = "off"
+[events]
+journal = {journal}
+[[events.sink]]
+type = "stdout"
+"#
+        );
+        fs::write(folder.path().join("portcullis.toml"), config).unwrap();
+        Self { origin, folder }
+    }
+
+    fn start(&self) -> Guard {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("run").current_dir(self.folder.path());
+        let mut process = Process::start(&mut command, self.folder.path().join("complaints.txt"));
+        let address = process.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
+        Guard { process, address }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.path().join("data/events.jsonl")
+    }
+
+    fn says(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let output = command.arg("events").args(words).current_dir(self.folder.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// What is in the journal, by number and kind.
+    fn events(&self) -> Vec<(u64, String)> {
+        let (code, out, err) = self.says(&["tail", "-n", "1000", "--format", "json"]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let event = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let of = |event: Value| (event["seq"].as_u64().unwrap(), event["event"].as_str().unwrap().to_owned());
+        out.lines().map(event).map(of).collect()
+    }
+
+    fn logs_in(&self, guard: &Guard, answer: &str) -> u16 {
+        self.origin.next(raw(answer));
+        Wire::connect(guard.address).send(LOGIN).reply().status
+    }
+}
+
+const JOURNAL: &str = r#"{ path = "data/events.jsonl", sync = "0s" }"#;
+
+#[test]
+fn what_was_told_is_in_the_journal_after_a_kill_and_numbers_go_on() {
+    let world = World::new(JOURNAL);
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    let told = guard.process.event("session.authenticated")["seq"].as_u64().unwrap();
+    // What standard output was told comes after what is on disk.
+    guard.process.kill();
+    let before = world.events();
+    assert!(before.contains(&(told, "session.authenticated".to_owned())), "{before:?}");
+    let mut guard = world.start();
+    // Whoever was told of more than what is on disk does not meet the numbers again.
+    let started = guard.process.event("guard.started")["seq"].as_u64().unwrap();
+    assert!(started > before.last().unwrap().0 + 1000, "{started}");
+    assert!(guard.process.terminate().success());
+    let last = world.events().last().unwrap().0;
+    let (code, out, _) = world.says(&["verify"]);
+    assert!(code == 0 && out.contains("as they were written") && !out.contains("NOT"), "{out}");
+    assert!(out.contains("numbers have no event"), "{out}");
+    // After an end as it should be they simply go on.
+    let mut guard = world.start();
+    assert_eq!(guard.process.event("guard.started")["seq"].as_u64(), Some(last + 1));
+    assert!(guard.process.terminate().success());
+}
+
+#[test]
+fn a_journal_is_shown_by_what_is_asked_for() {
+    let world = World::new(JOURNAL);
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, WRONG), 401);
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    guard.process.event("session.authenticated");
+    assert!(guard.process.terminate().success());
+    let shown = |words: &[&str]| {
+        let (code, out, err) = world.says(&[&["tail"], words].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{words:?}");
+        out
+    };
+    let all = world.events();
+    assert_eq!(shown(&["-n", "2"]).lines().count(), 2);
+    assert_eq!(shown(&["--from", "1"]).lines().count(), all.len());
+    let kinds = |words: &[&str]| -> Vec<String> {
+        let lines = shown(&[words, &["--format", "json"]].concat());
+        let kind = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+        lines.lines().map(kind).collect()
+    };
+    assert_eq!(kinds(&["--event", "login.failed"]), ["login.failed"]);
+    assert_eq!(kinds(&["--event", "session."]), ["session.created", "session.authenticated"]);
+    assert_eq!(kinds(&["--where", "subject=alice", "--event", "session."]).len(), 2);
+    assert_eq!(kinds(&["--where", "subject=bob"]), [] as [String; 0]);
+    assert_eq!(kinds(&["--where", "subject=al*", "--event", "session.", "--since", "5m"]).len(), 2);
+    assert_eq!(kinds(&["--until", "2026-01-01T00:00:00Z"]), [] as [String; 0]);
+    assert!(kinds(&["--min", "warn"]).contains(&"guard.started".to_owned()));
+    assert!(!kinds(&["--min", "warn"]).contains(&"session.created".to_owned()));
+    let human = shown(&["--event", "session.authenticated"]);
+    assert!(human.contains("session.authenticated") && human.contains("subject=\"alice\"") && !human.contains('\x1b'));
+    assert!(shown(&["--color", "always"]).contains('\x1b'));
+    // A mistake says what to do.
+    let (code, _, err) = world.says(&["tail", "--where", "alice"]);
+    assert!(code == 2 && err.contains("KEY=VALUE"), "{err}");
+    let (code, _, err) = world.says(&["tail", "--since", "yesterday"]);
+    assert!(code == 2 && err.contains("2026-11-21T10:00:00Z"), "{err}");
+    let (code, _, err) = world.says(&["tail", "--journal", "none.jsonl"]);
+    assert!(code == 1 && err.contains("none.jsonl can not be read"), "{err}");
+    let other = World::new(JOURNAL);
+    let config = other.folder.path().join("portcullis.toml");
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace(&format!("journal = {JOURNAL}"), "")).unwrap();
+    let (code, _, err) = other.says(&["verify"]);
+    assert!(code == 1 && err.contains("no journal is kept"), "{err}");
+}
+
+#[test]
+fn those_that_come_are_shown_while_they_come() {
+    let world = World::new(JOURNAL);
+    let guard = world.start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.args(["events", "tail", "--follow", "-n", "0", "--format", "json"]).current_dir(world.folder.path());
+    let tail = RefCell::new(Process::start(&mut command, world.folder.path().join("tail.txt")));
+    until("an event that came later", || {
+        world.logs_in(&guard, WRONG);
+        tail.borrow_mut().lines().iter().any(|line| line.contains("login.failed"))
+    });
+    let mut tail = tail.into_inner();
+    assert!(!tail.lines().iter().any(|line| line.contains("guard.started")));
+    tail.kill();
+}
+
+#[test]
+fn a_change_of_the_journal_is_told_with_its_place() {
+    let world = World::new(JOURNAL);
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    guard.process.event("session.authenticated");
+    assert!(guard.process.terminate().success());
+    let (_, out, _) = world.says(&["verify"]);
+    let head = out.lines().find_map(|line| line.strip_prefix("head: ")).unwrap().to_owned();
+    assert_eq!(world.says(&["verify", "--head", &head]).0, 0);
+    let text = fs::read_to_string(world.journal()).unwrap();
+
+    fs::write(world.journal(), text.replace("alice", "mallory")).unwrap();
+    let (code, out, _) = world.says(&["verify"]);
+    assert_eq!(code, 3);
+    assert!(out.contains("events.jsonl:") && out.contains("was changed") && out.contains("NOT as they were"), "{out}");
+    let (code, out, _) = world.says(&["verify", "--format", "json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, report["whole"].as_bool()), (3, Some(false)));
+    assert!(report["findings"][0]["fault"].as_str().unwrap().contains("was changed"));
+
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    fs::write(world.journal(), lines[..lines.len() - 2].concat()).unwrap();
+    let (code, out, _) = world.says(&["verify", "--head", &head]);
+    assert!(code == 3 && out.contains("the end was cut off"), "{out}");
+    let (code, _, err) = world.says(&["verify", "--head", "last"]);
+    assert!(code == 2 && err.contains("17:HASH"), "{err}");
+}
+
+#[test]
+fn the_key_of_seals_is_put_elsewhere_and_checks_them() {
+    let world = World::new(JOURNAL);
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    guard.process.event("session.authenticated");
+    // Shown as often as one likes, until it is said that it is kept.
+    let (code, key, err) = world.says(&["seal-key"]);
+    assert!(code == 0 && key.starts_with("portcullis-seal-1:0:") && err.contains("--forget"), "{err}");
+    assert_eq!(world.says(&["seal-key"]).1, key);
+    let file = world.folder.path().join("elsewhere.key");
+    fs::write(&file, "mine").unwrap();
+    let to = |file: &Path| world.says(&["seal-key", "--to", file.to_str().unwrap()]);
+    let (code, _, err) = to(&file);
+    assert!(code == 1 && err.contains("still beside the journal"), "{err}");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(to(&file).0, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), key);
+    assert!(guard.process.terminate().success());
+    let check = |file: &Path| world.says(&["verify", "--key", file.to_str().unwrap()]);
+    let (code, out, _) = check(&file);
+    assert!(code == 0 && out.contains(" seals)"), "{out}");
+    let (code, _, err) = world.says(&["seal-key", "--forget"]);
+    assert!(code == 1 && err.contains("not here any more"), "{err}");
+    let other = file.with_extension("other");
+    fs::write(&other, "no key").unwrap();
+    let (code, _, err) = check(&other);
+    assert!(code == 1 && err.contains("no key of seals"), "{err}");
+    let (start, end) = key.trim_end().split_at(key.trim_end().len() - 1);
+    fs::write(&other, format!("{start}{}", if end == "0" { "1" } else { "0" })).unwrap();
+    let (code, out, _) = check(&other);
+    assert!(code == 3 && out.contains("this key did not make"), "{out}");
+    // The key that is on the machine is another one by now, and no part of what is told.
+    let told = fs::read_to_string(world.journal()).unwrap();
+    assert!(!told.contains(key.trim().rsplit(':').next().unwrap()));
+}

@@ -1,0 +1,183 @@
+//! The journal survives `kill -9` at any moment, torn ends and a full disk: no event is lost of which it was said that it is on
+//! disk, the chain is whole, and each cut is told.
+//!
+//! The test runs itself as a child that tells events as fast as it can and prints the number of the last one that is on disk.
+//! After some number of lines the child is killed, and what is behind the last line of which that was said is torn. Then the next
+//! child goes on with the same files. In some rounds the disk is full.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis::clock::{Clock as _, ManualClock, Timestamp};
+use portcullis::entropy::{InsecureSeededEntropy, OsEntropy, random};
+use portcullis::event::encode::Encoder;
+use portcullis::event::journal::{Journal, Line, Next, Reader, SealKey, Settings, Verifier, first_key_of};
+use portcullis::event::queue::{EventQueue, Flushed, RepeatSettings, Settings as QueueSettings};
+use portcullis::event::{Scene, SiteTrend};
+use portcullis::verdict::Text;
+use tempfile::TempDir;
+
+const DIRECTORY: &str = "PORTCULLIS_JOURNAL_DIRECTORY";
+const ROUND: &str = "PORTCULLIS_JOURNAL_ROUND";
+const ROUNDS: u64 = 50;
+/// Bytes that the journal may have; so files are put aside all the time.
+const BYTES_MAX: u64 = 4 << 20;
+
+fn journal(directory: &Path) -> PathBuf {
+    directory.join("events.jsonl")
+}
+
+#[test]
+fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
+    let directory = TempDir::new().unwrap();
+    let path = journal(directory.path());
+    let dice = InsecureSeededEntropy::new(5);
+    let roll = |sides: u64| u64::from_be_bytes(random(&dice).unwrap()) % sides;
+    let (mut durable, mut cuts, mut was_full) = (0, 0, 0);
+    let mut told = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let is_full = roll(5) == 0;
+        let (said, complaints) = run_and_kill(directory.path(), round, 1 + roll(60), is_full);
+        durable = said.max(durable);
+        was_full += u64::from(complaints > 0);
+        cuts += u64::from(tear(&path, durable, roll(400)));
+        told.extend(check(&path, durable));
+    }
+    // One more run, which takes the last cut off and is not killed at once.
+    let (said, _) = run_and_kill(directory.path(), ROUNDS, 40, false);
+    told.extend(check(&path, said));
+    let notes = fs::read(directory.path().join("events.jsonl.cut")).unwrap();
+    let notes = String::from_utf8_lossy(&notes).matches("\"sha256\"").count() as u64;
+    assert!(notes >= cuts && cuts > ROUNDS / 2, "{cuts} cuts, {notes} notes");
+    // A cut may be taken off in a run that is killed before it could tell; the note is there all the same.
+    assert!(told.len() as u64 >= cuts / 2, "{} of {cuts} cuts were told", told.len());
+    assert!(was_full > 2, "the disk was full in {was_full} rounds");
+    let key: SealKey = fs::read_to_string(first_key_of(&path)).unwrap().parse().unwrap();
+    let report = Verifier::new(&path).with_key(key).run().unwrap();
+    assert!(report.seals > 10 && report.unused > 0, "{report:?}");
+}
+
+/// Runs a child until it has printed so many lines and kills it. Gives the last event of which it said that it is on disk, and how
+/// often the disk was full.
+fn run_and_kill(directory: &Path, round: u64, lines: u64, is_full: bool) -> (u64, u64) {
+    // A file that can not grow further is as good as a full disk; the signal that would end the process is not wanted.
+    let limit = if is_full { "trap '' XFSZ; ulimit -f 300; " } else { "" };
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("{limit}exec \"$0\" \"$@\"")])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "events::crash::the_child_that_is_killed", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let (mut line, mut seen, mut durable, mut full) = (String::new(), 0, 0, 0);
+    while output.read_line(&mut line).unwrap() > 0 {
+        if let Some(number) = line.strip_prefix("durable ").and_then(|number| number.strip_suffix('\n')) {
+            durable = number.parse().unwrap();
+            seen += 1;
+        } else if line == "full\n" {
+            full += 1;
+            seen += 1;
+        }
+        if seen == lines {
+            child.kill().unwrap();
+        }
+        line.clear();
+    }
+    child.wait().unwrap();
+    assert!(seen >= lines, "the child ended by itself after {seen} lines");
+    (durable, full)
+}
+
+/// Cuts the newest file behind the last event of which was said that it is on disk, in the middle of what comes then if there is
+/// something. Tells whether half a line is left.
+fn tear(path: &Path, durable: u64, bytes: u64) -> bool {
+    let Ok(text) = fs::read(path) else { return false };
+    let mut safe = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if Line::parse(line.trim_ascii_end()).is_none_or(|line| line.seq > durable) {
+            break;
+        }
+        safe += line.len();
+    }
+    let mut end = (safe + usize::try_from(bytes).unwrap()).min(text.len());
+    if end == safe {
+        // As if the machine had lost its power in the middle of a write.
+        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"{\"ts\":\"20").unwrap();
+        return true;
+    }
+    if text[..end].ends_with(b"\n") {
+        end -= 1;
+    }
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(end as u64).unwrap();
+    !text[..end].ends_with(b"\n")
+}
+
+/// Whether all that was on disk is there, once, and as it was written. Gives the cuts that are told.
+fn check(path: &Path, durable: u64) -> BTreeSet<u64> {
+    let mut reader = Reader::oldest(path).unwrap();
+    let (mut line, mut events) = (Vec::new(), BTreeMap::new());
+    loop {
+        match reader.next(&mut line).unwrap() {
+            Next::Line(seq) => assert!(events.insert(seq, line.clone()).is_none()),
+            Next::Gap(from, to) => panic!("{from} to {to} are missing"),
+            Next::End => break,
+        }
+    }
+    assert!(events.contains_key(&durable), "{durable} was on disk, and the last one is {:?}", events.keys().last());
+    let key: SealKey = fs::read_to_string(first_key_of(path)).unwrap().parse().unwrap();
+    let report = Verifier::new(path).with_key(key).run().unwrap();
+    let faults: Vec<_> = report.findings.iter().map(|finding| (finding.seq, finding.fault.to_string())).collect();
+    // Before the first seal that is all there is to say.
+    let is_early = |fault: &str| report.seals == 0 && fault.contains("there is no seal");
+    let is_known = |fault: &str| fault.contains("ends in the middle") || is_early(fault);
+    assert!(faults.iter().all(|(_, fault)| is_known(fault)) && faults.len() <= 2, "{faults:?}");
+    let is_cut = |line: &Vec<u8>| memchr::memmem::find(line, b"\"event\":\"events.cut\"").is_some();
+    events.into_iter().filter(|(_, line)| is_cut(line)).map(|(seq, _)| seq).collect()
+}
+
+#[test]
+fn the_child_that_is_killed() {
+    let Some(directory) = env::var_os(DIRECTORY) else { return };
+    let round: u64 = env::var(ROUND).unwrap().parse().unwrap();
+    // Two seconds for each event, so that there is a seal every thirty.
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000 + round * 100_000)));
+    let settings = Settings {
+        path: journal(Path::new(&directory)),
+        bytes_max: BYTES_MAX,
+        age_max: None,
+        sync: Duration::ZERO,
+        chain: true,
+    };
+    let journal = Journal::open(settings, Encoder::default(), clock.clone(), &OsEntropy).unwrap();
+    let (mut durable, first_seq) = (journal.durable(), journal.next_seq());
+    let repeat = RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() };
+    let settings = QueueSettings { first_seq, repeat, ..QueueSettings::default() };
+    let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(journal)]).unwrap();
+    let mut out = std::io::stdout().lock();
+    for percent in 0..100_000 {
+        let told = SiteTrend { what: Text::from(format!("round {round}")), percent };
+        events.emit(clock.now(), Scene::default(), told);
+        clock.advance(Duration::from_secs(2));
+        if percent % 7 == 0 {
+            let line = match events.flush(Duration::from_secs(20)) {
+                Flushed::All => format!("durable {}\n", *durable.borrow_and_update()),
+                Flushed::Failed => "full\n".to_owned(),
+                Flushed::NotInTime => panic!("the disk does not answer"),
+            };
+            // The parent reads no more, since it has killed this.
+            if out.write_all(line.as_bytes()).is_err() {
+                break;
+            }
+        }
+    }
+    drop((events, writer));
+}
