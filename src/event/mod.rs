@@ -10,6 +10,7 @@ pub mod field;
 #[cfg(unix)]
 pub mod journal;
 pub mod kinds;
+mod meta;
 pub mod queue;
 mod repeat;
 pub mod scene;
