@@ -31,9 +31,17 @@ pub(super) trait Disk: Send {
         let file = own(OpenOptions::new().read(true).append(true).create(true), &new)?;
         file.set_len(0)?;
         fs::hard_link(path, aside)?;
-        fs::rename(&new, path)?;
-        File::open(folder(path))?.sync_all()?;
+        if let Err(error) = fs::rename(&new, path) {
+            // So that it can be tried again.
+            fs::remove_file(aside)?;
+            return Err(error);
+        }
         Ok(file)
+    }
+
+    /// Waits until the names of the files beside one are on it.
+    fn sync_names(&self, path: &Path) -> io::Result<()> {
+        File::open(folder(path))?.sync_all()
     }
 
     /// Puts a file in the place of another one, as a whole. Nobody else writes beside the journal while it is locked.
@@ -43,7 +51,7 @@ pub(super) trait Disk: Send {
         write_counted(&mut file, content).1?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        File::open(folder(path))?.sync_all()
+        self.sync_names(path)
     }
 }
 

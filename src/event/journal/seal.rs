@@ -25,6 +25,8 @@ use crate::secret::{Secret, hmac_sha256, same};
 const SCHEME: &str = "portcullis-seal-1";
 /// How far a key is followed in all: beyond it a number was made up. Two years of one a second.
 pub(super) const STEPS_MAX: u64 = 1 << 26;
+/// How far the key of a guard is followed at a start: twelve days of one a second, in a second.
+const CATCH_UP_MAX: u64 = 1 << 20;
 /// Lines after which there is a seal, and the time after which there is one with fewer.
 const LINES: u64 = 1000;
 const AFTER: Duration = Duration::from_secs(60);
@@ -189,17 +191,28 @@ impl Sealing {
         entropy: &dyn Entropy,
     ) -> Result<(Self, Begun), JournalError> {
         let path = beside(journal, "seal");
-        let (state, begun) = match State::read(journal)? {
+        let (mut state, begun) = match State::read(journal)? {
             Some(state) => (state, Begun::Before),
             None => {
                 let state = State { key: SealKey::generate(entropy)?, from_seq: next_seq };
                 let first = beside(journal, "seal-key");
+                // It may be the only one that the seals that are there can be checked with.
+                if last.is_some() && first.exists() {
+                    fs::rename(&first, beside(journal, "seal-key.old")).map_err(JournalError::io(&first))?;
+                }
                 let text = Secret::new(format!("{}\n", state.key.to_text().expose()));
                 disk.replace(&first, text.expose().as_bytes()).map_err(JournalError::io(&first))?;
                 state.write(disk, &path).map_err(JournalError::io(&path))?;
                 (state, if last.is_some() { Begun::Anew } else { Begun::Now })
             }
         };
+        // An old copy of it may have been put back: no number is given to two seals.
+        if let Some((_, seal)) = last
+            && seal.number.saturating_sub(state.key.number) <= CATCH_UP_MAX
+            && let Some(key) = state.key.at(seal.number)
+        {
+            state.key = key;
+        }
         // The last run was interrupted when its last seal was on disk, and its key not gone.
         let used = last.filter(|(_, seal)| seal.number == state.key.number).map(|(seq, _)| seq);
         let lines = u64::from(used.is_none() && state.from_seq + 1 < next_seq);

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::line::Line;
@@ -61,6 +62,19 @@ pub(super) fn closed(journal: &Path) -> io::Result<Vec<Segment>> {
     Ok(found)
 }
 
+/// Takes the second name away from the newest file, if somebody was interrupted when it was to be put aside.
+pub(super) fn untangle(journal: &Path, closed: &mut Vec<Segment>) -> io::Result<()> {
+    let newest = fs::metadata(journal)?;
+    let identity = |found: &fs::Metadata| (found.dev(), found.ino());
+    if let Some(last) = closed.last()
+        && identity(&fs::metadata(&last.path)?) == identity(&newest)
+    {
+        fs::remove_file(&last.path)?;
+        closed.pop();
+    }
+    Ok(())
+}
+
 /// All files, oldest first: the last one is written to, if it is there.
 pub(super) fn all(journal: &Path) -> io::Result<Vec<Segment>> {
     loop {
@@ -76,6 +90,9 @@ pub(super) fn all(journal: &Path) -> io::Result<Vec<Segment>> {
         // The newest one may have been put aside between two looks.
         let after = closed(journal)?;
         if after.last().map(|last| &last.path) == before.last().map(|last| &last.path) {
+            // One that is just being put aside has two names.
+            let last = after.last().and_then(|last| last.first);
+            let newest = newest.filter(|newest| newest.first.is_none() || newest.first != last);
             return Ok(after.into_iter().chain(newest).collect());
         }
     }

@@ -183,6 +183,8 @@ struct Faults {
     loses: bool,
     /// No file can be begun.
     is_stuck: bool,
+    /// Names do not come to the disk.
+    is_nameless: bool,
     asked: Vec<&'static str>,
 }
 
@@ -208,6 +210,10 @@ impl Disk for Failing {
         let mut faults = self.0.lock();
         faults.asked.push("sync");
         if faults.loses { Err(io::Error::other("an error of the disk")) } else { Os.sync(file) }
+    }
+
+    fn sync_names(&self, path: &Path) -> io::Result<()> {
+        if self.0.lock().is_nameless { Err(io::Error::other("an error of the disk")) } else { Os.sync_names(path) }
     }
 
     fn turn(&self, path: &Path, aside: &Path) -> io::Result<fs::File> {
@@ -473,6 +479,103 @@ fn a_file_that_can_not_be_put_aside_now_is_later() {
     assert_eq!(world.findings(), []);
     let numbers: Vec<_> = world.events().iter().map(|(seq, _)| *seq).collect();
     assert!(numbers.is_sorted() && numbers.len() >= 200, "{}", numbers.len());
+}
+
+/// Between its two names.
+#[test]
+fn a_guard_that_was_killed_when_it_put_a_file_aside_goes_on() {
+    let world = World::with(4);
+    let before = world.events();
+    fs::hard_link(world.path(), segments::aside(world.path(), 1)).unwrap();
+    // Whoever reads it at that moment reads each event once.
+    assert_eq!(world.events(), before);
+    assert_eq!(world.findings(), []);
+    let run = world.run();
+    run.tell(2);
+    run.stop();
+    assert!(segments::closed(world.path()).unwrap().is_empty());
+    assert_eq!(world.findings(), []);
+    assert!(world.events().len() > before.len() + 1);
+}
+
+#[test]
+fn a_journal_that_was_emptied_is_not_whole() {
+    let world = World::sealed(4);
+    let (last, head) = Verifier::new(world.path()).run().unwrap().last.unwrap();
+    fs::write(world.path(), "").unwrap();
+    let found = world.check(Verifier::new(world.path()).with_key(world.first_key()).with_head(last, head.unwrap()));
+    assert!(
+        matches!(found[..], [(None, Fault::NoSeal), (None, Fault::LostSeals { .. }), (Some(_), Fault::NoHead)]),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn an_old_key_of_seals_makes_no_second_seal_of_one_number() {
+    let world = World::new();
+    drop(world.open().unwrap());
+    let old = fs::read(world.beside("seal")).unwrap();
+    let run = world.run();
+    for _ in 0..6 {
+        run.tell(1);
+        run.flush();
+    }
+    run.stop();
+    fs::write(world.beside("seal"), old).unwrap();
+    let run = world.run();
+    run.tell(3);
+    run.stop();
+    let report = Verifier::new(world.path()).with_key(world.first_key()).run().unwrap();
+    assert_eq!(report.findings, []);
+    // Without it a new one is begun, which is told, and what checks the seals so far is kept.
+    let first = fs::read(world.beside("seal-key")).unwrap();
+    fs::remove_file(world.beside("seal")).unwrap();
+    world.run().stop();
+    assert_eq!(fs::read(world.beside("seal-key.old")).unwrap(), first);
+    assert!(world.events().iter().any(|(_, kind)| kind == "dependency.failed"));
+}
+
+/// A file whose name is not on the disk is not there after a crash.
+#[test]
+fn nothing_is_promised_of_a_file_whose_name_is_not_on_disk() {
+    let mut world = World::new();
+    world.settings.bytes_max = 64 * 1024;
+    let disk = Failing::default();
+    let run = world.run_on(&disk);
+    run.flush();
+    disk.set(|faults| faults.is_nameless = true);
+    run.tell(40);
+    assert_eq!(run.events.flush(PATIENCE), Flushed::Failed, "the next file is begun");
+    let durable = *run.durable.borrow();
+    run.tell(3);
+    assert_eq!(run.events.flush(PATIENCE), Flushed::Failed);
+    assert_eq!(*run.durable.borrow(), durable);
+    disk.set(|faults| faults.is_nameless = false);
+    run.flush();
+    assert!(*run.durable.borrow() >= durable + 3);
+    run.stop();
+    assert!(!segments::closed(world.path()).unwrap().is_empty());
+    assert_eq!(world.findings(), []);
+}
+
+/// As logrotate does with `create`.
+#[test]
+fn a_journal_that_somebody_puts_another_file_in_place_of_goes_on() {
+    let world = World::new();
+    let run = world.run();
+    run.tell(3);
+    run.flush();
+    fs::rename(world.path(), world.folder.path().join("moved")).unwrap();
+    fs::write(world.path(), "something else\n").unwrap();
+    run.clock.advance(Duration::from_secs(2));
+    run.emit(LoginFailed {});
+    assert_eq!(run.events.flush(PATIENCE), Flushed::Failed);
+    run.flush();
+    run.stop();
+    assert!(world.events().iter().any(|(_, kind)| kind == "login.failed"));
+    let changed = fs::read_dir(world.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let changed: Vec<_> = changed.filter(|path| path.to_str().unwrap().contains(".changed.")).collect();
+    assert_eq!(fs::read_to_string(&changed[0]).unwrap(), "something else\n");
 }
 
 #[test]

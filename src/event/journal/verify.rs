@@ -199,8 +199,8 @@ impl Verifier {
             report.files += 1;
             self.file(&path, file, at == newest, &mut before, &mut report)?;
         }
-        let Some((last, _)) = report.last else { return Ok(report) };
-        let of_last = |fault| Finding { file: self.journal.clone(), line: 0, seq: Some(last), fault };
+        let last = report.last.map(|(last, _)| last);
+        let of_last = |fault| Finding { file: self.journal.clone(), line: 0, seq: last, fault };
         if has_key && report.sealed_to.is_none() {
             report.add(of_last(Fault::NoSeal));
         }

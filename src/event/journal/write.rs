@@ -66,6 +66,8 @@ pub struct Journal {
     /// Lines since then, so that they can be written again; and how many bytes of these are in the file.
     lines: Vec<u8>,
     poured: usize,
+    /// The file was begun, or has another name, and that is not on disk.
+    is_nameless: bool,
     /// There may be something behind these in the file.
     is_torn: bool,
     /// What a crash left there, until it was noted.
@@ -117,7 +119,9 @@ impl Journal {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
         let (numbers, is_known) = Numbers::lock(&path)?;
         let mut file = own(OpenOptions::new().read(true).append(true).create(true), &path).map_err(failed(&path))?;
-        let closed: VecDeque<_> = segments::closed(&path).map_err(failed(&path))?.into();
+        let mut closed = segments::closed(&path).map_err(failed(&path))?;
+        segments::untangle(&path, &mut closed).map_err(failed(&path))?;
+        let closed = VecDeque::from(closed);
         let mut end = End::of(&mut file).map_err(failed(&path))?;
         // Only a guard that has a journal leaves lines without a hash, and a lock beside them.
         let is_chained = end.line.is_none_or(|(_, head)| head.is_some());
@@ -150,6 +154,7 @@ impl Journal {
             safe: end.bytes,
             lines: Vec::new(),
             poured: 0,
+            is_nameless: true,
             is_torn: false,
             torn: end.torn,
             last: next - 1,
@@ -239,6 +244,10 @@ impl Journal {
 
     /// Waits until what is written is on disk.
     fn settle(&mut self) -> io::Result<()> {
+        if self.is_nameless {
+            self.disk.sync_names(&self.settings.path)?;
+            self.is_nameless = false;
+        }
         if self.poured > 0 {
             if let Err(error) = self.disk.sync(&self.file) {
                 // The system may have forgotten what it could not write, and say that all is well when it is asked again.
@@ -279,6 +288,7 @@ impl Journal {
         let file = self.disk.turn(&self.settings.path, &aside)?;
         self.closed.push_back(Segment { first: Some(first), path: aside, bytes: self.safe });
         self.file = file;
+        self.is_nameless = true;
         (self.first, self.safe) = (None, 0);
         Ok(())
     }
@@ -315,20 +325,22 @@ impl Journal {
             return Ok(());
         }
         self.looked_at = now;
-        let own = self.file.metadata()?;
+        let ours = self.file.metadata()?;
         let is_there =
-            fs::metadata(&self.settings.path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()));
+            fs::metadata(&self.settings.path).is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()));
         let end = self.safe + self.poured as u64;
-        if is_there && (own.len() == end || self.is_torn || self.torn.is_some()) {
+        if is_there && (ours.len() == end || self.is_torn || self.torn.is_some()) {
             return Ok(());
         }
         // Somebody else has moved, removed or changed it. What is left there stays as it is.
+        // Whatever stands there by now.
+        if fs::symlink_metadata(&self.settings.path).is_ok() {
+            fs::rename(&self.settings.path, beside(&self.settings.path, &format!("changed.{}", self.last_poured)))?;
+        }
+        self.file = own(OpenOptions::new().read(true).append(true).create_new(true), &self.settings.path)?;
+        self.is_nameless = true;
         let from_seq = self.first.map_or(self.last_safe, |(first, _)| first);
         self.notes.push_back(EventsGap { sink: "journal".into(), from_seq, to_seq: self.last_poured }.into());
-        if is_there {
-            fs::rename(&self.settings.path, beside(&self.settings.path, "changed"))?;
-        }
-        self.file = own_new(&self.settings.path)?;
         self.lines.drain(..self.poured);
         (self.first, self.safe, self.poured) = (None, 0, 0);
         self.first = Line::parse(self.lines.split(|byte| *byte == b'\n').next().unwrap_or_default())
@@ -441,7 +453,8 @@ impl Sink for Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         let done = self.work(true);
-        let is_all = self.noted(done).is_ok() && self.last_safe == self.last;
+        let is_told = self.lost.is_none() && self.notes.is_empty();
+        let is_all = self.noted(done).is_ok() && self.last_safe == self.last && is_told;
         // Nobody was told of a number that is not on disk: the next run goes on from there.
         if is_all {
             drop(self.numbers.write(self.last));
@@ -471,10 +484,6 @@ fn sealing(
         );
     }
     Ok(sealing)
-}
-
-fn own_new(path: &Path) -> io::Result<File> {
-    own(OpenOptions::new().read(true).append(true).create_new(true), path)
 }
 
 /// Numbers that events have, or may have: in the file that is locked. After a crash it is gone on behind them, since others may have
