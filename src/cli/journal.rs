@@ -151,10 +151,13 @@ fn tail(action: &EventsAction, streams: &mut Streams<'_>) -> Result<Exit, Failur
     let encoder = Some(Encoder::new(LineFormat::Human(colour))).filter(|_| *format == Format::Human);
     let mut reader = match from {
         Some(seq) => Reader::new(&path, Position::of(*seq)),
+        // Of a time all of it is wanted, and shown as it is found.
+        None if since.is_some() || until.is_some() => {
+            fs::metadata(&path).map_err(failed)?;
+            Reader::oldest(&path).map_err(failed)?
+        }
         None => {
-            // Of a time all of it is wanted.
-            let lines = if since.is_some() || until.is_some() { usize::MAX } else { *lines };
-            let (last, at) = last_of(&path, lines, &wanted).map_err(failed)?;
+            let (last, at) = last_of(&path, *lines, &wanted).map_err(failed)?;
             for line in last {
                 show(&line, encoder.as_ref(), streams)?;
             }

@@ -20,6 +20,9 @@ use crate::verdict::Text;
 /// At most one `events.dropped` in so many milliseconds, while nobody waits for it.
 const DROPS_EVERY_MS: u64 = 1000;
 
+/// Places that are kept for what is on its way to the sinks.
+const NUMBERED_KEPT: usize = 1024;
+
 /// How often sinks are asked what they have to tell after one batch.
 const TOLD_MAX: usize = 16;
 
@@ -215,6 +218,8 @@ impl Desk {
             }
         }
         self.numbered.clear();
+        // The room of a storm is given back.
+        self.numbered.shrink_to(NUMBERED_KEPT);
     }
 
     /// Asks each sink once. Whether anything was told.
