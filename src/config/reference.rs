@@ -80,8 +80,6 @@ pub enum Kind {
     NamesOrTables(Form),
     /// A list of paths, and of tables.
     PathsOrTables,
-    /// What this version has not: it is read, and told to be a fault.
-    Later,
 }
 
 /// A form of texts.
@@ -129,7 +127,6 @@ impl Kind {
             Self::Tables => "tables",
             Self::TableOrOff => "table or `\"off\"`",
             Self::NamesOrTables(_) | Self::PathsOrTables => "list",
-            Self::Later => "",
         };
         word.to_owned()
     }

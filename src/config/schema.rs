@@ -132,7 +132,6 @@ fn value(kind: Kind, path: &str) -> Map<String, Value> {
         Kind::PathsOrTables => list(map(json!({ "anyOf": [value(Kind::Path, path), object(path)] }))),
         Kind::NamesOrTables(name) => list(map(json!({ "anyOf": [value(Kind::Text(name), path), object(path)] }))),
         // Nothing is right, and no editor is to offer it.
-        Kind::Later => json!({ "not": {}, "x-taplo": { "hidden": true } }),
     };
     map(schema)
 }

@@ -47,7 +47,10 @@ pub(super) fn read(reader: &Reader<'_>, events: &mut Events) {
             .any(|sink| matches!(&sink.target, SinkTarget::File(path) if is_beside(path, &journal.path)))
     {
         let help = "give the sink another path, or leave it out: the journal has all events";
-        value.fault("a sink writes to the same file, and the journal would not be whole", Some(help.to_owned()));
+        value.fault(
+            "a sink writes to the same file or one of those beside it, and the journal would not be whole",
+            Some(help.to_owned()),
+        );
     }
 }
 
