@@ -3,9 +3,11 @@
 //! A record is a value: stores hand it out behind an `Arc`, changes are made on a copy and committed under the version
 //! that was loaded. What it holds is worth little to a thief of the store: no session id, the app's cookies sealed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::id::{Ref, SessionDigest};
 use super::tag::{Dated, Tag, Tags};
@@ -216,8 +218,16 @@ impl Record {
     /// The form that is written to disk: a version byte and the fields in postcard's encoding.
     pub fn encode(&self) -> Vec<u8> {
         let stored = Stored::from(self);
+        let mut bytes = Vec::with_capacity(self.size());
+        bytes.push(FORMAT);
         // Writing into a growing vector has no way to fail; an empty answer would not decode, so nothing is lost quietly.
-        postcard::to_extend(&stored, vec![FORMAT]).unwrap_or_default()
+        postcard::to_extend(&stored, bytes).unwrap_or_default()
+    }
+
+    /// The digest and the reference of an encoded record, which stand at the same place in every format version.
+    pub(crate) fn names_in(encoded: &[u8]) -> Option<(SessionDigest, Ref)> {
+        let (digest, rest) = encoded.get(1..)?.split_first_chunk()?;
+        Some((SessionDigest(*digest), Ref(*rest.first_chunk()?)))
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
@@ -235,7 +245,7 @@ impl Record {
 }
 
 fn decode_body(body: &[u8]) -> Result<Record, DecodeError> {
-    let (stored, rest) = postcard::take_from_bytes::<Stored>(body).ok().ok_or(DecodeError::Damaged)?;
+    let (stored, rest) = postcard::take_from_bytes::<Stored<'_>>(body).ok().ok_or(DecodeError::Damaged)?;
     if !rest.is_empty() {
         return Err(DecodeError::Damaged);
     }
@@ -259,8 +269,9 @@ pub enum DecodeError {
     Damaged,
 }
 
+/// The fields as they are written. It borrows what is long: from a record to write it, from the bytes to read them.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct Stored<'a> {
     digest: [u8; 32],
     reference: [u8; 16],
     version: u64,
@@ -270,19 +281,35 @@ struct Stored {
     last_seen: u64,
     ends_at: Option<u64>,
     removable_at: u64,
-    subject: Option<Box<str>>,
+    subject: Option<&'a str>,
     head: [u8; 16],
     head_since: u64,
-    superseded: Vec<([u8; 16], u64)>,
-    stale: Vec<([u8; 16], u64)>,
+    superseded: SmallVec<[([u8; 16], u64); 8]>,
+    stale: SmallVec<[([u8; 16], u64); 2]>,
     forks: u8,
     state: StoredState,
-    jar: Box<[u8]>,
-    bound: Box<[BoundCookie]>,
-    history: Box<[u8]>,
+    #[serde(borrow)]
+    jar: Bytes<'a>,
+    bound: Cow<'a, [BoundCookie]>,
+    history: Bytes<'a>,
     // What was added later stands at the end, so that the form before can be read.
-    data: Box<[u8]>,
+    data: Bytes<'a>,
     lasting: Lasting,
+}
+
+/// Bytes that are copied in one go. To serde a slice is a list of numbers, each of them visited.
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Self)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -293,9 +320,11 @@ enum StoredState {
     Ended(u64, EndReason),
 }
 
-impl From<&Record> for Stored {
-    fn from(record: &Record) -> Self {
-        let dated = |all: &[Dated]| all.iter().map(|entry| (*entry.tag.as_bytes(), entry.at.as_millis())).collect();
+impl<'a> From<&'a Record> for Stored<'a> {
+    fn from(record: &'a Record) -> Self {
+        fn dated<const N: usize>(all: &[Dated]) -> SmallVec<[([u8; 16], u64); N]> {
+            all.iter().map(|entry| (*entry.tag.as_bytes(), entry.at.as_millis())).collect()
+        }
         Self {
             digest: record.digest.0,
             reference: record.reference.0,
@@ -306,7 +335,7 @@ impl From<&Record> for Stored {
             last_seen: record.last_seen.as_millis(),
             ends_at: record.ends_at.map(Timestamp::as_millis),
             removable_at: record.removable_at.as_millis(),
-            subject: record.subject.as_deref().map(Into::into),
+            subject: record.subject.as_deref(),
             head: *record.tags.head().as_bytes(),
             head_since: record.tags.since().as_millis(),
             superseded: dated(record.tags.superseded()),
@@ -318,27 +347,27 @@ impl From<&Record> for Stored {
                 State::Held { from, since } => StoredState::Held(from.0, since.as_millis()),
                 State::Ended { at, why } => StoredState::Ended(at.as_millis(), *why),
             },
-            jar: record.jar.clone(),
-            bound: record.bound.clone(),
-            history: record.history.clone(),
-            data: record.data.clone(),
+            jar: Bytes(&record.jar),
+            bound: Cow::Borrowed(&record.bound),
+            history: Bytes(&record.history),
+            data: Bytes(&record.data),
             lasting: record.lasting,
         }
     }
 }
 
-impl TryFrom<Stored> for Record {
+impl TryFrom<Stored<'_>> for Record {
     type Error = DecodeError;
 
-    fn try_from(stored: Stored) -> Result<Self, DecodeError> {
-        if stored.subject.as_ref().is_some_and(|subject| subject.len() > SUBJECT_BYTES_MAX) {
+    fn try_from(stored: Stored<'_>) -> Result<Self, DecodeError> {
+        fn dated<const N: usize>(all: &[([u8; 16], u64)]) -> SmallVec<[Dated; N]> {
+            all.iter().map(|(tag, at)| Dated { tag: Tag::from_bytes(*tag), at: Timestamp::from_millis(*at) }).collect()
+        }
+        if stored.subject.is_some_and(|subject| subject.len() > SUBJECT_BYTES_MAX) {
             return Err(DecodeError::Damaged);
         }
         let time = Timestamp::from_millis;
-        let dated = |all: Vec<([u8; 16], u64)>| -> Vec<Dated> {
-            all.into_iter().map(|(tag, at)| Dated { tag: Tag::from_bytes(tag), at: time(at) }).collect()
-        };
-        let (superseded, stale) = (dated(stored.superseded), dated(stored.stale));
+        let (superseded, stale) = (dated::<8>(&stored.superseded), dated::<2>(&stored.stale));
         Ok(Self {
             digest: SessionDigest(stored.digest),
             reference: Ref(stored.reference),
@@ -360,10 +389,10 @@ impl TryFrom<Stored> for Record {
                 }
                 StoredState::Ended(at, why) => State::Ended { at: time(at), why },
             },
-            jar: stored.jar,
-            bound: stored.bound,
-            history: stored.history,
-            data: stored.data,
+            jar: stored.jar.0.into(),
+            bound: stored.bound.into_owned().into(),
+            history: stored.history.0.into(),
+            data: stored.data.0.into(),
             lasting: stored.lasting,
         })
     }
@@ -435,7 +464,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back(record in record()) {
-            prop_assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+            let encoded = record.encode();
+            prop_assert_eq!(Record::names_in(&encoded), Some((record.digest, record.reference)));
+            prop_assert_eq!(Record::decode(&encoded).unwrap(), record);
         }
 
         #[test]

@@ -160,9 +160,8 @@ impl Tags {
     /// Tags from their stored form; superseded and stale ones in order of time. More than a record keeps are cut off at
     /// the old end.
     pub fn restore(head: Tag, since: Timestamp, superseded: &[Dated], stale: &[Dated]) -> Self {
-        let newest = |all: &[Dated], max: usize| all.get(all.len().saturating_sub(max)..).unwrap_or_default().to_vec();
-        let past =
-            Past { superseded: newest(superseded, SUPERSEDED_MAX).into(), stale: newest(stale, STALE_MAX).into() };
+        let newest = |all: &[Dated], max: usize| all.get(all.len().saturating_sub(max)..).unwrap_or_default().into();
+        let past = Past { superseded: newest(superseded, SUPERSEDED_MAX), stale: newest(stale, STALE_MAX) };
         let is_there = !superseded.is_empty() || !stale.is_empty();
         Self { head, since, past: is_there.then(|| Box::new(past)) }
     }

@@ -88,14 +88,6 @@ impl Index {
         sessions
     }
 
-    /// The short name of one of them, if there is any.
-    pub(super) fn any_session(&self, subject: &str) -> Option<u64> {
-        match self.subjects.get(&self.key(subject))? {
-            Sessions::One(one) => Some(*one),
-            Sessions::Many(all) => all.iter().next().copied(),
-        }
-    }
-
     /// Takes note of a change to the record under one digest.
     pub(super) fn apply(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
         match (before, after) {

@@ -6,6 +6,7 @@
 //! the memory store publishes straight away.
 
 mod index;
+mod packed;
 mod shards;
 #[cfg(any(feature = "embedded", feature = "file", feature = "tower-sessions"))]
 mod staging;
@@ -172,14 +173,14 @@ impl Table {
             Err(answer) => return answer,
         };
         self.index.apply(Some(&stored), Some(&record));
-        self.shards.put(Arc::clone(&record));
+        self.shards.put(&record);
         Commit::Done(record)
     }
 
     /// Forgets some records, seen at once.
     pub(in crate::store) fn forget(&mut self, is: impl Fn(&Record) -> bool) {
         let mut all = Vec::new();
-        self.shards.for_each(|record| all.extend(Some(record).filter(|record| is(record)).cloned()));
+        self.shards.for_each(|record| all.extend(Some(record).filter(|record| is(record)).map(Arc::new)));
         for record in all {
             self.stage(Some(record), None);
         }
@@ -190,13 +191,11 @@ impl Table {
         match self.latest(&record.digest) {
             Some(held) if held.is_ended() || held.version >= record.version => return Ok(()),
             Some(held) => {
-                let record = self.interned(record);
-                self.stage(Some(held), Some(record));
+                self.stage(Some(held), Some(Arc::new(record)));
             }
             None => {
                 self.make_room(now)?;
-                let record = self.interned(record);
-                self.stage(None, Some(record));
+                self.stage(None, Some(Arc::new(record)));
             }
         }
         Ok(())
@@ -333,7 +332,7 @@ impl Table {
         let mut found = Vec::new();
         let mut next = Some(first_shard(after));
         while let Some(shard) = next {
-            next = self.shards.collect(shard, after, max + 1, |record| matches(filter, record), &mut found);
+            next = self.shards.collect(shard, filter, after, max + 1, &mut found);
         }
         paged(found, max)
     }
@@ -381,22 +380,10 @@ impl Table {
         self.ground = Ground::Open;
     }
 
-    /// The record with its subject as it is held already, if it is in the same spelling: sessions of one subject share its
-    /// name.
-    fn interned(&self, mut record: Record) -> Arc<Record> {
-        let other = record.subject.as_deref().and_then(|subject| self.index.any_session(subject));
-        let held = other.and_then(|name| self.shards.find(name, |_| true)?.subject.clone());
-        if let Some(held) = held.filter(|held| record.subject.as_ref() == Some(held)) {
-            record.subject = Some(held);
-        }
-        Arc::new(record)
-    }
-
     fn insert(&mut self, mut record: Record) -> u32 {
         record.version = 0;
-        let record = self.interned(record);
         let subject = record.subject.clone();
-        self.stage(None, Some(record));
+        self.stage(None, Some(Arc::new(record)));
         let live = subject.map_or(0, |subject| self.index.live(&subject));
         u32::try_from(live).unwrap_or(u32::MAX)
     }
@@ -527,7 +514,7 @@ impl Table {
     fn tell_times_anew(&mut self) {
         self.index.forget_times();
         let (index, shards) = (&mut self.index, &self.shards);
-        shards.for_each(|record| index.schedule(record, record.last_seen));
+        shards.for_each(|record| index.schedule(&record, record.last_seen));
         for change in self.writing.0.iter().chain(self.open.0.iter()) {
             if let Some(record) = &change.after {
                 index.schedule(record, record.last_seen);
@@ -574,7 +561,7 @@ pub(in crate::store) async fn list<'a>(
     let mut found = Vec::new();
     let mut next = Some(first_shard(after));
     while let Some(shard) = next {
-        next = shards.collect(shard, after, max + 1, |record| matches(filter, record), &mut found);
+        next = shards.collect(shard, filter, after, max + 1, &mut found);
         if shard % 8 == 7 {
             tokio::task::yield_now().await;
         }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-use super::Change;
-use crate::session::id::SessionDigest;
+use super::packed::{Packed, Recent};
+use super::{Change, Filter, matches};
+use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::Record;
 
 /// How many shards there are: one for each value of a digest's first byte, so that shards are in order of digests.
@@ -21,7 +22,62 @@ const SHARDS: usize = 256;
 /// On a cache line of its own: a lock taken in one shard would slow its neighbour otherwise.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Shard(RwLock<HashTable<Arc<Record>>>);
+struct Shard(RwLock<Held>);
+
+/// The records of a shard.
+#[derive(Debug, Default)]
+struct Held {
+    all: HashTable<Packed>,
+    recent: Recent,
+}
+
+impl Held {
+    fn packed(&self, spread: u64, is: impl Fn(&SessionDigest) -> bool) -> Option<&Packed> {
+        let is = |digest: SessionDigest| digest.spread() == spread && is(&digest);
+        self.all.find(hash(spread), |packed| is(packed.digest()))
+    }
+
+    /// Puts a change in force; gives what it took the place of.
+    fn apply(&mut self, digest: &SessionDigest, after: Option<(Packed, &Arc<Record>)>) -> Old {
+        let recent = self.recent.change(digest, after.as_ref().map(|(_, record)| *record));
+        let packed = match after {
+            Some((packed, _)) => self.put(digest, packed),
+            None => self.remove(digest),
+        };
+        Old { _recent: recent, _packed: packed }
+    }
+
+    fn put(&mut self, digest: &SessionDigest, packed: Packed) -> Option<Packed> {
+        let hash = hash(digest.spread());
+        match self.all.find_mut(hash, |old| old.digest() == *digest) {
+            Some(place) => Some(std::mem::replace(place, packed)),
+            None => {
+                self.all.insert_unique(hash, packed, hash_of);
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, digest: &SessionDigest) -> Option<Packed> {
+        let entry = self.all.find_entry(hash(digest.spread()), |packed| packed.digest() == *digest).ok()?;
+        let (old, _) = entry.remove();
+        // After a flood the table gives its memory back.
+        if self.all.capacity() > 256 && self.all.len() < self.all.capacity() / 8 {
+            self.all.shrink_to(0, hash_of);
+        }
+        Some(old)
+    }
+}
+
+/// What a change took the place of: to be dropped when no lock is held, since that gives back several pieces of memory.
+struct Old {
+    _recent: Option<Arc<Record>>,
+    _packed: Option<Packed>,
+}
+
+fn hash_of(packed: &Packed) -> u64 {
+    hash(packed.digest().spread())
+}
 
 /// All records that are in force.
 #[derive(Debug)]
@@ -40,35 +96,47 @@ impl Shards {
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a shard for every value of a byte")]
-    fn shard(&self, spread: u64) -> &RwLock<HashTable<Arc<Record>>> {
+    fn shard(&self, spread: u64) -> &RwLock<Held> {
         let [first, ..] = spread.to_be_bytes();
         &self.0[usize::from(first)].0
     }
 
-    /// The record under a digest.
+    /// The record under a digest, for a request: the next one of its session finds it at hand.
     pub(in crate::store) fn get(&self, digest: &SessionDigest) -> Option<Arc<Record>> {
-        self.find(digest.spread(), |found| found == digest)
+        let (spread, is) = (digest.spread(), |found: &SessionDigest| found == digest);
+        let shard = self.shard(spread).read();
+        if let Some(record) = shard.recent.find(spread, is) {
+            return Some(record);
+        }
+        let record = Arc::new(shard.packed(spread, is)?.unpack()?);
+        let displaced = shard.recent.missed(&record);
+        drop(shard);
+        drop(displaced);
+        Some(record)
     }
 
     /// The first record of that short name for which `is` holds.
     pub(super) fn find(&self, spread: u64, is: impl Fn(&SessionDigest) -> bool) -> Option<Arc<Record>> {
         let shard = self.shard(spread).read();
-        shard.find(hash(spread), |record| record.digest.spread() == spread && is(&record.digest)).cloned()
+        match shard.recent.find(spread, &is) {
+            Some(record) => Some(record),
+            None => shard.packed(spread, is)?.unpack().map(Arc::new),
+        }
     }
 
     /// Makes room for so many records, evenly spread.
     #[cfg(any(feature = "embedded", feature = "file"))]
     pub(super) fn reserve(&self, records: usize) {
         for shard in &self.0 {
-            shard.0.write().reserve(records / SHARDS, |record| hash(record.digest.spread()));
+            shard.0.write().all.reserve(records / SHARDS, hash_of);
         }
     }
 
     /// Puts a record in the place of the one under its digest.
-    pub(in crate::store) fn put(&self, record: Arc<Record>) {
+    pub(in crate::store) fn put(&self, record: &Arc<Record>) {
+        let packed = Packed::new(record);
         let mut shard = self.shard(record.digest.spread()).write();
-        let old = put_in(&mut shard, record);
-        // Freed outside the lock: dropping a record gives back four pieces of memory.
+        let old = shard.apply(&record.digest, Some((packed, record)));
         drop(shard);
         drop(old);
     }
@@ -77,49 +145,50 @@ impl Shards {
     pub(super) fn publish(&self, mut changes: Vec<Change>) {
         // In order of the shards, so that nobody who did the same would wait for one who waits for him.
         changes.sort_unstable_by_key(|change| Self::place(&change.digest));
+        let mut packed: Vec<_> = changes.iter().map(|change| change.after.as_deref().map(Packed::new)).collect();
+        let mut packed = packed.iter_mut().map(Option::take);
         let is_together = |one: &Change, other: &Change| Self::place(&one.digest) == Self::place(&other.digest);
         let of_shards = || changes.chunk_by(is_together);
         let firsts = of_shards().filter_map(|changes| changes.first());
         let mut locked: Vec<_> = firsts.map(|change| self.shard(change.digest.spread()).write()).collect();
         let mut old = Vec::with_capacity(changes.len());
         for (changes, shard) in of_shards().zip(&mut locked) {
-            old.extend(changes.iter().map(|change| match &change.after {
-                Some(record) => put_in(shard, Arc::clone(record)),
-                None => remove_from(shard, &change.digest),
-            }));
+            for change in changes {
+                let after = packed.next().flatten().zip(change.after.as_ref());
+                old.push(shard.apply(&change.digest, after));
+            }
         }
         drop(locked);
         drop(old);
     }
 
     /// Looks at every record, shard by shard.
-    pub(super) fn for_each(&self, mut look: impl FnMut(&Arc<Record>)) {
+    pub(super) fn for_each(&self, look: impl FnMut(Record)) {
+        let mut look = look;
         for shard in &self.0 {
-            shard.0.read().iter().for_each(&mut look);
+            shard.0.read().all.iter().filter_map(Packed::unpack).for_each(&mut look);
         }
     }
 
-    /// Adds to `found` the records of one shard that come after `after` and for which `matches` holds, in order of their
+    /// Adds to `found` the records of one shard that come after `after` and that the filter names, in order of their
     /// digests, until there are `max`. Gives the next shard.
     pub(super) fn collect(
         &self,
         shard: usize,
+        filter: &Filter,
         after: Option<SessionDigest>,
         max: usize,
-        matches: impl Fn(&Record) -> bool,
         found: &mut Vec<Arc<Record>>,
     ) -> Option<usize> {
-        let room = max.saturating_sub(found.len());
         if let Some(Shard(shard)) = self.0.get(shard) {
             let shard = shard.read();
-            let is_after = |record: &&Arc<Record>| after.is_none_or(|after| record.digest > after);
-            let mut here: Vec<_> = shard.iter().filter(is_after).filter(|record| matches(record)).collect();
-            if here.len() > room {
-                here.select_nth_unstable_by_key(room, |record| record.digest);
-                here.truncate(room);
-            }
-            here.sort_unstable_by_key(|record| record.digest);
-            found.extend(here.into_iter().cloned());
+            let wanted = |(digest, reference): (SessionDigest, Ref)| {
+                after.is_none_or(|after| digest > after) && filter.reference.is_none_or(|wanted| reference == wanted)
+            };
+            let mut here: Vec<_> = shard.all.iter().filter(|packed| wanted(packed.names())).collect();
+            here.sort_unstable_by_key(|packed| packed.digest());
+            let records = here.into_iter().filter_map(Packed::unpack).filter(|record| matches(filter, record));
+            found.extend(records.take(max.saturating_sub(found.len())).map(Arc::new));
         }
         Some(shard + 1).filter(|next| *next < SHARDS && found.len() < max)
     }
@@ -129,29 +198,6 @@ impl Shards {
         let [first, ..] = digest.0;
         usize::from(first)
     }
-}
-
-/// Puts a record in the place of the one under its digest; gives that one.
-fn put_in(shard: &mut HashTable<Arc<Record>>, record: Arc<Record>) -> Option<Arc<Record>> {
-    let spread = record.digest.spread();
-    match shard.find_mut(hash(spread), |old| old.digest == record.digest) {
-        Some(place) => Some(std::mem::replace(place, record)),
-        None => {
-            shard.insert_unique(hash(spread), record, |record| hash(record.digest.spread()));
-            None
-        }
-    }
-}
-
-/// Takes the record under a digest away, and gives it.
-fn remove_from(shard: &mut HashTable<Arc<Record>>, digest: &SessionDigest) -> Option<Arc<Record>> {
-    let entry = shard.find_entry(hash(digest.spread()), |record| record.digest == *digest).ok()?;
-    let (old, _) = entry.remove();
-    // After a flood the table gives its memory back.
-    if shard.capacity() > 256 && shard.len() < shard.capacity() / 8 {
-        shard.shrink_to(0, |record| hash(record.digest.spread()));
-    }
-    Some(old)
 }
 
 #[cfg(test)]

@@ -26,9 +26,9 @@ impl Table {
         if self.shards.get(&record.digest).is_some() {
             return None;
         }
-        let record = self.interned(record);
+        let record = Arc::new(record);
         self.index.apply(None, Some(&record));
-        self.shards.put(record);
+        self.shards.put(&record);
         Some(())
     }
 
@@ -39,7 +39,7 @@ impl Table {
         if before.as_deref() == stored.as_ref() {
             return;
         }
-        let after = stored.map(|record| self.interned(record));
+        let after = stored.map(Arc::new);
         self.index.apply(before.as_ref(), after.as_ref());
         self.shards.publish(vec![Change { digest: *digest, before, after }]);
     }

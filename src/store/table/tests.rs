@@ -251,14 +251,19 @@ fn picture(table: &Table) -> (usize, Vec<u64>, Vec<(SessionDigest, u64, bool)>) 
 fn assert_sound(table: &Table) {
     let (count, of_ann, records) = picture(table);
     assert_eq!(count, records.len());
-    let mut expected = Vec::new();
-    table.shards.for_each(|record| {
-        if record.subject.is_some() && !record.is_ended() {
-            expected.push(record.digest.spread());
-        }
-    });
+    let mut all = Vec::new();
+    table.shards.for_each(|record| all.push(record));
+    let ann_s = all.iter().filter(|record| record.subject.is_some() && !record.is_ended());
+    let mut expected: Vec<_> = ann_s.map(|record| record.digest.spread()).collect();
     expected.sort_unstable();
     assert_eq!(of_ann, expected);
+    // At the third time it is at hand, and the next step finds it there.
+    for record in &all {
+        for _ in 0..3 {
+            assert_eq!(table.shards.get(&record.digest).as_deref(), Some(record));
+        }
+    }
+    assert_eq!(there(table, 0..64).len(), count);
 }
 
 proptest! {
