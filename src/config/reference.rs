@@ -656,8 +656,8 @@ tables! {
         "type": Word(&["stdout", "file"]), Required;
         /// the file; opened again on SIGHUP and when it was renamed
         "path": Path, Told("required for `file`");
-        /// `json` or `human`
-        "format": Word(&["json", "human"]), Value("json");
+        /// `json`, `human` (for people), `ecs` (Elastic Common Schema 9.4), `cef` or `syslog` (RFC 5424, with the JSON line as its message)
+        "format": Word(&["json", "human", "ecs", "cef", "syslog"]), Value("json");
         /// the mildest severity written: `info`, `notice`, `warn` or `critical`
         "min": Word(&["info", "notice", "warn", "critical"]), Value("info");
     }

@@ -312,6 +312,12 @@ pub enum SinkFormat {
     Json,
     /// For people; with colours on a terminal.
     Human,
+    /// Elastic Common Schema.
+    Ecs,
+    /// Common Event Format.
+    Cef,
+    /// Syslog (RFC 5424).
+    Syslog,
 }
 
 /// `[admin]`: how a running guard is talked to.

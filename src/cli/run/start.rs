@@ -10,7 +10,7 @@ use portcullis::config::keys::{self, KeyFile, Origin};
 use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, Watched};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
-use portcullis::event::encode::{Colour, Encoder, Format};
+use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format};
 use portcullis::event::field::Dependency;
 use portcullis::event::journal::Journal;
 use portcullis::event::queue::{EventSender, Writer};
@@ -171,6 +171,9 @@ fn sinks(settings: &Settings, keys: &Arc<Keyring>) -> Result<Sinks, RunError> {
             (SinkFormat::Json, _) => Format::Json,
             (SinkFormat::Human, SinkTarget::Stdout) if std::io::stdout().is_terminal() => Format::Human(Colour::Always),
             (SinkFormat::Human, _) => Format::Human(Colour::Never),
+            (SinkFormat::Ecs, _) => Format::Ecs,
+            (SinkFormat::Cef, _) => Format::Cef,
+            (SinkFormat::Syslog, _) => Format::Syslog(FACILITY_DEFAULT),
         };
         let encoder = Encoder::new(format).with_privacy(settings.events.privacy, keys.clone());
         match &sink.target {

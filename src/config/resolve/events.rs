@@ -11,7 +11,15 @@ use crate::event::queue::{PLACES_DEFAULT, PLACES_MIN, RepeatSettings};
 use crate::rules::page::{Reader, Value, set};
 
 /// What `format` and `type` may be in a later version.
-const LATER_FORMATS: [&str; 4] = ["ecs", "ocsf", "cef", "syslog"];
+const LATER_FORMATS: [&str; 1] = ["ocsf"];
+/// What it may be now.
+const FORMATS: [(&str, SinkFormat); 5] = [
+    ("json", SinkFormat::Json),
+    ("human", SinkFormat::Human),
+    ("ecs", SinkFormat::Ecs),
+    ("cef", SinkFormat::Cef),
+    ("syslog", SinkFormat::Syslog),
+];
 const LATER_SINKS: [&str; 7] = ["syslog", "webhook", "otlp", "loki", "kafka", "nats", "journald"];
 
 pub(super) fn defaults() -> Events {
@@ -93,8 +101,8 @@ fn sink(reader: &Reader<'_>) -> Option<EventSink> {
     let words = Severity::ALL.map(|severity| (severity.as_str(), severity));
     let min = reader.word("min", &words).unwrap_or(Severity::Info);
     let format = match format {
-        Some(value) if !later(&value, &LATER_FORMATS, "format", "\"json\" and \"human\"") => {
-            value.word(&[("json", SinkFormat::Json), ("human", SinkFormat::Human)])
+        Some(value) if !later(&value, &LATER_FORMATS, "format", "json, human, ecs, cef and syslog") => {
+            value.word(&FORMATS)
         }
         Some(_) => None,
         None => Some(SinkFormat::Json),

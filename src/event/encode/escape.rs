@@ -7,7 +7,7 @@ use crate::event::field::cut;
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// Whether a character is written as its number: it is invisible, ends a line, or changes how others are shown.
-const fn is_hidden(char: char) -> bool {
+pub(super) const fn is_hidden(char: char) -> bool {
     matches!(char,
         // C0 (with tab, line feed and escape), delete, C1 (with next line and the eight-bit CSI).
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
@@ -26,6 +26,8 @@ const fn is_hidden(char: char) -> bool {
 pub(super) enum Spelling {
     /// `\u202e`, as JSON wants it.
     Json,
+    /// The same, and of all letters that are not of ASCII.
+    AsciiJson,
     /// `\u{202e}`.
     Human,
 }
@@ -42,7 +44,8 @@ pub(super) fn bare(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
     let shown = cut(text, TEXT_BYTES_MAX);
     let mut plain = 0;
     for (at, char) in shown.char_indices() {
-        if char == '"' || char == '\\' || is_hidden(char) {
+        let is_foreign = matches!(spelling, Spelling::AsciiJson) && !char.is_ascii();
+        if char == '"' || char == '\\' || is_hidden(char) || is_foreign {
             out.extend_from_slice(shown.get(plain..at).unwrap_or_default().as_bytes());
             escaped(out, char, spelling);
             plain = at + char.len_utf8();
@@ -59,7 +62,7 @@ fn escaped(out: &mut Vec<u8>, char: char, spelling: Spelling) {
         ('"', _) => out.extend_from_slice(b"\\\""),
         ('\\', _) => out.extend_from_slice(b"\\\\"),
         (_, Spelling::Human) => put(out, format_args!("\\u{{{:x}}}", u32::from(char))),
-        (_, Spelling::Json) => {
+        (_, Spelling::Json | Spelling::AsciiJson) => {
             for unit in char.encode_utf16(&mut [0; 2]) {
                 put(out, format_args!("\\u{unit:04x}"));
             }

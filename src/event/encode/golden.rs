@@ -111,6 +111,13 @@ fn lines_for_people_are_the_golden_ones() {
     compare("events.txt", &Encoder::new(Format::Human(Colour::Never)));
 }
 
+#[test]
+fn lines_in_other_formats_are_the_golden_ones() {
+    compare("events.ecs.jsonl", &Encoder::new(Format::Ecs));
+    compare("events.cef", &Encoder::new(Format::Cef));
+    compare("events.syslog", &Encoder::new(Format::Syslog(FACILITY_DEFAULT)));
+}
+
 /// The keys of a line in the order in which they stand there, one level deep.
 fn keys(line: &str) -> Vec<String> {
     // `serde_json` sorts keys, so their places in the text are compared instead.

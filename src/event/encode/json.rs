@@ -4,7 +4,7 @@
 //! anchor at the start of the line; absent ones are left out. What a client wrote comes last: `before`, `after`,
 //! `subject`, then the event's own fields of that kind.
 
-use super::escape::{self, Spelling};
+use super::object::{Letters, Object};
 use super::privacy::Veil;
 use super::{country, put, put_points};
 use crate::event::{ClientView, Record, Value};
@@ -54,9 +54,8 @@ pub const SCENE_KEYS: &[&str] = &[
     "subject",
 ];
 
-pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
-    let mut line = Object { out, empty: true };
-    line.out.push(b'{');
+pub(super) fn write(veil: &Veil, record: &Record, letters: Letters, out: &mut Vec<u8>) {
+    let mut line = Object::begin(out, letters);
     head(&mut line, veil, record);
     request(&mut line, record);
     let scene = &record.scene;
@@ -83,7 +82,7 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
             line.text(key, text);
         }
     });
-    line.out.push(b'}');
+    line.end();
 }
 
 /// What the readers that only match text look for.
@@ -217,71 +216,4 @@ fn changes(
             }
         }
     });
-}
-
-/// An object that is being written.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    empty: bool,
-}
-
-impl Object<'_> {
-    fn key(&mut self, key: &str) {
-        if !self.empty {
-            self.out.push(b',');
-        }
-        self.empty = false;
-        escape::quoted(self.out, key, Spelling::Json);
-        self.out.push(b':');
-    }
-
-    fn text(&mut self, key: &str, text: &str) {
-        self.key(key);
-        escape::quoted(self.out, text, Spelling::Json);
-    }
-
-    fn maybe_text(&mut self, key: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.text(key, text);
-        }
-    }
-
-    fn number(&mut self, key: &str, number: u64) {
-        self.key(key);
-        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    }
-
-    fn maybe_number(&mut self, key: &str, number: Option<u64>) {
-        if let Some(number) = number {
-            self.number(key, number);
-        }
-    }
-
-    /// What prints as letters, digits, dots and dashes and so needs no escaping.
-    fn word(&mut self, key: &str, word: impl std::fmt::Display) {
-        self.key(key);
-        self.out.push(b'"');
-        put(self.out, word);
-        self.out.push(b'"');
-    }
-
-    fn words(&mut self, key: &str, words: &[&str]) {
-        for (at, word) in words.iter().enumerate() {
-            if at == 0 {
-                self.key(key);
-            }
-            self.out.push(if at == 0 { b'"' } else { b' ' });
-            self.out.extend_from_slice(word.as_bytes());
-        }
-        if !words.is_empty() {
-            self.out.push(b'"');
-        }
-    }
-
-    fn object(&mut self, key: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        self.key(key);
-        self.out.push(b'{');
-        fill(&mut Object { out: self.out, empty: true });
-        self.out.push(b'}');
-    }
 }

@@ -3,21 +3,28 @@
 //! Whatever the format, one event is one line, what a client wrote comes last and escaped, and addresses and subjects
 //! are shown no plainer than the operator's [`Privacy`] allows.
 
+mod cef;
+mod ecs;
 mod escape;
 #[cfg(test)]
 mod golden;
 mod human;
 mod json;
+mod object;
 mod privacy;
+mod syslog;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use json::SCENE_KEYS;
 pub use privacy::{IpPrivacy, Privacy, SubjectPrivacy, UnknownPrivacy};
+pub use syslog::FACILITY_DEFAULT;
 
-use super::Record;
+use self::object::Letters;
+use super::{Kind, Record};
 use crate::secret::Keyring;
+use crate::verdict::{Action, Text};
 pub(crate) use privacy::Veil;
 
 /// Whether a line for people has colours.
@@ -38,6 +45,12 @@ pub enum Format {
     Json,
     /// For people.
     Human(Colour),
+    /// Elastic Common Schema 9.4, as JSON.
+    Ecs,
+    /// Common Event Format (`CEF:0`).
+    Cef,
+    /// Syslog (RFC 5424), of that facility, with the JSON line as its message.
+    Syslog(u8),
 }
 
 /// Writes records as lines.
@@ -63,7 +76,10 @@ impl Encoder {
     /// Appends the record as one line, its newline included.
     pub fn encode(&self, record: &Record, out: &mut Vec<u8>) {
         match self.format {
-            Format::Json => json::write(&self.veil, record, out),
+            Format::Json => json::write(&self.veil, record, Letters::All, out),
+            Format::Ecs => ecs::write(&self.veil, record, out),
+            Format::Cef => cef::write(&self.veil, record, out),
+            Format::Syslog(facility) => syslog::write(&self.veil, facility, record, out),
             Format::Human(colour) => human::write(&self.veil, colour, record, out),
         }
         out.push(b'\n');
@@ -73,6 +89,47 @@ impl Encoder {
 impl fmt::Debug for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoder").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// The version of the program, where a format asks for it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Names an event to a receiver that may be told of it twice: the same each time, and no other event's on this instance.
+fn id(record: &Record) -> String {
+    let node = record.node.as_ref().map_or("", Text::as_str);
+    format!("{node}-{}-{}", record.ts.as_millis(), record.seq)
+}
+
+/// What came of what an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Success,
+    Failure,
+    /// Something was noticed, and it is not known what came of it.
+    Unknown,
+}
+
+impl Outcome {
+    const fn ecs(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What came of what an event tells: a refusal is a failure of whoever asked.
+fn outcome(record: &Record) -> Outcome {
+    let meta = record.event.kind().meta();
+    let is_refused = record.scene.action >= Action::Challenge
+        || meta.ecs.kind.iter().any(|kind| matches!(*kind, "denied" | "error"));
+    match record.event.kind() {
+        Kind::LoginFailed | Kind::LoginFailedMax => Outcome::Failure,
+        _ if is_refused => Outcome::Failure,
+        _ if meta.ocsf.class == 2004 => Outcome::Unknown,
+        _ => Outcome::Success,
     }
 }
 

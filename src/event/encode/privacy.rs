@@ -115,6 +115,11 @@ impl Veil {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    /// Whether subjects are shown as keyed hashes.
+    pub(super) const fn hides_subjects(&self) -> bool {
+        matches!(self.privacy.subject, SubjectPrivacy::Hmac)
+    }
+
     /// The subject's keyed hash, if it must not be shown.
     pub(crate) fn subject(&self, subject: &str) -> Option<String> {
         match self.privacy.subject {

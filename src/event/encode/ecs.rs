@@ -1,0 +1,218 @@
+//! Elastic Common Schema 9.4: nested objects under the names of the schema, and what it has no name for under `portcullis`.
+
+use super::object::{Letters, Object};
+use super::privacy::Veil;
+use super::{VERSION, country, id, outcome, put_points};
+use crate::event::{ClientView, Record, Value};
+use crate::verdict::Text;
+
+/// The version of the schema.
+const SCHEMA: &str = "9.4.0";
+
+pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
+    let (meta, scene) = (record.event.kind().meta(), &record.scene);
+    let subject = scene.subject.as_ref().map(|subject| veil.subject(subject).unwrap_or_else(|| subject.to_string()));
+    let ip = shown_ip(veil, &scene.client);
+    let mut line = Object::begin(out, Letters::All);
+    line.word("@timestamp", record.ts);
+    line.object("ecs", |ecs| ecs.text("version", SCHEMA));
+    line.text("message", meta.doc);
+    line.object("event", |event| self::event(event, record));
+    line.object("log", |log| log.text("level", record.severity().ecs()));
+    for key in ["source", "client"] {
+        if scene.client != ClientView::default() {
+            line.object(key, |source| end_point(source, &scene.client, ip.as_ref()));
+        }
+    }
+    if let Some(subject) = &subject {
+        line.object("user", |user| user.text(if veil.hides_subjects() { "hash" } else { "name" }, subject));
+    }
+    agent(&mut line, &scene.client);
+    if scene.method.is_some() || scene.status.is_some() {
+        line.object("http", |http| {
+            if let Some(method) = scene.method {
+                http.object("request", |request| request.text("method", method));
+            }
+            if let Some(status) = scene.status {
+                http.object("response", |response| response.number("status_code", status.into()));
+            }
+        });
+    }
+    if let Some(rule) = &scene.rule {
+        let (set, name) = rule.as_str().rsplit_once('/').unwrap_or(("", rule.as_str()));
+        line.object("rule", |about| {
+            about.text("id", rule.as_str());
+            about.text("name", name);
+            about.maybe_text("ruleset", Some(set).filter(|set| !set.is_empty()));
+        });
+    }
+    threat(&mut line, meta.attack);
+    line.object("observer", |observer| {
+        observer.text("type", "proxy");
+        observer.text("vendor", "Portcullis");
+        observer.text("product", "Portcullis");
+        observer.text("version", VERSION);
+        observer.maybe_text("name", record.node.as_ref().map(Text::as_str));
+    });
+    if let Some(trace) = scene.trace {
+        line.object("trace", |about| about.word("id", trace));
+    }
+    related(&mut line, record, ip.as_ref(), subject.as_deref(), veil.hides_subjects());
+    line.texts("tags", scene.tags.iter().map(Text::as_str));
+    line.object("portcullis", |ours| self::ours(ours, veil, record));
+    line.end();
+}
+
+/// How an address is shown, and whether it is one.
+struct Shown {
+    text: String,
+    is_address: bool,
+}
+
+fn shown_ip(veil: &Veil, client: &ClientView) -> Option<Shown> {
+    let text = match (client.ip, &client.alias) {
+        (Some(ip), _) => veil.ip_text(ip),
+        (None, Some(alias)) => alias.as_str().to_owned(),
+        (None, None) => return None,
+    };
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    Some(Shown { text, is_address })
+}
+
+fn event(event: &mut Object<'_>, record: &Record) {
+    let (meta, scene) = (record.event.kind().meta(), &record.scene);
+    event.text("kind", if is_alert(record) { "alert" } else { "event" });
+    event.texts("category", meta.ecs.category.iter().copied());
+    event.texts("type", meta.ecs.kind.iter().copied());
+    event.text("action", meta.name);
+    event.text("outcome", outcome(record).ecs());
+    event.number("severity", record.severity().ocsf().into());
+    if let Some(risk) = scene.risk {
+        event.key("risk_score");
+        put_points(event.out, risk);
+    }
+    event.text("module", "portcullis");
+    event.text("dataset", "portcullis.audit");
+    event.text("id", &id(record));
+    event.number("sequence", record.seq);
+    let reasons: Vec<&str> = scene.reasons.iter().map(|reason| reason.kind.as_str()).collect();
+    if !reasons.is_empty() {
+        event.text("reason", &reasons.join(" "));
+    }
+}
+
+/// Whether it is what a detection found.
+fn is_alert(record: &Record) -> bool {
+    record.event.kind().meta().ocsf.class == 2004
+}
+
+fn end_point(source: &mut Object<'_>, client: &ClientView, ip: Option<&Shown>) {
+    if let Some(ip) = ip {
+        source.text("address", &ip.text);
+        source.maybe_text("ip", Some(ip.text.as_str()).filter(|_| ip.is_address));
+    }
+    if let Some(country) = country(client.country.as_ref()) {
+        source.object("geo", |geo| geo.text("country_iso_code", country));
+    }
+    if let Some(asn) = client.asn {
+        source.object("as", |network| network.number("number", asn.into()));
+    }
+}
+
+fn agent(line: &mut Object<'_>, client: &ClientView) {
+    if client.ua.is_none() && client.os.is_none() {
+        return;
+    }
+    line.object("user_agent", |agent| {
+        agent.maybe_text("name", client.ua.as_ref().map(Text::as_str));
+        if let Some(os) = &client.os {
+            agent.object("os", |about| about.text("name", os.as_str()));
+        }
+    });
+}
+
+/// Techniques by number, and by those of what they are a part.
+fn threat(line: &mut Object<'_>, attack: &[&str]) {
+    if attack.is_empty() {
+        return;
+    }
+    line.object("threat", |threat| {
+        threat.text("framework", "MITRE ATT&CK");
+        threat.object("technique", |technique| {
+            technique.texts("id", attack.iter().map(|id| id.split_once('.').map_or(*id, |(whole, _)| whole)));
+            let parts: Vec<&str> = attack.iter().filter(|id| id.contains('.')).copied().collect();
+            if !parts.is_empty() {
+                technique.object("subtechnique", |part| part.texts("id", parts.iter().copied()));
+            }
+        });
+    });
+}
+
+fn related(line: &mut Object<'_>, record: &Record, ip: Option<&Shown>, subject: Option<&str>, is_hidden: bool) {
+    let scene = &record.scene;
+    let session = scene.session.map(|session| session.to_string());
+    let ip = ip.filter(|ip| ip.is_address).map(|ip| ip.text.as_str());
+    if ip.is_none() && subject.is_none() && session.is_none() {
+        return;
+    }
+    line.object("related", |related| {
+        related.texts("ip", ip);
+        related.texts("user", subject.filter(|_| !is_hidden));
+        related.texts("hash", session.as_deref().into_iter().chain(subject.filter(|_| is_hidden)));
+    });
+}
+
+/// What the schema has no name for.
+fn ours(ours: &mut Object<'_>, veil: &Veil, record: &Record) {
+    let (meta, scene) = (record.event.kind().meta(), &record.scene);
+    ours.word("action", scene.action);
+    ours.word("mode", scene.mode);
+    if let Some(would) = scene.would {
+        ours.word("would", would);
+    }
+    ours.maybe_number("policy", scene.policy);
+    ours.maybe_text("route", scene.route.as_deref());
+    ours.maybe_text("ja4", scene.client.ja4.as_ref().map(Text::as_str));
+    if scene.session.is_some() || scene.reference.is_some() {
+        ours.object("session", |session| {
+            if let Some(hash) = scene.session {
+                session.word("hash", hash);
+            }
+            if let Some(reference) = scene.reference {
+                session.word("ref", reference);
+            }
+        });
+    }
+    if scene.bound != ClientView::default() {
+        ours.object("bound", |bound| {
+            let ip = shown_ip(veil, &scene.bound);
+            end_point(bound, &scene.bound, ip.as_ref());
+            agent(bound, &scene.bound);
+            bound.maybe_text("ja4", scene.bound.ja4.as_ref().map(Text::as_str));
+        });
+    }
+    ours.texts("owasp", record.vocabulary().iter().copied());
+    ours.texts("appsensor", meta.appsensor.iter().copied());
+    let cwe: Vec<String> = meta.cwe.iter().map(|id| format!("CWE-{id}")).collect();
+    ours.texts("cwe", cwe.iter().map(String::as_str));
+    if !scene.reasons.is_empty() {
+        ours.object("reasons", |reasons| {
+            for reason in &scene.reasons {
+                reasons.key(reason.kind.as_str());
+                put_points(reasons.out, reason.points);
+            }
+        });
+    }
+    ours.object("detail", |detail| {
+        record.event.fields(&mut |key, value| match value {
+            Value::Number(number) => detail.number(key, number),
+            Value::Points(points) => {
+                detail.key(key);
+                put_points(detail.out, points);
+            }
+            Value::Word(word) | Value::Client(word) => detail.text(key, word),
+            Value::Time(time) => detail.word(key, time),
+            Value::Session(session) => detail.word(key, session),
+        });
+    });
+}

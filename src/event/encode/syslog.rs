@@ -1,0 +1,35 @@
+//! Syslog (RFC 5424): a header that every receiver reads, and the JSON line as the message, in ASCII alone.
+//!
+//! The structured data are those that IANA knows; a `name@number` of our own would need a number that we do not have. The
+//! message is not marked as UTF-8 (no BOM), which many receivers show as three odd letters: what is not of ASCII is spelled
+//! in it as JSON spells it.
+
+use super::object::Letters;
+use super::privacy::Veil;
+use super::{VERSION, json, put};
+use crate::event::Record;
+use crate::verdict::Text;
+
+/// Where messages belong where nobody says so: `authpriv`, which ordinary receivers keep apart and unread by others.
+pub const FACILITY_DEFAULT: u8 = 10;
+
+/// Letters of a host name (RFC 5424, section 6).
+const HOST_MAX: usize = 255;
+
+pub(super) fn write(veil: &Veil, facility: u8, record: &Record, out: &mut Vec<u8>) {
+    let priority = u32::from(facility) * 8 + u32::from(record.severity().syslog());
+    put(out, format_args!("<{priority}>1 {} ", record.ts));
+    let host = record.node.as_ref().map_or("-", Text::as_str);
+    let host = if host.is_empty() { "-" } else { host };
+    out.extend(host.bytes().take(HOST_MAX).map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }));
+    // It counts from 1 to 2^31 - 1 and begins again (section 7.3.1).
+    let sequence = record.seq.saturating_sub(1) % 0x7fff_ffff + 1;
+    let name = record.event.kind();
+    put(
+        out,
+        format_args!(
+            " portcullis - {name} [meta sequenceId=\"{sequence}\"][origin software=\"Portcullis\" swVersion=\"{VERSION}\"] "
+        ),
+    );
+    json::write(veil, record, Letters::Ascii, out);
+}
