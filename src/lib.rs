@@ -9,6 +9,8 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod connection;
+#[cfg(feature = "proxy")]
+pub mod delivery;
 #[cfg(feature = "config")]
 pub mod drive;
 pub mod enforce;

@@ -42,6 +42,32 @@ pub fn is_private_or_loopback(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is one of the internet at large: none of this machine, of a private network, of a group or of those
+/// that are kept for other uses (RFC 6890).
+pub fn is_public(ip: IpAddr) -> bool {
+    let is_kept = match canonical(ip) {
+        IpAddr::V4(ip) => {
+            let [first, second, third, _] = ip.octets();
+            first == 0
+                || first >= 240
+                || ip.is_multicast()
+                || ip.is_documentation()
+                || (first, second, third) == (192, 0, 0)
+                || (first, second, third) == (192, 88, 99)
+                || first == 198 && second & 0xfe == 18
+        }
+        IpAddr::V6(ip) => {
+            let [first, second, ..] = ip.segments();
+            // All that is given out begins with 001; of that are kept: 2001::/23 (Teredo and others), documentation, 6to4.
+            first & 0xe000 != 0x2000
+                || first == 0x2001 && (second < 0x200 || second == 0xdb8)
+                || first == 0x2002
+                || first == 0x3fff && second < 0x1000
+        }
+    };
+    !is_kept && !is_private_or_loopback(ip)
+}
+
 /// A network: all addresses that begin with the same bits. Written `10.0.0.0/8` or, for one address, `192.0.2.1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpPrefix {

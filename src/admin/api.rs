@@ -19,6 +19,7 @@ use super::PolicyStanding;
 use super::metrics::{self, Figures};
 use super::stats::{self, Stats, is_session};
 use super::view::{Cleared, Health, PolicyView, Revoked, SessionView, Sessions, Version};
+use crate::delivery::Standing;
 use crate::engine::{Guard, SWEEP_MAX, Selection};
 use crate::entropy::{Entropy, EntropyError, random};
 use crate::event::field::Revoker;
@@ -54,6 +55,8 @@ pub(super) struct Api<S> {
     entropy: Arc<dyn Entropy>,
     connections: Option<Box<dyn Fn() -> usize + Send + Sync>>,
     /// What kind of store it is.
+    /// Sinks that send to other programs.
+    sinks: Vec<Arc<Standing>>,
     store_kind: Option<&'static str>,
     /// Held by whoever walks the store for figures: one at a time.
     walking: tokio::sync::Mutex<()>,
@@ -282,6 +285,7 @@ impl<S: Store> Api<S> {
             marks,
             entropy,
             connections: None,
+            sinks: Vec::new(),
             store_kind: None,
             walking: tokio::sync::Mutex::default(),
         })
@@ -289,6 +293,10 @@ impl<S: Store> Api<S> {
 
     pub(super) fn count_connections(&mut self, open: Box<dyn Fn() -> usize + Send + Sync>) {
         self.connections = Some(open);
+    }
+
+    pub(super) fn watch_sinks(&mut self, sinks: Vec<Arc<Standing>>) {
+        self.sinks = sinks;
     }
 
     pub(super) const fn name_store(&mut self, kind: &'static str) {
@@ -327,8 +335,15 @@ impl<S: Store> Api<S> {
     }
 
     fn tell(&self, client: Option<IpAddr>, verb: &'static str, target: Option<&str>, status: StatusCode) {
+        // A subject is shown as plainly as subjects are; a session has a public name.
+        let (subject, target) = match verb {
+            "sessions.revoke_subject" => (target, None),
+            "sessions.list" if target.is_some_and(|target| Ref::parse(target).is_none()) => (target, None),
+            _ => (None, target),
+        };
         let scene = Scene {
             client: ClientView { ip: client, ..ClientView::default() },
+            subject: subject.map(Into::into),
             policy: Some(self.guard.policy().revision),
             status: Some(status.as_u16()),
             ..Scene::default()
@@ -445,6 +460,7 @@ impl<S: Store> Api<S> {
             connections: self.connections.as_ref().map(|open| open()),
             events: &events.counters(),
             events_waiting: events.depth(),
+            sinks: &self.sinks,
             store_kind: self.store_kind,
             store: &self.guard.store_use(),
         });

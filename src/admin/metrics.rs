@@ -3,9 +3,11 @@
 //! Labels come from closed sets alone, so that no client can make the answer longer. A figure that nobody has is left out.
 
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::view::PolicyView;
+use crate::delivery::{Standing, State};
 use crate::engine::StoreUse;
 use crate::event::queue::Count;
 use crate::store::metered::{Figures as OfStore, Outcome, WAITS_MICROS};
@@ -17,6 +19,8 @@ pub(super) struct Figures<'a> {
     pub(super) connections: Option<usize>,
     pub(super) events: &'a [Count],
     pub(super) events_waiting: usize,
+    /// Sinks that send to other programs.
+    pub(super) sinks: &'a [Arc<Standing>],
     /// What kind of store it is; none if nobody said.
     pub(super) store_kind: Option<&'static str>,
     pub(super) store: &'a StoreUse,
@@ -51,6 +55,7 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     text.of_events("portcullis_events_dropped_total", dropped, figures, |count| count.dropped);
     let folded = "Of these, events that were counted in a summary instead of written.";
     text.of_events("portcullis_events_folded_total", folded, figures, |count| count.folded);
+    text.of_sinks(figures.sinks);
     text.of_store(figures);
     text.0
 }
@@ -62,6 +67,40 @@ fn count(number: usize) -> u64 {
 struct Text(String);
 
 impl Text {
+    fn of_sinks(&mut self, sinks: &[Arc<Standing>]) {
+        type Of = fn(&Standing) -> u64;
+        let figures: [(&str, Shape, &str, Of); 5] = [
+            ("lag", Shape::Gauge, "Events on disk that the receiver does not have for sure yet.", Standing::lag),
+            (
+                "failing",
+                Shape::Gauge,
+                "0 if it delivers, 1 if its receiver fails, 2 if it is not asked any more.",
+                |sink| match sink.state() {
+                    State::Working => 0,
+                    State::Failing => 1,
+                    State::Disabled => 2,
+                },
+            ),
+            ("delivered_total", Shape::Counter, "Events that the receiver took since the start.", Standing::delivered),
+            (
+                "refused_total",
+                Shape::Counter,
+                "Events that the receiver refused for what is in them.",
+                Standing::refused,
+            ),
+            ("failures_total", Shape::Counter, "How often sending failed.", Standing::failures),
+        ];
+        for (name, shape, help, figure) in figures {
+            let name = format!("portcullis_events_sink_{name}");
+            for (at, sink) in sinks.iter().enumerate() {
+                if at == 0 {
+                    self.head(&name, shape, help);
+                }
+                self.sample(&name, &[("sink", sink.name())], figure(sink));
+            }
+        }
+    }
+
     fn head(&mut self, name: &str, shape: Shape, help: &str) {
         let shape = match shape {
             Shape::Counter => "counter",

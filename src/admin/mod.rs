@@ -44,6 +44,7 @@ pub use stats::{AgeShare, Busy, CutBy, Large, OperationFigures, SizeShare, Sizes
 pub use token::{Token, TokenError};
 pub use view::{Cleared, ClientView, EndView, Health, PolicyView, Revoked, SessionView, Sessions, StateWord, Version};
 
+use crate::delivery::Standing;
 use crate::engine::Guard;
 use crate::entropy::{Entropy, EntropyError};
 use crate::rules::Policy;
@@ -201,6 +202,13 @@ impl<S: Store> Server<S> {
     #[must_use]
     pub fn with_connections(mut self, open: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         self.api.count_connections(Box::new(open));
+        self
+    }
+
+    /// The same with the sinks that send to other programs, for the metrics.
+    #[must_use]
+    pub fn with_sinks(mut self, sinks: Vec<Arc<Standing>>) -> Self {
+        self.api.watch_sinks(sinks);
         self
     }
 

@@ -11,7 +11,7 @@ use portcullis::clock::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{EventsAction, EventsArgs, Exit, Format, Label, Streams, journal};
+use super::{EventsAction, EventsArgs, Exit, Format, Label, Streams, journal, sinks};
 
 /// Bytes of the longest line that is read. An event has some thousand.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
@@ -60,6 +60,10 @@ pub(super) fn run(args: &EventsArgs, streams: &mut Streams<'_>) -> io::Result<Ex
     let done = match &args.action {
         EventsAction::Label { events, seq, label, why } => label_events(events, seq, *label, why.as_deref(), streams),
         EventsAction::Precision { events, format } => precision(events, *format, streams),
+        EventsAction::TestSink { name, config } => return sinks::test(config.as_ref(), name, streams),
+        EventsAction::Replay { sink, from, to, config } => {
+            return sinks::replay(config.as_ref(), sink, (*from, *to), streams);
+        }
         EventsAction::Tail { .. } | EventsAction::Verify { .. } | EventsAction::SealKey { .. } => {
             return journal::run(&args.action, streams);
         }

@@ -52,7 +52,7 @@ pub(super) fn run(action: &EventsAction, streams: &mut Streams<'_>) -> io::Resul
         EventsAction::SealKey { journal, to, forget } => {
             path_of(journal).and_then(|path| seal_key(&path, to.as_deref(), *forget, streams))
         }
-        EventsAction::Label { .. } | EventsAction::Precision { .. } => Ok(Exit::Usage),
+        _ => Ok(Exit::Usage),
     };
     match done {
         Ok(exit) => Ok(exit),

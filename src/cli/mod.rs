@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 mod drive;
 mod events;
+mod events_args;
 mod explain;
 mod fields;
 mod fmt;
@@ -22,6 +23,7 @@ mod run;
 mod schema;
 mod sessions;
 mod simulate;
+mod sinks;
 mod test;
 mod version;
 
@@ -33,10 +35,10 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::Overrides;
 use portcullis::config::{Enforcement, Location, Preset, Request};
-use portcullis::event::Severity;
+
+pub(crate) use events_args::{EventsAction, EventsArgs, JournalArgs};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,135 +436,6 @@ pub(crate) struct DriveArgs {
     /// What all randomness follows from
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-}
-
-/// `portcullis events`
-#[derive(Debug, Args)]
-pub(crate) struct EventsArgs {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub(crate) action: EventsAction,
-}
-
-/// What to do with events.
-#[derive(Debug, Subcommand)]
-pub(crate) enum EventsAction {
-    /// Say of events whether they were right; the last word on each counts
-    ///
-    /// Labels are kept beside the events, in FILE.labels. `portcullis events precision` and `portcullis replay --labels` read them.
-    Label {
-        /// The events, as a sink of type "file" writes them in JSON
-        #[arg(long, value_name = "FILE")]
-        events: PathBuf,
-        /// Their numbers (`seq`)
-        #[arg(required = true, value_name = "SEQ")]
-        seq: Vec<u64>,
-        /// true: somebody else had the session. false: it was its owner
-        #[arg(value_enum)]
-        label: Label,
-        /// How that is known, for whoever reads it later
-        #[arg(long, value_name = "TEXT")]
-        why: Option<String>,
-    },
-    /// Show events of the journal: the last ones, or those from a number on
-    Tail {
-        /// Where they are
-        #[command(flatten)]
-        journal: JournalArgs,
-        /// How many of the last ones
-        #[arg(long, short = 'n', value_name = "N", default_value_t = 20, conflicts_with = "from")]
-        lines: usize,
-        /// From the event of this number (`seq`) on
-        #[arg(long, value_name = "SEQ")]
-        from: Option<u64>,
-        /// Those from this time on: 2026-11-21T10:00:00Z, or how long ago: 90m, 2d
-        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "from")]
-        since: Option<Timestamp>,
-        /// Those up to this time
-        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
-        until: Option<Timestamp>,
-        /// Go on showing those that come
-        #[arg(long, short)]
-        follow: bool,
-        /// The mildest severity that is shown: info, notice, warn or critical
-        #[arg(long, value_name = "SEVERITY")]
-        min: Option<Severity>,
-        /// Kinds that are shown; `session.` is for all that begin so
-        #[arg(long = "event", value_name = "KIND")]
-        kinds: Vec<String>,
-        /// Only those with this value: `ip=203.0.113.9`, `subject=alice`, `reasons.network.asn=10`; `ua=Fire*` is for all that begin so
-        #[arg(long = "where", value_name = "KEY=VALUE")]
-        wanted: Vec<String>,
-        /// How to show them
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-        /// Whether with colours
-        #[arg(long, value_enum, default_value_t)]
-        color: ColorChoice,
-    },
-    /// Check the journal: that no event was changed, removed or moved since it was written
-    ///
-    /// The chain tells that by itself, unless somebody has computed it anew. With the first key of the seals, kept elsewhere
-    /// (`portcullis events seal-key`), that is told too; with a head that was written down elsewhere, that the end was cut off.
-    Verify {
-        /// Where it is
-        #[command(flatten)]
-        journal: JournalArgs,
-        /// A file with the first key of its seals
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// The number of an event and its hash, as a check told them before or the last seal does
-        #[arg(long = "head", value_name = "SEQ:HASH")]
-        heads: Vec<String>,
-        /// How to tell it
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Show the first key of the journal's seals, which is to be kept where the guard is not, and forget it
-    ///
-    /// As long as it stands beside the journal, whoever takes the machine over can make seals for all that was before.
-    SealKey {
-        /// Where it is
-        #[command(flatten)]
-        journal: JournalArgs,
-        /// Write it to this file, which must not be there yet, read it back, and forget it
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Forget it, which you have shown and kept elsewhere
-        #[arg(long, conflicts_with = "to")]
-        forget: bool,
-    },
-    /// Tell of each signal how many of its events were right
-    Precision {
-        /// The events
-        #[arg(long, value_name = "FILE")]
-        events: PathBuf,
-        /// How to tell it
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-}
-
-/// A time, or how long ago.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let span = portcullis::limit::parse_duration(text).map_err(|_other| {
-        "expected a time such as 2026-11-21T10:00:00Z, or how long ago, such as 90m or 2d".to_owned()
-    })?;
-    Ok(SystemClock::new().now().before(span))
-}
-
-/// Which journal.
-#[derive(Debug, Args)]
-pub(crate) struct JournalArgs {
-    /// The file of the journal [default: that of the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) journal: Option<PathBuf>,
-    /// The configuration that names it [default: portcullis.toml, if it is there]
-    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 /// Whether there are colours.

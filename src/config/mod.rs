@@ -24,6 +24,7 @@ mod rulebook;
 mod schema;
 mod settings;
 mod signed;
+mod sink;
 
 pub use crate::rules::FILE_BYTES_MAX;
 pub use crate::rules::Pack;
@@ -45,7 +46,8 @@ pub use rulebook::Rulebook;
 pub(crate) use rulebook::is_scenarios;
 pub use schema::schema;
 pub use settings::{
-    Admin, AdminAddress, Enforcement, EventSink, Events, OnOutage, ServerKind, ServerUrl, Session, Settings,
-    SinkFormat, SinkTarget, Store, StoreKind, StoreServer,
+    Admin, AdminAddress, Enforcement, Events, OnOutage, ServerKind, ServerUrl, Session, Settings, Store, StoreKind,
+    StoreServer,
 };
 pub use signed::{NotAKey, RulesKey, SignedFile};
+pub use sink::{EventSink, HttpServer, Remote, RemoteKind, SecretError, SecretFrom, SinkFormat, SinkTarget};

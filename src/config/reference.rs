@@ -212,6 +212,15 @@ const PACKS: &[&str] = &["baseline@1", "strict@1", "observe@1"];
 const NETWORKS: &[&str] = &["hosting", "vpn", "relay", "tor", "sase", "mobile", "corporate", "residential"];
 const STORE_URL: Form = Form { word: "URL", pattern: "^[a-z+]+://.+", example: "redis://127.0.0.1:6379/0" };
 const VARIABLE: Form = Form { word: "name of a variable", pattern: "^[^=]+$", example: "PORTCULLIS_STORE" };
+const SINK_NAME: Form = Form { word: "name", pattern: "^[a-z0-9_-]{1,32}$", example: "siem" };
+const KIND: Form = Form { word: "kind", pattern: r"^[a-z0-9_.]*\*?$", example: "session.*" };
+const TAG: Form = Form { word: "text", pattern: "", example: "shop" };
+const SYSLOG: Form =
+    Form { word: "address", pattern: r"^((tcp|tls|udp)://[^/?#@\s]+|unix:.+)$", example: "tcp://logs.example.net:514" };
+const SINK_URL: Form =
+    Form { word: "URL", pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+", example: "https://logs.example.net/" };
+const LABEL: Form = Form { word: "label", pattern: "^[A-Za-z_][A-Za-z0-9_]*=.+$", example: "env=prod" };
+const TENANT: Form = Form { word: "text", pattern: r"^[!-~]+$", example: "shop" };
 const STORE_PREFIX: Form = Form { word: "prefix", pattern: "^[a-z][a-z0-9_]{0,30}$", example: "portcullis" };
 
 /// What is done while the store can not be asked.
@@ -652,14 +661,59 @@ tables! {
     }
     /// Where events are written; without any, to standard output as JSON lines.
     "events.sink" under "`[[events.sink]]`" {
-        /// `stdout` or `file`
-        "type": Word(&["stdout", "file"]), Required;
-        /// the file; opened again on SIGHUP and when it was renamed
+        /// `stdout`, `file`, or one that sends to another program from the journal: `syslog`, `journald`, `webhook`, `loki`, `otlp`
+        "type": Word(&["stdout", "file", "syslog", "journald", "webhook", "loki", "otlp"]), Required;
+        /// what it is called in messages, in metrics and on the command line; how far it has come is kept under this name
+        "name": Text(SINK_NAME), Told("its type");
+        /// the file of `file`, opened again on SIGHUP and when it was renamed; the socket of `journald`
         "path": Path, Told("required for `file`");
-        /// `json`, `human` (for people), `ecs` (Elastic Common Schema 9.4), `cef` or `syslog` (RFC 5424, with the JSON line as its message)
-        "format": Word(&["json", "human", "ecs", "cef", "syslog"]), Value("json");
+        /// `json`, `human` (for people), `ecs` (Elastic Common Schema 9.4), `ocsf` (1.8), `cef` or `syslog` (RFC 5424, with the JSON line as its message). Of a `syslog` sink it is the form of the message: `json`, `ecs`, `ocsf` or `cef`; of a `webhook` `json`, `ecs` or `ocsf`
+        "format": Word(&["json", "human", "ecs", "ocsf", "cef", "syslog"]), Value("json");
         /// the mildest severity written: `info`, `notice`, `warn` or `critical`
         "min": Word(&["info", "notice", "warn", "critical"]), Value("info");
+        /// the kinds written, such as `login.failed`; `session.*` is for all that begin so
+        "kinds": OneOrList(&Text(KIND)), Told("all");
+        /// words of rules, of which an event must have one
+        "tags": OneOrList(&Text(TAG)), Told("any or none");
+        /// see `events.sink.privacy`
+        "privacy": Inner, Absent;
+        /// where a syslog server is: `tcp://` (octet counting), `tls://`, `udp://` with a host and perhaps a port, or `unix:` and a socket
+        "address": Text(SYSLOG), Told("required for `syslog`");
+        /// under which facility messages are logged
+        "facility": Word(&["user", "daemon", "auth", "authpriv", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]), Value("authpriv");
+        /// where a `webhook`, `loki` or `otlp` takes events; without a path at `/loki/api/v1/push` and `/v1/logs`
+        "url": Text(SINK_URL), Told("required for these");
+        /// the variable with the secret that a `webhook` is signed with (Standard Webhooks): `whsec_` and base64; while one is replaced both, with a space between them
+        "secret_env": Text(VARIABLE), Told("this or `secret_file` for `webhook`");
+        /// the same in a file
+        "secret_file": Path, Told("none");
+        /// the variable with what is sent as `Authorization`, such as `Bearer` and a token
+        "auth_env": Text(VARIABLE), Told("none");
+        /// the same in a file
+        "auth_file": Path, Told("none");
+        /// whether `url` may lead to a private address, and may be without TLS
+        "allow_private": Flag, Value("false");
+        /// labels that events get in Loki beside `event`, `severity`, `action` and `node`
+        "labels": OneOrList(&Text(LABEL)), Told("none");
+        /// the tenant in Loki (`X-Scope-OrgID`)
+        "tenant": Text(TENANT), Told("none");
+        /// the authorities that the receiver's certificate must be signed by, as PEM
+        "ca": Path, Told("those of the system");
+        /// a certificate that the receiver is shown, as PEM
+        "cert": Path, Told("none");
+        /// its key, as PEM
+        "key": Path, Told("none");
+        /// the most events that are sent at once; a `webhook` has one in each request
+        "batch": Whole(1, 1000), Value("100");
+        /// how long the receiver may take for them
+        "timeout": Time, Value("10s");
+    }
+    /// How plainly this sink shows addresses and subjects; what the journal hides it can not show.
+    "events.sink.privacy" under "`events.sink.privacy`" {
+        /// as in `[events.privacy]`
+        "ip": Word(&["full", "truncate", "pseudonym"]), Told("as there");
+        /// as in `[events.privacy]`
+        "subject": Word(&["plain", "hmac"]), Told("as there");
     }
     /// How `portcullis sessions` reaches the running guard.
     "admin" under "`[admin]`" {

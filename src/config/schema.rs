@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reference::{Fallback, Key, Kind, Table};
+use super::resolve::{SinkKeys, sink_kinds};
 use crate::rules::page::ENTRIES_MAX;
 
 /// A whole number and a unit.
@@ -48,12 +49,24 @@ fn object(path: &str) -> Map<String, Value> {
         add(&mut schema, "required", json!(required));
     }
     if path == "events.sink" {
-        // A file has a path, and standard output has none.
-        add(&mut schema, "if", json!({ "properties": { "type": { "const": "file" } } }));
-        add(&mut schema, "then", json!({ "required": ["path"] }));
-        add(&mut schema, "else", json!({ "not": { "required": ["path"] } }));
+        add(&mut schema, "allOf", json!(sink_kinds().map(|kind| kind_of_sink(&kind)).collect::<Vec<_>>()));
+        add(&mut schema, "dependencies", json!({ "cert": ["key"], "key": ["cert"] }));
     }
     schema
+}
+
+/// What a sink of some kind must have and can not have.
+fn kind_of_sink(kind: &SinkKeys) -> Value {
+    let each = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
+    let mut then = map(json!({
+        "required": kind.required,
+        "not": { "anyOf": each(&kind.foreign) },
+        "properties": { "format": { "enum": kind.formats } },
+    }));
+    if !kind.one_of.is_empty() {
+        add(&mut then, "anyOf", json!(each(kind.one_of)));
+    }
+    json!({ "if": { "required": ["type"], "properties": { "type": { "const": kind.word } } }, "then": then })
 }
 
 /// What a key may be, and what editors tell of it.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::geo::Geo;
 use super::network::{Client, Listen, Upstream};
 use super::policy::{Limits, Login, Route, Rules};
+use super::sink::EventSink;
 use crate::clock::Timestamp;
-use crate::event::Severity;
 use crate::event::encode::Privacy;
 use crate::event::journal;
 use crate::event::queue::RepeatSettings;
@@ -283,41 +283,6 @@ pub struct Events {
     pub journal: Option<journal::Settings>,
     /// Where they go.
     pub sinks: Vec<EventSink>,
-}
-
-/// `[[events.sink]]`: where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventSink {
-    /// Where.
-    pub target: SinkTarget,
-    /// In which form.
-    pub format: SinkFormat,
-    /// The mildest severity that is written.
-    pub min: Severity,
-}
-
-/// Where events are written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkTarget {
-    /// Standard output.
-    Stdout,
-    /// A file, reopened on SIGHUP and when it was renamed.
-    File(PathBuf),
-}
-
-/// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkFormat {
-    /// One JSON object.
-    Json,
-    /// For people; with colours on a terminal.
-    Human,
-    /// Elastic Common Schema.
-    Ecs,
-    /// Common Event Format.
-    Cef,
-    /// Syslog (RFC 5424).
-    Syslog,
 }
 
 /// `[admin]`: how a running guard is talked to.

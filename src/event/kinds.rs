@@ -545,7 +545,7 @@ events! {
     AdminAction = "admin.action" {
         /// What for.
         verb: Text,
-        /// On what.
+        /// On which session, by its public name; a subject is that of the event.
         target: Option<ClientText>,
     }
     Warn ["authz_admin"] [] [] [] (6003/0 0/0) ["configuration", "iam"]/["change"];
@@ -698,6 +698,15 @@ events! {
         mac: Text,
     }
     Info ["session_events_sealed"] [] [] [] (6002/99 0/0) ["web"]/["info"];
+
+    /// An operator tried a sink: nothing happened.
+    EventsTest = "events.test" {
+        /// Which sink.
+        sink: Text,
+        /// A word to find it by.
+        word: Text,
+    }
+    Info ["session_events_test"] [] [] [] (6002/99 0/0) ["web"]/["info"];
 
     /// More of the same: events that were counted and not written one by one.
     EventsRepeated = "events.repeated" {

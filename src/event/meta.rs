@@ -57,6 +57,7 @@ pub const VOCABULARY_EXTENSIONS: &[&str] = &[
     "session_events_lost",
     "session_events_repeated",
     "session_events_sealed",
+    "session_events_test",
     "session_geo_deviation",
     "session_hijack_suspected",
     "session_honeypot_hit",

@@ -237,8 +237,8 @@ fn a_sink_gets_only_what_it_wants() {
         fn name(&self) -> &'static str {
             "strict"
         }
-        fn min(&self) -> Severity {
-            Severity::Critical
+        fn wants(&self, record: &Record) -> bool {
+            record.severity() == Severity::Critical
         }
         fn take(&mut self, record: &Record) -> io::Result<()> {
             self.0.take(record)

@@ -61,6 +61,8 @@ pub(super) struct Desk {
 struct Outlet {
     sink: Box<dyn Sink>,
     failed: bool,
+    /// It was given something since the last batch: without that, that nothing fails says nothing.
+    was_given: bool,
     /// It failed since the last batch.
     error: Option<io::Error>,
 }
@@ -77,7 +79,10 @@ impl Desk {
             clock,
             shared,
             repeat: Repeat::new(settings.repeat),
-            outlets: sinks.into_iter().map(|sink| Outlet { sink, failed: false, error: None }).collect(),
+            outlets: sinks
+                .into_iter()
+                .map(|sink| Outlet { sink, failed: false, was_given: false, error: None })
+                .collect(),
             summaries: Vec::new(),
             numbered: Vec::new(),
             seq: settings.first_seq,
@@ -175,7 +180,7 @@ impl Desk {
                         failures.push(format!("{}: {error}", outlet.sink.name()));
                     }
                 }
-                None => outlet.failed = false,
+                None => outlet.failed &= !outlet.was_given,
             }
         }
         for fault in &failures {
@@ -188,6 +193,7 @@ impl Desk {
             // Those that failed a moment ago fail again, and that was told.
             self.outlets.iter_mut().filter(|outlet| outlet.failed).for_each(|outlet| outlet.error = None);
         }
+        self.outlets.iter_mut().for_each(|outlet| outlet.was_given = false);
         done
     }
 
@@ -201,10 +207,12 @@ impl Desk {
     /// next one is told of any.
     fn deliver(&mut self, haste: Haste) {
         for outlet in &mut self.outlets {
-            let min = outlet.sink.min();
-            // Seals are evidence, wherever they are.
-            let is_wanted = |record: &&Record| record.severity() >= min || record.event.kind() == Kind::EventsSealed;
-            for record in self.numbered.iter().filter(is_wanted) {
+            for record in &self.numbered {
+                // Seals are evidence, wherever they are.
+                if !outlet.sink.wants(record) && record.event.kind() != Kind::EventsSealed {
+                    continue;
+                }
+                outlet.was_given = true;
                 if let Err(error) = outlet.sink.take(record) {
                     outlet.error = Some(error);
                 }

@@ -7,6 +7,7 @@
 mod answer;
 mod authority;
 mod body;
+pub(crate) mod client_tls;
 mod drain;
 mod drive;
 mod fault;

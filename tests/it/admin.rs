@@ -13,11 +13,13 @@ use portcullis::admin::{Address, Client, ClientError, PolicyStanding, Query, Ser
 use portcullis::clock::{ManualClock, Timestamp};
 use portcullis::connection::Scheme;
 use portcullis::connection::print::Print;
+use portcullis::delivery;
 use portcullis::engine::cut::Cut;
 use portcullis::engine::{AnsweredBy, ClientStanding, Decision, Guard, Selection};
 use portcullis::entropy::OsEntropy;
-use portcullis::event::queue::{EventQueue, Writer};
-use portcullis::event::sink::Collector;
+use portcullis::event::encode::Encoder;
+use portcullis::event::queue::{EventQueue, EventSender, Writer};
+use portcullis::event::sink::{Collector, Filter};
 use portcullis::event::{Event, Kind};
 use portcullis::layer::GuardBuilder;
 use portcullis::rules::load::{Input, RulesText, compile};
@@ -160,7 +162,12 @@ impl World {
         let actions = self.events.records().into_iter().filter_map(|record| match record.event {
             Event::AdminAction(action) => Some((
                 action.verb.as_str().to_owned(),
-                action.target.map(|target| target.as_str().to_owned()),
+                // A subject is shown as plainly as subjects are.
+                record
+                    .scene
+                    .subject
+                    .map(|subject| format!("subject {subject}"))
+                    .or(action.target.map(|target| target.as_str().to_owned())),
                 record.scene.status.unwrap(),
             )),
             _ => None,
@@ -423,7 +430,7 @@ async fn every_use_is_told() {
         [
             ("sessions.list".to_owned(), None, 200),
             ("sessions.show".to_owned(), target(&session.reference), 200),
-            ("sessions.revoke_subject".to_owned(), target("alice"), 200),
+            ("sessions.revoke_subject".to_owned(), target("subject alice"), 200),
             ("sessions.revoke".to_owned(), target(&"01".repeat(16)), 404),
             ("sessions.clear_expired".to_owned(), None, 200),
         ]
@@ -500,7 +507,7 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
             for label in labels.split(',').filter(|label| !label.is_empty()) {
                 let (label, word) = label.split_once("=\"").unwrap();
                 let word = word.strip_suffix('"').unwrap();
-                assert!(["kind", "version", "operation", "outcome", "le"].contains(&label), "{line}");
+                assert!(["kind", "version", "operation", "outcome", "le", "sink"].contains(&label), "{line}");
                 assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b)), "{line}");
             }
             if part == "_sum" {
@@ -573,9 +580,31 @@ async fn every_metric_is_in_the_manual_and_no_other() {
     let settings = Settings { address: address.clone(), token_file: PathBuf::new() };
     let guard = Arc::new(GuardBuilder::in_memory().build().unwrap());
     let server = Server::bind(&settings, guard, PolicyStanding::default(), Arc::new(OsEntropy)).unwrap();
-    tokio::spawn(server.with_connections(|| 3).with_store("memory").run(std::future::pending()));
+    // Nobody is there to take events, and there are five.
+    let (_durable, durable) = tokio::sync::watch::channel(5);
+    let setup = delivery::Setup {
+        journal: folder.path().join("events.jsonl"),
+        durable: durable.clone(),
+        events: EventSender::null(),
+        clock: Arc::new(ManualClock::new(Timestamp::EPOCH)),
+        entropy: Arc::new(OsEntropy),
+    };
+    let sink = delivery::Sink {
+        name: "siem".to_owned(),
+        target: delivery::Target::Journald(folder.path().join("nobody")),
+        encoder: Encoder::default(),
+        filter: Filter::default(),
+        batch: 1,
+        timeout: PATIENCE,
+    };
+    let sinks = delivery::Delivery::start(vec![sink], &setup).unwrap();
+    let server = server.with_connections(|| 3).with_store("memory").with_sinks(sinks.standings().to_vec());
+    tokio::spawn(server.run(std::future::pending()));
     let text = Client::try_new(address, None).unwrap().metrics().await.unwrap();
     assert_eq!(samples(&text)["portcullis_connections_open"], [(String::new(), 3)]);
+    let siem = |value: u64| [("sink=\"siem\"".to_owned(), value)];
+    assert_eq!(samples(&text)["portcullis_events_sink_lag"], siem(0), "it begins with the next event");
+    assert_eq!(samples(&text)["portcullis_events_sink_failing"], siem(0));
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/howto.md")).unwrap();
     let rows = manual.lines().filter_map(|line| line.strip_prefix("| `portcullis_"));
     let told: BTreeSet<String> = rows.map(|row| format!("portcullis_{}", row.split('`').next().unwrap())).collect();

@@ -2,4 +2,8 @@
 
 mod command_line;
 mod crash;
+mod ocsf;
 mod page;
+mod programs;
+mod sinks;
+mod world;

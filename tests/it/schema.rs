@@ -65,10 +65,34 @@ fn required(path: &str, besides: &str) -> Vec<String> {
         .filter(needs)
         .map(|key| format!("{} = {}", key.name, good(key.kind, &table.path_of(key))))
         .collect();
-    if (path, besides) == ("events.sink", "path") {
-        all = vec!["type = \"file\"".to_owned()];
+    match path {
+        // Those that send to other programs read it.
+        "events" if besides == "sink" => all.push("journal = { path = \"elsewhere\" }".to_owned()),
+        "events.sink" => all.extend(kind_with(besides).iter().map(|key| (*key).to_owned())),
+        _ => {}
+    }
+    if path == "events.sink" && all.iter().filter(|line| line.starts_with("type")).count() > 1 {
+        all.remove(0);
     }
     all
+}
+
+/// A kind of sink that has a key, with what else it must have.
+fn kind_with(key: &str) -> &'static [&'static str] {
+    const URL: &str = "url = \"https://logs.example.net/\"";
+    match key {
+        "path" => &["type = \"file\""],
+        "address" => &["type = \"syslog\""],
+        "facility" => &["type = \"syslog\"", "address = \"tcp://logs.example.net\""],
+        "url" => &["type = \"loki\""],
+        "secret_env" | "secret_file" => &["type = \"webhook\"", URL],
+        "cert" => &["type = \"loki\"", URL, "key = \"some/where\""],
+        "key" => &["type = \"loki\"", URL, "cert = \"some/where\""],
+        "auth_env" | "auth_file" | "allow_private" | "labels" | "tenant" | "ca" | "batch" | "timeout" => {
+            &["type = \"loki\"", URL]
+        }
+        _ => &[],
+    }
 }
 
 /// A file in which `line`, which is about `key`, stands in a table, with all that must be around it.
@@ -146,7 +170,14 @@ fn a_key_is_required_where_the_reader_misses_it() {
         let empty = file_with(table.path, key.name, "");
         let missing = format!("`{}` is missing", key.name);
         let is_missed = reader(&empty).iter().any(|fault| fault.message == missing);
-        let is_required = matches!(key.fallback, Fallback::Required) || table.path_of(key) == "events.sink.path";
+        let path = table.path_of(key);
+        // Of this and `secret_env` one is enough, and that one is asked for.
+        if path == "events.sink.secret_file" {
+            continue;
+        }
+        let of_sinks = ["path", "address", "url", "secret_env", "cert", "key"];
+        let is_of_sink = path.strip_prefix("events.sink.").is_some_and(|key| of_sinks.contains(&key));
+        let is_required = matches!(key.fallback, Fallback::Required) || is_of_sink;
         assert_eq!(is_missed, is_required, "{}: {empty}", table.path_of(key));
         assert_eq!(!faults_of_toml(&schema(), &empty).is_empty(), is_required, "{}", table.path_of(key));
     }

@@ -31,6 +31,7 @@ const ROWS: &[&[&str]] = &[
     &["engine"],
     &["layer"],
     &["proxy"],
+    &["delivery"],
     &["admin"],
     &["config"],
     &["rehearsal"],

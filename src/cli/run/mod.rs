@@ -22,6 +22,8 @@ use start::Running;
 
 /// How long the events of the last moments may take to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How long receivers may take for the last events. Those that they do not take are delivered after the next start.
+const DELIVER_MAX: Duration = Duration::from_secs(5);
 /// How often it writes down from which devices subjects have logged in. A crash loses so much of it.
 const DEVICES_EVERY: Duration = Duration::from_secs(5 * 60);
 
@@ -40,6 +42,12 @@ pub(crate) enum RunError {
     /// The journal of events.
     #[error("the journal of events can not be opened: {0}")]
     Journal(#[from] portcullis::event::journal::JournalError),
+    /// The sinks of events.
+    #[error(transparent)]
+    Delivery(#[from] portcullis::delivery::StartError),
+    /// A secret of a sink.
+    #[error(transparent)]
+    Secret(#[from] config::SecretError),
     /// The counters of signed rules.
     #[error(transparent)]
     Counters(#[from] config::counters::CountersError),
@@ -131,7 +139,7 @@ async fn serve(
     let started = (loaded.settings.clone(), loaded.rules.expires());
     let running = Running::start(loaded, &mut watched, clock).await?;
     let reloader = Reloader::new(request, started, watched, &running);
-    let Running { guard, proxy, writer, admin, recorder, devices, .. } = running;
+    let Running { guard, proxy, writer, delivery, admin, recorder, devices, .. } = running;
     let addresses: Vec<String> = proxy.local_addrs().iter().map(ToString::to_string).collect();
     let told =
         kinds::GuardStarted { version: Text::of(env!("CARGO_PKG_VERSION")), listen: Text::from(addresses.join(" ")) };
@@ -173,6 +181,9 @@ async fn serve(
     let flushed = tokio::task::spawn_blocking(move || writer.stop(FLUSH_MAX)).await;
     if flushed.is_err() {
         tracing::warn!("the last events may not have been written");
+    }
+    if let (Some(delivery), Ok(())) = (delivery, &ended) {
+        delivery.stop(DELIVER_MAX).await;
     }
     ended
 }

@@ -7,10 +7,11 @@ use portcullis::admin::{self, PolicyStanding};
 use portcullis::clock::{Clock, Timestamp};
 use portcullis::config::counters::{self, Kept, Remembered};
 use portcullis::config::keys::{self, KeyFile, Origin};
-use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkFormat, SinkTarget, Watched};
+use portcullis::config::{self, AdminAddress, Recorder, Settings, SinkTarget, Watched};
+use portcullis::delivery::{self, Delivery};
 use portcullis::engine::{Guard, Places, Setup};
 use portcullis::entropy::OsEntropy;
-use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format};
+use portcullis::event::encode::{Encoder, Format};
 use portcullis::event::field::Dependency;
 use portcullis::event::journal::Journal;
 use portcullis::event::queue::{EventSender, Writer};
@@ -30,6 +31,8 @@ pub(super) struct Running {
     pub(super) guard: Arc<Guard<AnyStore>>,
     pub(super) proxy: Proxy<Guarded<AnyStore>>,
     pub(super) writer: Writer,
+    /// The sinks over the network.
+    pub(super) delivery: Option<Delivery>,
     pub(super) reopen: Vec<ReopenHandle>,
     pub(super) events: EventSender,
     pub(super) clock: Arc<dyn Clock>,
@@ -52,23 +55,7 @@ impl Running {
         let keys = key_file(&settings, clock.now(), watched)?;
         // The hashes in events are to stay the same over restarts, so they come from the file too.
         let hiding = Arc::new(keys.keyring());
-        let (mut sinks, reopen) = sinks(&settings, &hiding)?;
-        let mut first_seq = queue::Settings::default().first_seq;
-        if let Some(kept) = &settings.events.journal {
-            let encoder = Encoder::new(Format::Json).with_privacy(settings.events.privacy, hiding.clone());
-            let journal = Journal::open(kept.clone(), encoder, clock.clone(), &OsEntropy)?;
-            first_seq = journal.next_seq();
-            // First, so that what it has is never behind what others were told.
-            sinks.insert(0, Box::new(journal));
-        }
-        let queue = queue::Settings {
-            places: settings.events.queue,
-            first_seq,
-            repeat: settings.events.repeat,
-            node: Some(Text::from(settings.name.as_str())),
-        };
-        let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
-            .map_err(RunError::system("the event writer can not start"))?;
+        let Told { events, writer, delivery, reopen } = Told::start(&settings, &hiding, &clock)?;
         let mut guard = Guard::new(Setup {
             store: store::open(&settings, &keys, &clock).await?,
             policy: settings.policy(1, &loaded.rules)?,
@@ -105,12 +92,27 @@ impl Running {
         let admin = admin(&settings, &guard, &standing)?;
         let admin =
             admin.map(|admin| admin.with_connections(move || handle.connections()).with_store(guard.store().kind()));
+        let standings = delivery.as_ref().map_or_else(Vec::new, |delivery| delivery.standings().to_vec());
+        let admin = admin.map(|admin| admin.with_sinks(standings));
         // Nothing can fail any more: these rules are in force.
         let (kept, remembered) = counters.keep()?;
         if kept == Kept::Written {
             watched.before_use(&settings.counters());
         }
-        Ok(Self { guard, proxy, writer, reopen, events, clock, admin, standing, recorder, remembered, devices })
+        Ok(Self {
+            guard,
+            proxy,
+            writer,
+            delivery,
+            reopen,
+            events,
+            clock,
+            admin,
+            standing,
+            recorder,
+            remembered,
+            devices,
+        })
     }
 }
 
@@ -161,30 +163,82 @@ pub(super) fn places(settings: &Settings, events: &EventSender, clock: Arc<dyn C
     Ok(config::places(settings, tell)?)
 }
 
-type Sinks = (Vec<Box<dyn Sink>>, Vec<ReopenHandle>);
+/// The way of events.
+struct Told {
+    events: EventSender,
+    writer: Writer,
+    delivery: Option<Delivery>,
+    reopen: Vec<ReopenHandle>,
+}
 
-fn sinks(settings: &Settings, keys: &Arc<Keyring>) -> Result<Sinks, RunError> {
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let mut reopen = Vec::new();
-    for sink in &settings.events.sinks {
-        let format = match (sink.format, &sink.target) {
-            (SinkFormat::Json, _) => Format::Json,
-            (SinkFormat::Human, SinkTarget::Stdout) if std::io::stdout().is_terminal() => Format::Human(Colour::Always),
-            (SinkFormat::Human, _) => Format::Human(Colour::Never),
-            (SinkFormat::Ecs, _) => Format::Ecs,
-            (SinkFormat::Cef, _) => Format::Cef,
-            (SinkFormat::Syslog, _) => Format::Syslog(FACILITY_DEFAULT),
+impl Told {
+    fn start(settings: &Settings, keys: &Arc<Keyring>, clock: &Arc<dyn Clock>) -> Result<Self, RunError> {
+        let Local { mut sinks, reopen } = Local::open(settings, keys)?;
+        let remote = remote(settings, keys)?;
+        let mut kept = None;
+        let mut first_seq = queue::Settings::default().first_seq;
+        if let Some(settings_of) = &settings.events.journal {
+            let encoder = Encoder::new(Format::Json).with_privacy(settings.events.privacy, keys.clone());
+            let journal = Journal::open(settings_of.clone(), encoder, clock.clone(), &OsEntropy)?;
+            first_seq = journal.next_seq();
+            kept = Some((settings_of.path.clone(), journal.durable()));
+            // First, so that what it has is never behind what others were told.
+            sinks.insert(0, Box::new(journal));
+        }
+        let queue = queue::Settings {
+            places: settings.events.queue,
+            first_seq,
+            repeat: settings.events.repeat,
+            node: Some(Text::from(settings.name.as_str())),
         };
-        let encoder = Encoder::new(format).with_privacy(settings.events.privacy, keys.clone());
-        match &sink.target {
-            SinkTarget::Stdout => sinks.push(Box::new(StreamSink::stdout(encoder).with_min(sink.min))),
-            SinkTarget::File(path) => {
-                let file =
-                    FileSink::open(path, encoder).map_err(RunError::system("an event file can not be opened"))?;
-                reopen.push(file.handle());
-                sinks.push(Box::new(file.with_min(sink.min)));
+        let (events, writer) = EventQueue::start(&queue, clock.clone(), sinks)
+            .map_err(RunError::system("the event writer can not start"))?;
+        let delivery = match kept {
+            Some((journal, durable)) if !remote.is_empty() => {
+                let (events, clock, entropy) = (events.clone(), clock.clone(), Arc::new(OsEntropy));
+                let setup = delivery::Setup { journal, durable, events, clock, entropy };
+                Some(Delivery::start(remote, &setup)?)
+            }
+            _ => None,
+        };
+        Ok(Self { events, writer, delivery, reopen })
+    }
+}
+
+/// The sinks that the writer of events writes to itself.
+struct Local {
+    sinks: Vec<Box<dyn Sink>>,
+    reopen: Vec<ReopenHandle>,
+}
+
+impl Local {
+    fn open(settings: &Settings, keys: &Arc<Keyring>) -> Result<Self, RunError> {
+        let mut local = Self { sinks: Vec::new(), reopen: Vec::new() };
+        let is_terminal = std::io::stdout().is_terminal();
+        for sink in &settings.events.sinks {
+            let encoder = |is_terminal| sink.encoder(settings.events.privacy, is_terminal, keys.clone());
+            match &sink.target {
+                SinkTarget::Stdout => {
+                    local
+                        .sinks
+                        .push(Box::new(StreamSink::stdout(encoder(is_terminal)).with_filter(sink.filter.clone())));
+                }
+                SinkTarget::File(path) => {
+                    let file = FileSink::open(path, encoder(false));
+                    let file = file.map_err(RunError::system("an event file can not be opened"))?;
+                    local.reopen.push(file.handle());
+                    local.sinks.push(Box::new(file.with_filter(sink.filter.clone())));
+                }
+                SinkTarget::Remote(_) => {}
             }
         }
+        Ok(local)
     }
-    Ok((sinks, reopen))
+}
+
+/// The sinks that send to other programs.
+fn remote(settings: &Settings, keys: &Arc<Keyring>) -> Result<Vec<delivery::Sink>, RunError> {
+    let privacy = settings.events.privacy;
+    let sinks = settings.events.sinks.iter().map(|sink| sink.remote(privacy, keys.clone()));
+    Ok(sinks.filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }

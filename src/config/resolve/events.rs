@@ -1,29 +1,19 @@
 //! `[events]` and `[admin]`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::wire;
+use super::{sinks, wire};
 use crate::config::{Admin, AdminAddress, EventSink, Events, SinkFormat, SinkTarget};
-use crate::event::Severity;
 use crate::event::encode::{IpPrivacy, Privacy, SubjectPrivacy};
 use crate::event::journal::{self, BYTES_MAX_DEFAULT, BYTES_MAX_MIN, SYNC_DEFAULT};
 use crate::event::queue::{PLACES_DEFAULT, PLACES_MIN, RepeatSettings};
-use crate::rules::page::{Reader, Value, set};
-
-/// What `format` and `type` may be in a later version.
-const LATER_FORMATS: [&str; 1] = ["ocsf"];
-/// What it may be now.
-const FORMATS: [(&str, SinkFormat); 5] = [
-    ("json", SinkFormat::Json),
-    ("human", SinkFormat::Human),
-    ("ecs", SinkFormat::Ecs),
-    ("cef", SinkFormat::Cef),
-    ("syslog", SinkFormat::Syslog),
-];
-const LATER_SINKS: [&str; 7] = ["syslog", "webhook", "otlp", "loki", "kafka", "nats", "journald"];
+use crate::event::sink::Filter;
+use crate::rules::page::{Reader, set};
 
 pub(super) fn defaults() -> Events {
-    let stdout = EventSink { target: SinkTarget::Stdout, format: SinkFormat::Json, min: Severity::Info };
+    let (filter, privacy) = (Filter::default(), Privacy::default());
+    let stdout =
+        EventSink { name: "stdout".to_owned(), target: SinkTarget::Stdout, format: SinkFormat::Json, filter, privacy };
     Events {
         queue: PLACES_DEFAULT,
         repeat: RepeatSettings::default(),
@@ -41,13 +31,10 @@ pub(super) fn read(reader: &Reader<'_>, events: &mut Events) {
         set(&mut events.repeat.window, reader.duration("window"));
         set(&mut events.repeat.first, reader.whole("first", 1..=1_000_000));
     });
-    reader.table("privacy", |reader| {
-        let words = [("full", IpPrivacy::Full), ("truncate", IpPrivacy::Truncate), ("pseudonym", IpPrivacy::Pseudonym)];
-        set(&mut events.privacy.ip, reader.word("ip", &words));
-        let words = [("plain", SubjectPrivacy::Plain), ("hmac", SubjectPrivacy::Hmac)];
-        set(&mut events.privacy.subject, reader.word("subject", &words));
-    });
-    set(&mut events.sinks, reader.tables("sink", sink));
+    let privacy = events.privacy;
+    set(&mut events.privacy, reader.table("privacy", |reader| self::privacy(reader, privacy)));
+    let privacy = events.privacy;
+    set(&mut events.sinks, reader.tables("sink", |reader| sinks::sink(reader, privacy)));
     if let (Some(journal), Some(value)) = (&events.journal, reader.value("journal"))
         && events
             .sinks
@@ -94,61 +81,14 @@ fn journal(reader: &Reader<'_>) -> Option<journal::Settings> {
     })
 }
 
-fn sink(reader: &Reader<'_>) -> Option<EventSink> {
-    let kind = reader.value("type");
-    let path = reader.path("path");
-    let format = reader.value("format");
-    let words = Severity::ALL.map(|severity| (severity.as_str(), severity));
-    let min = reader.word("min", &words).unwrap_or(Severity::Info);
-    let format = match format {
-        Some(value) if !later(&value, &LATER_FORMATS, "format", "json, human, ecs, cef and syslog") => {
-            value.word(&FORMATS)
-        }
-        Some(_) => None,
-        None => Some(SinkFormat::Json),
-    };
-    let Some(kind) = kind else {
-        reader.missing("type", "such as type = \"stdout\"");
-        return None;
-    };
-    if later(&kind, &LATER_SINKS, "sink", "\"stdout\" and \"file\"") {
-        // What only such a sink has is no fault of its own.
-        for key in ["url", "secret_env", "address", "transport", "facility", "topic", "brokers"] {
-            reader.value(key);
-        }
-        return None;
-    }
-    Some(EventSink { target: target(reader, &kind, path)?, format: format?, min })
-}
-
-fn target(reader: &Reader<'_>, kind: &Value<'_>, path: Option<PathBuf>) -> Option<SinkTarget> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Stdout,
-        File,
-    }
-    match (kind.word(&[("stdout", Kind::Stdout), ("file", Kind::File)])?, path) {
-        (Kind::Stdout, None) => Some(SinkTarget::Stdout),
-        (Kind::Stdout, Some(_)) => {
-            kind.fault("standard output has no path", Some("for a file write type = \"file\"".to_owned()));
-            None
-        }
-        (Kind::File, Some(path)) => Some(SinkTarget::File(path)),
-        (Kind::File, None) => {
-            reader.missing("path", "such as path = \"portcullis-data/events.jsonl\"");
-            None
-        }
-    }
-}
-
-/// Notes that a word is one of a later version.
-fn later(value: &Value<'_>, words: &[&str], what: &str, has: &str) -> bool {
-    let text = value.text(&format!("a {what}")).unwrap_or_default();
-    let later = words.contains(&text);
-    if later {
-        value.fault(&format!("the {what} \"{text}\" is not in this version; it has {has}"), None);
-    }
-    later
+/// `[events.privacy]`, or that of a sink, which is `otherwise` as it does not say.
+pub(super) fn privacy(reader: &Reader<'_>, otherwise: Privacy) -> Privacy {
+    let mut privacy = otherwise;
+    let words = [("full", IpPrivacy::Full), ("truncate", IpPrivacy::Truncate), ("pseudonym", IpPrivacy::Pseudonym)];
+    set(&mut privacy.ip, reader.word("ip", &words));
+    let words = [("plain", SubjectPrivacy::Plain), ("hmac", SubjectPrivacy::Hmac)];
+    set(&mut privacy.subject, reader.word("subject", &words));
+    privacy
 }
 
 pub(super) fn admin(reader: &Reader<'_>, admin: &mut Admin) {

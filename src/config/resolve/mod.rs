@@ -8,6 +8,7 @@ mod geo;
 mod policy;
 mod routes;
 mod session;
+mod sinks;
 mod store;
 mod upstream;
 mod weak;
@@ -24,6 +25,7 @@ use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::page::{Notes, Reader, Spots, page};
 use crate::verdict::Mode;
 
+pub(super) use sinks::{SinkKeys, sink_kinds};
 pub use upstream::LocationError;
 
 /// The file that is read when no other is named, if it is there.

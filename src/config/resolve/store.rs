@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::wire::variable;
 use crate::config::{OnOutage, ServerKind, ServerUrl, Store, StoreKind, StoreServer};
 use crate::rules::page::{Reader, Value, set};
 
@@ -172,13 +173,6 @@ fn url(value: &Value<'_>, kind: ServerKind) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-fn variable(value: &Value<'_>) -> Option<String> {
-    value.parsed("the name of an environment variable", |text| {
-        let is_name = !text.is_empty() && !text.contains(['=', '\0']);
-        if is_name { Ok(text.to_owned()) } else { Err("an environment variable has another name".to_owned()) }
-    })
 }
 
 fn prefix(value: &Value<'_>) -> Option<String> {

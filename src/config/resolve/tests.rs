@@ -346,8 +346,11 @@ fn every_key_of_routes_limits_and_events_is_read() {
     assert_eq!((journal.age_max, journal.sync), (Some(secs(90 * 86_400)), Duration::from_millis(250)));
     assert!(!journal.chain);
     let [stdout, file] = events.sinks.as_slice() else { panic!("{:?}", events.sinks) };
-    assert_eq!((&stdout.target, stdout.format, stdout.min), (&SinkTarget::Stdout, SinkFormat::Human, Severity::Info));
-    assert_eq!((&file.target, file.min), (&SinkTarget::File("etc/data/events.jsonl".into()), Severity::Warn));
+    assert_eq!(
+        (&stdout.target, stdout.format, stdout.filter.min),
+        (&SinkTarget::Stdout, SinkFormat::Human, Severity::Info)
+    );
+    assert_eq!((&file.target, file.filter.min), (&SinkTarget::File("etc/data/events.jsonl".into()), Severity::Warn));
     assert_eq!(settings.admin.address, AdminAddress::Tcp("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(settings.admin.token_file, Path::new("etc/data/admin.token"));
 }

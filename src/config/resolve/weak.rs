@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::config::{
-    AdminAddress, Listen, Login, OnOutage, Pack, Risk, Route, ServerUrl, Settings, SinkTarget, StoreKind, StoreServer,
-    SubjectSource,
+    AdminAddress, EventSink, Listen, Login, OnOutage, Pack, Risk, Route, ServerUrl, Settings, SinkTarget, StoreKind,
+    StoreServer, SubjectSource,
 };
 use crate::limit::Spelled;
 use crate::rules::diagnostic::{Fault, Level};
@@ -377,17 +377,34 @@ impl Review<'_> {
         for (at, login) in settings.logins.iter().enumerate() {
             self.login(at, login);
         }
-        if self.settings.events.sinks.is_empty() {
+        self.sinks();
+    }
+
+    fn sinks(&mut self) {
+        let events = &self.settings.events;
+        if events.sinks.is_empty() && events.journal.is_none() {
             self.warn("events.sink", "events go nowhere");
         }
-        for (at, sink) in self.settings.events.sinks.iter().enumerate() {
-            let twin = self.settings.events.sinks.iter().take(at).any(|other| other.target == sink.target);
-            let key = match sink.target {
-                SinkTarget::Stdout => format!("events.sink[{at}].type"),
-                SinkTarget::File(_) => format!("events.sink[{at}].path"),
-            };
-            if twin {
-                self.fault(&key, "two sinks would write into each other's lines");
+        for (at, sink) in events.sinks.iter().enumerate() {
+            let before = || events.sinks.iter().take(at);
+            let key = |key| format!("events.sink[{at}].{key}");
+            let is_remote = |sink: &EventSink| matches!(sink.target, SinkTarget::Remote(_));
+            if !is_remote(sink) {
+                if before().any(|other| other.target == sink.target) {
+                    let at = if sink.target == SinkTarget::Stdout { key("type") } else { key("path") };
+                    self.fault(&at, "two sinks would write into each other's lines");
+                }
+                continue;
+            }
+            if before().any(|other| is_remote(other) && other.name == sink.name) {
+                self.fault(&key("name"), "two sinks have this name: how far each has come is kept under it");
+            }
+            if events.journal.is_none() {
+                let what = "events are sent from the journal, so that none is lost, and there is none: [events] needs `journal`";
+                self.fault(&key("type"), what);
+            }
+            if sink.asks_for_more(events.privacy) {
+                self.fault(&key("privacy.ip"), "the journal does not show addresses as they are, see [events.privacy]");
             }
         }
     }

@@ -100,3 +100,11 @@ pub(super) fn client(reader: &Reader<'_>, client: &mut Client) {
     set(&mut client.http2_streams_max, reader.whole("http2_streams_max", 1..=10_000));
     set(&mut client.http2_glitches_max, reader.whole("http2_glitches_max", 1..=1_000_000));
 }
+
+/// The name of an environment variable.
+pub(super) fn variable(value: &Value<'_>) -> Option<String> {
+    value.parsed("the name of an environment variable", |text| {
+        let is_name = !text.is_empty() && !text.contains(['=', '\0']);
+        if is_name { Ok(text.to_owned()) } else { Err("an environment variable has another name".to_owned()) }
+    })
+}

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::escape::is_hidden;
 use super::privacy::Veil;
-use super::{VERSION, country, id, put};
+use super::{VERSION, country, put};
 use crate::event::field::cut;
 use crate::event::{Record, Value};
 use crate::verdict::Text;
@@ -22,7 +22,7 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
         out.push(b'|');
     }
     put(out, format_args!("{}|rt={}", record.severity().cef(), record.ts.as_millis()));
-    pair(out, "externalId", &id(record));
+    pair(out, "externalId", &record.id());
     pair(out, "act", scene.action.as_str());
     match scene.client.ip.map(|ip| ip.to_canonical()) {
         Some(ip) => address(out, ip, &veil.ip_text(ip)),

@@ -2,8 +2,8 @@
 
 use super::object::{Letters, Object};
 use super::privacy::Veil;
-use super::{VERSION, country, id, outcome, put_points};
-use crate::event::{ClientView, Record, Value};
+use super::{VERSION, country, outcome, put_points};
+use crate::event::{ClientView, Kind, Record, Value};
 use crate::verdict::Text;
 
 /// The version of the schema.
@@ -25,7 +25,12 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
         }
     }
     if let Some(subject) = &subject {
-        line.object("user", |user| user.text(if veil.hides_subjects() { "hash" } else { "name" }, subject));
+        let name = |user: &mut Object<'_>| user.text(if veil.hides_subjects() { "hash" } else { "name" }, subject);
+        match record.event.kind() {
+            // Whom an operator acted on.
+            Kind::AdminAction => line.object("user", |user| user.object("target", name)),
+            _ => line.object("user", name),
+        }
     }
     agent(&mut line, &scene.client);
     if scene.method.is_some() || scene.status.is_some() {
@@ -70,11 +75,7 @@ struct Shown {
 }
 
 fn shown_ip(veil: &Veil, client: &ClientView) -> Option<Shown> {
-    let text = match (client.ip, &client.alias) {
-        (Some(ip), _) => veil.ip_text(ip),
-        (None, Some(alias)) => alias.as_str().to_owned(),
-        (None, None) => return None,
-    };
+    let text = veil.shown_ip(client)?;
     let is_address = text.parse::<std::net::IpAddr>().is_ok();
     Some(Shown { text, is_address })
 }
@@ -93,7 +94,7 @@ fn event(event: &mut Object<'_>, record: &Record) {
     }
     event.text("module", "portcullis");
     event.text("dataset", "portcullis.audit");
-    event.text("id", &id(record));
+    event.text("id", &record.id());
     event.number("sequence", record.seq);
     let reasons: Vec<&str> = scene.reasons.iter().map(|reason| reason.kind.as_str()).collect();
     if !reasons.is_empty() {

@@ -114,8 +114,9 @@ fn lines_for_people_are_the_golden_ones() {
 #[test]
 fn lines_in_other_formats_are_the_golden_ones() {
     compare("events.ecs.jsonl", &Encoder::new(Format::Ecs));
+    compare("events.ocsf.jsonl", &Encoder::new(Format::Ocsf));
     compare("events.cef", &Encoder::new(Format::Cef));
-    compare("events.syslog", &Encoder::new(Format::Syslog(FACILITY_DEFAULT)));
+    compare("events.syslog", &Encoder::new(Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Json }));
 }
 
 /// The keys of a line in the order in which they stand there, one level deep.

@@ -11,6 +11,7 @@ mod golden;
 mod human;
 mod json;
 mod object;
+mod ocsf;
 mod privacy;
 mod syslog;
 
@@ -47,10 +48,31 @@ pub enum Format {
     Human(Colour),
     /// Elastic Common Schema 9.4, as JSON.
     Ecs,
+    /// Open Cybersecurity Schema Framework 1.8, as JSON.
+    Ocsf,
     /// Common Event Format (`CEF:0`).
     Cef,
-    /// Syslog (RFC 5424), of that facility, with the JSON line as its message.
-    Syslog(u8),
+    /// Syslog (RFC 5424).
+    Syslog {
+        /// Where messages belong (section 6.2.1).
+        facility: u8,
+        /// What they say.
+        message: Message,
+    },
+}
+
+/// What a syslog message says behind its header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Message {
+    /// The JSON object, spelled in ASCII.
+    #[default]
+    Json,
+    /// Elastic Common Schema 9.4.
+    Ecs,
+    /// Open Cybersecurity Schema Framework 1.8.
+    Ocsf,
+    /// Common Event Format.
+    Cef,
 }
 
 /// Writes records as lines.
@@ -73,16 +95,49 @@ impl Encoder {
         self
     }
 
+    /// The same for records that were [read back](Record::read) from where `before` was in force: what is hidden there is not
+    /// hidden once more.
+    #[must_use]
+    pub fn behind(mut self, before: Privacy) -> Self {
+        self.veil = self.veil.behind(before);
+        self
+    }
+
     /// Appends the record as one line, its newline included.
     pub fn encode(&self, record: &Record, out: &mut Vec<u8>) {
         match self.format {
             Format::Json => json::write(&self.veil, record, Letters::All, out),
             Format::Ecs => ecs::write(&self.veil, record, out),
+            Format::Ocsf => ocsf::write(&self.veil, record, out),
             Format::Cef => cef::write(&self.veil, record, out),
-            Format::Syslog(facility) => syslog::write(&self.veil, facility, record, out),
+            Format::Syslog { facility, message } => {
+                syslog::head(facility, record, out);
+                match message {
+                    Message::Json => json::write(&self.veil, record, Letters::Ascii, out),
+                    Message::Ecs => ecs::write(&self.veil, record, out),
+                    Message::Ocsf => ocsf::write(&self.veil, record, out),
+                    Message::Cef => cef::write(&self.veil, record, out),
+                }
+            }
             Format::Human(colour) => human::write(&self.veil, colour, record, out),
         }
         out.push(b'\n');
+    }
+}
+
+/// What else is shown of a record, as plainly as the operator allows.
+impl Encoder {
+    /// The address of the client.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn address(&self, record: &Record) -> Option<String> {
+        self.veil.shown_ip(&record.scene.client)
+    }
+
+    /// The subject.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn subject(&self, record: &Record) -> Option<String> {
+        let subject = record.scene.subject.as_ref()?;
+        Some(self.veil.subject(subject).unwrap_or_else(|| subject.to_string()))
     }
 }
 
@@ -95,10 +150,12 @@ impl fmt::Debug for Encoder {
 /// The version of the program, where a format asks for it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Names an event to a receiver that may be told of it twice: the same each time, and no other event's on this instance.
-fn id(record: &Record) -> String {
-    let node = record.node.as_ref().map_or("", Text::as_str);
-    format!("{node}-{}-{}", record.ts.as_millis(), record.seq)
+impl Record {
+    /// Names the event to a receiver that may be told of it twice: the same each time, and no other event's on this instance.
+    pub fn id(&self) -> String {
+        let node = self.node.as_ref().map_or("", Text::as_str);
+        format!("{node}-{}-{}", self.ts.as_millis(), self.seq)
+    }
 }
 
 /// What came of what an event tells.
@@ -120,13 +177,18 @@ impl Outcome {
     }
 }
 
-/// What came of what an event tells: a refusal is a failure of whoever asked.
+/// What came of what an event tells: a refusal is a failure of whoever asked. What would only have been refused was served.
 fn outcome(record: &Record) -> Outcome {
-    let meta = record.event.kind().meta();
-    let is_refused = record.scene.action >= Action::Challenge
-        || meta.ecs.kind.iter().any(|kind| matches!(*kind, "denied" | "error"));
+    let (meta, scene) = (record.event.kind().meta(), &record.scene);
+    let is_served = scene.would > Some(Action::Allow);
+    let is_of_refusal = meta.ecs.kind.iter().any(|kind| matches!(*kind, "denied" | "error"));
+    let is_refused = scene.action >= Action::Challenge || is_of_refusal;
     match record.event.kind() {
-        Kind::LoginFailed | Kind::LoginFailedMax => Outcome::Failure,
+        Kind::LoginFailed | Kind::LoginFailedMax | Kind::PolicyReloadFailed | Kind::SessionWriteRefused => {
+            Outcome::Failure
+        }
+        Kind::AdminAction if scene.status.is_some_and(|status| status >= 400) => Outcome::Failure,
+        _ if is_served => Outcome::Unknown,
         _ if is_refused => Outcome::Failure,
         _ if meta.ocsf.class == 2004 => Outcome::Unknown,
         _ => Outcome::Success,

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::put;
+use crate::event::ClientView;
 use crate::secret::{Keyring, Purpose};
 
 /// How addresses are shown.
@@ -82,11 +83,19 @@ impl FromStr for SubjectPrivacy {
 pub(crate) struct Veil {
     privacy: Privacy,
     keys: Option<Arc<Keyring>>,
+    /// What stands for subjects in the records is their hash already.
+    has_hashes: bool,
+}
+
+/// Whether a text is a pseudonym as [`Veil::pseudonym`] writes it.
+fn is_hash(text: &str) -> bool {
+    let is_hex = |text: &str| text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    text.split_once('-').is_some_and(|(key, hash)| key.parse::<u8>().is_ok() && is_hex(hash))
 }
 
 impl Veil {
     pub(crate) fn new(privacy: Privacy, keys: Arc<Keyring>) -> Self {
-        Self { privacy, keys: Some(keys) }
+        Self { privacy, keys: Some(keys), has_hashes: false }
     }
 
     /// Appends an address. What is written needs no escaping.
@@ -115,6 +124,20 @@ impl Veil {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    /// The same for records that were read back from where `before` was in force.
+    pub(super) fn behind(mut self, before: Privacy) -> Self {
+        self.has_hashes = before.subject == SubjectPrivacy::Hmac;
+        self
+    }
+
+    /// The address of a client, or what stands for it in a record that was read back.
+    pub(super) fn shown_ip(&self, client: &ClientView) -> Option<String> {
+        match client.ip {
+            Some(ip) => Some(self.ip_text(ip)),
+            None => client.alias.as_ref().map(ToString::to_string),
+        }
+    }
+
     /// Whether subjects are shown as keyed hashes.
     pub(super) const fn hides_subjects(&self) -> bool {
         matches!(self.privacy.subject, SubjectPrivacy::Hmac)
@@ -124,6 +147,8 @@ impl Veil {
     pub(crate) fn subject(&self, subject: &str) -> Option<String> {
         match self.privacy.subject {
             SubjectPrivacy::Plain => None,
+            // Lines from before it was in force have subjects as they are.
+            SubjectPrivacy::Hmac if self.has_hashes && is_hash(subject) => Some(subject.to_owned()),
             SubjectPrivacy::Hmac => {
                 let mut out = Vec::new();
                 self.pseudonym(&mut out, b"subject\0", subject.as_bytes());

@@ -1,12 +1,10 @@
-//! Syslog (RFC 5424): a header that every receiver reads, and the JSON line as the message, in ASCII alone.
+//! Syslog (RFC 5424): a header that every receiver reads. The JSON line as the message is in ASCII alone.
 //!
 //! The structured data are those that IANA knows; a `name@number` of our own would need a number that we do not have. The
 //! message is not marked as UTF-8 (no BOM), which many receivers show as three odd letters: what is not of ASCII is spelled
 //! in it as JSON spells it.
 
-use super::object::Letters;
-use super::privacy::Veil;
-use super::{VERSION, json, put};
+use super::{VERSION, put};
 use crate::event::Record;
 use crate::verdict::Text;
 
@@ -16,7 +14,7 @@ pub const FACILITY_DEFAULT: u8 = 10;
 /// Letters of a host name (RFC 5424, section 6).
 const HOST_MAX: usize = 255;
 
-pub(super) fn write(veil: &Veil, facility: u8, record: &Record, out: &mut Vec<u8>) {
+pub(super) fn head(facility: u8, record: &Record, out: &mut Vec<u8>) {
     let priority = u32::from(facility) * 8 + u32::from(record.severity().syslog());
     put(out, format_args!("<{priority}>1 {} ", record.ts));
     let host = record.node.as_ref().map_or("-", Text::as_str);
@@ -31,5 +29,4 @@ pub(super) fn write(veil: &Veil, facility: u8, record: &Record, out: &mut Vec<u8
             " portcullis - {name} [meta sequenceId=\"{sequence}\"][origin software=\"Portcullis\" swVersion=\"{VERSION}\"] "
         ),
     );
-    json::write(veil, record, Letters::Ascii, out);
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,11 @@ impl Reader {
                 continue;
             }
             let before = std::mem::replace(&mut self.at.seq, seq + 1);
+            // A reader that begins in the middle of a file knows no hash yet.
+            let head = match head {
+                None if seq > before => head_before(file.get_ref(), self.at.offset - bytes)?,
+                known => known,
+            };
             let prev = head.or(parsed.prev);
             let fits = prev.zip(parsed.head).is_some_and(|(prev, head)| prev.with(parsed.body) == head);
             if seq > before && !(fits && head.is_some()) {
@@ -180,6 +186,16 @@ impl Reader {
         }
         Ok(true)
     }
+}
+
+/// The hash of the line that ends there.
+fn head_before(file: &File, end: u64) -> io::Result<Option<Head>> {
+    let length = end.min(LINE_BYTES_MAX as u64);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, end - length)?;
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(Line::parse(line).and_then(|line| line.head))
 }
 
 /// What came of opening a file.

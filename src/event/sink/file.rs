@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Fill, Lines, Sink};
+use super::{Fill, Filter, Lines, Sink};
+use crate::event::Record;
 use crate::event::encode::Encoder;
-use crate::event::{Record, Severity};
 
 /// Who may read a new event file: the owner and its group, who is often a log collector.
 pub const FILE_MODE: u32 = 0o640;
@@ -59,10 +59,10 @@ impl FileSink {
         Ok(Self { path, mode, file, lines, asked: ReopenHandle::default() })
     }
 
-    /// The same for events of this severity and above.
+    /// The same for events that the filter wants.
     #[must_use]
-    pub fn with_min(mut self, min: Severity) -> Self {
-        self.lines.min = min;
+    pub fn with_filter(mut self, filter: Filter) -> Self {
+        self.lines.filter = filter;
         self
     }
 
@@ -96,8 +96,8 @@ impl Sink for FileSink {
         "file"
     }
 
-    fn min(&self) -> Severity {
-        self.lines.min
+    fn wants(&self, record: &Record) -> bool {
+        self.lines.filter.wants(record)
     }
 
     fn take(&mut self, record: &Record) -> io::Result<()> {

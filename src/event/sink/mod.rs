@@ -5,16 +5,18 @@
 
 mod collector;
 mod file;
+mod filter;
 mod stream;
 
 use std::io::{self, Write};
 
 pub use collector::Collector;
 pub use file::{FILE_MODE, FileSink, ReopenHandle};
+pub use filter::{Filter, names};
 pub use stream::StreamSink;
 
 use super::encode::Encoder;
-use super::{Event, Record, Severity};
+use super::{Event, Record};
 use crate::clock::Timestamp;
 
 /// Somewhere that records are written to.
@@ -22,9 +24,10 @@ pub trait Sink: Send {
     /// What it is called in messages: `stdout`, `file`.
     fn name(&self) -> &str;
 
-    /// The mildest severity it wants.
-    fn min(&self) -> Severity {
-        Severity::Info
+    /// Whether it wants a record. Seals it is given all the same.
+    fn wants(&self, record: &Record) -> bool {
+        let _ = record;
+        true
     }
 
     /// Takes one record; it may keep it back until [`flush`](Self::flush).
@@ -72,7 +75,7 @@ pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 struct Lines {
     encoder: Encoder,
-    min: Severity,
+    filter: Filter,
     buffer: Vec<u8>,
     /// The last write ended inside a line.
     torn: bool,
@@ -80,7 +83,7 @@ struct Lines {
 
 impl Lines {
     fn new(encoder: Encoder) -> Self {
-        Self { encoder, min: Severity::Info, buffer: Vec::new(), torn: false }
+        Self { encoder, filter: Filter::default(), buffer: Vec::new(), torn: false }
     }
 
     /// Adds a line, and says whether it is time to write.

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{Fill, Lines, Sink};
+use super::{Fill, Filter, Lines, Sink};
+use crate::event::Record;
 use crate::event::encode::Encoder;
-use crate::event::{Record, Severity};
 
 /// Writes lines to a stream, a batch at a time.
 pub struct StreamSink<W> {
@@ -26,10 +26,10 @@ impl<W: Write + Send> StreamSink<W> {
         Self { name, to, lines: Lines::new(encoder) }
     }
 
-    /// The same for events of this severity and above.
+    /// The same for events that the filter wants.
     #[must_use]
-    pub fn with_min(mut self, min: Severity) -> Self {
-        self.lines.min = min;
+    pub fn with_filter(mut self, filter: Filter) -> Self {
+        self.lines.filter = filter;
         self
     }
 }
@@ -39,8 +39,8 @@ impl<W: Write + Send> Sink for StreamSink<W> {
         self.name
     }
 
-    fn min(&self) -> Severity {
-        self.lines.min
+    fn wants(&self, record: &Record) -> bool {
+        self.lines.filter.wants(record)
     }
 
     fn take(&mut self, record: &Record) -> io::Result<()> {

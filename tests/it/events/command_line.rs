@@ -2,109 +2,20 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
+use super::world::{LOGGED_IN, WRONG, World};
 use crate::e2e::process::Process;
-use crate::support::origin::{Origin, raw};
 use crate::support::running::until;
-use crate::support::wire::Wire;
 
-/// A guard with a journal, before an app where one can log in.
-struct World {
-    origin: Origin,
-    folder: TempDir,
-}
-
-struct Guard {
-    process: Process,
-    address: SocketAddr,
-}
-
-const LOGIN: &str = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-                     Content-Length: 23\r\n\r\nuser=alice&password=pw1";
-const LOGGED_IN: &str = "HTTP/1.1 303 See Other\r\nLocation: /\r\nSet-Cookie: sessionid=of-alice; HttpOnly; SameSite=Lax\r\n\
-                         Content-Length: 0\r\n\r\n";
-const WRONG: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
-
-impl World {
-    fn new(journal: &str) -> Self {
-        let (origin, folder) = (Origin::start(), tempfile::tempdir().unwrap());
-        let app = origin.address();
-        let config = format!(
-            r#"version = 1
-[[listen]]
-address = "127.0.0.1:0"
-[upstream]
-url = "http://{app}"
-[session]
-shield = ["sessionid"]
-insecure_http_cookie = true
-[[login]]
-route = "POST /login"
-subject = "form:user"
-success = {{ status = 303, location = "/" }}
-[store]
-kind = "memory"
-[keys]
-file = "keys.toml"
-[admin]
-address = "off"
-[events]
-journal = {journal}
-# Each one is told, however many come.
-repeat = {{ window = "0s" }}
-[[events.sink]]
-type = "stdout"
-"#
-        );
-        fs::write(folder.path().join("portcullis.toml"), config).unwrap();
-        Self { origin, folder }
-    }
-
-    fn start(&self) -> Guard {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("run").current_dir(self.folder.path());
-        let mut process = Process::start(&mut command, self.folder.path().join("complaints.txt"));
-        let address = process.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
-        Guard { process, address }
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.folder.path().join("data/events.jsonl")
-    }
-
-    fn says(&self, words: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        let output = command.arg("events").args(words).current_dir(self.folder.path()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// What is in the journal, by number and kind.
-    fn events(&self) -> Vec<(u64, String)> {
-        let (code, out, err) = self.says(&["tail", "-n", "1000", "--format", "json"]);
-        assert_eq!((code, err.as_str()), (0, ""));
-        let event = |line: &str| serde_json::from_str::<Value>(line).unwrap();
-        let of = |event: Value| (event["seq"].as_u64().unwrap(), event["event"].as_str().unwrap().to_owned());
-        out.lines().map(event).map(of).collect()
-    }
-
-    fn logs_in(&self, guard: &Guard, answer: &str) -> u16 {
-        self.origin.next(raw(answer));
-        Wire::connect(guard.address).send(LOGIN).reply().status
-    }
-}
-
-const JOURNAL: &str = r#"{ path = "data/events.jsonl", sync = "0s" }"#;
+const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n[[events.sink]]\ntype = \"stdout\"\n";
 
 #[test]
 fn what_was_told_is_in_the_journal_after_a_kill_and_numbers_go_on() {
-    let world = World::new(JOURNAL);
+    let world = World::with(JOURNAL);
     let mut guard = world.start();
     assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
     let told = guard.process.event("session.authenticated")["seq"].as_u64().unwrap();
@@ -129,7 +40,7 @@ fn what_was_told_is_in_the_journal_after_a_kill_and_numbers_go_on() {
 
 #[test]
 fn a_journal_is_shown_by_what_is_asked_for() {
-    let world = World::new(JOURNAL);
+    let world = World::with(JOURNAL);
     let mut guard = world.start();
     assert_eq!(world.logs_in(&guard, WRONG), 401);
     assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
@@ -166,20 +77,17 @@ fn a_journal_is_shown_by_what_is_asked_for() {
     assert!(code == 2 && err.contains("2026-11-21T10:00:00Z"), "{err}");
     let (code, _, err) = world.says(&["tail", "--journal", "none.jsonl"]);
     assert!(code == 1 && err.contains("none.jsonl can not be read"), "{err}");
-    let other = World::new(JOURNAL);
-    let config = other.folder.path().join("portcullis.toml");
-    fs::write(&config, fs::read_to_string(&config).unwrap().replace(&format!("journal = {JOURNAL}"), "")).unwrap();
-    let (code, _, err) = other.says(&["verify"]);
+    let (code, _, err) = World::with("").says(&["verify"]);
     assert!(code == 1 && err.contains("no journal is kept"), "{err}");
 }
 
 #[test]
 fn those_that_come_are_shown_while_they_come() {
-    let world = World::new(JOURNAL);
+    let world = World::with(JOURNAL);
     let guard = world.start();
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    command.args(["events", "tail", "--follow", "-n", "0", "--format", "json"]).current_dir(world.folder.path());
-    let tail = RefCell::new(Process::start(&mut command, world.folder.path().join("tail.txt")));
+    command.args(["events", "tail", "--follow", "-n", "0", "--format", "json"]).current_dir(world.folder());
+    let tail = RefCell::new(Process::start(&mut command, world.folder().join("tail.txt")));
     // It may begin late; and after a few attempts they are refused, which is told too.
     until("an event that came later", || {
         world.logs_in(&guard, WRONG);
@@ -192,7 +100,7 @@ fn those_that_come_are_shown_while_they_come() {
 
 #[test]
 fn a_change_of_the_journal_is_told_with_its_place() {
-    let world = World::new(JOURNAL);
+    let world = World::with(JOURNAL);
     let mut guard = world.start();
     assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
     guard.process.event("session.authenticated");
@@ -221,7 +129,7 @@ fn a_change_of_the_journal_is_told_with_its_place() {
 
 #[test]
 fn the_key_of_seals_is_put_elsewhere_and_checks_them() {
-    let world = World::new(JOURNAL);
+    let world = World::with(JOURNAL);
     let mut guard = world.start();
     assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
     guard.process.event("session.authenticated");
@@ -229,7 +137,7 @@ fn the_key_of_seals_is_put_elsewhere_and_checks_them() {
     let (code, key, err) = world.says(&["seal-key"]);
     assert!(code == 0 && key.starts_with("portcullis-seal-1:0:") && err.contains("--forget"), "{err}");
     assert_eq!(world.says(&["seal-key"]).1, key);
-    let file = world.folder.path().join("elsewhere.key");
+    let file = world.folder().join("elsewhere.key");
     fs::write(&file, "mine").unwrap();
     let to = |file: &Path| world.says(&["seal-key", "--to", file.to_str().unwrap()]);
     let (code, _, err) = to(&file);

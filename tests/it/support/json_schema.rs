@@ -59,6 +59,16 @@ fn look(schema: &Map<String, Value>, value: &Value, at: &str, found: &mut Vec<St
                 let has = |key: &Value| value.get(key.as_str().unwrap()).is_some();
                 !value.is_object() || wanted.as_array().unwrap().iter().all(has)
             }
+            "allOf" => {
+                for one in wanted.as_array().unwrap() {
+                    look(one.as_object().unwrap(), value, at, found);
+                }
+                true
+            }
+            "dependencies" => wanted.as_object().unwrap().iter().all(|(key, with)| {
+                let has = |key: &str| value.get(key).is_some();
+                !has(key) || with.as_array().unwrap().iter().all(|key| has(key.as_str().unwrap()))
+            }),
             "anyOf" => wanted.as_array().unwrap().iter().any(|one| faults(one, value).is_empty()),
             "not" => !faults(wanted, value).is_empty(),
             "if" => {

@@ -9,6 +9,7 @@ pub(crate) mod json_schema;
 pub(crate) mod minisign;
 pub(crate) mod origin;
 pub(crate) mod program;
+pub(crate) mod receivers;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod running;

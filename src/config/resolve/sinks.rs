@@ -1,0 +1,362 @@
+//! `[[events.sink]]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::events::privacy;
+use super::wire::variable;
+use crate::config::{EventSink, HttpServer, Remote, RemoteKind, SecretFrom, SinkFormat, SinkTarget};
+use crate::delivery::{
+    Address, BATCH_DEFAULT, BATCH_MAX, JOURNALD_SOCKET, NAME_MAX, TIMEOUT_DEFAULT, Tls, Url, is_private_host,
+};
+use crate::event::encode::{FACILITY_DEFAULT, Privacy};
+use crate::event::sink::{Filter, names};
+use crate::event::{Kind as EventKind, Severity};
+use crate::rules::page::{Reader, Value};
+
+/// What `type` may be in a later version.
+const LATER_SINKS: [&str; 2] = ["kafka", "nats"];
+
+const FORMATS: [(&str, SinkFormat); 6] = [
+    ("json", SinkFormat::Json),
+    ("human", SinkFormat::Human),
+    ("ecs", SinkFormat::Ecs),
+    ("ocsf", SinkFormat::Ocsf),
+    ("cef", SinkFormat::Cef),
+    ("syslog", SinkFormat::Syslog),
+];
+
+/// Words for the facilities of RFC 5424, 6.2.1, that programs are logged under.
+const FACILITIES: [(&str, u8); 12] = [
+    ("user", 1),
+    ("daemon", 3),
+    ("auth", 4),
+    ("authpriv", 10),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Stdout,
+    File,
+    Syslog,
+    Journald,
+    Webhook,
+    Loki,
+    Otlp,
+}
+
+const KINDS: [(&str, Kind); 7] = [
+    ("stdout", Kind::Stdout),
+    ("file", Kind::File),
+    ("syslog", Kind::Syslog),
+    ("journald", Kind::Journald),
+    ("webhook", Kind::Webhook),
+    ("loki", Kind::Loki),
+    ("otlp", Kind::Otlp),
+];
+
+const TLS: [&str; 3] = ["ca", "cert", "key"];
+const HTTP: [&str; 4] = ["url", "auth_env", "auth_file", "allow_private"];
+const SENDING: [&str; 2] = ["batch", "timeout"];
+
+impl Kind {
+    fn word(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
+    /// The keys of other kinds that it has no use for.
+    fn foreign(self) -> Vec<&'static str> {
+        let own: &[&[&str]] = match self {
+            Self::Stdout => &[],
+            Self::File => &[&["path"]],
+            Self::Syslog => &[&["address", "facility"], &TLS, &SENDING],
+            Self::Journald => &[&["path"], &SENDING],
+            Self::Webhook => &[&["secret_env", "secret_file"], &HTTP, &TLS, &["timeout"]],
+            Self::Loki => &[&["labels", "tenant"], &HTTP, &TLS, &SENDING],
+            Self::Otlp => &[&HTTP, &TLS, &SENDING],
+        };
+        let special = ["path", "address", "facility", "secret_env", "secret_file", "labels", "tenant"];
+        let all = special.into_iter().chain(TLS).chain(HTTP).chain(SENDING);
+        all.filter(|key| !own.iter().any(|own| own.contains(key))).collect()
+    }
+
+    /// Whether it can be given lines of that form.
+    fn takes(self, format: SinkFormat) -> bool {
+        match self {
+            // The line is the message, behind a header of its own.
+            Self::Syslog => matches!(format, SinkFormat::Json | SinkFormat::Ecs | SinkFormat::Ocsf | SinkFormat::Cef),
+            // It is part of a JSON object.
+            Self::Webhook => matches!(format, SinkFormat::Json | SinkFormat::Ecs | SinkFormat::Ocsf),
+            _ => true,
+        }
+    }
+}
+
+/// What goes with a kind of sink, for whoever tells of it.
+#[derive(Debug)]
+pub(in crate::config) struct SinkKeys {
+    pub(in crate::config) word: &'static str,
+    pub(in crate::config) required: &'static [&'static str],
+    /// Keys of which it must have one.
+    pub(in crate::config) one_of: &'static [&'static str],
+    /// Keys that only other kinds have.
+    pub(in crate::config) foreign: Vec<&'static str>,
+    pub(in crate::config) formats: Vec<&'static str>,
+}
+
+pub(in crate::config) fn sink_kinds() -> impl Iterator<Item = SinkKeys> {
+    KINDS.iter().map(|(word, kind)| {
+        let required: &[&str] = match kind {
+            Kind::Stdout | Kind::Journald => &[],
+            Kind::File => &["path"],
+            Kind::Syslog => &["address"],
+            Kind::Webhook | Kind::Loki | Kind::Otlp => &["url"],
+        };
+        let one_of: &[&str] = if *kind == Kind::Webhook { &["secret_env", "secret_file"] } else { &[] };
+        let formats = FORMATS.iter().filter(|(_, format)| kind.takes(*format)).map(|(word, _)| *word);
+        SinkKeys { word, required, one_of, foreign: kind.foreign(), formats: formats.collect() }
+    })
+}
+
+/// All values of a sink, good or not: each is asked for, so that none is taken for a spelling mistake.
+pub(super) fn sink(reader: &Reader<'_>, journal: Privacy) -> Option<EventSink> {
+    let kind = reader.value("type");
+    let name = reader.value("name").map(|value| name(&value));
+    let format = format(reader);
+    let filter = filter(reader);
+    let privacy = reader.table("privacy", |reader| privacy(reader, journal)).unwrap_or(journal);
+    let values = Values::read(reader);
+    let Some(value) = kind else {
+        reader.missing("type", "such as type = \"stdout\"");
+        return None;
+    };
+    if later(&value) {
+        return None;
+    }
+    let kind = value.word(&KINDS)?;
+    for key in kind.foreign() {
+        if let Some(found) = reader.peek(key) {
+            found.fault(&format!("a sink of type \"{}\" has no `{key}`", kind.word()), None);
+        }
+    }
+    let format = format?;
+    if !kind.takes(format)
+        && let Some(value) = reader.peek("format")
+    {
+        value.fault(&format!("a sink of type \"{}\" takes no lines of this form", kind.word()), None);
+        return None;
+    }
+    let name = match name {
+        Some(name) => name?,
+        None => kind.word().to_owned(),
+    };
+    Some(EventSink { name, target: values.target(reader, kind)?, format, filter, privacy })
+}
+
+fn format(reader: &Reader<'_>) -> Option<SinkFormat> {
+    match reader.value("format") {
+        Some(value) => value.word(&FORMATS),
+        None => Some(SinkFormat::Json),
+    }
+}
+
+fn filter(reader: &Reader<'_>) -> Filter {
+    let words = Severity::ALL.map(|severity| (severity.as_str(), severity));
+    let min = reader.word("min", &words).unwrap_or(Severity::Info);
+    let kinds = reader.value("kinds").and_then(|value| {
+        value.one_or_more("kinds of events, such as [\"session.*\", \"login.failed\"]", |text| {
+            let is_known = EventKind::ALL.iter().any(|kind| names(text, *kind));
+            if is_known {
+                Ok(text.to_owned())
+            } else {
+                Err("no event is of this kind; the manual lists them, and `session.*` is for all that begin so")
+            }
+        })
+    });
+    let tags = reader.value("tags");
+    let tags = tags.and_then(|value| value.one_or_more("words of rules", |text| Ok::<_, String>(text.to_owned())));
+    Filter { min, kinds: kinds.unwrap_or_default(), tags: tags.unwrap_or_default() }
+}
+
+fn name(value: &Value<'_>) -> Option<String> {
+    value.parsed("a name such as \"siem\"", |text| {
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        if !text.is_empty() && text.len() <= NAME_MAX && text.bytes().all(is_letter) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("a name has up to {NAME_MAX} small letters, digits, - and _"))
+        }
+    })
+}
+
+/// What only some kinds of sinks have.
+struct Values<'p> {
+    path: Option<PathBuf>,
+    address: Option<Value<'p>>,
+    facility: Option<u8>,
+    url: Option<Value<'p>>,
+    tls: Option<Tls>,
+    secret: Option<SecretFrom>,
+    authorization: Option<SecretFrom>,
+    allow_private: bool,
+    labels: BTreeMap<String, String>,
+    tenant: Option<String>,
+    batch: usize,
+    timeout: std::time::Duration,
+}
+
+impl<'p> Values<'p> {
+    fn read(reader: &Reader<'p>) -> Self {
+        let labels = reader.value("labels").and_then(|value| {
+            value.one_or_more("labels such as [\"env=prod\"]", |text| {
+                label(text).ok_or("a label is a name and a value, such as \"env=prod\"")
+            })
+        });
+        let tenant = reader.value("tenant");
+        Self {
+            path: reader.path("path"),
+            address: reader.value("address"),
+            facility: reader.word("facility", &FACILITIES),
+            url: reader.value("url"),
+            tls: tls(reader),
+            secret: secret(reader, "secret_env", "secret_file"),
+            authorization: secret(reader, "auth_env", "auth_file"),
+            allow_private: reader.flag("allow_private").unwrap_or(false),
+            labels: labels.unwrap_or_default().into_iter().collect(),
+            tenant: tenant.and_then(|value| {
+                value.parsed("the name of a tenant", |text| {
+                    let is_good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+                    if is_good { Ok(text.to_owned()) } else { Err("it is sent as a header: letters, digits and signs") }
+                })
+            }),
+            batch: reader.whole("batch", 1..=BATCH_MAX as u64).unwrap_or(BATCH_DEFAULT),
+            timeout: reader.some_time("timeout").unwrap_or(TIMEOUT_DEFAULT),
+        }
+    }
+
+    fn target(self, reader: &Reader<'_>, kind: Kind) -> Option<SinkTarget> {
+        let (batch, timeout) = (self.batch, self.timeout);
+        let remote = |kind| Some(SinkTarget::Remote(Box::new(Remote { kind, batch, timeout })));
+        match kind {
+            Kind::Stdout => Some(SinkTarget::Stdout),
+            Kind::File => {
+                if self.path.is_none() {
+                    reader.missing("path", "such as path = \"portcullis-data/events.jsonl\"");
+                }
+                self.path.map(SinkTarget::File)
+            }
+            Kind::Syslog => {
+                let facility = self.facility.unwrap_or(FACILITY_DEFAULT);
+                remote(RemoteKind::Syslog(self.syslog(reader)?, facility))
+            }
+            Kind::Journald => remote(RemoteKind::Journald(self.path.unwrap_or_else(|| PathBuf::from(JOURNALD_SOCKET)))),
+            Kind::Webhook => {
+                if self.secret.is_none() {
+                    reader.missing("secret_env", "the name of an environment variable with the secret that requests are signed with, or `secret_file`");
+                }
+                let (server, secret) = (self.server(reader), self.secret.clone());
+                remote(RemoteKind::Webhook(server?, secret?))
+            }
+            Kind::Loki => {
+                let (labels, tenant) = (self.labels.clone(), self.tenant.clone());
+                remote(RemoteKind::Loki(self.server(reader)?, labels, tenant))
+            }
+            Kind::Otlp => remote(RemoteKind::Otlp(self.server(reader)?)),
+        }
+    }
+
+    fn syslog(&self, reader: &Reader<'_>) -> Option<Address> {
+        let Some(value) = &self.address else {
+            reader.missing("address", "such as address = \"tcp://logs.example.net:514\"");
+            return None;
+        };
+        let expected = "an address such as \"tcp://logs.example.net:514\"";
+        match value.parsed(expected, str::parse::<Address>)? {
+            Address::Tls { host, port, .. } => Some(Address::Tls { host, port, tls: self.tls.clone()? }),
+            Address::Unix(path) => Some(Address::Unix(value.base().join(path))),
+            other => {
+                if self.tls.as_ref().is_some_and(|tls| *tls != Tls::default()) {
+                    value.fault("certificates are for \"tls://\" alone", None);
+                }
+                Some(other)
+            }
+        }
+    }
+
+    fn server(&self, reader: &Reader<'_>) -> Option<HttpServer> {
+        let Some(value) = &self.url else {
+            reader.missing("url", "such as url = \"https://logs.example.net/\"");
+            return None;
+        };
+        let url = value.parsed("a URL such as \"https://logs.example.net/\"", str::parse::<Url>)?;
+        if !self.allow_private && is_private_host(url.host()) {
+            let help = "set allow_private = true if it is meant to be there";
+            value.fault("this is a private address, and a sink is not led to one by mistake", Some(help.to_owned()));
+            return None;
+        }
+        if !url.is_tls() && !self.allow_private {
+            let help = "use https; without it a receiver has to be inside, and allow_private = true says so";
+            value.fault("events would be readable on their way", Some(help.to_owned()));
+            return None;
+        }
+        let (authorization, allow_private) = (self.authorization.clone(), self.allow_private);
+        Some(HttpServer { url, tls: self.tls.clone()?, authorization, allow_private })
+    }
+}
+
+/// `ca`, `cert` and `key`. None if they do not go together.
+fn tls(reader: &Reader<'_>) -> Option<Tls> {
+    let ca = reader.path("ca");
+    let identity = match (reader.path("cert"), reader.path("key")) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (Some(_), None) => {
+            reader.missing("key", "the key of `cert`, as PEM");
+            return None;
+        }
+        (None, Some(_)) => {
+            reader.missing("cert", "the certificate of `key`, as PEM");
+            return None;
+        }
+    };
+    Some(Tls { ca, identity })
+}
+
+fn secret(reader: &Reader<'_>, env: &'static str, file: &'static str) -> Option<SecretFrom> {
+    let (variable_value, path) = (reader.value(env), reader.path(file));
+    match (variable_value, path) {
+        (Some(value), Some(_)) => {
+            value.fault(&format!("either `{env}` or `{file}`"), None);
+            None
+        }
+        (Some(value), None) => variable(&value).map(SecretFrom::Env),
+        (None, path) => path.map(SecretFrom::File),
+    }
+}
+
+/// `name=value`, as Prometheus and Loki name labels.
+fn label(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
+    let is_name = name.starts_with(is_first) && name.chars().all(|letter| is_first(letter) || letter.is_ascii_digit());
+    (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+}
+
+/// Notes that a kind of sink is one of a later version.
+fn later(value: &Value<'_>) -> bool {
+    let text = value.text("a sink").unwrap_or_default();
+    let later = LATER_SINKS.contains(&text);
+    if later {
+        let has: Vec<_> = KINDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        value.fault(&format!("the sink \"{text}\" is not in this version; it has {}", has.join(", ")), None);
+    }
+    later
+}

@@ -1,0 +1,42 @@
+//! TLS towards receivers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Failure;
+use crate::proxy::client_tls::{Identity, client_config};
+
+/// How a receiver is checked, and what it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities that its certificate must be signed by, as PEM; without it those of the system.
+    pub ca: Option<PathBuf>,
+    /// A certificate and its key, as PEM, if the receiver wants one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// The files are read for each connection, so new ones need no restart.
+    pub(super) fn connector(&self, alpn: &[&[u8]]) -> Result<TlsConnector, String> {
+        let identity = self.identity.as_ref().map(|(certificate, key)| Identity { certificate, key });
+        let config = client_config(self.ca.as_deref(), identity, alpn).map_err(|fault| fault.to_string())?;
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// TLS over a connection to a host of that name.
+    pub(super) async fn over(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        alpn: &[&[u8]],
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = ServerName::try_from(host.to_owned()).map_err(Failure::again)?;
+        let connector = self.connector(alpn).map_err(Failure::again)?;
+        connector.connect(name, stream).await.map_err(|why| Failure::again(format!("TLS: {why}")))
+    }
+}

@@ -1,0 +1,359 @@
+//! Events on their way to other programs: over every transport, over kills, and with nothing in them that is secret.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::world::{LOGGED_IN, WRONG, World};
+use crate::support::origin::{Origin, raw};
+use crate::support::receivers::{self, Receiver};
+use crate::support::running::until;
+
+const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n";
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+fn http() -> Origin {
+    let origin = Origin::start();
+    origin.always(raw(NO_CONTENT));
+    origin
+}
+
+fn json(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap()
+}
+
+/// The message of a syslog line, behind its header of eight words or more.
+fn message(line: &str) -> Value {
+    json(&line.as_bytes()[line.find("] {").unwrap() + 2..])
+}
+
+/// One of each kind.
+struct Receivers {
+    udp: Receiver,
+    tcp: Receiver,
+    tls: Receiver,
+    local: Receiver,
+    journald: Receiver,
+    hook: Origin,
+    loki: Origin,
+    otlp: Origin,
+    /// Sinks that send to them.
+    sinks: String,
+}
+
+/// What the collector wants to be shown.
+const TOKEN: &str = "of-the-collector";
+
+impl Receivers {
+    fn listen(folder: &Path) -> Self {
+        let (udp_at, udp) = Receiver::udp();
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (tcp_at, tls_at) = (listen(), listen());
+        let (tcp_port, tls_port) = (tcp_at.local_addr().unwrap().port(), tls_at.local_addr().unwrap().port());
+        let (ca, config) = receivers::tls(folder);
+        let (hook, loki, otlp) = (http(), http(), http());
+        let (hook_at, loki_at, otlp_at) = (hook.address(), loki.address(), otlp.address());
+        fs::write(folder.join("token"), format!("Bearer {TOKEN}\n")).unwrap();
+        let ca = ca.display();
+        let syslog =
+            |name: &str, rest: &str| format!("[[events.sink]]\nname = \"{name}\"\ntype = \"syslog\"\n{rest}\n");
+        let http =
+            |kind: &str, rest: &str| format!("[[events.sink]]\ntype = \"{kind}\"\nallow_private = true\n{rest}\n");
+        let sinks = [
+            "[[events.sink]]\ntype = \"stdout\"\n".to_owned(),
+            syslog("udp", &format!("address = \"udp://{udp_at}\"")),
+            syslog("tcp", &format!("address = \"tcp://127.0.0.1:{tcp_port}\"\nfacility = \"local3\"")),
+            syslog("tls", &format!("address = \"tls://localhost:{tls_port}\"\nca = \"{ca}\"\nformat = \"cef\"")),
+            syslog("local", "address = \"unix:log\"\nprivacy = { ip = \"truncate\", subject = \"hmac\" }"),
+            "[[events.sink]]\ntype = \"journald\"\npath = \"journald\"\n".to_owned(),
+            http(
+                "webhook",
+                &format!("url = \"http://{hook_at}/hook\"\nsecret_env = \"HOOK_SECRET\"\nkinds = \"session.*\""),
+            ),
+            http("loki", &format!("url = \"http://{loki_at}\"\nlabels = [\"env=test\"]\ntenant = \"shop\"")),
+            http("otlp", &format!("url = \"http://{otlp_at}\"\nauth_file = \"token\"")),
+        ];
+        let (tcp, tls) = (Receiver::stream(tcp_at, None), Receiver::stream(tls_at, Some(config)));
+        let (local, journald) = (Receiver::local(&folder.join("log")), Receiver::local(&folder.join("journald")));
+        Self { udp, tcp, tls, local, journald, hook, loki, otlp, sinks: sinks.concat() }
+    }
+
+    /// All that came to any of them.
+    fn everything(&self) -> Vec<String> {
+        let streams = [&self.udp, &self.tcp, &self.tls, &self.local, &self.journald].map(Receiver::all).concat();
+        let bodies = [&self.hook, &self.loki, &self.otlp].map(Origin::seen).concat();
+        streams.into_iter().chain(bodies.into_iter().map(|seen| String::from_utf8(seen.body).unwrap())).collect()
+    }
+
+    fn have_lines(&self, told: &Value) {
+        let wanted = "session.authenticated";
+        for (receiver, priority) in [(&self.udp, "<86>1 "), (&self.tcp, "<158>1 ")] {
+            let line = receiver.with(wanted);
+            assert!(line.starts_with(priority), "{line}");
+            assert_eq!((&message(&line)["seq"], &message(&line)["subject"]), (&told["seq"], &"alice".into()));
+        }
+        let line = self.tls.with(wanted);
+        assert!(line.contains("] CEF:0|") && line.contains("suser=alice"), "{line}");
+        let hidden = message(&self.local.with(wanted));
+        assert_eq!(hidden["ip"], "127.0.0.0");
+        assert!(!hidden["subject"].as_str().unwrap().contains("alice"), "{hidden}");
+        let fields = self.journald.with(wanted);
+        let seq = format!("PORTCULLIS_SEQ={}", told["seq"]);
+        for field in ["SYSLOG_IDENTIFIER=portcullis", "PORTCULLIS_EVENT=session.authenticated", "PRIORITY=6", &seq] {
+            assert!(fields.lines().any(|line| line == field), "{field}: {fields}");
+        }
+        // At the end all of it was delivered, the last word too.
+        for receiver in [&self.tcp, &self.tls, &self.local, &self.journald] {
+            receiver.with("guard.stopped");
+        }
+    }
+}
+
+#[test]
+fn a_login_is_told_over_every_transport_and_no_secret_with_it() {
+    let world = World::new();
+    let receivers = Receivers::listen(world.folder());
+    world.configure(&format!("{JOURNAL}{}", receivers.sinks));
+    let key = [7; 32];
+    let secret = format!("whsec_{}", STANDARD.encode(key));
+    let mut guard = world.start_with("HOOK_SECRET", &secret);
+    assert_eq!(world.logs_in(&guard, WRONG), 401);
+    let (status, cookie) = world.tries(&guard, LOGGED_IN);
+    assert_eq!(status, 303);
+    let told = guard.process.event("session.authenticated");
+    assert!(guard.process.terminate().success());
+    receivers.have_lines(&told);
+    hook_is_signed(&receivers.hook, &hmac::Key::new(hmac::HMAC_SHA256, &key));
+    loki_has_labels(&receivers.loki);
+    otlp_has_records(&receivers.otlp, &told);
+    // The id and the tag: neither is told, together or alone.
+    let cookie = cookie.expect("a cookie of the guard");
+    let (id, tag) = cookie.split_once('.').unwrap();
+    let secrets = world.secrets();
+    let everything = receivers.everything();
+    for secret in secrets.iter().map(String::as_str).chain([secret.as_str(), TOKEN, id, tag]) {
+        assert!(everything.iter().all(|text| !text.contains(secret)), "{secret}");
+    }
+}
+
+fn hook_is_signed(hook: &Origin, key: &hmac::Key) {
+    let requests = hook.seen();
+    let mut kinds = BTreeSet::new();
+    for request in &requests {
+        let header = |name| request.header(name).unwrap().to_owned();
+        let (id, at, signature) = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+        let signed = [format!("{id}.{at}.").as_bytes(), &request.body].concat();
+        let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        hmac::verify(key, &signed, &signature).unwrap();
+        let body = json(&request.body);
+        assert_eq!((&body["type"], &body["timestamp"]), (&body["data"]["event"], &body["data"]["ts"]));
+        kinds.insert(body["type"].as_str().unwrap().to_owned());
+        assert!(request.request_line().starts_with("POST /hook "), "{}", request.request_line());
+    }
+    assert!(kinds.contains("session.authenticated"), "{kinds:?}");
+    // What the stream tells of itself comes too.
+    assert!(kinds.iter().all(|kind| kind.starts_with("session.") || kind == "events.sealed"), "{kinds:?}");
+}
+
+fn loki_has_labels(loki: &Origin) {
+    let requests = loki.seen();
+    assert!(requests.iter().all(|request| request.request_line().starts_with("POST /loki/api/v1/push ")));
+    assert!(requests.iter().all(|request| request.header("x-scope-orgid") == Some("shop")));
+    let bodies: Vec<_> = requests.iter().map(|request| json(&request.body)).collect();
+    let streams = bodies.iter().flat_map(|body| body["streams"].as_array().unwrap());
+    let stream = streams.into_iter().find(|stream| stream["stream"]["event"] == "session.authenticated").unwrap();
+    assert_eq!((&stream["stream"]["env"], &stream["stream"]["action"]), (&"test".into(), &"allow".into()));
+    let (nanos, line) = (stream["values"][0][0].as_str().unwrap(), stream["values"][0][1].as_str().unwrap());
+    assert_eq!(json(line.as_bytes())["event"], "session.authenticated");
+    assert!(nanos.len() == 19 && nanos.ends_with("000000"), "{nanos}");
+}
+
+fn otlp_has_records(otlp: &Origin, told: &Value) {
+    let requests = otlp.seen();
+    assert!(requests.iter().all(|request| request.request_line().starts_with("POST /v1/logs ")));
+    assert!(requests.iter().all(|request| request.header("authorization") == Some(format!("Bearer {TOKEN}").as_str())));
+    let bodies: Vec<_> = requests.iter().map(|request| json(&request.body)).collect();
+    let records: Vec<_> = bodies
+        .iter()
+        .flat_map(|body| body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap())
+        .collect();
+    let record = records.iter().find(|record| record["eventName"] == "session.authenticated").unwrap();
+    let attributes = record["attributes"].as_array().unwrap();
+    let has = |key: &str, value: Value| attributes.iter().any(|pair| pair["key"] == key && pair["value"] == value);
+    assert!(has("user.name", serde_json::json!({ "stringValue": "alice" })), "{record}");
+    assert!(has("client.address", serde_json::json!({ "stringValue": "127.0.0.1" })), "{record}");
+    assert!(has("portcullis.seq", serde_json::json!({ "intValue": told["seq"].to_string() })), "{record}");
+    assert_eq!(record["severityNumber"], 9);
+}
+
+#[test]
+fn what_was_on_disk_before_a_kill_reaches_a_receiver_that_was_away() {
+    let world = World::new();
+    // Held, so that nobody else gets the port, and not listened on yet.
+    let place = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    place.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let address = place.local_addr().unwrap().as_socket().unwrap();
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"stdout\"\n[[events.sink]]\nname = \"siem\"\ntype = \"syslog\"\naddress = \"tcp://{address}\"\n"
+    ));
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    let told = guard.process.event("session.authenticated")["seq"].as_u64().unwrap();
+    guard.process.kill();
+    let mut guard = world.start();
+    place.listen(16).unwrap();
+    let siem = Receiver::stream(place.into(), None);
+    let line = siem.with("session.authenticated");
+    assert_eq!(message(&line)["seq"].as_u64(), Some(told));
+    siem.with("guard.started");
+    assert!(guard.process.terminate().success());
+    siem.with("guard.stopped");
+    // The numbers that the kill left out are no events that it missed.
+    let all = siem.all();
+    assert!(all.iter().all(|line| !line.contains("\"sink\":\"siem\"")), "{all:?}");
+    let seqs: Vec<_> = all.iter().map(|line| message(line)["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted(), "{seqs:?}");
+}
+
+#[test]
+fn a_receiver_that_closes_gets_again_what_it_may_have_lost() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"stdout\"\n[[events.sink]]\ntype = \"syslog\"\naddress = \"tcp://{address}\"\n"
+    ));
+    let mut guard = world.start();
+    // It takes a connection and what comes on it, and is gone without a word.
+    let (first, _) = listener.accept().unwrap();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    let told = guard.process.event("session.authenticated")["seq"].as_u64().unwrap();
+    until("the first connection has something", || first.peek(&mut [0; 16]).is_ok_and(|count| count > 0));
+    drop(first);
+    let receiver = Receiver::stream(listener, None);
+    assert_eq!(message(&receiver.with("session.authenticated"))["seq"].as_u64(), Some(told));
+    assert!(guard.process.terminate().success());
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_told_at_the_start() {
+    let world = World::new();
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"webhook\"\nurl = \"https://hooks.example.net/\"\nsecret_env = \"PORTCULLIS_NO_SUCH_VARIABLE\"\n"
+    ));
+    let (code, _, err) = world.runs(&["run"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("the sink `webhook`: the environment variable PORTCULLIS_NO_SUCH_VARIABLE is not set"),
+        "{err}"
+    );
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"webhook\"\nurl = \"https://hooks.example.net/\"\nsecret_file = \"secret\"\n"
+    ));
+    fs::write(world.folder().join("secret"), "hunter2").unwrap();
+    let (code, _, err) = world.runs(&["run"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("the sink `webhook`: expected \"whsec_\"") && !err.contains("hunter2"), "{err}");
+}
+
+#[test]
+fn a_sink_is_tried_by_hand() {
+    let world = World::new();
+    let hook = http();
+    let hook_at = hook.address();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp_at = listener.local_addr().unwrap();
+    let tcp = Receiver::stream(listener, None);
+    fs::write(world.folder().join("secret"), format!("whsec_{}", STANDARD.encode([7; 32]))).unwrap();
+    world.configure(&format!(
+        r#"{JOURNAL}[[events.sink]]
+type = "stdout"
+[[events.sink]]
+type = "file"
+path = "events.log"
+format = "human"
+[[events.sink]]
+name = "on-call"
+type = "webhook"
+url = "http://{hook_at}/"
+secret_file = "secret"
+allow_private = true
+min = "critical"
+[[events.sink]]
+type = "syslog"
+address = "tcp://{tcp_at}"
+"#
+    ));
+    let word = |out: &str| out.rsplit('"').nth(1).unwrap().to_owned();
+    // Whatever it asks for otherwise, it gets this one.
+    let (code, out, err) = world.says(&["test-sink", "on-call"]);
+    assert!(code == 0 && out.starts_with("on-call: 204 No Content. Look for \""), "{out}{err}");
+    let body = json(&hook.seen()[0].body);
+    assert_eq!((&body["type"], body["data"]["word"].as_str()), (&"events.test".into(), Some(word(&out).as_str())));
+    let (code, out, err) = world.says(&["test-sink", "syslog"]);
+    assert!(code == 0 && out.contains("the connection stayed open"), "{out}{err}");
+    assert_eq!(message(&tcp.with(&word(&out)))["sink"], "syslog");
+    let (_, out, _) = world.says(&["test-sink", "stdout"]);
+    assert!(out.lines().next().unwrap().contains("\"event\":\"events.test\""), "{out}");
+    let (_, out, _) = world.says(&["test-sink", "file"]);
+    let file = fs::read_to_string(world.folder().join("events.log")).unwrap();
+    assert!(file.contains(&word(&out)) && out.contains("events.log"), "{out}");
+    let (code, _, err) = world.says(&["test-sink", "pager"]);
+    assert!(code == 2 && err.contains("there is no sink `pager`") && err.contains("`on-call`"), "{err}");
+    hook.always(raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nwho are u"));
+    let (code, _, err) = world.says(&["test-sink", "on-call"]);
+    assert!(code == 1 && err.contains("did not take it: 401 Unauthorized: who are u"), "{err}");
+}
+
+#[test]
+fn events_of_the_journal_are_sent_to_a_sink_again() {
+    let world = World::new();
+    let otlp = http();
+    let otlp_at = otlp.address();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp_at = listener.local_addr().unwrap();
+    let tcp = Receiver::stream(listener, None);
+    world.configure(&format!(
+        r#"{JOURNAL}[[events.sink]]
+type = "stdout"
+[[events.sink]]
+type = "otlp"
+url = "http://{otlp_at}"
+allow_private = true
+kinds = ["session.*"]
+batch = 1
+[[events.sink]]
+type = "syslog"
+address = "tcp://{tcp_at}"
+"#
+    ));
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    let told = guard.process.event("session.authenticated")["seq"].as_u64().unwrap();
+    assert!(guard.process.terminate().success());
+    let before = otlp.seen().len();
+    let (code, out, err) = world.says(&["replay", "--sink", "otlp", "--from", "1"]);
+    assert!(code == 0 && out.starts_with("otlp: ") && out.contains("events were sent, the last one is"), "{out}{err}");
+    let again = otlp.seen().split_off(before);
+    let kinds: Vec<_> = again
+        .iter()
+        .map(|seen| json(&seen.body)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"].clone())
+        .collect();
+    assert!(kinds.contains(&"session.authenticated".into()) && !kinds.contains(&"guard.started".into()), "{kinds:?}");
+    let range = ["replay", "--sink", "syslog", "--from", &told.to_string(), "--to", &told.to_string()];
+    let (code, out, err) = world.says(&range);
+    assert!(code == 0 && out == format!("syslog: 1 events were sent, the last one is {told}\n"), "{out}{err}");
+    let came = || tcp.all().iter().filter(|line| line.contains("session.authenticated")).count();
+    until("it comes for the second time", || came() == 2);
+    otlp.always(raw("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
+    let (code, out, _) = world.says(&["replay", "--sink", "otlp", "--from", &told.to_string()]);
+    assert!(code == 0 && out.contains(&format!("event {told} was refused: 400 Bad Request")), "{out}");
+    let (code, _, err) = world.says(&["replay", "--sink", "stdout", "--from", "1"]);
+    assert!(code == 2 && err.contains("`stdout` does not read the journal"), "{err}");
+}
