@@ -42,7 +42,7 @@ lint:
 # By name: without one, cargo would link every unit test with the slowest optimisation too.
 bench:
 	tests/install bench
-	$(CARGO) bench --locked --bench hot_path --bench allocations --bench stores --bench proxy
+	$(CARGO) bench --locked --bench hot_path --bench allocations --bench stores --bench events --bench proxy
 	$(CARGO) run --release --locked --manifest-path benches/rules/Cargo.toml
 	$(CARGO) run --release --locked --manifest-path benches/peers/Cargo.toml
 
