@@ -2,7 +2,7 @@
 
 use super::object::{Letters, Object};
 use super::privacy::Veil;
-use super::{VERSION, country, outcome, put_points};
+use super::{Outcome, VERSION, country, outcome, put_points};
 use crate::event::{ClientView, Kind, Record, Value};
 use crate::verdict::Text;
 
@@ -62,7 +62,7 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     if let Some(trace) = scene.trace {
         line.object("trace", |about| about.word("id", trace));
     }
-    related(&mut line, record, ip.as_ref(), subject.as_deref(), veil.hides_subjects());
+    related(&mut line, veil, record, ip.as_ref(), subject.as_deref());
     line.texts("tags", scene.tags.iter().map(Text::as_str));
     line.object("portcullis", |ours| self::ours(ours, veil, record));
     line.end();
@@ -86,7 +86,7 @@ fn event(event: &mut Object<'_>, record: &Record) {
     event.texts("category", meta.ecs.category.iter().copied());
     event.texts("type", meta.ecs.kind.iter().copied());
     event.text("action", meta.name);
-    event.text("outcome", outcome(record).ecs());
+    event.text("outcome", outcome_of(record));
     event.number("severity", record.severity().ocsf().into());
     if let Some(risk) = scene.risk {
         event.key("risk_score");
@@ -132,6 +132,21 @@ fn agent(line: &mut Object<'_>, client: &ClientView) {
     });
 }
 
+/// What came of it for whoever tells it: a refusal that was carried out is a success of the guard. What a client tried and did not
+/// manage is a failure where that is what is told.
+fn outcome_of(record: &Record) -> &'static str {
+    let kind = record.event.kind();
+    let is_refusal = kind.meta().ecs.kind.contains(&"denied") && kind != Kind::AdminAction;
+    match outcome(record) {
+        Outcome::Failure
+            if is_refusal && !matches!(kind, Kind::LoginFailed | Kind::LoginFailedMax | Kind::UpstreamTlsFailed) =>
+        {
+            "success"
+        }
+        other => other.ecs(),
+    }
+}
+
 /// Techniques by number, and by those of what they are a part.
 fn threat(line: &mut Object<'_>, attack: &[&str]) {
     if attack.is_empty() {
@@ -140,7 +155,10 @@ fn threat(line: &mut Object<'_>, attack: &[&str]) {
     line.object("threat", |threat| {
         threat.text("framework", "MITRE ATT&CK");
         threat.object("technique", |technique| {
-            technique.texts("id", attack.iter().map(|id| id.split_once('.').map_or(*id, |(whole, _)| whole)));
+            let mut wholes: Vec<&str> =
+                attack.iter().map(|id| id.split_once('.').map_or(*id, |(whole, _)| whole)).collect();
+            wholes.dedup();
+            technique.texts("id", wholes.iter().copied());
             let parts: Vec<&str> = attack.iter().filter(|id| id.contains('.')).copied().collect();
             if !parts.is_empty() {
                 technique.object("subtechnique", |part| part.texts("id", parts.iter().copied()));
@@ -149,15 +167,17 @@ fn threat(line: &mut Object<'_>, attack: &[&str]) {
     });
 }
 
-fn related(line: &mut Object<'_>, record: &Record, ip: Option<&Shown>, subject: Option<&str>, is_hidden: bool) {
+fn related(line: &mut Object<'_>, veil: &Veil, record: &Record, ip: Option<&Shown>, subject: Option<&str>) {
+    let is_hidden = veil.hides_subjects();
     let scene = &record.scene;
     let session = scene.session.map(|session| session.to_string());
-    let ip = ip.filter(|ip| ip.is_address).map(|ip| ip.text.as_str());
-    if ip.is_none() && subject.is_none() && session.is_none() {
+    let bound = shown_ip(veil, &scene.bound);
+    let ips: Vec<&str> = ip.into_iter().chain(&bound).filter(|ip| ip.is_address).map(|ip| ip.text.as_str()).collect();
+    if ips.is_empty() && subject.is_none() && session.is_none() {
         return;
     }
     line.object("related", |related| {
-        related.texts("ip", ip);
+        related.texts("ip", ips.iter().copied());
         related.texts("user", subject.filter(|_| !is_hidden));
         related.texts("hash", session.as_deref().into_iter().chain(subject.filter(|_| is_hidden)));
     });

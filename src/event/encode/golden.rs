@@ -119,6 +119,51 @@ fn lines_in_other_formats_are_the_golden_ones() {
     compare("events.syslog", &Encoder::new(Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Json }));
 }
 
+/// The leaves of an object by their whole names, without what is under `portcullis`.
+fn leaves(name: &str, value: &Json, found: &mut Vec<(String, Json)>) {
+    match value {
+        Json::Object(members) => {
+            for (key, value) in members.iter().filter(|(key, _)| !name.is_empty() || *key != "portcullis") {
+                leaves(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value, found);
+            }
+        }
+        value => found.push((name.to_owned(), value.clone())),
+    }
+}
+
+/// The list has facts of the schema as it is published, of the fields that we use.
+#[test]
+fn every_field_of_ecs_is_one_with_its_type() {
+    let known: std::collections::BTreeMap<_, _> = include_str!("../../../tests/data/ecs_fields.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
+    let veiled = Encoder::new(Format::Ecs).with_privacy(
+        Privacy { ip: IpPrivacy::Pseudonym, subject: SubjectPrivacy::Hmac },
+        Arc::new(Keyring::generate(&crate::entropy::InsecureSeededEntropy::new(1)).unwrap()),
+    );
+    for (record, encoder) in
+        samples().iter().flat_map(|record| [(record, Encoder::new(Format::Ecs)), (record, veiled.clone())])
+    {
+        let object: Json = serde_json::from_str(&line(&encoder, record)).unwrap();
+        let mut found = Vec::new();
+        leaves("", &object, &mut found);
+        for (name, value) in found {
+            let of = known.get(&*name).unwrap_or_else(|| panic!("{name} is no field"));
+            let (of, is_array) = of.strip_suffix(" array").map_or((*of, false), |of| (of, true));
+            let values = if is_array { value.as_array().unwrap().clone() } else { vec![value] };
+            let fits = |value: &Json| match of {
+                "ip" => value.as_str().is_some_and(|text| text.parse::<std::net::IpAddr>().is_ok()),
+                "long" => value.is_u64(),
+                "float" => value.is_number(),
+                _ => value.is_string(),
+            };
+            assert!(!values.is_empty() && values.iter().all(fits), "{name}: {values:?} is no {of}");
+        }
+    }
+}
+
 /// The keys of a line in the order in which they stand there, one level deep.
 fn keys(line: &str) -> Vec<String> {
     // `serde_json` sorts keys, so their places in the text are compared instead.
