@@ -9,10 +9,10 @@
 
 use std::alloc::System;
 use std::hint::black_box;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use portcullis::clock::{Clock, SystemClock, Timestamp};
@@ -21,7 +21,7 @@ use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, Message};
 use portcullis::event::journal::{self, Journal, Verifier};
 use portcullis::event::queue::{EventQueue, EventSender, Flushed, RepeatSettings, Settings, Writer};
-use portcullis::event::sink::Filter;
+use portcullis::event::sink::{Filter, Sink};
 use portcullis::event::{ClientView, Record, Scene, SessionHash, kinds};
 use portcullis::secret::KeyId;
 use portcullis::session::id::Ref;
@@ -45,6 +45,7 @@ fn main() {
     println!("| an event, ns | best of {BATCHES} batches, median |\n|---|---|");
     formats();
     leaving();
+    allocations();
     println!("\n| journal of {events} events, with chain | |\n|---|---|");
     kept(events);
 }
@@ -216,14 +217,42 @@ fn leaving() {
     let delivery = alive.delivery(&format!("tcp://{address}"));
     row("the same, with a sink that is alive", alive.left());
     drop(delivery);
-    let quiet = Kept::start(Duration::from_secs(3600));
-    quiet.leave(&scene, BATCH);
-    quiet.flush();
+}
+
+/// Holds up the writer at its first event, until the other end is gone.
+struct Stuck(mpsc::Receiver<()>, mpsc::Sender<()>);
+
+impl Sink for Stuck {
+    fn name(&self) -> &'static str {
+        "stuck"
+    }
+
+    fn take(&mut self, _: &Record) -> io::Result<()> {
+        self.1.send(()).map_err(io::Error::other)?;
+        // The end of the other side is what it waits for.
+        if self.0.recv().is_ok() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Allocations of those who leave events: the writer, which makes its own, is held up meanwhile.
+fn allocations() {
+    let scene = scene();
+    let ((open, gate), (entered, is_in)) = (mpsc::channel(), mpsc::channel());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let settings = Settings { places: PLACES, ..Settings::default() };
+    let (events, writer) = EventQueue::start(&settings, clock, vec![Box::new(Stuck(gate, entered))]).unwrap();
+    events.emit(NOW, scene.clone(), kinds::SessionCreated {});
+    is_in.recv().unwrap();
     let region = Region::new(ALLOCATOR);
-    // The writer sleeps for a moment behind a batch, so these are the emitting thread's.
-    quiet.leave(&scene, 100);
-    println!("| allocations of 100 events that are left | {} |", region.change().allocations);
-    drop(quiet.writer);
+    for _ in 0..BATCH {
+        events.emit(NOW, scene.clone(), kinds::SessionCreated {});
+    }
+    println!("| allocations of {BATCH} events that are left | {} |", region.change().allocations);
+    drop((open, writer));
 }
 
 fn kept(events: usize) {
