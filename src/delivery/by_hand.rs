@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::transport::{self, Failure, Item, Receipt, Transport as _};
-use super::{Sink, StartError};
+use super::{REFUSALS_MAX, Sink, StartError};
 use crate::clock::Clock;
 use crate::event::Record;
 use crate::event::encode::Encoder;
@@ -33,6 +33,8 @@ pub struct Hand {
     filter: Filter,
     batch: usize,
     timeout: Duration,
+    /// Single events that were refused since one was taken.
+    refusals: u32,
 }
 
 impl std::fmt::Debug for Hand {
@@ -81,7 +83,7 @@ impl Hand {
         let mut transport = transport.map_err(|why| StartError::Target { name: name.clone(), why })?;
         transport.tell_answers();
         let batch = batch.clamp(1, transport.batch_max());
-        Ok(Self { name, transport, encoder, filter, batch, timeout })
+        Ok(Self { name, transport, encoder, filter, batch, timeout, refusals: 0 })
     }
 
     /// Sends one event, wanted or not, and gives what the receiver said.
@@ -161,11 +163,17 @@ impl Hand {
                     done.last = last.map(|item| item.record.seq);
                 }
                 (Ok(now), _) => {
+                    self.refusals = 0;
                     receipt = now;
                     done.sent += part.len() as u64;
                     done.last = part.last().map(|item| item.record.seq);
                 }
-                (Err(Failure::Refused { why }), [one]) => done.refused.push((one.record.seq, why)),
+                (Err(Failure::Refused { why }), [one]) if self.refusals < REFUSALS_MAX => {
+                    self.refusals += 1;
+                    done.refused.push((one.record.seq, why));
+                }
+                // It says so of everything.
+                (Err(Failure::Refused { why }), [_]) => return Err(Failure::again(why)),
                 (Err(Failure::Refused { .. }), several) => {
                     let (first, second) = several.split_at(several.len() / 2);
                     parts.extend([second, first]);

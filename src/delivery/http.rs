@@ -130,6 +130,10 @@ impl Http {
             // What is wrong with its files is told at the start.
             endpoint.tls.connector(ALPN)?;
         }
+        let authorization = endpoint.authorization.as_ref();
+        if authorization.is_some_and(|secret| HeaderValue::from_str(secret.expose()).is_err()) {
+            return Err("what is to be sent as Authorization has letters that no header can have".to_owned());
+        }
         Ok(Self { endpoint: endpoint.clone(), link: None, tells: false })
     }
 
@@ -226,7 +230,9 @@ impl Http {
 fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Receipt, Failure> {
     let mut told = status.to_string();
     let body = String::from_utf8_lossy(body);
-    let body: String = body.chars().filter(|letter| !letter.is_control()).take(TOLD_MAX).collect();
+    // It goes to a terminal, and letters can turn around or hide what is there.
+    let is_plain = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
+    let body: String = body.chars().filter(is_plain).take(TOLD_MAX).collect();
     if !body.trim().is_empty() {
         told = format!("{told}: {}", body.trim());
     }

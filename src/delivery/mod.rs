@@ -74,6 +74,8 @@ pub const BATCH_MAX: usize = 1000;
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// From how many failures in turn on they are told, and events are sent one by one.
 pub const FAILURES_TOLD: u32 = 3;
+/// Single events refused in turn of which it is believed that it is for what is in them: of more, the receiver is at fault.
+pub const REFUSALS_MAX: u32 = 3;
 
 /// Where a sink sends to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,9 +190,18 @@ impl Delivery {
             workers.push((worker.run(stopping.clone()), standing.clone()));
             standings.push(standing);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ending, ended) = watch::channel(false);
+        let (begun, is_begun) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("portcullis-sinks".into()).spawn(move || {
+            // Made here: a runtime that nobody takes over must not be dropped inside another one.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    drop(begun.send(Err(error)));
+                    return;
+                }
+            };
+            drop(begun.send(Ok(())));
             runtime.block_on(async {
                 let watched = workers.into_iter().map(|(worker, standing)| async move {
                     if tokio::spawn(worker).await.is_err() {
@@ -203,6 +214,8 @@ impl Delivery {
             runtime.shutdown_background();
             ending.send_replace(true);
         })?;
+        // It answers at once, or is gone.
+        is_begun.recv().unwrap_or_else(|gone| Err(io::Error::other(gone)))?;
         Ok(Self { stop, thread: Some(thread), ended, standings })
     }
 

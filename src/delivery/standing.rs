@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use super::FAILURES_TOLD;
+use super::{FAILURES_TOLD, Item};
 use crate::clock::Clock;
 use crate::event::field::Dependency;
 use crate::event::queue::EventSender;
-use crate::event::{Kind, Record, Scene, kinds};
+use crate::event::{Event, Kind, Record, Scene, kinds};
 use crate::verdict::Text;
 
 /// Whether a sink delivers.
@@ -141,18 +141,28 @@ impl Counted {
     pub(super) fn refused(&self, record: &Record, why: &str) {
         self.standing.refused.fetch_add(1, Ordering::Relaxed);
         let what = format!("event {} was refused and left out: {why}", record.seq);
-        if record.event.kind() == Kind::DependencyFailed {
-            // It may be what told of the last one.
-            tracing::warn!(sink = self.standing.name, "{what}");
-        } else {
-            self.tell(&what);
-        }
+        self.tell_of(std::iter::once(record), &what);
     }
 
     /// The receiver took a batch but for so many events.
-    pub(super) fn rejected(&self, count: u64) {
+    pub(super) fn rejected(&self, items: &[Item], count: u64) {
         self.standing.refused.fetch_add(count, Ordering::Relaxed);
-        self.tell(&format!("{count} events of a batch were rejected, and left out"));
+        let what = format!("{count} events of a batch were rejected, and left out");
+        self.tell_of(items.iter().map(|item| &item.record), &what);
+    }
+
+    /// Tells it, unless all that it is about tells of failures itself: that would be refused too, and told, without an end.
+    fn tell_of<'r>(&self, mut records: impl Iterator<Item = &'r Record>, what: &str) {
+        let tells = |record: &Record| match &record.event {
+            Event::DependencyFailed(_) => true,
+            Event::EventsRepeated(summary) => summary.of == Kind::DependencyFailed,
+            _ => false,
+        };
+        if records.all(tells) {
+            tracing::warn!(sink = self.standing.name, "{what}");
+        } else {
+            self.tell(what);
+        }
     }
 
     /// An event of the journal that can not be read.

@@ -36,6 +36,8 @@ enum Does {
     Fail,
     Hang,
     Refuse,
+    /// Takes none of it, and says how many it did not take.
+    Reject,
     WantNoMore,
 }
 
@@ -70,6 +72,7 @@ impl Transport for Receiver {
             Does::TakeAndFail => Err(Failure::again("no answer that can be read")),
             Does::Fail => Err(Failure::again("connection refused")),
             Does::Hang => std::future::pending().await,
+            Does::Reject => Ok(Receipt::Partly(items.len() as u64)),
             Does::Refuse => Err(Failure::Refused { why: "400 Bad Request".into() }),
             Does::WantNoMore => Err(Failure::Gone { why: "410 Gone".into() }),
         }
@@ -79,7 +82,7 @@ impl Transport for Receiver {
         if self.closed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        Failure::Closed
+        Failure::again("it closed the connection")
     }
 }
 
@@ -365,8 +368,9 @@ async fn a_receiver_that_closes_at_once_fails_and_loses_nothing() {
     assert_eq!(sink.standing.lag(), 0);
 }
 
+/// A balancer whose backend is dead may do the same, so nothing is believed that was not seen.
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_ends_idle_connections_is_not_sent_the_same_for_ever() {
+async fn a_receiver_that_ends_idle_connections_is_told_and_loses_nothing() {
     let world = World::new();
     let sink = world.sink("siem", |_, _| Does::Write);
     world.tell(5);
@@ -375,8 +379,27 @@ async fn a_receiver_that_ends_idle_connections_is_not_sent_the_same_for_ever() {
         sink.close.send_modify(|closed| *closed += 1);
         pass(Duration::from_millis(1)).await;
     }
-    assert_eq!(sink.seqs(), [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
+    assert_eq!((sink.standing.state(), sink.standing.delivered()), (State::Failing, 0));
+    assert!(sink.standing.lag() >= 5);
+    assert_eq!(world.told(Kind::DependencyFailed).len(), 1);
+    pass(HOUR).await;
     assert_eq!((sink.standing.state(), sink.standing.lag()), (State::Working, 0));
+    assert!((1..=5).all(|seq| sink.seqs().contains(&seq)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_rejected_is_told_and_that_telling_begins_no_circle() {
+    let world = World::new();
+    let sink = world.sink("otlp", |_, _| Does::Reject);
+    world.tell(7);
+    for _ in 0..20 {
+        pass(Duration::from_secs(5)).await;
+        world.flush();
+    }
+    let told = world.told(Kind::DependencyFailed);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("otlp: 7 events of a batch were rejected"), "{told:?}");
+    assert_eq!((sink.standing.refused(), sink.standing.delivered(), sink.standing.lag()), (8, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,9 +50,6 @@ pub enum Failure {
         /// The receiver asks not to be asked sooner.
         after: Option<Duration>,
     },
-    /// The receiver closed the connection in good order.
-    #[error("it closed the connection")]
-    Closed,
     /// The receiver does not take it for what is in it, now and later.
     #[error("{why}")]
     Refused {

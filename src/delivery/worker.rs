@@ -13,7 +13,7 @@ use super::cursor::{self, Cursor, CursorError};
 use super::pause::pause;
 use super::standing::Counted;
 use super::transport::{Failure, Item, Receipt, Transport};
-use super::{FAILURES_TOLD, Setup, Stopping};
+use super::{FAILURES_TOLD, REFUSALS_MAX, Setup, Stopping};
 use crate::entropy::Entropy;
 use crate::event::Record;
 use crate::event::encode::Encoder;
@@ -29,11 +29,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a connection must stay open until what was written to it counts as taken: longer than one that is dead can look
 /// alive.
 pub(super) const SURE_AFTER: Duration = Duration::from_secs(30);
-/// A connection that stayed open for so long and was closed in good order took what it was given, if it did so twice: such
-/// receivers end connections that are idle.
-const IDLE_MIN: Duration = Duration::from_secs(5);
-/// Refusals in turn that are believed to be for what is in the events: of more, the receiver is at fault.
-const REFUSALS_MAX: u32 = 3;
 /// How exact that is.
 const SURE_STEP: Duration = Duration::from_secs(1);
 
@@ -59,6 +54,8 @@ pub(super) struct Worker<T> {
     /// What the receiver has for sure.
     cursor: Cursor,
     saved_at: Instant,
+    /// It could not be written down the last time, which was told.
+    is_unsaved: bool,
     /// What it was sent and may not have: how many events, up to where, and when.
     unsure: VecDeque<Unsure>,
     /// How many events are sent at once at the moment.
@@ -68,8 +65,6 @@ pub(super) struct Worker<T> {
     gap_told: Option<(u64, u64)>,
     /// Single events that were refused since one was taken.
     refusals: u32,
-    /// Where the receiver was when it closed an idle connection last.
-    closed_at: Option<Position>,
 }
 
 /// What was written to a connection within a second.
@@ -109,11 +104,11 @@ impl<T: Transport> Worker<T> {
             line: Vec::new(),
             cursor,
             saved_at: Instant::now(),
+            is_unsaved: false,
             unsure: VecDeque::new(),
             gap: None,
             gap_told: None,
             refusals: 0,
-            closed_at: None,
         })
     }
 
@@ -153,12 +148,12 @@ impl<T: Transport> Worker<T> {
             });
             match sent {
                 Ok(receipt) => self.sent(&batch, &receipt),
-                Err(Failure::Refused { why }) => match &*batch.items {
-                    // It says so of everything.
-                    [_] if self.refusals >= REFUSALS_MAX => self.failed(&Failure::again(why), stopping).await,
-                    [one] => self.left_out(one, &why),
-                    several => self.halved(several.len()),
-                },
+                Err(Failure::Refused { why }) if self.refusals < REFUSALS_MAX || batch.items.len() > 1 => {
+                    match &*batch.items {
+                        [one] => self.left_out(one, &why),
+                        several => self.halved(several.len()),
+                    }
+                }
                 Err(Failure::Gone { why }) => {
                     self.counted.disabled(&why);
                     return;
@@ -223,7 +218,7 @@ impl<T: Transport> Worker<T> {
             }
             Receipt::Partly(rejected) => {
                 self.counted.delivered(count.saturating_sub(*rejected));
-                self.counted.rejected(*rejected);
+                self.counted.rejected(&batch.items, *rejected);
                 self.passed(batch.behind);
             }
             Receipt::Written => self.written(batch.behind, count),
@@ -268,27 +263,9 @@ impl<T: Transport> Worker<T> {
     /// What was written long enough ago has arrived.
     fn settle(&mut self, now: Instant) {
         while let Some(sure) = self.unsure.pop_front_if(|first| now >= first.since + SURE_STEP + SURE_AFTER) {
-            self.arrived(&sure);
+            self.counted.delivered(sure.count);
+            self.move_to(sure.behind);
         }
-    }
-
-    fn arrived(&mut self, sure: &Unsure) {
-        self.counted.delivered(sure.count);
-        self.closed_at = None;
-        self.move_to(sure.behind);
-    }
-
-    /// A connection was closed in good order. Who closes one that is idle has what came before; who does so at once has
-    /// perhaps nobody behind him. Whether it is the former.
-    fn was_idle(&mut self) -> bool {
-        let rested = self.unsure.back().is_some_and(|last| last.since.elapsed() >= IDLE_MIN);
-        let again = rested && self.closed_at.replace(self.cursor.at()) == Some(self.cursor.at());
-        if again {
-            for sure in std::mem::take(&mut self.unsure) {
-                self.arrived(&sure);
-            }
-        }
-        again
     }
 
     fn move_to(&mut self, behind: Position) {
@@ -306,8 +283,12 @@ impl<T: Transport> Worker<T> {
         if !self.cursor.is_ahead() {
             return;
         }
-        if let Err(error) = self.cursor.save() {
-            tracing::warn!(sink = self.common.name, %error, "how far the sink is could not be written down: events may come twice");
+        match self.cursor.save() {
+            Ok(()) => self.is_unsaved = false,
+            Err(error) if !std::mem::replace(&mut self.is_unsaved, true) => {
+                tracing::warn!(sink = self.common.name, %error, "how far the sink is can not be written down: after a crash events come twice");
+            }
+            Err(_) => {}
         }
     }
 
@@ -371,7 +352,6 @@ impl<T: Transport> Worker<T> {
         };
         if let Some(failure) = failure
             && !self.unsure.is_empty()
-            && !(failure == Failure::Closed && self.was_idle())
         {
             self.failed(&failure, stopping).await;
             return;
