@@ -192,23 +192,31 @@ impl Question {
     }
 
     /// What an event calls it, and on what it is done. A look at the guard itself is nothing to tell.
-    fn named(&self) -> Option<(&'static str, Option<String>)> {
+    fn named(&self) -> Option<(&'static str, About)> {
         match self {
-            Self::List(listing) => {
-                let reference = listing.reference.map(|reference| reference.to_string());
-                Some(("sessions.list", listing.subject.clone().or(reference)))
+            Self::List(Listing { subject: Some(subject), .. }) => {
+                Some(("sessions.list", About::Subject(subject.as_str().into())))
             }
-            Self::Show(reference) => Some(("sessions.show", Some(reference.to_string()))),
-            Self::Revoke(Selection::Ref(reference)) => Some(("sessions.revoke", Some(reference.to_string()))),
+            Self::List(listing) => Some(("sessions.list", listing.reference.map_or(About::All, About::Session))),
+            Self::Show(reference) => Some(("sessions.show", About::Session(*reference))),
+            Self::Revoke(Selection::Ref(reference)) => Some(("sessions.revoke", About::Session(*reference))),
             Self::Revoke(Selection::Subject(subject)) => {
-                Some(("sessions.revoke_subject", Some(subject.as_ref().to_owned())))
+                Some(("sessions.revoke_subject", About::Subject(subject.as_ref().into())))
             }
-            Self::Revoke(Selection::All) => Some(("sessions.revoke_all", None)),
-            Self::ClearExpired => Some(("sessions.clear_expired", None)),
-            Self::Stats(_) => Some(("sessions.stats", None)),
+            Self::Revoke(Selection::All) => Some(("sessions.revoke_all", About::All)),
+            Self::ClearExpired => Some(("sessions.clear_expired", About::All)),
+            Self::Stats(_) => Some(("sessions.stats", About::All)),
             Self::Health | Self::Version | Self::Metrics => None,
         }
     }
+}
+
+/// What something is done on.
+enum About {
+    /// On all of it, or on nothing of its own.
+    All,
+    Session(Ref),
+    Subject(Arc<str>),
 }
 
 impl Listing {
@@ -323,32 +331,32 @@ impl<S: Store> Api<S> {
             )),
         };
         let response = response.unwrap_or_else(|problem| problem_document(&problem));
-        if let Some((verb, target)) = question.named() {
-            self.tell(client, verb, target.as_deref(), response.status());
+        if let Some((verb, about)) = question.named() {
+            self.tell(client, verb, about, response.status());
         }
         response
     }
 
     /// Tells of a request that was turned away.
     pub(super) fn tell_refused(&self, client: Option<IpAddr>, status: StatusCode) {
-        self.tell(client, "refused", None, status);
+        self.tell(client, "refused", About::All, status);
     }
 
-    fn tell(&self, client: Option<IpAddr>, verb: &'static str, target: Option<&str>, status: StatusCode) {
+    fn tell(&self, client: Option<IpAddr>, verb: &'static str, about: About, status: StatusCode) {
         // A subject is shown as plainly as subjects are; a session has a public name.
-        let (subject, target) = match verb {
-            "sessions.revoke_subject" => (target, None),
-            "sessions.list" if target.is_some_and(|target| Ref::parse(target).is_none()) => (target, None),
-            _ => (None, target),
+        let (subject, target) = match about {
+            About::All => (None, None),
+            About::Session(reference) => (None, Some(ClientText::new(&reference.to_string()))),
+            About::Subject(subject) => (Some(subject), None),
         };
         let scene = Scene {
             client: ClientView { ip: client, ..ClientView::default() },
-            subject: subject.map(Into::into),
+            subject,
             policy: Some(self.guard.policy().revision),
             status: Some(status.as_u16()),
             ..Scene::default()
         };
-        let event = AdminAction { verb: Text::of(verb), target: target.map(ClientText::new) };
+        let event = AdminAction { verb: Text::of(verb), target };
         self.guard.events().emit(self.guard.now(), scene, event);
     }
 

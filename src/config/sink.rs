@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{self, Address, Endpoint, Loki, Secret, Target, Tls, Url};
-use crate::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, IpPrivacy, Message, Privacy};
+use crate::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, IpPrivacy, Message, Privacy, SubjectPrivacy};
 use crate::event::sink::Filter;
 use crate::secret::Keyring;
 
@@ -226,8 +226,11 @@ impl EventSink {
         Ok(Endpoint { url, tls, authorization, allow_private })
     }
 
-    /// Whether it would show of an address what the journal does not.
-    pub(crate) fn asks_for_more(&self, journal: Privacy) -> bool {
-        journal.ip != IpPrivacy::Full && self.privacy.ip != journal.ip
+    /// What it would show and the journal does not, by its key.
+    pub(crate) fn asks_for_more(&self, journal: Privacy) -> Option<&'static str> {
+        if journal.ip != IpPrivacy::Full && self.privacy.ip != journal.ip {
+            return Some("ip");
+        }
+        (journal.subject == SubjectPrivacy::Hmac && self.privacy.subject != journal.subject).then_some("subject")
     }
 }

@@ -387,7 +387,7 @@ impl Review<'_> {
         }
         for (at, sink) in events.sinks.iter().enumerate() {
             let before = || events.sinks.iter().take(at);
-            let key = |key| format!("events.sink[{at}].{key}");
+            let key = |key: &str| format!("events.sink[{at}].{key}");
             let is_remote = |sink: &EventSink| matches!(sink.target, SinkTarget::Remote(_));
             if !is_remote(sink) {
                 if before().any(|other| other.target == sink.target) {
@@ -403,8 +403,9 @@ impl Review<'_> {
                 let what = "events are sent from the journal, so that none is lost, and there is none: [events] needs `journal`";
                 self.fault(&key("type"), what);
             }
-            if sink.asks_for_more(events.privacy) {
-                self.fault(&key("privacy.ip"), "the journal does not show addresses as they are, see [events.privacy]");
+            if let Some(part) = sink.asks_for_more(events.privacy) {
+                let what = "the journal does not show it so, see [events.privacy]";
+                self.fault(&key(&format!("privacy.{part}")), what);
             }
         }
     }

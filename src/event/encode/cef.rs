@@ -8,7 +8,7 @@ use super::escape::is_hidden;
 use super::privacy::Veil;
 use super::{VERSION, country, put};
 use crate::event::field::cut;
-use crate::event::{Record, Value};
+use crate::event::{Kind, Record, Value};
 use crate::verdict::Text;
 
 /// Bytes of one value.
@@ -29,7 +29,9 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
         None => maybe(out, "shost", scene.client.alias.as_ref().map(Text::as_str)),
     }
     if let Some(subject) = &scene.subject {
-        pair(out, "suser", veil.subject(subject).as_deref().unwrap_or(subject));
+        // Of what an operator did it is the subject that it was done to.
+        let key = if record.event.kind() == Kind::AdminAction { "duser" } else { "suser" };
+        pair(out, key, veil.subject(subject).as_deref().unwrap_or(subject));
     }
     maybe(out, "requestMethod", scene.method);
     maybe(out, "request", scene.route.as_deref());
