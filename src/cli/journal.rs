@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::Overrides;
-use portcullis::config::{Faults, Location, Request, settings_of};
+use portcullis::config::{Faults, Location, Request, Settings, settings_of};
 use portcullis::event::encode::{Colour, Encoder, Format as LineFormat};
 use portcullis::event::journal::{self, Head, Next, Position, Reader, Report, SealKey, Verifier};
 use portcullis::event::{Record, Severity};
@@ -77,11 +77,15 @@ fn path_of(args: &JournalArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.journal {
         return Ok(path.clone());
     }
-    // Which app is guarded makes no difference here, and may be said to `run` alone.
-    let overrides = Overrides { upstream: Some(Location::Unix(PathBuf::from("app.sock"))), ..Overrides::default() };
-    let request = Request { file: args.config.clone(), preset: None, overrides };
-    let settings = settings_of(&request, SystemClock::new().now()).map_err(Failure::Configuration)?;
+    let settings = settings(args.config.as_ref()).map_err(Failure::Configuration)?;
     settings.events.journal.map(|journal| journal.path).ok_or(Failure::NoJournal)
+}
+
+/// The settings of a configuration. Which app is guarded makes no difference here, and may be said to `run` alone.
+pub(super) fn settings(config: Option<&PathBuf>) -> Result<Settings, Faults> {
+    let overrides = Overrides { upstream: Some(Location::Unix(PathBuf::from("app.sock"))), ..Overrides::default() };
+    let request = Request { file: config.cloned(), preset: None, overrides };
+    settings_of(&request, SystemClock::new().now())
 }
 
 // ---- tail ----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis::clock::{Clock, SystemClock};
-use portcullis::config::resolve::Overrides;
-use portcullis::config::{EventSink, Faults, Location, Request, SecretError, Settings, SinkTarget, keys, settings_of};
+use portcullis::config::{EventSink, Faults, SecretError, Settings, SinkTarget, keys};
 use portcullis::delivery::{Hand, ReplayError, StartError};
 use portcullis::entropy::{Entropy as _, EntropyError, OsEntropy};
 use portcullis::event::encode::{IpPrivacy, Privacy, SubjectPrivacy};
@@ -15,6 +14,7 @@ use portcullis::event::{Record, Scene, kinds};
 use portcullis::secret::{KeyId, Keyring, MasterKey};
 use portcullis::verdict::Text;
 
+use super::journal::settings;
 use super::{Exit, Streams};
 
 /// Why nothing was done, or not all.
@@ -62,6 +62,8 @@ pub(super) fn replay(
 fn ended(done: Result<(), Failure>, streams: &mut Streams<'_>) -> io::Result<Exit> {
     match done {
         Ok(()) => Ok(Exit::Done),
+        // Whoever has read enough closes the pipe.
+        Err(Failure::Streams(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         Err(Failure::Streams(error)) => Err(error),
         Err(Failure::Configuration(faults)) => {
             write!(streams.err, "{faults}")?;
@@ -76,7 +78,7 @@ fn ended(done: Result<(), Failure>, streams: &mut Streams<'_>) -> io::Result<Exi
 }
 
 fn tested(config: Option<&PathBuf>, name: &str, streams: &mut Streams<'_>) -> Result<(), Failure> {
-    let settings = settings(config)?;
+    let settings = settings(config).map_err(Failure::Configuration)?;
     let sink = find(&settings, name)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut word = [0; 4];
@@ -115,7 +117,7 @@ fn replayed(
     (from, to): (u64, Option<u64>),
     streams: &mut Streams<'_>,
 ) -> Result<(), Failure> {
-    let settings = settings(config)?;
+    let settings = settings(config).map_err(Failure::Configuration)?;
     let sink = find(&settings, name)?;
     if !matches!(sink.target, SinkTarget::Remote(_)) {
         return Err(Failure::Local(name.to_owned()));
@@ -134,13 +136,6 @@ fn replayed(
     let last = done.last.map_or_else(String::new, |last| format!(", the last one is {last}"));
     writeln!(streams.out, "{name}: {} events were sent{last}", done.sent)?;
     Ok(())
-}
-
-fn settings(config: Option<&PathBuf>) -> Result<Settings, Failure> {
-    // Which app is guarded makes no difference here, and may be said to `run` alone.
-    let overrides = Overrides { upstream: Some(Location::Unix(PathBuf::from("app.sock"))), ..Overrides::default() };
-    let request = Request { file: config.cloned(), preset: None, overrides };
-    settings_of(&request, SystemClock::new().now()).map_err(Failure::Configuration)
 }
 
 fn find<'s>(settings: &'s Settings, name: &str) -> Result<&'s EventSink, Failure> {

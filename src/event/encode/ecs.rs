@@ -1,9 +1,9 @@
 //! Elastic Common Schema 9.4: nested objects under the names of the schema, and what it has no name for under `portcullis`.
 
 use super::object::{Letters, Object};
-use super::privacy::Veil;
+use super::privacy::{Shown, Veil};
 use super::{Outcome, VERSION, country, outcome, put_points};
-use crate::event::{ClientView, Kind, Record, Value};
+use crate::event::{ClientView, Kind, Record};
 use crate::verdict::Text;
 
 /// The version of the schema.
@@ -12,7 +12,7 @@ const SCHEMA: &str = "9.4.0";
 pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     let (meta, scene) = (record.event.kind().meta(), &record.scene);
     let subject = scene.subject.as_ref().map(|subject| veil.subject(subject).unwrap_or_else(|| subject.to_string()));
-    let ip = shown_ip(veil, &scene.client);
+    let ip = veil.shown(&scene.client);
     let mut line = Object::begin(out, Letters::All);
     line.word("@timestamp", record.ts);
     line.object("ecs", |ecs| ecs.text("version", SCHEMA));
@@ -66,18 +66,6 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     line.texts("tags", scene.tags.iter().map(Text::as_str));
     line.object("portcullis", |ours| self::ours(ours, veil, record));
     line.end();
-}
-
-/// How an address is shown, and whether it is one.
-struct Shown {
-    text: String,
-    is_address: bool,
-}
-
-fn shown_ip(veil: &Veil, client: &ClientView) -> Option<Shown> {
-    let text = veil.shown_ip(client)?;
-    let is_address = text.parse::<std::net::IpAddr>().is_ok();
-    Some(Shown { text, is_address })
 }
 
 fn event(event: &mut Object<'_>, record: &Record) {
@@ -171,7 +159,7 @@ fn related(line: &mut Object<'_>, veil: &Veil, record: &Record, ip: Option<&Show
     let is_hidden = veil.hides_subjects();
     let scene = &record.scene;
     let session = scene.session.map(|session| session.to_string());
-    let bound = shown_ip(veil, &scene.bound);
+    let bound = veil.shown(&scene.bound);
     let ips: Vec<&str> = ip.into_iter().chain(&bound).filter(|ip| ip.is_address).map(|ip| ip.text.as_str()).collect();
     if ips.is_empty() && subject.is_none() && session.is_none() {
         return;
@@ -206,7 +194,7 @@ fn ours(ours: &mut Object<'_>, veil: &Veil, record: &Record) {
     }
     if scene.bound != ClientView::default() {
         ours.object("bound", |bound| {
-            let ip = shown_ip(veil, &scene.bound);
+            let ip = veil.shown(&scene.bound);
             end_point(bound, &scene.bound, ip.as_ref());
             agent(bound, &scene.bound);
             bound.maybe_text("ja4", scene.bound.ja4.as_ref().map(Text::as_str));
@@ -224,16 +212,5 @@ fn ours(ours: &mut Object<'_>, veil: &Veil, record: &Record) {
             }
         });
     }
-    ours.object("detail", |detail| {
-        record.event.fields(&mut |key, value| match value {
-            Value::Number(number) => detail.number(key, number),
-            Value::Points(points) => {
-                detail.key(key);
-                put_points(detail.out, points);
-            }
-            Value::Word(word) | Value::Client(word) => detail.text(key, word),
-            Value::Time(time) => detail.word(key, time),
-            Value::Session(session) => detail.word(key, session),
-        });
-    });
+    ours.object("detail", |detail| detail.fields(&record.event));
 }

@@ -1,7 +1,8 @@
 //! Objects of JSON, written member by member.
 
 use super::escape::{self, Spelling};
-use super::put;
+use super::{put, put_points};
+use crate::event::{Event, Value};
 
 /// Which letters stand in texts as they are.
 #[derive(Clone, Copy)]
@@ -104,6 +105,20 @@ impl<'a> Object<'a> {
         if !is_first {
             self.out.push(b']');
         }
+    }
+
+    /// The fields of an event itself.
+    pub(super) fn fields(&mut self, event: &Event) {
+        event.fields(&mut |key, value| match value {
+            Value::Number(number) => self.number(key, number),
+            Value::Points(points) => {
+                self.key(key);
+                put_points(self.out, points);
+            }
+            Value::Word(word) | Value::Client(word) => self.text(key, word),
+            Value::Time(time) => self.word(key, time),
+            Value::Session(session) => self.word(key, session),
+        });
     }
 
     fn nested(&mut self, fill: impl FnOnce(&mut Object<'_>)) {

@@ -87,6 +87,12 @@ pub(crate) struct Veil {
     has_hashes: bool,
 }
 
+/// How an address is shown, and whether it is one.
+pub(super) struct Shown {
+    pub(super) text: String,
+    pub(super) is_address: bool,
+}
+
 /// Whether a text is a pseudonym as [`Veil::pseudonym`] writes it.
 fn is_hash(text: &str) -> bool {
     let is_hex = |text: &str| text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -128,6 +134,13 @@ impl Veil {
     pub(super) fn behind(mut self, before: Privacy) -> Self {
         self.has_hashes = before.subject == SubjectPrivacy::Hmac;
         self
+    }
+
+    /// The same, and whether it is an address.
+    pub(super) fn shown(&self, client: &ClientView) -> Option<Shown> {
+        let text = self.shown_ip(client)?;
+        let is_address = text.parse::<IpAddr>().is_ok();
+        Some(Shown { text, is_address })
     }
 
     /// The address of a client, or what stands for it in a record that was read back.

@@ -3,7 +3,7 @@
 mod unmapped;
 
 use super::object::{Letters, Object};
-use super::privacy::Veil;
+use super::privacy::{Shown, Veil};
 use super::{Outcome, VERSION, country, outcome, put};
 use crate::event::{ClientView, Event, Kind, Record, Scene, Severity};
 use crate::verdict::{Action, Text};
@@ -56,12 +56,6 @@ struct Seen<'a> {
     ip: Option<Shown>,
 }
 
-/// How an address is shown, and whether it is one.
-struct Shown {
-    text: String,
-    is_address: bool,
-}
-
 impl<'a> Seen<'a> {
     fn new(veil: &Veil, record: &'a Record) -> Self {
         // A client may try to log in as nobody, and the schema wants users to have names.
@@ -71,7 +65,7 @@ impl<'a> Seen<'a> {
             class: record.event.kind().meta().ocsf.class,
             subject: subject.map(|subject| veil.subject(subject).unwrap_or_else(|| subject.to_string())),
             is_hashed: veil.hides_subjects(),
-            ip: shown_ip(veil, &record.scene.client),
+            ip: veil.shown(&record.scene.client),
         }
     }
 
@@ -115,12 +109,6 @@ impl<'a> Seen<'a> {
     fn method(&self) -> Option<&'static str> {
         self.record.scene.method.filter(|method| *method != "_OTHER")
     }
-}
-
-fn shown_ip(veil: &Veil, client: &ClientView) -> Option<Shown> {
-    let text = veil.shown_ip(client)?;
-    let is_address = text.parse::<std::net::IpAddr>().is_ok();
-    Some(Shown { text, is_address })
 }
 
 /// When, of which class, and how bad.

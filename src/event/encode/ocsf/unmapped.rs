@@ -1,10 +1,10 @@
 //! What the schema has no name for, or the class no place.
 
 use super::super::object::Object;
-use super::super::privacy::Veil;
+use super::super::privacy::{Shown, Veil};
 use super::super::{country, put_points};
-use super::{API, Seen, Shown, shown_ip};
-use crate::event::{ClientView, Record, Value};
+use super::{API, Seen};
+use crate::event::ClientView;
 use crate::verdict::Text;
 
 /// All of it.
@@ -34,7 +34,7 @@ pub(super) fn ours(ours: &mut Object<'_>, veil: &Veil, seen: &Seen<'_>) {
     }
     if scene.bound != ClientView::default() {
         ours.object("bound", |bound| {
-            place(bound, shown_ip(veil, &scene.bound).as_ref(), &scene.bound);
+            place(bound, veil.shown(&scene.bound).as_ref(), &scene.bound);
             bound.maybe_text("ua", scene.bound.ua.as_ref().map(Text::as_str));
             bound.maybe_text("ja4", scene.bound.ja4.as_ref().map(Text::as_str));
         });
@@ -52,7 +52,7 @@ pub(super) fn ours(ours: &mut Object<'_>, veil: &Veil, seen: &Seen<'_>) {
         });
     }
     if !meta.fields.is_empty() {
-        ours.object("detail", |detail| self::detail(detail, seen.record));
+        ours.object("detail", |detail| detail.fields(&seen.record.event));
     }
 }
 
@@ -62,18 +62,4 @@ fn place(client: &mut Object<'_>, ip: Option<&Shown>, view: &ClientView) {
     client.maybe_text("country", country(view.country.as_ref()));
     client.maybe_number("asn", view.asn.map(u64::from));
     client.maybe_text("os", view.os.as_ref().map(Text::as_str));
-}
-
-/// The fields of the event itself.
-fn detail(detail: &mut Object<'_>, record: &Record) {
-    record.event.fields(&mut |key, value| match value {
-        Value::Number(number) => detail.number(key, number),
-        Value::Points(points) => {
-            detail.key(key);
-            put_points(detail.out, points);
-        }
-        Value::Word(word) | Value::Client(word) => detail.text(key, word),
-        Value::Time(time) => detail.word(key, time),
-        Value::Session(session) => detail.word(key, session),
-    });
 }
