@@ -65,7 +65,9 @@ pub(super) async fn ended(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> Fai
     loop {
         match stream.read(&mut bytes).await {
             Ok(0) => {
-                return Failure::again("it closed the connection, and nothing tells whether what was sent last arrived");
+                return Failure::again(
+                    "it closed the connection, and nothing tells whether what was sent last arrived",
+                );
             }
             Ok(_) => tokio::task::yield_now().await,
             Err(error) => return Failure::again(error),

@@ -448,6 +448,8 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("keys in the key file", config::keys::KEYS_MAX),
         ("events that wait for a full disk", portcullis::event::journal::WAITING_BYTES_MAX >> 20),
         ("line of a journal", portcullis::event::journal::LINE_BYTES_MAX >> 20),
+        ("failures of a sink until it is told", usize::try_from(portcullis::delivery::FAILURES_TOLD).unwrap()),
+        ("events refused in turn", usize::try_from(portcullis::delivery::REFUSALS_MAX).unwrap()),
         ("configuration file", config::FILE_BYTES_MAX >> 20),
     ];
     for (name, value) in values {
