@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use portcullis::event::Kind;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -101,6 +103,13 @@ address = "tls://localhost:{tls}"
 ca = "{ca}"
 cert = "{cert}"
 key = "{key}"
+# One that shows no certificate.
+[[events.sink]]
+name = "stranger"
+type = "syslog"
+address = "tls://localhost:{tls}"
+ca = "{ca}"
+format = "ecs"
 "#,
         ca = at("ca.pem"),
         cert = at("cert.pem"),
@@ -110,7 +119,9 @@ key = "{key}"
     assert_eq!(world.logs_in(&guard, WRONG), 401);
     assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
     assert!(guard.process.terminate().success());
-    let collected = || events(&fs::read_to_string(at("collected.jsonl")).unwrap_or_default());
+    // Whole lines: rsyslog may be writing one.
+    let text = || fs::read_to_string(at("collected.jsonl")).unwrap_or_default();
+    let collected = || events(text().rsplit_once('\n').map_or("", |(lines, _)| lines));
     let ends = || collected().iter().filter(|event| event["event"] == "guard.stopped").count();
     until("both sinks have told the end", || ends() == 2);
     // What came is what the journal has, over each way.
@@ -119,6 +130,10 @@ key = "{key}"
         let of = |found: &&Value| found["seq"] == event["seq"] && found["event"] == event["event"];
         assert!(collected().iter().filter(of).count() >= 2, "{event}");
     }
+    // What the stranger sent did not.
+    let complaints = || fs::read_to_string(at("log")).unwrap();
+    until("rsyslog has turned the stranger away", || complaints().contains("certificate"));
+    assert!(collected().iter().all(|event| event["@timestamp"].is_null()), "{:?}", collected());
 }
 
 /// Wrong passwords, until the guard has had enough.
@@ -184,6 +199,15 @@ fn fail2ban_bans_whom_the_guard_acted_against_and_nobody_else() {
     assert_eq!(all().lines().collect::<BTreeSet<_>>(), BTreeSet::from(["127.0.0.1", "192.0.2.99"]));
 }
 
+/// Is set when this goes out of scope, however that happens.
+struct Set<'a>(&'a AtomicBool);
+
+impl Drop for Set<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn logrotate_loses_no_line_of_a_guard_at_work() {
     const ROUNDS: usize = 5;
@@ -199,16 +223,23 @@ fn logrotate_loses_no_line_of_a_guard_at_work() {
     let replaced = [("/var/log/portcullis/*.jsonl", glob.as_str()), ("    compress\n    delaycompress\n", "")];
     fs::write(&config, contrib("logrotate/portcullis", &replaced)).unwrap();
     let lines = || fs::read_to_string(folder.join("events.jsonl")).map_or(0, |text| text.lines().count());
-    for round in 0..ROUNDS {
-        for _ in 0..20 {
-            world.tries(&guard, WRONG);
+    let (address, is_done) = (guard.address, AtomicBool::new(false));
+    thread::scope(|scope| {
+        // Lines come while files are renamed.
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                world.tries_at(address, WRONG);
+            }
+        });
+        let _end = Set(&is_done);
+        for round in 0..ROUNDS {
+            until("the file has lines", || lines() > 20);
+            let mut command = Command::new(&logrotate);
+            command.args(["--force", "--state"]).arg(world.folder().join("state")).arg(&config);
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "round {round}: {output:?}");
         }
-        until("the file has lines", || lines() > 0);
-        let mut command = Command::new(&logrotate);
-        command.args(["--force", "--state"]).arg(world.folder().join("state")).arg(&config);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "round {round}: {output:?}");
-    }
+    });
     world.tries(&guard, WRONG);
     assert!(guard.process.terminate().success());
     let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();

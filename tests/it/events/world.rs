@@ -123,8 +123,13 @@ repeat = {{ window = "0s" }}
 
     /// Tries to, with that answer of the app; gives the status and the value of the cookie that came with it.
     pub(super) fn tries(&self, guard: &Guard, answer: &str) -> (u16, Option<String>) {
+        self.tries_at(guard.address, answer)
+    }
+
+    /// The same at the guard of that address.
+    pub(super) fn tries_at(&self, guard: SocketAddr, answer: &str) -> (u16, Option<String>) {
         self.origin.next(raw(answer));
-        let reply = Wire::connect(guard.address).send(LOGIN).reply();
+        let reply = Wire::connect(guard).send(LOGIN).reply();
         let cookie = reply.all("set-cookie").into_iter().find_map(|line| {
             let value = line.split(';').next()?.split_once('=')?.1;
             (value.len() > 40).then(|| value.to_owned())
