@@ -97,16 +97,19 @@ fn run_and_kill(directory: &Path, round: u64, lines: u64, is_full: bool) -> (u64
     (durable, full)
 }
 
-/// Cuts the newest file behind the last event of which was said that it is on disk, in the middle of what comes then if there is
-/// something. Tells whether half a line is left.
+/// Cuts the newest file behind what is known to be on disk, in the middle of what comes then if there is something. Known are the
+/// last event of which it was said, and each seal whose key is gone: the key goes when the seal is on disk, which may be a moment
+/// before the child could say so. Tells whether half a line is left.
 fn tear(path: &Path, durable: u64, bytes: u64) -> bool {
     let Ok(text) = fs::read(path) else { return false };
-    let mut safe = 0;
+    let next_seal = next_seal(path);
+    let (mut safe, mut length) = (0, 0);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
-        if Line::parse(line.trim_ascii_end()).is_none_or(|line| line.seq > durable) {
-            break;
+        let Some(parsed) = Line::parse(line.trim_ascii_end()) else { break };
+        length += line.len();
+        if parsed.seq <= durable || seal_of(line).is_some_and(|seal| seal < next_seal) {
+            safe = length;
         }
-        safe += line.len();
     }
     let mut end = (safe + usize::try_from(bytes).unwrap()).min(text.len());
     if end == safe {
@@ -119,6 +122,20 @@ fn tear(path: &Path, durable: u64, bytes: u64) -> bool {
     }
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(end as u64).unwrap();
     !text[..end].ends_with(b"\n")
+}
+
+/// The number of the seal that the key beside the journal is for; 0 before there is a key.
+fn next_seal(journal: &Path) -> u64 {
+    let Ok(state) = fs::read_to_string(journal.with_extension("jsonl.seal")) else { return 0 };
+    let key: SealKey = state.lines().next().unwrap().parse().unwrap();
+    key.number()
+}
+
+/// The number of the seal that a line is of.
+fn seal_of(line: &[u8]) -> Option<u64> {
+    memchr::memmem::find(line, b"\"event\":\"events.sealed\"")?;
+    let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+    line["seal"].as_u64()
 }
 
 /// Whether all that was on disk is there, once, and as it was written. Gives the cuts that are told.
