@@ -4,6 +4,7 @@
 //! kept, so that an operator reads why, and not only which rule spoke last.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -274,6 +275,31 @@ pub struct Verdict {
     pub rule: Option<Text>,
     /// The words of all rules that had a part in it: no two alike, at most [`TAGS_MAX`].
     pub tags: Tags,
+    /// Whether a rule that asks for this action wants its event to be on disk before the answer.
+    pub sync: EventSync,
+}
+
+/// When the event of a verdict is to be on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventSync {
+    /// As soon as the journal writes it: nobody waits.
+    #[default]
+    Later,
+    /// Before the client has its answer.
+    BeforeReply,
+}
+
+impl EventSync {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Later, Self::BeforeReply];
+
+    /// The word it goes by in rules files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Later => "later",
+            Self::BeforeReply => "before-reply",
+        }
+    }
 }
 
 impl Verdict {
@@ -327,6 +353,11 @@ impl Verdict {
         if other.action > self.action || self.rule.is_none() {
             self.rule = other.rule;
         }
+        self.sync = match self.action.cmp(&other.action) {
+            Ordering::Less => other.sync,
+            Ordering::Equal => self.sync.max(other.sync),
+            Ordering::Greater => self.sync,
+        };
         self.action = self.action.max(other.action);
         self.risk = self.risk.max(other.risk);
         self.tag(&other.tags);

@@ -468,6 +468,7 @@ impl<S: Store> Api<S> {
             connections: self.connections.as_ref().map(|open| open()),
             events: &events.counters(),
             events_waiting: events.depth(),
+            events_unkept: events.unkept(),
             sinks: &self.sinks,
             store_kind: self.store_kind,
             store: &self.guard.store_use(),

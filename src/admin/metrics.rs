@@ -19,6 +19,7 @@ pub(super) struct Figures<'a> {
     pub(super) connections: Option<usize>,
     pub(super) events: &'a [Count],
     pub(super) events_waiting: usize,
+    pub(super) events_unkept: u64,
     /// Sinks that send to other programs.
     pub(super) sinks: &'a [Arc<Standing>],
     /// What kind of store it is; none if nobody said.
@@ -55,6 +56,9 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     text.of_events("portcullis_events_dropped_total", dropped, figures, |count| count.dropped);
     let folded = "Of these, events that were counted in a summary instead of written.";
     text.of_events("portcullis_events_folded_total", folded, figures, |count| count.folded);
+    let unkept = "Answers that were given before their event was on disk, though a rule says `before-reply`.";
+    text.head("portcullis_events_unkept_total", Shape::Counter, unkept);
+    text.sample("portcullis_events_unkept_total", &[], figures.events_unkept);
     text.of_sinks(figures.sinks);
     text.of_store(figures);
     text.0

@@ -10,8 +10,8 @@ use super::signed::{Signatures, SignedFile};
 use crate::clock::Timestamp;
 use crate::rules::diagnostic::{Fault, Faults, Level};
 use crate::rules::load::{self, Compiled, Input, RulesText};
-use crate::rules::{Changed, Mutation, Pack, RuleSet};
-use crate::verdict::Mode;
+use crate::rules::{Changed, Mutation, Pack, Rule, RuleSet};
+use crate::verdict::{EventSync, Mode};
 
 /// The rules of a configuration.
 #[derive(Clone, Debug)]
@@ -20,6 +20,25 @@ pub struct Rulebook {
     compiled: Compiled,
     files: Vec<PathBuf>,
     signed: Vec<SignedFile>,
+}
+
+/// Rules that have answers wait for a journal that is not there.
+fn unkept(sets: &[Arc<RuleSet>]) -> Vec<Fault> {
+    let waiting = |rule: &&Rule| rule.sync == EventSync::BeforeReply && rule.mode > Mode::Off;
+    let mut told: Vec<&Rule> = Vec::new();
+    for rule in sets.iter().flat_map(|set| set.rules()).filter(waiting) {
+        if !told.iter().any(|other| other.name == rule.name) {
+            told.push(rule);
+        }
+    }
+    let help = "give the events a journal: [events] journal = { path = \"portcullis-data/events.jsonl\" }";
+    let fault = |rule: &Rule| {
+        let message = "answers wait for the event of this rule, and there is no journal that would keep it";
+        Fault::new(Level::Warning, rule.name.to_string(), message)
+            .at(rule.spot.clone())
+            .with_help(Some(help.to_owned()))
+    };
+    told.into_iter().map(fault).collect()
 }
 
 impl Rulebook {
@@ -91,6 +110,9 @@ impl Rulebook {
             }
         };
         compiled.warnings.append(&mut faults);
+        if settings.events.journal.is_none() {
+            compiled.warnings.extend(unkept(&compiled.sets));
+        }
         let signed = signatures.map(Signatures::into_files).unwrap_or_default();
         Ok(Self { lists, compiled, files, signed })
     }

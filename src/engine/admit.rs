@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::{LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::awaited::Awaited;
 use super::carried::Shown;
 use super::counted::Done;
 use super::facts::Seen;
@@ -143,6 +144,7 @@ impl Request<'_> {
             app: None,
             body_bytes: None,
             shown,
+            awaited: Awaited::default(),
         })
     }
 
@@ -206,11 +208,13 @@ impl<S: Store> Guard<S> {
             Box::pin(self.ask_for(&request)).await;
             early = self.early(&mut request);
         }
-        if let Err(refusal) = early {
-            return Decision::Answer(refusal);
-        }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
-        let decided = match self.decide(&mut request, &mut scan, body).await {
+        let decided = match early {
+            Ok(()) => self.decide(&mut request, &mut scan, body).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.wait_for_events(&mut request.done.awaited).await;
+        let decided = match decided {
             Ok(decided) => decided,
             Err(refusal) => return Decision::Answer(refusal),
         };
@@ -431,7 +435,7 @@ impl<S: Store> Guard<S> {
             // Who is asked to log in must get there, and as nobody.
             Serve::Challenged if request.goes_to_login() => acted(Holder::Quarantined(known), verdict),
             Serve::Ended => {
-                Box::pin(self.end(request, &known, cause)).await.map_err(|error| {
+                Box::pin(self.end(request, &known, (&verdict, cause))).await.map_err(|error| {
                     self.tell_outage(request, &error);
                     Refusal::outage()
                 })?;

@@ -23,6 +23,7 @@ use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
 use crate::store::{Creation, Ending, Filter, Rotate, Store, StoreError};
+use crate::verdict::Verdict;
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -420,12 +421,12 @@ impl<S: Store> Guard<S> {
         &self,
         request: &admit::Request<'_>,
         known: &Known,
-        cause: Cause,
+        (verdict, cause): (&Verdict, Cause),
     ) -> Result<(), StoreError> {
         let ending = self.ending(&request.policy, EndReason::Terminated, request.now);
         if let Some(record) = self.store.revoke(&known.digest, ending).await? {
             self.streams.end(&known.digest);
-            self.tell(request, Some(&record), event::SessionTerminated { why: cause });
+            self.tell_ended(request, &record, (verdict, cause));
         }
         Ok(())
     }
@@ -436,7 +437,7 @@ impl<S: Store> Guard<S> {
         let ending = self.ending(&admission.policy, EndReason::Terminated, admission.now);
         if let Some(record) = self.store.revoke(&digest, ending).await? {
             self.streams.end(&digest);
-            self.tell_about(admission, &record, event::SessionTerminated { why: Cause::Rule });
+            self.tell_ended_on_answer(admission, &record);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::admit::Request;
+use super::awaited::Awaited;
 use super::{Admission, Guard};
 use crate::clock::Timestamp;
 use crate::limit::ClientKey;
@@ -57,6 +58,8 @@ pub(super) struct Done {
     pub(super) shown: Once,
     /// The store did not answer what limits asked: it is not waited for again.
     pub(super) is_unanswered: AtomicBool,
+    /// Events that are to be on disk before it goes on.
+    pub(super) awaited: Awaited,
 }
 
 impl Request<'_> {

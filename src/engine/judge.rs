@@ -118,7 +118,8 @@ impl<S: Store> Guard<S> {
         let held = self.held_for(&facts, Phase::Client).filter(|_| request.mode() == Mode::Enforce);
         let refusing =
             |rule: &&Rule| rule.mode == Mode::Enforce && matches!(rule.then, Some(Action::Deny | Action::Throttle));
-        let by_rule = matched.iter().filter_map(|at| set.rule(*at)).filter(refusing).max_by_key(|rule| rule.then);
+        let by_rule =
+            matched.iter().filter_map(|at| set.rule(*at)).filter(refusing).max_by_key(|rule| (rule.then, rule.sync));
         if request.mode() == Mode::Enforce {
             // A password that is tried is what most of these are about; whoever shows a session tries it all the same.
             let tries = || !request.parts.method.is_safe() && request.goes_to_login();
@@ -128,7 +129,7 @@ impl<S: Store> Guard<S> {
                 _ => false,
             });
             let found = match (by_rule, by_held) {
-                (Some(rule), _) => rule.then.map(|then| Verdict::by_rule(then, &rule.name, &rule.tags)),
+                (Some(rule), _) => rule.then.map(|then| rule.verdict(then)),
                 (None, Some(held)) => Some(held.verdict()),
                 (None, None) => None,
             };
@@ -456,8 +457,8 @@ impl<S: Store> Guard<S> {
             }
         };
         if let Some(key) = key {
-            let (rule, tags) = (rule.name.clone(), rule.tags.clone());
-            self.holds.hold(key, Held { action, rule, tags, since: now, until: now.after(within) }, now);
+            let (rule, tags, sync) = (rule.name.clone(), rule.tags.clone(), rule.sync_of(action));
+            self.holds.hold(key, Held { action, rule, tags, since: now, until: now.after(within), sync }, now);
         }
         OnAnswer::Pass
     }
@@ -465,7 +466,7 @@ impl<S: Store> Guard<S> {
     /// Tells what a rule asks for on an answer.
     #[cold]
     fn tell_answered(&self, admission: &Admission, status: StatusCode, action: Action, rule: &Rule, mode: Mode) {
-        let verdict = Verdict::by_rule(action, &rule.name, &rule.tags);
+        let verdict = rule.verdict(action);
         self.tell_settled_verdict(admission, status, &verdict, mode, event::RuleMatched {});
     }
 
@@ -502,6 +503,7 @@ impl Judged {
         if self.mode == Mode::Enforce && held.action > self.verdict.action {
             self.verdict.action = held.action;
             self.verdict.rule = Some(held.rule.clone());
+            self.verdict.sync = held.sync;
             self.verdict.add(Reason::new(held.rule.clone(), 0.0));
             self.verdict.tag(&held.tags);
         }

@@ -8,6 +8,7 @@ mod admit;
 mod adopt;
 pub mod app;
 mod assess;
+mod awaited;
 mod bound;
 mod cache;
 mod carried;
@@ -70,6 +71,7 @@ use crate::store::metered::Metered;
 use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
+pub use awaited::EVENT_WAIT_MAX;
 use cut::Cut;
 pub use devices::{DevicesState, SEALED_DEVICES_BYTES_MAX};
 pub use observe::{Looked, Observer};
@@ -119,6 +121,7 @@ pub struct Guard<S> {
     advised_transport: operate::Advised,
     advised_cookies: operate::AdvisedNames,
     advised_closed: operate::Advised,
+    advised_disk: operate::Advised,
     streams: streams::Streams,
     open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
     open_data: open_jars::OpenJars<Arc<Data>>,
@@ -297,6 +300,8 @@ pub struct Admission {
     body_bytes: Option<u64>,
     /// What the client showed of the state of a session.
     shown: carried::Shown,
+    /// Events that are to be on disk before the answer goes out.
+    awaited: awaited::Awaited,
 }
 
 /// How long an exchange with the app is to go on.
@@ -493,6 +498,7 @@ impl<S: Store> Guard<S> {
             advised_transport: operate::Advised::default(),
             advised_cookies: operate::AdvisedNames::default(),
             advised_closed: operate::Advised::default(),
+            advised_disk: operate::Advised::default(),
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
             open_data: open_jars::OpenJars::new(),

@@ -24,7 +24,7 @@ impl<S: Store> Guard<S> {
     /// Tells an event of the request half.
     #[cold]
     pub(super) fn tell(&self, request: &Request<'_>, record: Option<&Record>, event: impl Into<Event>) {
-        self.events.emit(request.now, self.scene(request, record), event.into());
+        self.emit(&request.done.awaited, request.now, self.scene(request, record), event.into());
     }
 
     /// Tells an event of the response half, about the session the request was admitted for.
@@ -35,13 +35,14 @@ impl<S: Store> Guard<S> {
             Holder::Stranger | Holder::Nobody(_) => None,
         };
         let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
-        self.events.emit(self.clock.now(), scene, event.into());
+        self.emit(&admission.awaited, self.clock.now(), scene, event.into());
     }
 
     /// Tells an event of the response half about a certain session.
     #[cold]
     pub(super) fn tell_about(&self, admission: &Admission, record: &Record, event: impl Into<Event>) {
-        self.events.emit(self.clock.now(), self.settled_scene(admission, Some(record)), event.into());
+        let scene = self.settled_scene(admission, Some(record));
+        self.emit(&admission.awaited, self.clock.now(), scene, event.into());
     }
 
     /// Tells of a login that was recognised.
@@ -98,13 +99,14 @@ impl<S: Store> Guard<S> {
     /// Tells what rules asked for.
     #[cold]
     pub(super) fn tell_ruled(&self, request: &Request<'_>, record: Option<&Record>, verdict: &Verdict, mode: Mode) {
+        request.done.awaited.note(verdict, mode);
         let scene = self.scene(request, record).judged(verdict, mode);
         let event: Event = match verdict.action {
             Action::Deny => event::AuthzDenied {}.into(),
             Action::Challenge => event::StepupRequired { why: Cause::Rule }.into(),
             _ => event::RuleMatched {}.into(),
         };
-        self.events.emit(request.now, scene, event);
+        self.emit(&request.done.awaited, request.now, scene, event);
     }
 
     /// Tells what a rule asked for on an answer.
@@ -122,13 +124,15 @@ impl<S: Store> Guard<S> {
             Holder::Stranger | Holder::Nobody(_) => None,
         };
         let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
-        self.events.emit(self.clock.now(), scene.judged(verdict, mode), event.into());
+        admission.awaited.note(verdict, mode);
+        self.emit(&admission.awaited, self.clock.now(), scene.judged(verdict, mode), event.into());
     }
 
     #[cold]
     fn tell_judged(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
         let scene = || self.scene(request, Some(record)).judged(&judged.verdict, judged.mode);
-        let emit = |event: Event| self.events.emit(request.now, scene(), event);
+        request.done.awaited.note(&judged.verdict, judged.mode);
+        let emit = |event: Event| self.emit(&request.done.awaited, request.now, scene(), event);
         for mismatch in mismatches(judged) {
             emit(mismatch);
         }
@@ -153,6 +157,21 @@ impl<S: Store> Guard<S> {
             }
             _ => {}
         }
+    }
+
+    /// Tells that a session was ended, and by what.
+    #[cold]
+    pub(super) fn tell_ended(&self, request: &Request<'_>, record: &Record, (verdict, why): (&Verdict, Cause)) {
+        let scene = self.scene(request, Some(record)).judged(verdict, Mode::Enforce);
+        self.emit(&request.done.awaited, request.now, scene, event::SessionTerminated { why }.into());
+    }
+
+    /// Tells that a session was ended with an answer. The rule that asked for it was told by itself.
+    #[cold]
+    pub(super) fn tell_ended_on_answer(&self, admission: &Admission, record: &Record) {
+        let scene = Scene { action: Action::Terminate, ..self.settled_scene(admission, Some(record)) };
+        let told = event::SessionTerminated { why: Cause::Rule };
+        self.emit(&admission.awaited, self.clock.now(), scene, told.into());
     }
 
     /// Tells that a limit was met.

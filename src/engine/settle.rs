@@ -107,6 +107,7 @@ impl<S: Store> Guard<S> {
             None => None,
         };
         let settled = self.settle_answer(&mut admission, by, response).await;
+        self.wait_for_events(&mut admission.awaited).await;
         if let Some(app) = &app {
             app.answered();
         }

@@ -18,10 +18,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
 
 use super::sink::Sink;
 use super::writer::{Desk, Done};
-use super::{Event, Kind, Record, Scene, Severity, severity};
+use super::{Event, Kind, Record, Scene, Severity};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
 
@@ -100,6 +101,44 @@ pub enum Flushed {
     Failed,
 }
 
+/// What an event is worth to whoever tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It may be folded into a summary, and be dropped if its lane is full.
+    Usual,
+    /// Somebody waits until it is on disk: it is written by itself, and has the places that are kept for the worst.
+    Awaited,
+}
+
+/// An event on its way to the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Left {
+    pub(super) record: Record,
+    pub(super) worth: Worth,
+}
+
+/// The turn of the writer that an awaited event is written in, to be waited for with [`EventSender::kept`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an event that nobody waits for is told with `emit`"]
+pub struct Ticket(Turns);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    Until(u64),
+    /// There was no place for it.
+    Dropped,
+}
+
+impl Ticket {
+    /// The ticket for both events: they are kept when both are.
+    pub const fn and(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Turns::Until(one), Turns::Until(two)) => Self(Turns::Until(if one < two { two } else { one })),
+            _ => Self(Turns::Dropped),
+        }
+    }
+}
+
 /// Counts by kind. They are counted before anything is dropped.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -172,7 +211,7 @@ enum Standing {
 
 #[derive(Debug)]
 struct State {
-    places: Vec<Record>,
+    places: Vec<Left>,
     standing: Standing,
     closed: bool,
     ended: bool,
@@ -194,7 +233,11 @@ pub(super) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     done: Condvar,
+    /// The same as `flush_done`, for those who wait without a thread of their own.
+    turns: watch::Sender<u64>,
     pub(super) counters: Counters,
+    /// Awaited events that were not known to be on disk in time.
+    unkept: AtomicU64,
     places: usize,
 }
 
@@ -208,8 +251,43 @@ impl Shared {
         }
     }
 
+    /// Puts an event into a free place, and tells in which turn an awaited one is written.
+    fn leave(&self, record: Record, worth: Worth) -> Turns {
+        let kind = record.event.kind();
+        let severity = record.severity();
+        let places = if worth == Worth::Awaited { self.places } else { self.places_for(severity) };
+        self.counters.emitted(kind);
+        let mut state = self.state.lock();
+        if state.closed || state.places.len() >= places {
+            drop(state);
+            self.counters.dropped(kind, Lane::of(severity));
+            return Turns::Dropped;
+        }
+        state.places.push(Left { record, worth });
+        state.flush_asked += u64::from(worth == Worth::Awaited);
+        let turn = state.flush_asked;
+        let wake = match state.standing {
+            Standing::Busy => false,
+            Standing::Gathering => worth == Worth::Awaited || state.places.len() >= self.places / 2,
+            Standing::Asleep => true,
+        };
+        if wake {
+            state.standing = Standing::Busy;
+        }
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Turns::Until(turn)
+    }
+
+    fn not_kept(&self, why: Flushed) -> Flushed {
+        self.unkept.fetch_add(1, Ordering::Relaxed);
+        why
+    }
+
     /// Waits for work and takes all of it.
-    fn next(&self, batch: &mut Vec<Record>, last: Last, wants: Wants) -> Turn {
+    fn next(&self, batch: &mut Vec<Left>, last: Last, wants: Wants) -> Turn {
         let mut state = self.state.lock();
         if last == Last::Wrote && !state.is_pressing() {
             state.standing = Standing::Gathering;
@@ -239,6 +317,7 @@ impl Shared {
         state.flush_done = turn.flush;
         drop(state);
         self.done.notify_all();
+        self.turns.send_if_modified(|done| std::mem::replace(done, turn.flush) != turn.flush);
     }
 
     fn close(&self) {
@@ -284,31 +363,40 @@ impl EventSender {
     /// Leaves an event for the writer: without waiting for it, and without allocating. If no place is left for its
     /// severity it is dropped and counted.
     pub fn emit(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) {
-        let Some(shared) = &self.shared else { return };
-        let event = event.into();
-        let kind = event.kind();
-        let severity = severity(&scene, &event);
-        let places = shared.places_for(severity);
-        shared.counters.emitted(kind);
-        let mut state = shared.state.lock();
-        if state.closed || state.places.len() >= places {
-            drop(state);
-            shared.counters.dropped(kind, Lane::of(severity));
-            return;
+        if let Some(shared) = &self.shared {
+            shared.leave(Record::new(ts, scene, event.into()), Worth::Usual);
         }
-        state.places.push(Record::new(ts, scene, event));
-        let wake = match state.standing {
-            Standing::Busy => false,
-            Standing::Gathering => state.places.len() >= shared.places / 2,
-            Standing::Asleep => true,
-        };
-        if wake {
-            state.standing = Standing::Busy;
+    }
+
+    /// The same for an event that something is to wait for: with [`kept`](Self::kept). No storm cuts it short, and it is dropped
+    /// only if the whole queue is full.
+    pub fn emit_awaited(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) -> Ticket {
+        match &self.shared {
+            Some(shared) => Ticket(shared.leave(Record::new(ts, scene, event.into()), Worth::Awaited)),
+            None => Ticket(Turns::Until(0)),
         }
+    }
+
+    /// Waits until an awaited event is on disk, or wherever else the sinks keep what they are given. It holds no thread, and many
+    /// who wait at the same time wait for the same turn of the writer.
+    pub async fn kept(&self, ticket: Ticket, timeout: Duration) -> Flushed {
+        let Some(shared) = &self.shared else { return Flushed::All };
+        let Turns::Until(turn) = ticket.0 else { return shared.not_kept(Flushed::Failed) };
+        let mut turns = shared.turns.subscribe();
+        let waited = tokio::time::timeout(timeout, turns.wait_for(|done| *done >= turn)).await.is_ok();
+        let state = shared.state.lock();
+        let is_failed = state.flush_failed >= turn || state.flush_done < turn;
         drop(state);
-        if wake {
-            shared.wake.notify_one();
+        match (waited, is_failed) {
+            (true, false) => Flushed::All,
+            (true, true) => shared.not_kept(Flushed::Failed),
+            (false, _) => shared.not_kept(Flushed::NotInTime),
         }
+    }
+
+    /// How many awaited events were not known to be on disk when those who waited for them went on.
+    pub fn unkept(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.unkept.load(Ordering::Relaxed))
     }
 
     /// Waits until everything that was emitted before is written, and the sinks are flushed.
@@ -383,7 +471,9 @@ impl EventQueue {
             state: Mutex::new(state),
             wake: Condvar::new(),
             done: Condvar::new(),
+            turns: watch::Sender::new(0),
             counters: Counters::new(),
+            unkept: AtomicU64::new(0),
             places,
         });
         let desk = Desk::new(settings, clock, sinks, Arc::clone(&shared));
@@ -446,7 +536,9 @@ impl Drop for Ending<'_> {
         let mut state = self.0.state.lock();
         state.closed = true;
         state.ended = true;
+        drop(state);
         self.0.done.notify_all();
+        self.0.turns.send_replace(u64::MAX);
     }
 }
 
@@ -459,8 +551,8 @@ fn run(shared: &Shared, mut desk: Desk) {
     loop {
         let turn = shared.next(&mut batch, last, desk.wants());
         last = if batch.is_empty() { Last::Idle } else { Last::Wrote };
-        for record in batch.drain(..) {
-            desk.take(record);
+        for left in batch.drain(..) {
+            desk.take(left);
         }
         if turn.ticked {
             desk.tick();

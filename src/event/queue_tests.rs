@@ -300,6 +300,68 @@ fn a_sink_that_is_stuck_holds_up_neither_requests_nor_the_end() {
     drop((entered, open));
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+#[test]
+fn awaited_events_are_written_one_by_one_when_they_are_said_to_be() {
+    let kept = Collector::new();
+    let clock = Arc::new(ManualClock::new(at(1)));
+    let (sender, _writer) = EventQueue::start(&Settings::default(), clock, vec![Box::new(kept.clone())]).unwrap();
+    let runtime = runtime();
+    for count in 1..=20 {
+        // Beside them what is folded stays folded.
+        sender.emit(at(1), Scene::default(), LoginFailed {});
+        let ticket = sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
+        assert_eq!(runtime.block_on(sender.kept(ticket, LONG)), Flushed::All);
+        let written = kept.records().len();
+        assert_eq!(written, count + count.min(3));
+    }
+    assert_eq!(sender.unkept(), 0);
+}
+
+#[test]
+fn all_who_wait_are_let_go_together_and_at_the_end_of_the_writer() {
+    let (gate, entered, open) = Gate::new();
+    let (sender, writer) = start(&plain(64), vec![Box::new(gate)]);
+    let emit = || sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
+    let first = emit();
+    entered.recv().unwrap();
+    let both = first.and(emit()).and(emit());
+    let ended = std::thread::spawn(move || {
+        drop((entered, open));
+        writer.stop(LONG)
+    });
+    let (one, two) = (sender.kept(both, LONG), sender.kept(first, LONG));
+    let kept = runtime().block_on(async { tokio::join!(one, two) });
+    assert_eq!(kept, (Flushed::All, Flushed::All));
+    assert_eq!(ended.join().unwrap(), Flushed::All);
+    // Nobody writes it any more, and nobody waits.
+    assert_eq!(runtime().block_on(sender.kept(emit(), LONG)), Flushed::Failed);
+    assert_eq!(sender.unkept(), 1);
+}
+
+#[test]
+fn an_awaited_event_has_the_last_place_and_who_waits_for_a_stuck_sink_is_let_go() {
+    let (gate, entered, open) = Gate::new();
+    let (sender, _writer) = start(&plain(64), vec![Box::new(gate)]);
+    sender.emit(at(1), Scene::default(), SessionCreated {});
+    entered.recv().unwrap();
+    for _ in 0..100 {
+        sender.emit(at(1), Scene::default(), SessionCreated {});
+    }
+    assert_eq!(sender.depth(), 48);
+    let tickets: Vec<_> = (0..17).map(|_| sender.emit_awaited(at(1), Scene::default(), SessionCreated {})).collect();
+    assert_eq!(sender.depth(), 64);
+    let time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let kept: Vec<_> = tickets.iter().map(|ticket| time.block_on(sender.kept(*ticket, LONG))).collect();
+    assert_eq!(kept[..16], [Flushed::NotInTime; 16]);
+    assert_eq!((kept[16], sender.unkept()), (Flushed::Failed, 17));
+    assert_eq!(time.block_on(sender.kept(tickets[0].and(tickets[16]), LONG)), Flushed::Failed);
+    drop((entered, open));
+}
+
 #[test]
 fn a_sink_that_panics_leaves_nobody_waiting() {
     struct Bad;
@@ -316,6 +378,8 @@ fn a_sink_that_panics_leaves_nobody_waiting() {
     }
     let (sender, writer) = start(&plain(64), vec![Box::new(Bad)]);
     sender.emit(at(1), Scene::default(), LoginFailed {});
+    let ticket = sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
+    assert_eq!(runtime().block_on(sender.kept(ticket, LONG)), Flushed::Failed);
     sender.flush(LONG);
     assert_eq!(writer.stop(LONG), Flushed::NotInTime);
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::field::Dependency;
 use super::kinds::{DependencyFailed, EventsDropped};
-use super::queue::{Lane, Settings, Shared, Wants};
+use super::queue::{Lane, Left, Settings, Shared, Wants, Worth};
 use super::repeat::Repeat;
 use super::sink::Sink;
 use super::{Event, Kind, Record, Scene};
@@ -99,10 +99,16 @@ impl Desk {
     }
 
     /// Takes one event from the queue.
-    pub(super) fn take(&mut self, record: Record) {
+    pub(super) fn take(&mut self, Left { record, worth }: Left) {
         self.latest = self.latest.max(record.ts);
         let kind = record.event.kind();
-        let admitted = self.repeat.admit(record, &mut self.summaries);
+        let admitted = match worth {
+            Worth::Usual => self.repeat.admit(record, &mut self.summaries),
+            Worth::Awaited => {
+                self.repeat.close(record.ts, &mut self.summaries);
+                Some(record)
+            }
+        };
         self.write_summaries();
         match admitted {
             Some(record) => self.write(record),

@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::net::IpPrefix;
 use crate::store::counters::SHARDS;
 pub use crate::store::counters::{Effect, Key, Question, Windows};
-use crate::verdict::{Action, Text, Verdict};
+use crate::verdict::{Action, EventSync, Text, Verdict};
 
 /// Verdicts on answers that hold at one time.
 pub const HOLDS_MAX: usize = 100_000;
@@ -166,12 +166,14 @@ pub struct Held {
     pub since: Timestamp,
     /// How long.
     pub until: Timestamp,
+    /// When its events are to be on disk.
+    pub sync: EventSync,
 }
 
 impl Held {
     /// It as the verdict on a request.
     pub fn verdict(&self) -> Verdict {
-        Verdict::by_rule(self.action, &self.rule, &self.tags)
+        Verdict { sync: self.sync, ..Verdict::by_rule(self.action, &self.rule, &self.tags) }
     }
 }
 
@@ -357,8 +359,14 @@ mod tests {
     #[test]
     fn a_verdict_holds_until_its_time_and_the_stronger_one_stays() {
         let holds = Holds::default();
-        let held =
-            |action, secs| Held { action, rule: Text::of("a/b"), tags: Arc::default(), since: at(0), until: at(secs) };
+        let held = |action, secs| Held {
+            action,
+            rule: Text::of("a/b"),
+            tags: Arc::default(),
+            since: at(0),
+            until: at(secs),
+            sync: EventSync::Later,
+        };
         assert!(holds.is_empty());
         holds.hold(key(1), held(Action::Deny, 60), at(0));
         holds.hold(key(1), held(Action::Challenge, 90), at(10));

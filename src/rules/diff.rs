@@ -110,6 +110,9 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
         let word = |rule: &Rule| if rule.unknown == Unknown::Fire { "fire" } else { "silent" };
         note(format!("unknown {} -> {}", word(old), word(new)), by(new.unknown == Unknown::Fire));
     }
+    if old.sync != new.sync {
+        note(format!("sync {} -> {}", old.sync.as_str(), new.sync.as_str()), Direction::Other);
+    }
     match (&old.count, &new.count) {
         (None, Some(count)) => {
             note(format!("counted: only over {} within {:?}", count.over, count.within), Direction::Weaker)
@@ -128,18 +131,7 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
         }
         (None, None) => {}
     }
-    if old.unless.len() != new.unless.len() {
-        let (before, now) = (old.unless.len(), new.unless.len());
-        // Fewer tunes may each excuse more.
-        let direction = match (before, now) {
-            (0, _) => Direction::Weaker,
-            (_, 0) => Direction::Stronger,
-            _ => Direction::Other,
-        };
-        note(format!("tunes {before} -> {now}"), direction);
-    } else if tunes(old) != tunes(new) {
-        note("a tune changed".to_owned(), Direction::Other);
-    }
+    note_tunes(old, new, &mut note);
     let zone = |rule: &Rule| rule.zone.as_ref().and_then(|zone| zone.iana_name().map(ToOwned::to_owned));
     if zone(old) != zone(new) {
         note("the time zone changed".to_owned(), Direction::Other);
@@ -153,6 +145,22 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
         note("whom it holds for, or how long, changed".to_owned(), Direction::Other);
     }
     changes
+}
+
+/// How tunes changed.
+fn note_tunes(old: &Rule, new: &Rule, note: &mut impl FnMut(String, Direction)) {
+    if old.unless.len() != new.unless.len() {
+        let (before, now) = (old.unless.len(), new.unless.len());
+        // Fewer tunes may each excuse more.
+        let direction = match (before, now) {
+            (0, _) => Direction::Weaker,
+            (_, 0) => Direction::Stronger,
+            _ => Direction::Other,
+        };
+        note(format!("tunes {before} -> {now}"), direction);
+    } else if tunes(old) != tunes(new) {
+        note("a tune changed".to_owned(), Direction::Other);
+    }
 }
 
 /// The conditions of the tunes that excuse a rule.

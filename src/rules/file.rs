@@ -20,7 +20,7 @@ use super::scheme::{Field, HostFact, Type};
 use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::signal::SignalKind;
-use crate::verdict::{Action, Mode, TAGS_MAX, Text};
+use crate::verdict::{Action, EventSync, Mode, TAGS_MAX, Text};
 
 /// Rules that one guard can have: each costs time in every request.
 pub(crate) const RULES_MAX: usize = 5000;
@@ -94,6 +94,7 @@ pub(crate) struct RawRule {
     pub(crate) within: Option<Duration>,
     /// When it was put into `observe`.
     pub(crate) since: Option<Timestamp>,
+    pub(crate) sync: EventSync,
 }
 
 /// A change of another file's rule.
@@ -349,7 +350,7 @@ fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
     if !reader.has("then") && !reader.has("score") {
         reader.missing("then", "then = \"observe\" (or rotate, quarantine, terminate ...), or score = 20");
     }
-    let rule = RawRule {
+    let mut rule = RawRule {
         about: reader.value("about").and_then(|value| value.text("a sentence")).unwrap_or_default().to_owned(),
         when: condition(reader, "when", &owner),
         score: score(reader).unwrap_or_default(),
@@ -361,9 +362,11 @@ fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
         per: reader.value("per").and_then(|value| per(&value, host)),
         within: window(reader, "within"),
         since: reader.value("since").and_then(|value| value.date()),
+        sync: EventSync::default(),
         spot,
         id: id.unwrap_or_default(),
     };
+    rule.sync = sync(reader, rule.then).unwrap_or_default();
     Some(rule)
 }
 
@@ -387,6 +390,17 @@ pub(crate) const ACTIONS: [(&str, Action); 7] = [
 /// The words of `mode`.
 pub(crate) const MODES: [(&str, Mode); 3] =
     [("off", Mode::Off), ("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+
+/// An answer that serves somebody does not wait for a disk.
+fn sync(reader: &Reader<'_>, then: Option<Action>) -> Option<EventSync> {
+    let value = reader.value("sync")?;
+    let sync = value.word(&EventSync::ALL.map(|sync| (sync.as_str(), sync)))?;
+    if sync == EventSync::BeforeReply && !matches!(then, Some(Action::Terminate | Action::Deny)) {
+        let help = "take `sync` away, or have it ask for `terminate` or `deny`";
+        value.fault("only what ends a session or refuses a request can wait for its event", Some(help.to_owned()));
+    }
+    Some(sync)
+}
 
 fn score(reader: &Reader<'_>) -> Option<Score> {
     let value = reader.value("score")?;

@@ -84,8 +84,8 @@ fn hides(wide: &Seen<'_>, narrow: &Seen<'_>, steps: &mut usize) -> bool {
         (Phase::Response, _) | (_, Phase::Response) => false,
         (one, other) => one == other || (one < other && is_steady(above)),
     };
-    // Events carry the tags of a rule: one that has others tells something.
-    let tells = below.tags.iter().any(|tag| !above.tags.contains(tag));
+    // Events carry the tags of a rule: one that has others tells something, and so does one whose events are waited for.
+    let tells = below.tags.iter().any(|tag| !above.tags.contains(tag)) || below.sync > above.sync;
     if !asks || tells || !covers(more, less) || *steps == 0 {
         return false;
     }
@@ -236,6 +236,8 @@ mod tests {
         check((TOR, "score = 500"), (BOTH, deny), "");
         check((TOR, deny), (BOTH, "then = \"deny\"\ntags = [\"tor\"]"), "");
         check((TOR, "then = \"deny\"\ntags = [\"tor\"]"), (BOTH, "then = \"deny\"\ntags = [\"tor\"]"), "r1 behind r0");
+        check((TOR, deny), (BOTH, "then = \"deny\"\nsync = \"before-reply\""), "");
+        check((TOR, "then = \"deny\"\nsync = \"before-reply\""), (BOTH, deny), "r1 behind r0");
         check((TOR, "then = \"deny\"\nmode = \"observe\""), (BOTH, deny), "");
         check((TOR, deny), (BOTH, "then = \"deny\"\nmode = \"observe\""), "");
         let counted = "then = \"deny\"\ncount = { over = 3, within = \"1m\", per = \"client.ip\" }";

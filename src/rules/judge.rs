@@ -137,6 +137,8 @@ fn weigh(
             verdict.tag(&rule.tags);
         }
     }
+    let asking = evidence.matched.iter().chain(&risky).filter_map(counts);
+    verdict.sync = asking.map(|rule| rule.sync_of(verdict.action)).max().unwrap_or_default();
     // A new tag is given to whoever is served; who is slowed down is not.
     if let (Some(rule), Action::Rotate) = (throttled, verdict.action) {
         verdict.action = Action::Throttle;

@@ -328,6 +328,7 @@ fn rule(file: &RulesFile, raw: &RawRule, when: Arc<Expression>, cond: Cond) -> R
         zone: file.zone.clone(),
         spot: raw.spot.clone(),
         since: raw.since,
+        sync: raw.sync,
         key,
     }
 }

@@ -18,7 +18,7 @@ use super::scheme::{Field, HostFact, Phase};
 use super::value::{Facts, Test};
 use crate::clock::Timestamp;
 use crate::signal::SignalKind;
-use crate::verdict::{Action, Mode, Text};
+use crate::verdict::{Action, EventSync, Mode, Text, Verdict};
 
 /// Rules that matched, by their place in the set. Most requests match none.
 pub type Matched = SmallVec<[u16; 8]>;
@@ -54,6 +54,8 @@ pub struct Rule {
     pub(crate) spot: Option<Spot>,
     /// When it was put into `observe`.
     pub(crate) since: Option<Timestamp>,
+    /// When its events are to be on disk.
+    pub sync: EventSync,
     /// Half of the hash that its counts are kept under: the same after a reload.
     pub(crate) key: u64,
 }
@@ -86,6 +88,16 @@ impl Rule {
             Score::Signal(kind) => Some(Field::Signal(kind).name(&[])),
             Score::SignalAs(kind, points) => Some(format!("{points} for {}", Field::Signal(kind).name(&[]))),
         }
+    }
+
+    /// When the event of this verdict is to be on disk, as far as the rule is asked: it says so of what it asks for itself.
+    pub(crate) fn sync_of(&self, action: Action) -> EventSync {
+        if self.then == Some(action) { self.sync } else { EventSync::Later }
+    }
+
+    /// What it asks for as the verdict on a request.
+    pub(crate) fn verdict(&self, action: Action) -> Verdict {
+        Verdict { sync: self.sync_of(action), ..Verdict::by_rule(action, &self.name, &self.tags) }
     }
 
     /// All that it asks for: `score 20 and deny`.

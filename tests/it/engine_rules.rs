@@ -136,6 +136,89 @@ fn a_verdict_on_an_answer_acts_on_it_or_on_what_follows() {
     }
 }
 
+/// What asks for a wait, and how the answer looks: refused by the request alone, with its session, on what follows an answer.
+const WAITS: [(&str, &str); 4] = [
+    ("request.path == \"/account\"", "deny"),
+    ("session.authenticated && request.path == \"/account\"", "deny"),
+    ("session.authenticated && request.path == \"/account\"", "terminate"),
+    ("response.status == 200 && request.path == \"/account\"", "terminate"),
+];
+
+#[test]
+fn an_answer_waits_for_its_event_if_a_rule_says_so_and_not_for_ever() {
+    for ((when, then), (sync, unkept)) in WAITS
+        .into_iter()
+        .flat_map(|wait| [("", 0), ("sync = \"later\"", 0), ("sync = \"before-reply\"", 1)].map(|said| (wait, said)))
+    {
+        let (world, alice) = logged_in(with(&rule("wait", when, &format!("then = \"{then}\"\n{sync}"))));
+        // Other rules and other requests wait for nothing.
+        world.while_the_disk_hangs(|| alice.visits("/basket").is("alice"));
+        assert_eq!(world.unkept(), 0, "{when} {then} {sync}");
+        let page = world.while_the_disk_hangs(|| alice.fetches("/account"));
+        if then == "deny" {
+            page.is_refused(403, RefusalKind::Denied);
+        } else {
+            page.clears_ours();
+        }
+        assert_eq!(world.unkept(), unkept, "{when} {then} {sync}");
+        let kind = if then == "deny" { Kind::AuthzDenied } else { Kind::SessionTerminated };
+        let told = world.told_of(kind).scene;
+        assert_eq!(told.action.as_str(), then);
+        if !when.starts_with("response") {
+            assert_eq!(told.rule.unwrap().as_str(), "shop/wait");
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_its_event_is_told_though_the_disk_is_fast_or_slow() {
+    let body = rule("wait", "request.path == \"/account\"", "then = \"deny\"\nsync = \"before-reply\"");
+    let world = World::new(with(&body));
+    let thief = world.browser("thief");
+    for round in 1..20 {
+        thief.fetches("/account").is_refused(403, RefusalKind::Denied);
+        let written = world.written().into_iter().filter(|kind| *kind == Kind::AuthzDenied).count() as u64;
+        assert!(written + world.unkept() >= round, "{written} of {round} are written");
+    }
+}
+
+#[test]
+fn a_verdict_that_holds_and_one_that_is_only_observed_wait_as_their_rule_says() {
+    let on_answer = "response.status == 418";
+    let (world, alice) = logged_in(with(&rule("held", on_answer, "then = \"deny\"\nsync = \"before-reply\"")));
+    world.answers(AppAnswer::status(418));
+    world.while_the_disk_hangs(|| alice.fetches("/account"));
+    // The event of the answer, and that of the request which it holds for.
+    assert_eq!(world.unkept(), 1);
+    world.while_the_disk_hangs(|| alice.fetches("/basket")).is_refused(403, RefusalKind::Denied);
+    assert_eq!(world.unkept(), 2);
+    let observed =
+        rule("seen", "request.path == \"/\"", "then = \"deny\"\nsync = \"before-reply\"\nmode = \"observe\"");
+    let world = World::new(with(&observed));
+    world.while_the_disk_hangs(|| world.browser("bob").visits("/").is_stranger());
+    assert_eq!(world.unkept(), 0);
+}
+
+#[test]
+fn of_rules_that_ask_for_the_same_one_that_waits_is_enough() {
+    let plain = rule("plain", "request.path == \"/account\"", "then = \"deny\"");
+    let waits = |when: &str, then: &str| rule("waits", when, &format!("then = \"{then}\"\nsync = \"before-reply\""));
+    for (body, unkept) in [
+        (plain.clone() + &waits("request.method == \"GET\"", "deny"), 1),
+        (
+            waits("session.authenticated", "deny")
+                + &plain.replace("request.path", "session.authenticated && request.path"),
+            1,
+        ),
+        // It would have ended the session, and what is done is something else.
+        (plain + &waits("session.authenticated", "terminate"), 0),
+    ] {
+        let (world, alice) = logged_in(with(&body));
+        world.while_the_disk_hangs(|| alice.fetches("/account")).is_refused(403, RefusalKind::Denied);
+        assert_eq!(world.unkept(), unkept, "{body}");
+    }
+}
+
 #[test]
 fn a_challenge_that_holds_for_a_session_ends_with_a_login() {
     let body = rule("odd", "response.status == 418", "then = \"challenge\"\nper = \"session.ref\"\nwithin = \"1h\"");

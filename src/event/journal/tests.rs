@@ -224,6 +224,34 @@ impl Disk for Failing {
 }
 
 #[test]
+fn an_event_that_is_waited_for_is_on_disk_before_its_time_and_others_with_it() {
+    let mut world = World::new();
+    world.settings.sync = Duration::from_secs(3600);
+    let disk = Failing::default();
+    let run = world.run_on(&disk);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let wait = |event: Event| {
+        let ticket = run.events.emit_awaited(run.clock.now(), Scene::default(), event);
+        runtime.block_on(run.events.kept(ticket, PATIENCE))
+    };
+    for count in 1..=3 {
+        run.emit(LoginFailed {});
+        assert_eq!(wait(SessionCreated {}.into()), Flushed::All);
+        assert_eq!((*run.durable.borrow(), world.events().len() as u64), (2 * count, 2 * count));
+    }
+    // What the disk does not take is not waited for, and comes when it does.
+    disk.set(|faults| faults.loses = true);
+    assert_eq!(wait(SessionCreated {}.into()), Flushed::Failed);
+    assert_eq!((*run.durable.borrow(), run.events.unkept()), (6, 1));
+    disk.set(|faults| faults.loses = false);
+    run.clock.advance(Duration::from_secs(2));
+    assert_eq!(wait(SessionCreated {}.into()), Flushed::All);
+    let created = world.events().into_iter().filter(|(_, kind)| kind == "session.created").count();
+    assert_eq!(created, 5);
+    run.stop();
+}
+
+#[test]
 fn events_go_on_where_the_last_run_ended() {
     let world = World::with(3);
     let run = world.run();

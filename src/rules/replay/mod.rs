@@ -501,6 +501,7 @@ fn held_by(rule: &Rule, played: &Played<'_>) -> Field {
 fn hold(holds: &Holds, rule: &Rule, action: Action, played: &Played<'_>) {
     if let Some(key) = Key::of(HOLD_SALT, held_by(rule, played), played) {
         let (name, tags, now, within) = (rule.name.clone(), rule.tags.clone(), played.now(), rule.holds().1);
-        holds.hold(key, Held { action, rule: name, tags, since: now, until: now.after(within) }, now);
+        let (until, sync) = (now.after(within), rule.sync_of(action));
+        holds.hold(key, Held { action, rule: name, tags, since: now, until, sync }, now);
     }
 }

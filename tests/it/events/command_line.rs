@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::world::{LOGGED_IN, WRONG, World};
 use crate::e2e::process::Process;
 use crate::support::running::until;
+use crate::support::wire::Wire;
 
 const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n[[events.sink]]\ntype = \"stdout\"\n";
 
@@ -36,6 +37,26 @@ fn what_was_told_is_in_the_journal_after_a_kill_and_numbers_go_on() {
     let mut guard = world.start();
     assert_eq!(guard.process.event("guard.started")["seq"].as_u64(), Some(last + 1));
     assert!(guard.process.terminate().success());
+}
+
+#[test]
+fn who_has_been_refused_is_in_the_journal_if_the_rule_says_so() {
+    let journal = "journal = { path = \"data/events.jsonl\", sync = \"1h\" }\n[[events.sink]]\ntype = \"stdout\"\n";
+    let world = World::with(&format!("{journal}[rules]\nfiles = [\"shop.toml\"]\n"));
+    let rule = "id = \"fence\"\nwhen = 'request.path == \"/admin\"'\nthen = \"deny\"\nsync = \"before-reply\"\n";
+    fs::write(world.folder().join("shop.toml"), format!("version = 1\nname = \"shop\"\n[[rule]]\n{rule}")).unwrap();
+    let mut guard = world.start();
+    for count in 1..=20 {
+        let reply = Wire::connect(guard.address).send("GET /admin HTTP/1.1\r\nHost: a\r\n\r\n").reply();
+        assert_eq!(reply.status, 403);
+        let text = fs::read_to_string(world.journal()).unwrap();
+        assert_eq!(text.matches("\"event\":\"authz.denied\"").count(), count, "{text}");
+    }
+    guard.process.kill();
+    // Without a journal it is said that nothing is kept.
+    world.configure("[rules]\nfiles = [\"shop.toml\"]\n");
+    let (code, out, _) = world.runs(&["check"]);
+    assert!(code == 0 && out.contains("shop/fence: answers wait for the event of this rule"), "{code} {out}");
 }
 
 #[test]

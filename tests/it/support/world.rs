@@ -8,6 +8,7 @@ pub(crate) mod browser;
 pub(crate) mod ledger;
 mod rules;
 mod shop;
+mod valve;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use portcullis::clock::{Clock as _, ManualClock, Timestamp};
 use portcullis::engine::{Guard, Observer, Places, Setup};
 use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::event::queue::{Flushed, RepeatSettings, Settings};
-use portcullis::event::sink::Collector;
+use portcullis::event::sink::{Collector, Sink};
 use portcullis::event::{EventQueue, EventSender, Kind, Record as Told, Writer};
 use portcullis::facts::geo::{Country, NetworkKind, Place};
 use portcullis::limit::Limits;
@@ -33,6 +34,7 @@ use tokio::runtime::Runtime;
 pub(crate) use browser::{Ask, Browser, Flight, Page, Started};
 pub(crate) use ledger::Ledger;
 pub(crate) use rules::{Rules, rate, rules};
+use valve::Valve;
 
 /// Where alice lives: a network in Germany.
 pub(crate) const HOME: &str = "203.0.113.10";
@@ -80,6 +82,7 @@ struct Shared {
     clock: Arc<ManualClock>,
     events: EventSender,
     collector: Collector,
+    valve: Valve,
     lines: RefCell<Vec<String>>,
     secrets: RefCell<BTreeSet<String>>,
     app: RefCell<App>,
@@ -113,12 +116,13 @@ impl World {
     /// The same with a guard that is finished by somebody.
     pub(crate) fn made(rules: Rules, seed: u64, finish: impl FnOnce(Guard<Ledger>) -> Guard<Ledger>) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let collector = Collector::new();
+        let (valve, collector) = (Valve::default(), Collector::new());
+        let sinks: Vec<Box<dyn Sink>> = vec![Box::new(valve.clone()), Box::new(collector.clone())];
         let settings = Settings {
             repeat: RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() },
             ..Settings::default()
         };
-        let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(collector.clone())]).unwrap();
+        let (events, writer) = EventQueue::start(&settings, clock.clone(), sinks).unwrap();
         let (policy, limits) = rules.finish();
         let guard = Guard::new(Setup {
             store: Ledger::default(),
@@ -135,10 +139,11 @@ impl World {
             clock,
             events,
             collector,
+            valve,
             lines: RefCell::default(),
             secrets: RefCell::default(),
             app: RefCell::new(Box::new(shop::shop())),
-            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
             _writer: writer,
         }))
     }
@@ -204,6 +209,25 @@ impl World {
         let mut all = self.sessions();
         assert_eq!(all.len(), 1, "there is one session");
         all.remove(0)
+    }
+
+    /// No event is written while this happens, as if the disk hung.
+    pub(crate) fn while_the_disk_hangs<T>(&self, happens: impl FnOnce() -> T) -> T {
+        self.told();
+        self.0.valve.shut();
+        let came = happens();
+        self.0.valve.open();
+        came
+    }
+
+    /// How many answers went out before their events were known to be on disk.
+    pub(crate) fn unkept(&self) -> u64 {
+        self.0.events.unkept()
+    }
+
+    /// What is written by now, whatever is on its way.
+    pub(crate) fn written(&self) -> Vec<Kind> {
+        self.0.collector.kinds()
     }
 
     /// What was told since this was asked last.
