@@ -21,7 +21,7 @@ macro_rules! events {
         #[doc = $doc:literal]
         $kind:ident = $name:literal
         { $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty),* $(,)? }
-        $severity:ident $vocabulary:tt $appsensor:tt $attack:tt $cwe:tt
+        $severity:ident $vocabulary:tt $appsensor:tt $attack:tt [$($cwe:literal),*]
         ($class:literal/$activity:literal $action:literal/$disposition:literal)
         $category:tt/$ecs_type:tt;
     )*) => {
@@ -65,7 +65,7 @@ macro_rules! events {
                         vocabulary: &$vocabulary,
                         appsensor: &$appsensor,
                         attack: &$attack,
-                        cwe: &$cwe,
+                        cwe: &[$(concat!("CWE-", $cwe)),*],
                         ocsf: Ocsf {
                             class: $class,
                             activity: $activity,

@@ -17,8 +17,8 @@ pub struct Meta {
     pub appsensor: &'static [&'static str],
     /// Techniques of MITRE ATT&CK.
     pub attack: &'static [&'static str],
-    /// Weaknesses (CWE).
-    pub cwe: &'static [u16],
+    /// Weaknesses: `CWE-384`.
+    pub cwe: &'static [&'static str],
     /// Its place in OCSF 1.8.
     pub ocsf: Ocsf,
     /// `event.category` and `event.type` of ECS 9.4.

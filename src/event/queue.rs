@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::sink::Sink;
 use super::writer::{Desk, Done};
-use super::{Event, Kind, Record, Scene, Severity};
+use super::{Event, Kind, Record, Scene, Severity, severity};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
 
@@ -252,9 +252,10 @@ impl Shared {
     }
 
     /// Puts an event into a free place, and tells in which turn an awaited one is written.
-    fn leave(&self, record: Record, worth: Worth) -> Turns {
-        let kind = record.event.kind();
-        let severity = record.severity();
+    #[inline]
+    fn leave(&self, ts: Timestamp, scene: Scene, event: Event, worth: Worth) -> Turns {
+        let kind = event.kind();
+        let severity = severity(&scene, &event);
         let places = if worth == Worth::Awaited { self.places } else { self.places_for(severity) };
         self.counters.emitted(kind);
         let mut state = self.state.lock();
@@ -263,7 +264,7 @@ impl Shared {
             self.counters.dropped(kind, Lane::of(severity));
             return Turns::Dropped;
         }
-        state.places.push(Left { record, worth });
+        state.places.push(Left { record: Record::new(ts, scene, event), worth });
         state.flush_asked += u64::from(worth == Worth::Awaited);
         let turn = state.flush_asked;
         let wake = match state.standing {
@@ -364,7 +365,7 @@ impl EventSender {
     /// severity it is dropped and counted.
     pub fn emit(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) {
         if let Some(shared) = &self.shared {
-            shared.leave(Record::new(ts, scene, event.into()), Worth::Usual);
+            shared.leave(ts, scene, event.into(), Worth::Usual);
         }
     }
 
@@ -372,7 +373,7 @@ impl EventSender {
     /// only if the whole queue is full.
     pub fn emit_awaited(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) -> Ticket {
         match &self.shared {
-            Some(shared) => Ticket(shared.leave(Record::new(ts, scene, event.into()), Worth::Awaited)),
+            Some(shared) => Ticket(shared.leave(ts, scene, event.into(), Worth::Awaited)),
             None => Ticket(Turns::Until(0)),
         }
     }

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::escape::is_hidden;
+use super::plain::{Plain, Whole, put_tenths};
 use super::privacy::Veil;
 use super::{VERSION, country, put};
 use crate::event::field::cut;
@@ -18,14 +19,16 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     let (meta, scene) = (record.event.kind().meta(), &record.scene);
     out.extend_from_slice(b"CEF:0|Portcullis|Portcullis|");
     for part in [VERSION, meta.name, meta.doc] {
-        header(out, part);
+        escaped(out, part, Within::Header);
         out.push(b'|');
     }
-    put(out, format_args!("{}|rt={}", record.severity().cef(), record.ts.as_millis()));
+    u64::from(record.severity().cef()).put(out);
+    out.extend_from_slice(b"|rt=");
+    record.ts.as_millis().put(out);
     pair(out, "externalId", &record.id());
     pair(out, "act", scene.action.as_str());
     match scene.client.ip.map(|ip| ip.to_canonical()) {
-        Some(ip) => address(out, ip, &veil.ip_text(ip)),
+        Some(ip) => address(out, ip, veil),
         None => maybe(out, "shost", scene.client.alias.as_ref().map(Text::as_str)),
     }
     if let Some(subject) = &scene.subject {
@@ -38,95 +41,148 @@ pub(super) fn write(veil: &Veil, record: &Record, out: &mut Vec<u8>) {
     maybe(out, "requestClientApplication", scene.client.ua.as_ref().map(Text::as_str));
     maybe(out, "dvchost", record.node.as_ref().map(Text::as_str));
     maybe(out, "cat", record.vocabulary().first().copied());
-    let joined = |words: &[&str]| Some(words.join(" ")).filter(|words| !words.is_empty());
-    let labelled = [
-        ("cs1", "sessionHash", scene.session.map(|session| session.to_string())),
-        ("cs2", "rule", scene.rule.as_ref().map(|rule| rule.as_str().to_owned())),
-        ("cs3", "attackTechnique", joined(meta.attack)),
-        ("cs4", "detectionPoint", joined(meta.appsensor)),
-        ("cs5", "country", country(scene.client.country.as_ref()).map(str::to_owned)),
-        ("cs6", "sessionRef", scene.reference.map(|reference| reference.to_string())),
-        ("cn1", "asn", scene.client.asn.map(|asn| asn.to_string())),
-        ("cn2", "status", scene.status.map(|status| status.to_string())),
-        ("cfp1", "riskScore", scene.risk.map(|risk| format!("{:.1}", if risk.is_finite() { risk } else { 0.0 }))),
-    ];
-    for (key, label, value) in labelled {
-        if let Some(value) = value {
-            put(out, format_args!(" {key}Label={label}"));
-            pair(out, key, &value);
-        }
-    }
+    labelled(out, record);
     own(out, veil, record);
 }
 
-fn address(out: &mut Vec<u8>, ip: IpAddr, shown: &str) {
-    match (ip, shown.parse::<IpAddr>()) {
-        (_, Err(_)) => pair(out, "shost", shown),
-        (IpAddr::V4(_), Ok(_)) => pair(out, "src", shown),
-        (IpAddr::V6(_), Ok(_)) => {
-            out.extend_from_slice(b" c6a2Label=sourceIPv6Address");
-            pair(out, "c6a2", shown);
-        }
+/// What the dictionary has no keys for, each with a label that says what it is.
+fn labelled(out: &mut Vec<u8>, record: &Record) {
+    let (meta, scene) = (record.event.kind().meta(), &record.scene);
+    plain(out, "cs1Label=sessionHash cs1", scene.session);
+    labelled_text(out, "cs2Label=rule cs2", scene.rule.iter().map(Text::as_str));
+    labelled_text(out, "cs3Label=attackTechnique cs3", meta.attack.iter().copied());
+    labelled_text(out, "cs4Label=detectionPoint cs4", meta.appsensor.iter().copied());
+    labelled_text(out, "cs5Label=country cs5", country(scene.client.country.as_ref()));
+    plain(out, "cs6Label=sessionRef cs6", scene.reference);
+    plain(out, "cn1Label=asn cn1", scene.client.asn.map(u64::from));
+    plain(out, "cn2Label=status cn2", scene.status.map(u64::from));
+    if let Some(risk) = scene.risk {
+        key(out, "cfp1Label=riskScore cfp1");
+        put_tenths(out, risk, Whole::Long);
     }
+}
+
+/// Texts in a row under a key of ours; nothing where there are none.
+fn labelled_text<'t>(out: &mut Vec<u8>, name: &str, texts: impl IntoIterator<Item = &'t str>) {
+    for (at, text) in texts.into_iter().enumerate() {
+        if at == 0 {
+            key(out, name);
+        } else {
+            out.push(b' ');
+        }
+        escaped(out, cut(text, VALUE_BYTES_MAX), Within::Value);
+    }
+}
+
+fn plain(out: &mut Vec<u8>, name: &str, value: Option<impl Plain>) {
+    if let Some(value) = value {
+        key(out, name);
+        value.put(out);
+    }
+}
+
+fn address(out: &mut Vec<u8>, ip: IpAddr, veil: &Veil) {
+    match ip {
+        _ if veil.hides_addresses() => key(out, "shost"),
+        IpAddr::V4(_) => key(out, "src"),
+        IpAddr::V6(_) => key(out, "c6a2Label=sourceIPv6Address c6a2"),
+    }
+    veil.ip(out, ip);
 }
 
 /// Why, and what the kind of event says of itself, as one text.
 fn own(out: &mut Vec<u8>, veil: &Veil, record: &Record) {
-    let mut text = String::new();
-    let mut add = |key: &str, value: &str| {
-        text.push_str(if text.is_empty() { "" } else { " " });
-        text.push_str(key);
-        text.push(':');
-        text.push_str(value);
+    let mut text = Vec::with_capacity(VALUE_BYTES_MAX);
+    let put_key = |text: &mut Vec<u8>, key: &str| {
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        text.extend_from_slice(key.as_bytes());
+        text.push(b':');
     };
     for reason in &record.scene.reasons {
-        let shown = |side: &Option<Text>| {
-            side.as_ref()
-                .map_or_else(String::new, |side| veil.text(side.as_str()).unwrap_or_else(|| side.as_str().to_owned()))
-        };
-        let (before, after) = (shown(&reason.before), shown(&reason.after));
-        let points = if reason.points.is_finite() { reason.points } else { 0.0 };
-        let changed =
-            if before.is_empty() && after.is_empty() { String::new() } else { format!(" ({before} -> {after})") };
-        add(reason.kind.as_str(), &format!("{points:.1}{changed}"));
+        put_key(&mut text, reason.kind.as_str());
+        put_tenths(&mut text, reason.points, Whole::Long);
+        let is_said = |side: &Option<Text>| side.as_ref().is_some_and(|side| !side.as_str().is_empty());
+        if is_said(&reason.before) || is_said(&reason.after) {
+            let shown = |text: &mut Vec<u8>, side: &Option<Text>| {
+                let side = side.as_ref().map_or("", Text::as_str);
+                text.extend_from_slice(veil.text(side).as_deref().unwrap_or(side).as_bytes());
+            };
+            text.extend_from_slice(b" (");
+            shown(&mut text, &reason.before);
+            text.extend_from_slice(b" -> ");
+            shown(&mut text, &reason.after);
+            text.push(b')');
+        }
     }
-    record.event.fields(&mut |key, value| match value {
-        Value::Number(number) => add(key, &number.to_string()),
-        Value::Points(points) => add(key, &format!("{points:.1}")),
-        Value::Word(word) | Value::Client(word) => add(key, word),
-        Value::Time(time) => add(key, &time.to_string()),
-        Value::Session(session) => add(key, &session.to_string()),
+    record.event.fields(&mut |key, value| {
+        put_key(&mut text, key);
+        match value {
+            Value::Number(number) => number.put(&mut text),
+            Value::Points(points) => put_tenths(&mut text, points, Whole::Long),
+            Value::Word(word) | Value::Client(word) => text.extend_from_slice(word.as_bytes()),
+            Value::Time(time) => time.put(&mut text),
+            Value::Session(session) => session.put(&mut text),
+        }
     });
     if !text.is_empty() {
-        pair(out, "msg", &text);
+        pair(out, "msg", &String::from_utf8_lossy(&text));
     }
 }
 
-fn maybe(out: &mut Vec<u8>, key: &str, value: Option<&str>) {
+fn maybe(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
     if let Some(value) = value {
-        pair(out, key, value);
+        pair(out, name, value);
     }
 }
 
-fn pair(out: &mut Vec<u8>, key: &str, value: &str) {
-    put(out, format_args!(" {key}="));
-    escaped(out, cut(value, VALUE_BYTES_MAX), &['\\', '=']);
+fn pair(out: &mut Vec<u8>, name: &str, value: &str) {
+    key(out, name);
+    escaped(out, cut(value, VALUE_BYTES_MAX), Within::Value);
 }
 
-fn header(out: &mut Vec<u8>, value: &str) {
-    escaped(out, value, &['\\', '|']);
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
 }
 
-fn escaped(out: &mut Vec<u8>, text: &str, special: &[char]) {
-    for letter in text.chars() {
+/// Where a text stands, and so what would end it.
+#[derive(Clone, Copy)]
+enum Within {
+    Header,
+    Value,
+}
+
+fn escaped(out: &mut Vec<u8>, text: &str, within: Within) {
+    let end = match within {
+        Within::Header => b'|',
+        Within::Value => b'=',
+    };
+    let is_odd = |byte: &u8| !matches!(byte, b' '..=b'~') || *byte == b'\\' || *byte == end;
+    let mut rest = text;
+    // What is plain is copied at once.
+    while let Some(at) = rest.as_bytes().iter().position(is_odd)
+        && let Some((before, odd)) = rest.split_at_checked(at)
+        && let Some(letter) = odd.chars().next()
+    {
+        out.extend_from_slice(before.as_bytes());
+        let (this, behind) = odd.split_at_checked(letter.len_utf8()).unwrap_or((odd, ""));
         match letter {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
-            letter if special.contains(&letter) => put(out, format_args!("\\{letter}")),
             letter if is_hidden(letter) => put(out, format_args!("\\\\u{{{:x}}}", u32::from(letter))),
-            letter => put(out, letter),
+            letter => {
+                if letter.is_ascii() {
+                    out.push(b'\\');
+                }
+                out.extend_from_slice(this.as_bytes());
+            }
         }
+        rest = behind;
     }
+    out.extend_from_slice(rest.as_bytes());
 }
 
 #[cfg(test)]

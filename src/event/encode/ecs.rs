@@ -1,8 +1,9 @@
 //! Elastic Common Schema 9.4: nested objects under the names of the schema, and what it has no name for under `portcullis`.
 
 use super::object::{Letters, Object};
+use super::plain::Plain as _;
 use super::privacy::{Shown, Veil};
-use super::{Outcome, VERSION, country, outcome, put_points};
+use super::{Outcome, VERSION, country, outcome};
 use crate::event::{ClientView, Kind, Record};
 use crate::verdict::Text;
 
@@ -77,17 +78,13 @@ fn event(event: &mut Object<'_>, record: &Record) {
     event.text("outcome", outcome_of(record));
     event.number("severity", record.severity().ocsf().into());
     if let Some(risk) = scene.risk {
-        event.key("risk_score");
-        put_points(event.out, risk);
+        event.points("risk_score", risk);
     }
     event.text("module", "portcullis");
     event.text("dataset", "portcullis.audit");
     event.text("id", &record.id());
     event.number("sequence", record.seq);
-    let reasons: Vec<&str> = scene.reasons.iter().map(|reason| reason.kind.as_str()).collect();
-    if !reasons.is_empty() {
-        event.text("reason", &reasons.join(" "));
-    }
+    event.words("reason", scene.reasons.iter().map(|reason| reason.kind.as_str()));
 }
 
 /// Whether it is what a detection found.
@@ -143,13 +140,12 @@ fn threat(line: &mut Object<'_>, attack: &[&str]) {
     line.object("threat", |threat| {
         threat.text("framework", "MITRE ATT&CK");
         threat.object("technique", |technique| {
-            let mut wholes: Vec<&str> =
-                attack.iter().map(|id| id.split_once('.').map_or(*id, |(whole, _)| whole)).collect();
-            wholes.dedup();
-            technique.texts("id", wholes.iter().copied());
-            let parts: Vec<&str> = attack.iter().filter(|id| id.contains('.')).copied().collect();
-            if !parts.is_empty() {
-                technique.object("subtechnique", |part| part.texts("id", parts.iter().copied()));
+            let wholes = attack.iter().map(|id| id.split_once('.').map_or(*id, |(whole, _)| whole));
+            let mut before = "";
+            technique.texts("id", wholes.filter(|whole| std::mem::replace(&mut before, whole) != *whole));
+            let parts = || attack.iter().filter(|id| id.contains('.')).copied();
+            if parts().next().is_some() {
+                technique.object("subtechnique", |part| part.texts("id", parts()));
             }
         });
     });
@@ -158,16 +154,21 @@ fn threat(line: &mut Object<'_>, attack: &[&str]) {
 fn related(line: &mut Object<'_>, veil: &Veil, record: &Record, ip: Option<&Shown>, subject: Option<&str>) {
     let is_hidden = veil.hides_subjects();
     let scene = &record.scene;
-    let session = scene.session.map(|session| session.to_string());
+    let session = scene.session.map(|session| {
+        let mut text = Vec::with_capacity(36);
+        session.put(&mut text);
+        text
+    });
+    let session = session.as_deref().and_then(|text| std::str::from_utf8(text).ok());
     let bound = veil.shown(&scene.bound);
-    let ips: Vec<&str> = ip.into_iter().chain(&bound).filter(|ip| ip.is_address).map(|ip| ip.text.as_str()).collect();
-    if ips.is_empty() && subject.is_none() && session.is_none() {
+    let ips = || ip.into_iter().chain(&bound).filter(|ip| ip.is_address).map(|ip| ip.text.as_str());
+    if ips().next().is_none() && subject.is_none() && session.is_none() {
         return;
     }
     line.object("related", |related| {
-        related.texts("ip", ips.iter().copied());
+        related.texts("ip", ips());
         related.texts("user", subject.filter(|_| !is_hidden));
-        related.texts("hash", session.as_deref().into_iter().chain(subject.filter(|_| is_hidden)));
+        related.texts("hash", session.into_iter().chain(subject.filter(|_| is_hidden)));
     });
 }
 
@@ -202,13 +203,11 @@ fn ours(ours: &mut Object<'_>, veil: &Veil, record: &Record) {
     }
     ours.texts("owasp", record.vocabulary().iter().copied());
     ours.texts("appsensor", meta.appsensor.iter().copied());
-    let cwe: Vec<String> = meta.cwe.iter().map(|id| format!("CWE-{id}")).collect();
-    ours.texts("cwe", cwe.iter().map(String::as_str));
+    ours.texts("cwe", meta.cwe.iter().copied());
     if !scene.reasons.is_empty() {
         ours.object("reasons", |reasons| {
             for reason in &scene.reasons {
-                reasons.key(reason.kind.as_str());
-                put_points(reasons.out, reason.points);
+                reasons.any_points(reason.kind.as_str(), reason.points);
             }
         });
     }

@@ -32,6 +32,13 @@ pub(super) enum Spelling {
     Human,
 }
 
+/// Whether a text stands in a line as it is: of the letters that nearly every text has alone.
+pub(super) fn is_plain(text: &str) -> bool {
+    let is_odd = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
+    // Without a way out in the middle it is done for many letters at once.
+    !text.as_bytes().iter().fold(false, |odd, byte| odd | is_odd(byte))
+}
+
 /// Appends the text in double quotes, cut to [`TEXT_BYTES_MAX`].
 pub(super) fn quoted(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
     out.push(b'"');
@@ -41,6 +48,9 @@ pub(super) fn quoted(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
 
 /// Appends the text without quotes around it; quotes within it are escaped all the same.
 pub(super) fn bare(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
+    if text.len() <= TEXT_BYTES_MAX && is_plain(text) {
+        return out.extend_from_slice(text.as_bytes());
+    }
     let shown = cut(text, TEXT_BYTES_MAX);
     let mut plain = 0;
     for (at, char) in shown.char_indices() {
@@ -115,6 +125,11 @@ mod tests {
             let written = json(&text);
             prop_assert!(!written.chars().any(is_hidden));
             prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+
+        #[test]
+        fn what_is_plain_is_what_is_written_as_it_is(text in "[ -~\u{7f}\u{e9}\n]{0,40}") {
+            prop_assert_eq!(is_plain(&text), json(&text).trim_matches('"') == text && text.is_ascii() && !text.contains('"'));
         }
 
         #[test]

@@ -7,8 +7,9 @@
 //! (on one line). What a client may have written is in quotes.
 
 use super::escape::{self, Spelling};
+use super::plain::put_points;
 use super::privacy::Veil;
-use super::{Colour, country, put, put_points};
+use super::{Colour, country, put};
 use crate::event::{ClientView, Record, Scene, Severity, Value};
 use crate::verdict::{Action, Text};
 

@@ -4,9 +4,9 @@
 //! anchor at the start of the line; absent ones are left out. What a client wrote comes last: `before`, `after`,
 //! `subject`, then the event's own fields of that kind.
 
+use super::country;
 use super::object::{Letters, Object};
 use super::privacy::Veil;
-use super::{country, put, put_points};
 use crate::event::{ClientView, Record, Value};
 use crate::verdict::{Reason, Text};
 
@@ -61,8 +61,7 @@ pub(super) fn write(veil: &Veil, record: &Record, letters: Letters, out: &mut Ve
     let scene = &record.scene;
     client(&mut line, veil, &scene.client, &["asn", "country", "ua", "os", "ja4"]);
     if let Some(ip) = scene.bound.ip {
-        line.key("bound_ip");
-        address(&mut line, veil, ip);
+        address(&mut line, "bound_ip", veil, ip);
     } else {
         line.maybe_text("bound_ip", scene.bound.alias.as_ref().map(Text::as_str));
     }
@@ -70,7 +69,7 @@ pub(super) fn write(veil: &Veil, record: &Record, letters: Letters, out: &mut Ve
     client(&mut line, veil, &scene.bound, &bound);
     record.event.fields(&mut |key, value| own(&mut line, key, value));
     taxonomy(&mut line, record);
-    tags(&mut line, &scene.tags);
+    line.words("tags", scene.tags.iter().map(Text::as_str));
     reasons(&mut line, &scene.reasons);
     changes(&mut line, veil, "before", &scene.reasons, |reason| reason.before.as_ref());
     changes(&mut line, veil, "after", &scene.reasons, |reason| reason.after.as_ref());
@@ -92,8 +91,7 @@ fn head(line: &mut Object<'_>, veil: &Veil, record: &Record) {
     line.word("event", record.event.kind());
     line.word("action", scene.action);
     if let Some(ip) = scene.client.ip {
-        line.key("ip");
-        address(line, veil, ip);
+        address(line, "ip", veil, ip);
     } else {
         line.maybe_text("ip", scene.client.alias.as_ref().map(Text::as_str));
     }
@@ -121,8 +119,7 @@ fn request(line: &mut Object<'_>, record: &Record) {
     line.maybe_text("route", scene.route.as_deref());
     line.maybe_number("status", scene.status.map(u64::from));
     if let Some(risk) = scene.risk {
-        line.key("risk");
-        put_points(line.out, risk);
+        line.points("risk", risk);
     }
     if let Some(trace) = scene.trace {
         line.word("trace", trace);
@@ -141,20 +138,18 @@ fn client(line: &mut Object<'_>, veil: &Veil, client: &ClientView, keys: &[&'sta
     }
 }
 
-fn address(line: &mut Object<'_>, veil: &Veil, ip: std::net::IpAddr) {
+fn address(line: &mut Object<'_>, key: &'static str, veil: &Veil, ip: std::net::IpAddr) {
+    line.key(key);
     line.out.push(b'"');
     veil.ip(line.out, ip);
     line.out.push(b'"');
 }
 
 /// A field of the event's own that we wrote.
-fn own(line: &mut Object<'_>, key: &str, value: Value<'_>) {
+fn own(line: &mut Object<'_>, key: &'static str, value: Value<'_>) {
     match value {
         Value::Number(number) => line.number(key, number),
-        Value::Points(points) => {
-            line.key(key);
-            put_points(line.out, points);
-        }
+        Value::Points(points) => line.points(key, points),
         Value::Word(word) => line.text(key, word),
         Value::Time(time) => line.word(key, time),
         Value::Session(session) => line.word(key, session),
@@ -165,25 +160,10 @@ fn own(line: &mut Object<'_>, key: &str, value: Value<'_>) {
 /// What other vocabularies call it: words in a row, so that a reader may search for one.
 fn taxonomy(line: &mut Object<'_>, record: &Record) {
     let meta = record.event.kind().meta();
-    line.words("owasp", record.vocabulary());
-    line.words("appsensor", meta.appsensor);
-    line.words("attack", meta.attack);
-    if !meta.cwe.is_empty() {
-        line.key("cwe");
-        line.out.push(b'"');
-        for (at, id) in meta.cwe.iter().enumerate() {
-            put(line.out, format_args!("{}CWE-{id}", if at == 0 { "" } else { " " }));
-        }
-        line.out.push(b'"');
-    }
-}
-
-/// Like the words of other vocabularies: in a row.
-fn tags(line: &mut Object<'_>, tags: &[Text]) {
-    if !tags.is_empty() {
-        let tags: Vec<&str> = tags.iter().map(Text::as_str).collect();
-        line.text("tags", &tags.join(" "));
-    }
+    line.words("owasp", record.vocabulary().iter().copied());
+    line.words("appsensor", meta.appsensor.iter().copied());
+    line.words("attack", meta.attack.iter().copied());
+    line.words("cwe", meta.cwe.iter().copied());
 }
 
 fn reasons(line: &mut Object<'_>, reasons: &[Reason]) {
@@ -192,8 +172,7 @@ fn reasons(line: &mut Object<'_>, reasons: &[Reason]) {
     }
     line.object("reasons", |line| {
         for reason in reasons {
-            line.key(reason.kind.as_str());
-            put_points(line.out, reason.points);
+            line.any_points(reason.kind.as_str(), reason.points);
         }
     });
 }
@@ -212,7 +191,7 @@ fn changes(
         for reason in reasons {
             if let Some(text) = side(reason) {
                 let text = text.as_str();
-                line.text(reason.kind.as_str(), veil.text(text).as_deref().unwrap_or(text));
+                line.any_text(reason.kind.as_str(), veil.text(text).as_deref().unwrap_or(text));
             }
         }
     });

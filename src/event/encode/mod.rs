@@ -12,6 +12,7 @@ mod human;
 mod json;
 mod object;
 mod ocsf;
+mod plain;
 mod privacy;
 mod syslog;
 
@@ -154,7 +155,8 @@ impl Record {
     /// Names the event to a receiver that may be told of it twice: the same each time, and no other event's on this instance.
     pub fn id(&self) -> String {
         let node = self.node.as_ref().map_or("", Text::as_str);
-        format!("{node}-{}-{}", self.ts.as_millis(), self.seq)
+        let (mut millis, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
+        [node, "-", millis.format(self.ts.as_millis()), "-", seq.format(self.seq)].concat()
     }
 }
 
@@ -202,45 +204,7 @@ fn put(out: &mut Vec<u8>, text: impl fmt::Display) {
     debug_assert!(written.is_ok());
 }
 
-/// Appends points: one decimal, none for a whole number, and 0 for what is no number.
-fn put_points(out: &mut Vec<u8>, points: f32) {
-    // Adding zero turns -0 into 0.
-    let points = if points.is_finite() { points + 0.0 } else { 0.0 };
-    put(out, format_args!("{points:.1}"));
-    if out.ends_with(b".0") {
-        out.truncate(out.len() - 2);
-    }
-    if out.ends_with(b"-0") {
-        out.truncate(out.len() - 2);
-        out.push(b'0');
-    }
-}
-
 /// The country as text, if it is one.
 fn country(code: Option<&[u8; 2]>) -> Option<&str> {
     code.filter(|code| code.iter().all(u8::is_ascii_uppercase)).and_then(|code| std::str::from_utf8(code).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn points_have_at_most_one_decimal_and_are_always_numbers() {
-        let check = |points: f32, expected: &str| {
-            let mut out = Vec::new();
-            put_points(&mut out, points);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        };
-        check(0.0, "0");
-        check(-0.0, "0");
-        check(-0.01, "0");
-        check(10.0, "10");
-        check(100.0, "100");
-        check(22.5, "22.5");
-        check(-3.26, "-3.3");
-        check(f32::NAN, "0");
-        check(f32::INFINITY, "0");
-        check(f32::MAX, "340282346638528859811704183484516925440");
-    }
 }

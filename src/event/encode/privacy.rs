@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::plain::Plain as _;
 use super::put;
 use crate::event::ClientView;
 use crate::secret::{Keyring, Purpose};
@@ -93,6 +94,9 @@ pub(super) struct Shown {
     pub(super) is_address: bool,
 }
 
+/// Letters of the longest address.
+const ADDRESS_BYTES_MAX: usize = 39;
+
 /// Whether a text is a pseudonym as [`Veil::pseudonym`] writes it.
 fn is_hash(text: &str) -> bool {
     let is_hex = |text: &str| text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -108,8 +112,8 @@ impl Veil {
     pub(super) fn ip(&self, out: &mut Vec<u8>, ip: IpAddr) {
         let ip = ip.to_canonical();
         match self.privacy.ip {
-            IpPrivacy::Full => put(out, ip),
-            IpPrivacy::Truncate => put(out, truncated(ip)),
+            IpPrivacy::Full => ip.put(out),
+            IpPrivacy::Truncate => truncated(ip).put(out),
             IpPrivacy::Pseudonym => match ip {
                 IpAddr::V4(ip) => self.pseudonym(out, b"ip\0", &ip.octets()),
                 IpAddr::V6(ip) => self.pseudonym(out, b"ip\0", &ip.octets()),
@@ -125,7 +129,7 @@ impl Veil {
 
     /// What [`ip`](Self::ip) appends.
     pub(crate) fn ip_text(&self, ip: IpAddr) -> String {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(ADDRESS_BYTES_MAX);
         self.ip(&mut out, ip);
         String::from_utf8(out).unwrap_or_default()
     }
@@ -139,7 +143,10 @@ impl Veil {
     /// The same, and whether it is an address.
     pub(super) fn shown(&self, client: &ClientView) -> Option<Shown> {
         let text = self.shown_ip(client)?;
-        let is_address = text.parse::<IpAddr>().is_ok();
+        let is_address = match client.ip {
+            Some(_) => !self.hides_addresses(),
+            None => text.parse::<IpAddr>().is_ok(),
+        };
         Some(Shown { text, is_address })
     }
 
@@ -149,6 +156,11 @@ impl Veil {
             Some(ip) => Some(self.ip_text(ip)),
             None => client.alias.as_ref().map(ToString::to_string),
         }
+    }
+
+    /// Whether addresses are shown as keyed hashes.
+    pub(super) const fn hides_addresses(&self) -> bool {
+        matches!(self.privacy.ip, IpPrivacy::Pseudonym)
     }
 
     /// Whether subjects are shown as keyed hashes.

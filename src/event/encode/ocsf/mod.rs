@@ -4,7 +4,7 @@ mod unmapped;
 
 use super::object::{Letters, Object};
 use super::privacy::{Shown, Veil};
-use super::{Outcome, VERSION, country, outcome, put};
+use super::{Outcome, VERSION, country, outcome};
 use crate::event::{ClientView, Event, Kind, Record, Scene, Severity};
 use crate::verdict::{Action, Text};
 
@@ -54,6 +54,7 @@ struct Seen<'a> {
     subject: Option<String>,
     is_hashed: bool,
     ip: Option<Shown>,
+    id: String,
 }
 
 impl<'a> Seen<'a> {
@@ -66,6 +67,7 @@ impl<'a> Seen<'a> {
             subject: subject.map(|subject| veil.subject(subject).unwrap_or_else(|| subject.to_string())),
             is_hashed: veil.hides_subjects(),
             ip: veil.shown(&record.scene.client),
+            id: record.id(),
         }
     }
 
@@ -178,10 +180,7 @@ fn status(line: &mut Object<'_>, record: &Record) {
     };
     line.number("status_id", id);
     line.text("status", word);
-    let reasons: Vec<&str> = record.scene.reasons.iter().map(|reason| reason.kind.as_str()).collect();
-    if !reasons.is_empty() {
-        line.text("status_detail", &reasons.join(" "));
-    }
+    line.words("status_detail", record.scene.reasons.iter().map(|reason| reason.kind.as_str()));
 }
 
 fn metadata(about: &mut Object<'_>, seen: &Seen<'_>) {
@@ -189,7 +188,7 @@ fn metadata(about: &mut Object<'_>, seen: &Seen<'_>) {
     about.text("version", SCHEMA);
     about.object("product", product);
     about.texts("profiles", profiles(seen));
-    about.text("uid", &record.id());
+    about.text("uid", &seen.id);
     about.number("sequence", record.seq);
     about.text("event_code", record.event.kind().meta().name);
     about.text("log_name", "portcullis.audit");
@@ -241,8 +240,7 @@ fn control(line: &mut Object<'_>, record: &Record) {
         line.object("firewall_rule", |about| self::rule(about, rule));
     }
     if let Some(risk) = scene.risk {
-        line.key("risk_score");
-        put_whole(line.out, risk);
+        line.number("risk_score", whole(risk));
     }
     attacks(line, meta.attack);
 }
@@ -291,7 +289,7 @@ fn attacks(line: &mut Object<'_>, attacks: &[&str]) {
 fn finding(line: &mut Object<'_>, seen: &Seen<'_>) {
     let (meta, scene) = (seen.record.event.kind().meta(), &seen.record.scene);
     line.object("finding_info", |info| {
-        info.text("uid", &seen.record.id());
+        info.text("uid", &seen.id);
         info.text("title", meta.doc);
         info.texts("types", [meta.name]);
         info.object("analytic", |analytic| match &scene.rule {
@@ -469,9 +467,9 @@ fn endpoint(line: &mut Object<'_>, seen: &Seen<'_>) {
 }
 
 fn os(about: &mut Object<'_>, name: &str) {
-    let lower = name.to_ascii_lowercase();
     let known = [("unknown", 0), ("windows", 100), ("linux", 200), ("android", 201), ("macos", 300), ("ios", 301)];
-    let id = known.iter().find(|(start, _)| lower.starts_with(start)).map_or(99, |(_, id)| *id);
+    let begins = |start: &str| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    let id = known.iter().find(|(start, _)| begins(start)).map_or(99, |(_, id)| *id);
     about.number("type_id", id);
     about.maybe_text("type", Some(name).filter(|_| id == 99));
     about.text("name", name);
@@ -497,24 +495,23 @@ fn prints(line: &mut Object<'_>, client: &ClientView) {
 
 /// Where in the event a reader finds what it searches for: addresses and users.
 fn observables(line: &mut Object<'_>, seen: &Seen<'_>) {
-    let (place, actor) = match seen.class {
-        FINDING => ("evidences[0].", "user"),
-        AUTHENTICATION => ("", "user"),
-        _ => ("", "actor.user"),
+    let (ip_at, uid_at) = match seen.class {
+        FINDING => ("evidences[0].src_endpoint.ip", "evidences[0].src_endpoint.uid"),
+        _ => ("src_endpoint.ip", "src_endpoint.uid"),
+    };
+    let (name_at, hash_at) = match seen.class {
+        FINDING => ("evidences[0].user.name", "evidences[0].user.uid"),
+        AUTHENTICATION => ("user.name", "user.uid"),
+        _ => ("actor.user.name", "actor.user.uid"),
     };
     let has_endpoint = matches!(seen.class, FINDING | AUTHENTICATION | HTTP | API);
     let ip = seen.ip.as_ref().filter(|_| has_endpoint);
-    let ip = ip.map(|ip| {
-        let (key, kind) = if ip.is_address { ("ip", 2) } else { ("uid", 48) };
-        (format!("{place}src_endpoint.{key}"), kind, &ip.text)
-    });
-    let user = seen.subject.as_ref().filter(|_| seen.class != API).map(|subject| {
-        let (key, kind) = if seen.is_hashed { ("uid", 31) } else { ("name", 4) };
-        (format!("{place}{actor}.{key}"), kind, subject)
-    });
+    let ip = ip.map(|ip| if ip.is_address { (ip_at, 2, &ip.text) } else { (uid_at, 48, &ip.text) });
+    let user = seen.subject.as_ref().filter(|_| seen.class != API);
+    let user = user.map(|subject| if seen.is_hashed { (hash_at, 31, subject) } else { (name_at, 4, subject) });
     if ip.is_some() || user.is_some() {
         objects(line, "observables", ip.into_iter().chain(user), |observable, (name, kind, value)| {
-            observable.text("name", &name);
+            observable.text("name", name);
             observable.number("type_id", kind);
             observable.text("value", value);
         });
@@ -522,7 +519,12 @@ fn observables(line: &mut Object<'_>, seen: &Seen<'_>) {
 }
 
 /// An array of objects. Nothing is no array: whoever calls has at least one.
-fn objects<T>(line: &mut Object<'_>, key: &str, items: impl IntoIterator<Item = T>, fill: impl Fn(&mut Object<'_>, T)) {
+fn objects<T>(
+    line: &mut Object<'_>,
+    key: &'static str,
+    items: impl IntoIterator<Item = T>,
+    fill: impl Fn(&mut Object<'_>, T),
+) {
     line.key(key);
     line.out.push(b'[');
     for (at, item) in items.into_iter().enumerate() {
@@ -536,8 +538,10 @@ fn objects<T>(line: &mut Object<'_>, key: &str, items: impl IntoIterator<Item = 
     line.out.push(b']');
 }
 
-/// Appends points as a whole number that is not below zero, and 0 for what is no number.
-fn put_whole(out: &mut Vec<u8>, points: f32) {
+/// Points as a whole number, and 0 for what is none.
+fn whole(points: f32) -> u64 {
     let points = if points > 0.0 { points.min(RISK_MAX) } else { 0.0 };
-    put(out, format_args!("{points:.0}"));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 0 to RISK_MAX")]
+    let whole = points.round_ties_even() as u64;
+    whole
 }

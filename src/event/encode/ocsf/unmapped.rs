@@ -1,8 +1,8 @@
 //! What the schema has no name for, or the class no place.
 
+use super::super::country;
 use super::super::object::Object;
 use super::super::privacy::{Shown, Veil};
-use super::super::{country, put_points};
 use super::{API, Seen};
 use crate::event::ClientView;
 use crate::verdict::Text;
@@ -22,8 +22,7 @@ pub(super) fn ours(ours: &mut Object<'_>, veil: &Veil, seen: &Seen<'_>) {
     ours.maybe_number("policy", scene.policy);
     ours.maybe_text("route", scene.route.as_deref());
     if let Some(risk) = scene.risk {
-        ours.key("risk");
-        put_points(ours.out, risk);
+        ours.points("risk", risk);
     }
     ours.maybe_text("method", scene.method.filter(|_| !seen.has_request() || seen.method().is_none()));
     ours.maybe_number("status", scene.status.filter(|_| !seen.has_request()).map(u64::from));
@@ -41,13 +40,11 @@ pub(super) fn ours(ours: &mut Object<'_>, veil: &Veil, seen: &Seen<'_>) {
     }
     ours.texts("owasp", seen.record.vocabulary().iter().copied());
     ours.texts("appsensor", meta.appsensor.iter().copied());
-    let cwe: Vec<String> = meta.cwe.iter().map(|id| format!("CWE-{id}")).collect();
-    ours.texts("cwe", cwe.iter().map(String::as_str));
+    ours.texts("cwe", meta.cwe.iter().copied());
     if !scene.reasons.is_empty() {
         ours.object("reasons", |reasons| {
             for reason in &scene.reasons {
-                reasons.key(reason.kind.as_str());
-                put_points(reasons.out, reason.points);
+                reasons.any_points(reason.kind.as_str(), reason.points);
             }
         });
     }
