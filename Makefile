@@ -32,7 +32,7 @@ test: install
 lint:
 	@tests/components
 	$(CARGO) fmt --check
-	$(CARGO) clippy $(PROFILE) $(DENY)
+	$(CARGO) clippy $(PROFILE) --all-targets $(DENY)
 	$(CARGO) clippy $(PROFILE) --all-targets $(ALL) $(DENY)
 	$(CARGO) clippy $(PROFILE) --lib --no-default-features --features layer $(DENY)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) $(ALL) --no-deps

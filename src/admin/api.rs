@@ -19,6 +19,7 @@ use super::PolicyStanding;
 use super::metrics::{self, Figures};
 use super::stats::{self, Stats, is_session};
 use super::view::{Cleared, Health, PolicyView, Revoked, SessionView, Sessions, Version};
+use crate::clock::Timestamp;
 use crate::delivery::Standing;
 use crate::engine::{Guard, SWEEP_MAX, Selection};
 use crate::entropy::{Entropy, EntropyError, random};
@@ -49,6 +50,7 @@ pub(super) const WALK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 /// The guard as its operator sees it.
 pub(super) struct Api<S> {
     guard: Arc<Guard<S>>,
+    started: Timestamp,
     standing: PolicyStanding,
     /// Seals the marks of pages: where a page ends is a digest, and those are not shown.
     marks: LessSafeKey,
@@ -288,6 +290,7 @@ impl<S: Store> Api<S> {
     ) -> Result<Self, EntropyError> {
         let marks = aead_key(&random(&entropy)?);
         Ok(Self {
+            started: guard.now(),
             guard,
             standing,
             marks,
@@ -464,6 +467,7 @@ impl<S: Store> Api<S> {
     fn metrics(&self) -> Response<Bytes> {
         let events = self.guard.events();
         let text = metrics::render(&Figures {
+            started: self.started,
             policy: self.policy(),
             connections: self.connections.as_ref().map(|open| open()),
             events: &events.counters(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::view::PolicyView;
+use crate::clock::Timestamp;
 use crate::delivery::{Standing, State};
 use crate::engine::StoreUse;
 use crate::event::queue::Count;
@@ -14,6 +15,7 @@ use crate::store::metered::{Figures as OfStore, Outcome, WAITS_MICROS};
 
 /// What is told.
 pub(super) struct Figures<'a> {
+    pub(super) started: Timestamp,
     pub(super) policy: PolicyView,
     /// Connections of clients that are open; none where no proxy runs.
     pub(super) connections: Option<usize>,
@@ -47,6 +49,11 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     text.one("portcullis_policy_revision", "The policy in force: counts reloads, from 1.", revision);
     text.one("portcullis_policy_stale", "1 if a newer policy was refused, else 0.", u64::from(stale));
     text.one("portcullis_policy_rules", "Rules that are in force where no route names other packs.", count(rules));
+    text.one(
+        "portcullis_start_time_seconds",
+        "When it started, in seconds since 1970.",
+        figures.started.as_millis() / 1000,
+    );
     if let Some(open) = figures.connections {
         text.one("portcullis_connections_open", "Connections of clients that are open.", count(open));
     }

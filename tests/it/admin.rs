@@ -543,6 +543,7 @@ async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
     assert_eq!(of("portcullis_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), 1);
     assert_eq!((of("portcullis_policy_revision", ""), of("portcullis_policy_stale", "")), (1, 0));
     assert_eq!(of("portcullis_policy_rules", ""), baseline() + 1, "the one that is off is not in force");
+    assert_eq!(of("portcullis_start_time_seconds", ""), 1_800_000_000);
     assert_eq!(of("portcullis_events_waiting", ""), 0);
     assert_eq!(of("portcullis_events_total", "kind=\"session.created\""), 20);
     assert_eq!(of("portcullis_events_dropped_total", "kind=\"session.created\""), 0);

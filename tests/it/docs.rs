@@ -604,7 +604,7 @@ fn read_all(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if !path.ends_with("node_modules") {
+            if !path.ends_with("node_modules") && !path.ends_with("unpacked") {
                 read_all(&path, into);
             }
         } else if path.extension().is_some_and(|ending| ending == "rs") {

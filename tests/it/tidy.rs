@@ -298,6 +298,7 @@ fn walk(folder: &Path, files: &mut Vec<Source>) {
         ".git",
         ".env",
         "node_modules",
+        "unpacked",
         "portcullis-data",
         "corpus",
         "artifacts",

@@ -4,18 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::stored::skipped;
+use super::programs::python;
 
 /// The golden lines have every kind, in every privacy that the encoder knows.
 #[test]
 fn lines_in_ocsf_fit_the_schema_of_their_class() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let python = root.join("e2e/.env/bin/python");
-    let has = |module: &str| Command::new(&python).args(["-c", &format!("import {module}")]).output();
-    if !has("ocsf_json_schema").is_ok_and(|done| done.status.success()) {
-        skipped::<()>("ocsf-json-schema");
-        return;
-    }
+    let Some(python) = python("ocsf_json_schema") else { return };
     let lines = File::open(root.join("data/events.ocsf.jsonl")).unwrap();
     let output = Command::new(&python).arg(root.join("e2e/ocsf/validate.py")).stdin(lines).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

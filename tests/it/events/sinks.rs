@@ -1,17 +1,19 @@
 //! Events on their way to other programs: over every transport, over kills, and with nothing in them that is secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::programs::python;
 use super::world::{LOGGED_IN, WRONG, World};
-use crate::support::origin::{Origin, raw};
+use crate::support::origin::{Origin, Seen, raw};
 use crate::support::receivers::{self, Receiver};
 use crate::support::running::until;
 
@@ -24,13 +26,13 @@ fn http() -> Origin {
     origin
 }
 
-fn json(text: &[u8]) -> Value {
+fn parsed(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap()
 }
 
 /// The message of a syslog line, behind its header of eight words or more.
 fn message(line: &str) -> Value {
-    json(&line.as_bytes()[line.find("] {").unwrap() + 2..])
+    parsed(&line.as_bytes()[line.find("] {").unwrap() + 2..])
 }
 
 /// One of each kind.
@@ -151,7 +153,7 @@ fn hook_is_signed(hook: &Origin, key: &hmac::Key) {
         let signed = [format!("{id}.{at}.").as_bytes(), &request.body].concat();
         let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
         hmac::verify(key, &signed, &signature).unwrap();
-        let body = json(&request.body);
+        let body = parsed(&request.body);
         assert_eq!((&body["type"], &body["timestamp"]), (&body["data"]["event"], &body["data"]["ts"]));
         kinds.insert(body["type"].as_str().unwrap().to_owned());
         assert!(request.request_line().starts_with("POST /hook "), "{}", request.request_line());
@@ -161,16 +163,54 @@ fn hook_is_signed(hook: &Origin, key: &hmac::Key) {
     assert!(kinds.iter().all(|kind| kind.starts_with("session.") || kind == "events.sealed"), "{kinds:?}");
 }
 
+/// The reference library of Standard Webhooks takes what the sink sends.
+#[test]
+fn a_webhook_is_verified_by_the_library_of_those_who_wrote_the_standard() {
+    let Some(python) = python("standardwebhooks") else { return };
+    let world = World::new();
+    let hook = http();
+    let secret = format!("whsec_{}", STANDARD.encode([7; 32]));
+    fs::write(world.folder().join("secret"), &secret).unwrap();
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"stdout\"\n[[events.sink]]\ntype = \"webhook\"\nurl = \"http://{}/hook\"\n\
+         secret_file = \"secret\"\nallow_private = true\n",
+        hook.address()
+    ));
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, WRONG), 401);
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    assert!(guard.process.terminate().success());
+    let line = |request: &Seen| {
+        let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+        let headers: BTreeMap<_, _> = headers.map(|name| (name, request.header(name).unwrap())).into();
+        json!({ "headers": headers, "body": std::str::from_utf8(&request.body).unwrap() }).to_string()
+    };
+    let lines: Vec<String> = hook.seen().iter().map(line).collect();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/webhook/verify.py");
+    let verify = |secret: &str, text: &str| {
+        let requests = world.folder().join("requests");
+        fs::write(&requests, text).unwrap();
+        let requests = fs::File::open(&requests).unwrap();
+        let output = Command::new(&python).arg(&script).arg(secret).stdin(requests).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let text = lines.join("\n");
+    assert_eq!(verify(&secret, &text), (true, format!("verified {}\n", lines.len())));
+    assert!(lines.len() >= 4, "{text}");
+    assert!(!verify(&format!("whsec_{}", STANDARD.encode([8; 32])), &text).0);
+    assert!(!verify(&secret, &text.replacen("login.failed", "login.fooled", 1)).0);
+}
+
 fn loki_has_labels(loki: &Origin) {
     let requests = loki.seen();
     assert!(requests.iter().all(|request| request.request_line().starts_with("POST /loki/api/v1/push ")));
     assert!(requests.iter().all(|request| request.header("x-scope-orgid") == Some("shop")));
-    let bodies: Vec<_> = requests.iter().map(|request| json(&request.body)).collect();
+    let bodies: Vec<_> = requests.iter().map(|request| parsed(&request.body)).collect();
     let streams = bodies.iter().flat_map(|body| body["streams"].as_array().unwrap());
     let stream = streams.into_iter().find(|stream| stream["stream"]["event"] == "session.authenticated").unwrap();
     assert_eq!((&stream["stream"]["env"], &stream["stream"]["action"]), (&"test".into(), &"allow".into()));
     let (nanos, line) = (stream["values"][0][0].as_str().unwrap(), stream["values"][0][1].as_str().unwrap());
-    assert_eq!(json(line.as_bytes())["event"], "session.authenticated");
+    assert_eq!(parsed(line.as_bytes())["event"], "session.authenticated");
     assert!(nanos.len() == 19 && nanos.ends_with("000000"), "{nanos}");
 }
 
@@ -178,7 +218,7 @@ fn otlp_has_records(otlp: &Origin, told: &Value) {
     let requests = otlp.seen();
     assert!(requests.iter().all(|request| request.request_line().starts_with("POST /v1/logs ")));
     assert!(requests.iter().all(|request| request.header("authorization") == Some(format!("Bearer {TOKEN}").as_str())));
-    let bodies: Vec<_> = requests.iter().map(|request| json(&request.body)).collect();
+    let bodies: Vec<_> = requests.iter().map(|request| parsed(&request.body)).collect();
     let records: Vec<_> = bodies
         .iter()
         .flat_map(|body| body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap())
@@ -294,7 +334,7 @@ address = "tcp://{tcp_at}"
     // Whatever it asks for otherwise, it gets this one.
     let (code, out, err) = world.says(&["test-sink", "on-call"]);
     assert!(code == 0 && out.starts_with("on-call: 204 No Content. Look for \""), "{out}{err}");
-    let body = json(&hook.seen()[0].body);
+    let body = parsed(&hook.seen()[0].body);
     assert_eq!((&body["type"], body["data"]["word"].as_str()), (&"events.test".into(), Some(word(&out).as_str())));
     let (code, out, err) = world.says(&["test-sink", "syslog"]);
     assert!(code == 0 && out.contains("the connection stayed open"), "{out}{err}");
@@ -343,7 +383,7 @@ address = "tcp://{tcp_at}"
     let again = otlp.seen().split_off(before);
     let kinds: Vec<_> = again
         .iter()
-        .map(|seen| json(&seen.body)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"].clone())
+        .map(|seen| parsed(&seen.body)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"].clone())
         .collect();
     assert!(kinds.contains(&"session.authenticated".into()) && !kinds.contains(&"guard.started".into()), "{kinds:?}");
     let range = ["replay", "--sink", "syslog", "--from", &told.to_string(), "--to", &told.to_string()];

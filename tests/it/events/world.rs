@@ -45,6 +45,11 @@ impl World {
 
     /// What stands in `[events]`.
     pub(super) fn configure(&self, events: &str) {
+        self.configure_with("off", events);
+    }
+
+    /// The same with an address for operators.
+    pub(super) fn configure_with(&self, admin: &str, events: &str) {
         let app = self.origin.address();
         let config = format!(
             r#"version = 1
@@ -64,7 +69,7 @@ kind = "memory"
 [keys]
 file = "keys.toml"
 [admin]
-address = "off"
+address = "{admin}"
 [events]
 # Each one is told, however many come.
 repeat = {{ window = "0s" }}

@@ -50,7 +50,6 @@ pub(crate) fn session(nth: u64, subject: &str) -> Record {
 }
 
 /// Tells that a story is skipped, since a server is not installed; where everything must be tested that is a failure.
-#[cfg(any(feature = "redis", feature = "sql"))]
 pub(crate) fn skipped<T>(name: &str) -> Option<T> {
     let must = std::env::var_os("PORTCULLIS_TEST_ALL").is_some();
     assert!(!must, "{name} is not installed: run tests/install");
@@ -59,7 +58,6 @@ pub(crate) fn skipped<T>(name: &str) -> Option<T> {
 }
 
 /// A port that nobody has just now. Somebody else may take it before the server does, but nobody takes ports in turn.
-#[cfg(any(feature = "redis", feature = "sql"))]
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
