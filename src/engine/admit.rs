@@ -208,11 +208,12 @@ impl<S: Store> Guard<S> {
             Box::pin(self.ask_for(&request)).await;
             early = self.early(&mut request);
         }
+        if let Err(refusal) = early {
+            self.wait_for_events(&mut request.done.awaited).await;
+            return Decision::Answer(refusal);
+        }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
-        let decided = match early {
-            Ok(()) => self.decide(&mut request, &mut scan, body).await,
-            Err(refusal) => Err(refusal),
-        };
+        let decided = self.decide(&mut request, &mut scan, body).await;
         self.wait_for_events(&mut request.done.awaited).await;
         let decided = match decided {
             Ok(decided) => decided,

@@ -23,7 +23,7 @@ use crate::session::record::{EndReason, Lasting, Record, State};
 use crate::session::subject::is_same;
 use crate::session::tag::{Standing, Tag, Tags};
 use crate::store::{Creation, Ending, Filter, Rotate, Store, StoreError};
-use crate::verdict::Verdict;
+use crate::verdict::{Mode, Verdict};
 
 /// `last_seen` may be this much behind, so a record is kept that much longer than its deadline says.
 const TOUCH_SLACK: Duration = Duration::from_secs(120);
@@ -427,17 +427,25 @@ impl<S: Store> Guard<S> {
         if let Some(record) = self.store.revoke(&known.digest, ending).await? {
             self.streams.end(&known.digest);
             self.tell_ended(request, &record, (verdict, cause));
+        } else if cause == Cause::Rule {
+            // Another request of the session ended it a moment ago. That this one is refused is told by itself.
+            self.tell_ruled(request, Some(&known.record), verdict, Mode::Enforce);
         }
         Ok(())
     }
 
     /// Ends a session by a rule on its answer, under whatever id it goes on by now.
-    pub(super) async fn end_present(&self, admission: &Admission, known: &Known) -> Result<(), StoreError> {
+    pub(super) async fn end_present(
+        &self,
+        admission: &Admission,
+        known: &Known,
+        verdict: &Verdict,
+    ) -> Result<(), StoreError> {
         let digest = self.present(known).await?.map_or(known.digest, |record| record.digest);
         let ending = self.ending(&admission.policy, EndReason::Terminated, admission.now);
         if let Some(record) = self.store.revoke(&digest, ending).await? {
             self.streams.end(&digest);
-            self.tell_ended_on_answer(admission, &record);
+            self.tell_ended_on_answer(admission, &record, verdict);
         }
         Ok(())
     }

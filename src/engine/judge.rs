@@ -24,7 +24,7 @@ use crate::rules::{
 use crate::session::record::Record;
 use crate::signal::{Assessment, IdEvidence, Level, Signal};
 use crate::store::Store;
-use crate::verdict::{Action, Mode, Reason, Verdict};
+use crate::verdict::{Action, EventSync, Mode, Reason, Verdict};
 
 /// What rules found out before the store is asked.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Request<'_> {
 }
 
 /// What a response-phase rule asks for on this answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) enum OnAnswer {
     /// Nothing.
     #[default]
@@ -67,8 +67,8 @@ pub(super) enum OnAnswer {
     Rotate,
     /// 429 instead.
     Throttle,
-    /// The session ends.
-    Terminate,
+    /// The session ends, by this rule.
+    Terminate(Box<Verdict>),
 }
 
 /// A session as rules see it.
@@ -128,12 +128,9 @@ impl<S: Store> Guard<S> {
                 Action::Challenge => tries(),
                 _ => false,
             });
-            let found = match (by_rule, by_held) {
-                (Some(rule), _) => rule.then.map(|then| rule.verdict(then)),
-                (None, Some(held)) => Some(held.verdict()),
-                (None, None) => None,
-            };
-            if let Some(verdict) = found {
+            let by_rule = by_rule.and_then(|rule| rule.then.map(|then| rule.verdict(then)));
+            let both = by_held.map(|held| held.verdict()).into_iter().chain(by_rule);
+            if let Some(verdict) = both.max_by_key(|verdict| (verdict.action, verdict.sync)) {
                 let action = verdict.action;
                 self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, (&verdict, action));
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
@@ -177,7 +174,7 @@ impl<S: Store> Guard<S> {
         let host = (0..set.host().len()).filter_map(|at| u16::try_from(at).ok()).map(Field::Host);
         let fields = PER.iter().copied().chain(host).filter(|field| field.phase() == phase);
         let found = fields.filter_map(|field| self.holds.find(Key::of(HOLD_SALT, field, facts)?, facts.now()));
-        found.filter(|held| is_enforced(set, held)).max_by_key(|held| held.action)
+        found.filter(|held| is_enforced(set, held)).max_by_key(|held| (held.action, held.sync))
     }
 
     /// Judges a request without a session; `id` says what the id that it showed tells.
@@ -367,7 +364,7 @@ impl<S: Store> Guard<S> {
         }
         let facts = RequestFacts { session: Some(session), ..RequestFacts::early(request) };
         let by_session = self.held_for(&facts, Phase::Session).filter(|held| is_owed(held, held.since));
-        by_client.into_iter().chain(by_session).max_by_key(|held| held.action)
+        by_client.into_iter().chain(by_session).max_by_key(|held| (held.action, held.sync))
     }
 
     /// A verdict on earlier answers that holds for whom a login names.
@@ -438,7 +435,7 @@ impl<S: Store> Guard<S> {
         match action {
             Action::Rotate => return OnAnswer::Rotate,
             Action::Throttle => return OnAnswer::Throttle,
-            Action::Terminate => return OnAnswer::Terminate,
+            Action::Terminate => return OnAnswer::Terminate(Box::new(rule.verdict(action))),
             Action::Quarantine | Action::Challenge | Action::Deny => {}
             Action::Allow | Action::Observe => return OnAnswer::Pass,
         }
@@ -466,7 +463,11 @@ impl<S: Store> Guard<S> {
     /// Tells what a rule asks for on an answer.
     #[cold]
     fn tell_answered(&self, admission: &Admission, status: StatusCode, action: Action, rule: &Rule, mode: Mode) {
-        let verdict = rule.verdict(action);
+        let mut verdict = rule.verdict(action);
+        if !acts_on_answer(action) {
+            // Who is served this answer does not wait; those that it is held against do.
+            verdict.sync = EventSync::Later;
+        }
         self.tell_settled_verdict(admission, status, &verdict, mode, event::RuleMatched {});
     }
 
@@ -492,14 +493,26 @@ fn is_enforced(set: &RuleSet, held: &Held) -> bool {
 const RATE_SALT: u64 = 0x5241_5445;
 
 impl OnAnswer {
-    const fn max_of(self, other: Self) -> Self {
-        if other as u8 > self as u8 { other } else { self }
+    const fn strength(&self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Rotate => 1,
+            Self::Throttle => 2,
+            Self::Terminate(_) => 3,
+        }
+    }
+
+    fn max_of(self, other: Self) -> Self {
+        if other.strength() > self.strength() { other } else { self }
     }
 }
 
 impl Judged {
     /// Makes the verdict what an earlier one asks for, if that is stronger.
     pub(super) fn hold_to(&mut self, held: &Held) {
+        if self.mode == Mode::Enforce && held.action == self.verdict.action {
+            self.verdict.sync = self.verdict.sync.max(held.sync);
+        }
         if self.mode == Mode::Enforce && held.action > self.verdict.action {
             self.verdict.action = held.action;
             self.verdict.rule = Some(held.rule.clone());

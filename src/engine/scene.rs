@@ -80,7 +80,9 @@ impl<S: Store> Guard<S> {
 
     /// Tells what was decided about a session's request, if it was more than to serve it.
     pub(super) fn tell_verdict(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
-        if judged.verdict.action != Action::Allow && judged.before != Before::Quarantined {
+        // That a session is in quarantine was told when it began; that it is refused more than that was not.
+        let is_told = judged.before == Before::Quarantined && judged.verdict.action <= Action::Quarantine;
+        if judged.verdict.action != Action::Allow && !is_told {
             self.tell_judged(request, record, judged);
         }
         self.tell_would(request, Some(record), judged);
@@ -162,14 +164,15 @@ impl<S: Store> Guard<S> {
     /// Tells that a session was ended, and by what.
     #[cold]
     pub(super) fn tell_ended(&self, request: &Request<'_>, record: &Record, (verdict, why): (&Verdict, Cause)) {
+        request.done.awaited.note(verdict, Mode::Enforce);
         let scene = self.scene(request, Some(record)).judged(verdict, Mode::Enforce);
         self.emit(&request.done.awaited, request.now, scene, event::SessionTerminated { why }.into());
     }
 
-    /// Tells that a session was ended with an answer. The rule that asked for it was told by itself.
+    /// Tells that a session was ended with an answer, by a rule.
     #[cold]
-    pub(super) fn tell_ended_on_answer(&self, admission: &Admission, record: &Record) {
-        let scene = Scene { action: Action::Terminate, ..self.settled_scene(admission, Some(record)) };
+    pub(super) fn tell_ended_on_answer(&self, admission: &Admission, record: &Record, verdict: &Verdict) {
+        let scene = self.settled_scene(admission, Some(record)).judged(verdict, Mode::Enforce);
         let told = event::SessionTerminated { why: Cause::Rule };
         self.emit(&admission.awaited, self.clock.now(), scene, told.into());
     }

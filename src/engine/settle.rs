@@ -25,7 +25,7 @@ use crate::session::data::Lost;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
 use crate::store::{Store, StoreError};
-use crate::verdict::Action;
+use crate::verdict::{Action, Verdict};
 
 /// What browsers are asked for: what tells two of one version apart.
 const EXACT_HINTS: &str =
@@ -102,15 +102,16 @@ impl<S: Store> Guard<S> {
     ) -> Settled {
         // Nobody else writes or looks where the app kept no handle.
         let app = admission.app.as_ref().map(|app| app.0.clone()).filter(AppSession::is_kept);
-        let _writing = match &app {
+        let writing = match &app {
             Some(app) => Some(app.writing().await),
             None => None,
         };
         let settled = self.settle_answer(&mut admission, by, response).await;
-        self.wait_for_events(&mut admission.awaited).await;
         if let Some(app) = &app {
             app.answered();
         }
+        drop(writing);
+        self.wait_for_events(&mut admission.awaited).await;
         settled
     }
 
@@ -162,10 +163,10 @@ impl<S: Store> Guard<S> {
             }
             _ => OnAnswer::Pass,
         };
-        match on_answer {
+        match &on_answer {
             OnAnswer::Rotate => admission.offer = Offer::AtOnce,
             // What would begin or go on with this answer does not; what it ends, ends.
-            OnAnswer::Terminate => {
+            OnAnswer::Terminate(_) => {
                 (outcome.login, outcome.new_id) = (None, None);
                 outcome.app = outcome.app.endings();
                 admission.offer = Offer::Never;
@@ -183,8 +184,8 @@ impl<S: Store> Guard<S> {
         };
         match on_answer {
             OnAnswer::Throttle if settled.instead.is_none() => throttled(response),
-            OnAnswer::Terminate if settled.instead.is_none() => {
-                Box::pin(self.end_on_answer(admission, response, settled.cut)).await
+            OnAnswer::Terminate(verdict) if settled.instead.is_none() => {
+                Box::pin(self.end_on_answer(admission, response, settled.cut, &verdict)).await
             }
             _ => settled,
         }
@@ -192,10 +193,16 @@ impl<S: Store> Guard<S> {
 
     /// Ends the session of an answer, as a rule asks. What the app set with it belongs to nobody, and an answer that runs for
     /// long is cut like all others of the session.
-    async fn end_on_answer(&self, admission: &Admission, response: &mut response::Parts, cut: Option<Cut>) -> Settled {
+    async fn end_on_answer(
+        &self,
+        admission: &Admission,
+        response: &mut response::Parts,
+        cut: Option<Cut>,
+        verdict: &Verdict,
+    ) -> Settled {
         // Who is held back is not the owner, and ends nothing of his.
         if let Holder::Session(known) = &admission.holder {
-            if let Err(error) = self.end_present(admission, known).await {
+            if let Err(error) = self.end_present(admission, known, verdict).await {
                 self.tell_failed(admission, &error);
                 return Settled { cut: None, instead: Some(Refusal::outage()) };
             }

@@ -26,7 +26,7 @@ use super::{Event, Kind, Record, Scene, Severity, severity};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
 
-pub use super::repeat::{REPEAT_CLIENTS_MAX, REPEAT_KEYS_MAX, Settings as RepeatSettings};
+pub use super::repeat::{AWAITED_FIRST, REPEAT_CLIENTS_MAX, REPEAT_KEYS_MAX, Settings as RepeatSettings};
 
 /// Places of a queue that nobody sized: some seconds of a bad day.
 pub const PLACES_DEFAULT: usize = 8192;
@@ -106,7 +106,7 @@ pub enum Flushed {
 pub(super) enum Worth {
     /// It may be folded into a summary, and be dropped if its lane is full.
     Usual,
-    /// Somebody waits until it is on disk: it is written by itself, and has the places that are kept for the worst.
+    /// Somebody waits until it is on disk: more of its kind are written one by one, and it has the places that are kept for the worst.
     Awaited,
 }
 
@@ -124,7 +124,10 @@ pub struct Ticket(Turns);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turns {
-    Until(u64),
+    Of {
+        first: u64,
+        last: u64,
+    },
     /// There was no place for it.
     Dropped,
 }
@@ -133,7 +136,10 @@ impl Ticket {
     /// The ticket for both events: they are kept when both are.
     pub const fn and(self, other: Self) -> Self {
         match (self.0, other.0) {
-            (Turns::Until(one), Turns::Until(two)) => Self(Turns::Until(if one < two { two } else { one })),
+            (Turns::Of { first: one, last }, Turns::Of { first: two, last: other }) => Self(Turns::Of {
+                first: if one < two { one } else { two },
+                last: if last < other { other } else { last },
+            }),
             _ => Self(Turns::Dropped),
         }
     }
@@ -220,6 +226,8 @@ struct State {
     /// The last one before which a sink failed, after the one before it; and whether one has failed since.
     flush_failed: u64,
     has_failed: bool,
+    /// The last turn in which an awaited event may not have come to where events are kept.
+    unkept: u64,
 }
 
 impl State {
@@ -279,7 +287,7 @@ impl Shared {
         if wake {
             self.wake.notify_one();
         }
-        Turns::Until(turn)
+        Turns::Of { first: turn, last: turn }
     }
 
     fn not_kept(&self, why: Flushed) -> Flushed {
@@ -309,8 +317,11 @@ impl Shared {
         Turn { flush: state.flush_asked, pressing: state.is_pressing(), closed: state.closed, ticked }
     }
 
-    fn flushed(&self, turn: &Turn, done: Done) {
+    fn flushed(&self, turn: &Turn, done: Done, kept: Done) {
         let mut state = self.state.lock();
+        if kept == Done::NotAll {
+            state.unkept = turn.flush;
+        }
         state.has_failed |= done == Done::NotAll;
         if turn.flush > state.flush_done && std::mem::take(&mut state.has_failed) {
             state.flush_failed = turn.flush;
@@ -369,24 +380,27 @@ impl EventSender {
         }
     }
 
-    /// The same for an event that something is to wait for: with [`kept`](Self::kept). No storm cuts it short, and it is dropped
-    /// only if the whole queue is full.
+    /// The same for an event that something is to wait for: with [`kept`](Self::kept). A storm cuts it short later
+    /// ([`AWAITED_FIRST`]), and it is dropped only if the whole queue is full.
     pub fn emit_awaited(&self, ts: Timestamp, scene: Scene, event: impl Into<Event>) -> Ticket {
         match &self.shared {
             Some(shared) => Ticket(shared.leave(ts, scene, event.into(), Worth::Awaited)),
-            None => Ticket(Turns::Until(0)),
+            None => Ticket(Turns::Of { first: 0, last: 0 }),
         }
     }
 
-    /// Waits until an awaited event is on disk, or wherever else the sinks keep what they are given. It holds no thread, and many
-    /// who wait at the same time wait for the same turn of the writer.
+    /// Waits until an awaited event is on disk: in the journal, or in a file that wants it. It holds no thread, and many who wait at
+    /// the same time wait for the same turn of the writer. Of very many from one source it is the count that is kept.
+    ///
+    /// # Panics
+    /// Where the runtime of tokio has no time (`enable_time`).
     pub async fn kept(&self, ticket: Ticket, timeout: Duration) -> Flushed {
         let Some(shared) = &self.shared else { return Flushed::All };
-        let Turns::Until(turn) = ticket.0 else { return shared.not_kept(Flushed::Failed) };
+        let Turns::Of { first, last } = ticket.0 else { return shared.not_kept(Flushed::Failed) };
         let mut turns = shared.turns.subscribe();
-        let waited = tokio::time::timeout(timeout, turns.wait_for(|done| *done >= turn)).await.is_ok();
+        let waited = tokio::time::timeout(timeout, turns.wait_for(|done| *done >= last)).await.is_ok();
         let state = shared.state.lock();
-        let is_failed = state.flush_failed >= turn || state.flush_done < turn;
+        let is_failed = state.unkept >= first || state.flush_done < last;
         drop(state);
         match (waited, is_failed) {
             (true, false) => Flushed::All,
@@ -467,6 +481,7 @@ impl EventQueue {
             flush_done: 0,
             flush_failed: 0,
             has_failed: false,
+            unkept: 0,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -567,7 +582,7 @@ fn run(shared: &Shared, mut desk: Desk) {
         if turn.closed && desk.end() == Done::NotAll {
             done = Done::NotAll;
         }
-        shared.flushed(&turn, done);
+        shared.flushed(&turn, done, desk.kept());
         if turn.closed {
             return;
         }

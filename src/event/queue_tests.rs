@@ -58,6 +58,10 @@ impl Sink for Gate {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn keeps(&self) -> bool {
+        true
+    }
 }
 
 #[test]
@@ -310,15 +314,19 @@ fn awaited_events_are_written_one_by_one_when_they_are_said_to_be() {
     let clock = Arc::new(ManualClock::new(at(1)));
     let (sender, _writer) = EventQueue::start(&Settings::default(), clock, vec![Box::new(kept.clone())]).unwrap();
     let runtime = runtime();
+    let first = usize::try_from(AWAITED_FIRST).unwrap();
     for count in 1..=20 {
-        // Beside them what is folded stays folded.
-        sender.emit(at(1), Scene::default(), LoginFailed {});
         let ticket = sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
         assert_eq!(runtime.block_on(sender.kept(ticket, LONG)), Flushed::All);
-        let written = kept.records().len();
-        assert_eq!(written, count + count.min(3));
+        // Of very many it is the count that is kept.
+        let written = |kind| kept.kinds().into_iter().filter(|written| *written == kind).count();
+        assert_eq!(written(Kind::LoginFailed), count.min(first));
+        // Beside them others are folded as ever.
+        sender.emit(at(1), Scene::default(), SessionUnknownId {});
+        assert_eq!(sender.flush(LONG), Flushed::All);
+        assert_eq!(written(Kind::SessionUnknownId), count.min(3));
     }
-    assert_eq!(sender.unkept(), 0);
+    assert_eq!((sender.unkept(), sender.count(Kind::LoginFailed).folded), (0, 20 - u64::from(AWAITED_FIRST)));
 }
 
 #[test]
@@ -360,6 +368,53 @@ fn an_awaited_event_has_the_last_place_and_who_waits_for_a_stuck_sink_is_let_go(
     assert_eq!((kept[16], sender.unkept()), (Flushed::Failed, 17));
     assert_eq!(time.block_on(sender.kept(tickets[0].and(tickets[16]), LONG)), Flushed::Failed);
     drop((entered, open));
+}
+
+/// A sink that keeps what it is given, but for what it is told not to.
+struct Shelf {
+    keeps: bool,
+    fails: mpsc::Receiver<()>,
+}
+
+impl Sink for Shelf {
+    fn name(&self) -> &'static str {
+        "shelf"
+    }
+    fn take(&mut self, _: &Record) -> io::Result<()> {
+        if self.fails.try_recv().is_ok() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn keeps(&self) -> bool {
+        self.keeps
+    }
+}
+
+#[test]
+fn kept_is_what_a_sink_has_that_keeps_it_whatever_becomes_of_the_others() {
+    let runtime = runtime();
+    let (fail_shelf, fails) = mpsc::channel();
+    let (fail_screen, screen_fails) = mpsc::channel();
+    let shelf = Shelf { keeps: true, fails };
+    let screen = Shelf { keeps: false, fails: screen_fails };
+    let (sender, _writer) = start(&plain(64), vec![Box::new(shelf), Box::new(screen)]);
+    let emit = || sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
+    let kept = |ticket| runtime.block_on(sender.kept(ticket, LONG));
+    fail_screen.send(()).unwrap();
+    assert_eq!(kept(emit()), Flushed::All);
+    // The first of two is lost, and the second one is not.
+    fail_shelf.send(()).unwrap();
+    let first = emit();
+    // Whoever asks first is told of the failure: that may be the turn of the event.
+    assert_ne!(sender.flush(LONG), Flushed::NotInTime);
+    assert_eq!(kept(first.and(emit())), Flushed::Failed);
+    assert_eq!((kept(emit()), sender.unkept()), (Flushed::All, 1));
+    // Where nothing is kept, nothing is on disk.
+    let (_, never) = mpsc::channel();
+    let (sender, _writer) = start(&plain(64), vec![Box::new(Shelf { keeps: false, fails: never })]);
+    let ticket = sender.emit_awaited(at(1), Scene::default(), LoginFailed {});
+    assert_eq!(runtime.block_on(sender.kept(ticket, LONG)), Flushed::Failed);
 }
 
 #[test]

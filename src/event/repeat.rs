@@ -12,6 +12,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::kinds::EventsRepeated;
+use super::queue::Worth;
 use super::scene::SessionHash;
 use super::{Kind, Record};
 use crate::clock::Timestamp;
@@ -21,6 +22,10 @@ use crate::verdict::Text;
 pub const REPEAT_KEYS_MAX: usize = 8192;
 /// Addresses that one summary tells apart.
 pub const REPEAT_CLIENTS_MAX: usize = 64;
+
+/// Awaited events of one kind and source that pass within a window, if fewer would otherwise. All of them would let one client push
+/// everything else out of the journal.
+pub const AWAITED_FIRST: u32 = 10;
 
 /// How storms are cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +97,7 @@ impl Repeat {
     }
 
     /// Gives the record back if it is to be written; otherwise it was counted.
-    pub(super) fn admit(&mut self, record: Record, summaries: &mut Vec<Record>) -> Option<Record> {
+    pub(super) fn admit(&mut self, record: Record, worth: Worth, summaries: &mut Vec<Record>) -> Option<Record> {
         // Before anything else: a stream of audited events alone must not keep a summary waiting.
         self.close(record.ts, summaries);
         if self.settings.window.is_zero() || record.event.kind().is_audited() {
@@ -118,7 +123,11 @@ impl Repeat {
                 window.clients.push(mark);
             }
         }
-        if window.passed < self.settings.first {
+        let first = match worth {
+            Worth::Usual => self.settings.first,
+            Worth::Awaited => self.settings.first.max(AWAITED_FIRST),
+        };
+        if window.passed < first {
             window.passed += 1;
             return Some(record);
         }
@@ -206,16 +215,17 @@ mod tests {
     fn the_first_few_pass_and_the_rest_is_one_summary() {
         let mut storm = Repeat::new(Settings::default());
         let mut out = Vec::new();
-        let passed = (100..150).filter(|at| storm.admit(record(*at, "192.0.2.1", LoginFailed {}), &mut out).is_some());
+        let passed = (100..150)
+            .filter(|at| storm.admit(record(*at, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_some());
         assert_eq!(passed.count(), 3);
         assert!(out.is_empty() && storm.is_holding());
         // Another client is another storm.
-        assert!(storm.admit(record(150, "192.0.2.2", LoginFailed {}), &mut out).is_some());
-        assert!(storm.admit(record(159, "192.0.2.1", SessionCreated {}), &mut out).is_some());
+        assert!(storm.admit(record(150, "192.0.2.2", LoginFailed {}), Worth::Usual, &mut out).is_some());
+        assert!(storm.admit(record(159, "192.0.2.1", SessionCreated {}), Worth::Usual, &mut out).is_some());
         assert!(out.is_empty());
         // The window that began at 100 is over at 160, whatever event tells that time.
-        assert!(storm.admit(record(160, "192.0.2.1", SessionCreated {}), &mut out).is_some());
-        assert!(storm.admit(record(160, "192.0.2.1", LoginFailed {}), &mut out).is_some());
+        assert!(storm.admit(record(160, "192.0.2.1", SessionCreated {}), Worth::Usual, &mut out).is_some());
+        assert!(storm.admit(record(160, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_some());
         assert_eq!(out.iter().map(summary).collect::<Vec<_>>(), [(Kind::LoginFailed, 47, 100, 149, 1)]);
         assert_eq!(out[0].scene.client.ip, Some("192.0.2.1".parse().unwrap()));
         assert!(!storm.is_holding());
@@ -226,7 +236,7 @@ mod tests {
         let mut storm = Repeat::new(Settings::default());
         let mut out = Vec::new();
         for at in [0, 1, 2] {
-            assert!(storm.admit(record(at, "192.0.2.1", LoginFailed {}), &mut out).is_some());
+            assert!(storm.admit(record(at, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_some());
         }
         storm.close(Timestamp::from_secs(60), &mut out);
         assert!(out.is_empty() && storm.open.is_empty());
@@ -236,7 +246,7 @@ mod tests {
     fn kinds_rules_and_sessions_are_apart_and_one_session_counts_its_clients() {
         let mut storm = Repeat::new(Settings { first: 1, ..Settings::default() });
         let mut out = Vec::new();
-        let mut admit = |record| storm.admit(record, &mut out).is_some();
+        let mut admit = |record| storm.admit(record, Worth::Usual, &mut out).is_some();
         assert!(admit(record(0, "192.0.2.1", LoginFailed {})));
         assert!(admit(record(0, "192.0.2.1", SessionUnknownId {})));
         let mut ruled = record(0, "192.0.2.1", LoginFailed {});
@@ -256,9 +266,9 @@ mod tests {
     fn addresses_of_one_household_are_one_client() {
         let mut storm = Repeat::new(Settings { first: 1, ..Settings::default() });
         let mut out = Vec::new();
-        assert!(storm.admit(record(0, "2001:db8::1", LoginFailed {}), &mut out).is_some());
-        assert!(storm.admit(record(0, "2001:db8::ffff:2", LoginFailed {}), &mut out).is_none());
-        assert!(storm.admit(record(0, "2001:db8:0:1::1", LoginFailed {}), &mut out).is_some());
+        assert!(storm.admit(record(0, "2001:db8::1", LoginFailed {}), Worth::Usual, &mut out).is_some());
+        assert!(storm.admit(record(0, "2001:db8::ffff:2", LoginFailed {}), Worth::Usual, &mut out).is_none());
+        assert!(storm.admit(record(0, "2001:db8:0:1::1", LoginFailed {}), Worth::Usual, &mut out).is_some());
     }
 
     #[test]
@@ -266,7 +276,7 @@ mod tests {
         let mut storm = Repeat::new(Settings { first: 0, ..Settings::default() });
         let mut out = Vec::new();
         for _ in 0..100 {
-            assert!(storm.admit(record(0, "192.0.2.1", SessionCreated {}), &mut out).is_some());
+            assert!(storm.admit(record(0, "192.0.2.1", SessionCreated {}), Worth::Usual, &mut out).is_some());
         }
         assert!(storm.open.is_empty());
     }
@@ -276,10 +286,12 @@ mod tests {
         let mut storm = Repeat::new(Settings { first: 1, ..Settings::default() });
         storm.keys_max = 10;
         let mut out = Vec::new();
-        assert!(storm.admit(record(0, "192.0.2.1", LoginFailed {}), &mut out).is_some());
-        assert!(storm.admit(record(0, "192.0.2.1", LoginFailed {}), &mut out).is_none());
+        assert!(storm.admit(record(0, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_some());
+        assert!(storm.admit(record(0, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_none());
         for last in 0..200u8 {
-            assert!(storm.admit(record(0, &format!("198.51.100.{last}"), LoginFailed {}), &mut out).is_some());
+            assert!(
+                storm.admit(record(0, &format!("198.51.100.{last}"), LoginFailed {}), Worth::Usual, &mut out).is_some()
+            );
             assert!(storm.open.len() <= 10 && storm.open.len() == storm.order.len());
         }
         assert_eq!(out.iter().map(summary).collect::<Vec<_>>(), [(Kind::LoginFailed, 1, 0, 0, 1)]);
@@ -291,7 +303,7 @@ mod tests {
         let mut storm = Repeat::new(Settings { first: 0, ..Settings::default() });
         let mut out = Vec::new();
         for at in [100, 50, 0, 100] {
-            assert!(storm.admit(record(at, "192.0.2.1", LoginFailed {}), &mut out).is_none());
+            assert!(storm.admit(record(at, "192.0.2.1", LoginFailed {}), Worth::Usual, &mut out).is_none());
         }
         storm.close_all(Timestamp::EPOCH, &mut out);
         assert_eq!(out.iter().map(summary).collect::<Vec<_>>(), [(Kind::LoginFailed, 4, 100, 100, 1)]);

@@ -56,6 +56,8 @@ pub(super) struct Desk {
     /// Drops that were told of, by lane and kind, and when.
     told: [[u64; Kind::COUNT]; 2],
     told_at: Option<Timestamp>,
+    /// An awaited event is not where events are kept, or may not be.
+    is_unkept: bool,
 }
 
 struct Outlet {
@@ -90,6 +92,7 @@ impl Desk {
             latest,
             told: [[0; Kind::COUNT]; 2],
             told_at: None,
+            is_unkept: false,
         }
     }
 
@@ -102,13 +105,11 @@ impl Desk {
     pub(super) fn take(&mut self, Left { record, worth }: Left) {
         self.latest = self.latest.max(record.ts);
         let kind = record.event.kind();
-        let admitted = match worth {
-            Worth::Usual => self.repeat.admit(record, &mut self.summaries),
-            Worth::Awaited => {
-                self.repeat.close(record.ts, &mut self.summaries);
-                Some(record)
-            }
-        };
+        if worth == Worth::Awaited {
+            let keeps = |outlet: &Outlet| outlet.sink.keeps() && outlet.sink.wants(&record);
+            self.is_unkept |= !self.outlets.iter().any(keeps);
+        }
+        let admitted = self.repeat.admit(record, worth, &mut self.summaries);
         self.write_summaries();
         match admitted {
             Some(record) => self.write(record),
@@ -182,6 +183,7 @@ impl Desk {
             match outlet.error.take() {
                 Some(error) => {
                     done = Done::NotAll;
+                    self.is_unkept |= outlet.sink.keeps();
                     if !std::mem::replace(&mut outlet.failed, true) {
                         failures.push(format!("{}: {error}", outlet.sink.name()));
                     }
@@ -201,6 +203,11 @@ impl Desk {
         }
         self.outlets.iter_mut().for_each(|outlet| outlet.was_given = false);
         done
+    }
+
+    /// Whether all awaited events since this was asked last are where events are kept.
+    pub(super) fn kept(&mut self) -> Done {
+        if std::mem::take(&mut self.is_unkept) { Done::NotAll } else { Done::All }
     }
 
     /// The last words of the sinks.

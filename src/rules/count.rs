@@ -208,7 +208,8 @@ impl Holds {
                 });
             }
         }
-        let is_new = of.get(&key).is_none_or(|old| old.until <= now || old.action <= held.action);
+        let is_new =
+            of.get(&key).is_none_or(|old| old.until <= now || (old.action, old.sync) <= (held.action, held.sync));
         if is_new {
             of.insert(key, Arc::new(held));
         }

@@ -90,9 +90,11 @@ impl Rule {
         }
     }
 
-    /// When the event of this verdict is to be on disk, as far as the rule is asked: it says so of what it asks for itself.
+    /// When the event of this verdict is to be on disk, as far as the rule is asked: it says so of what it asks for itself. A tune may
+    /// have it ask for less, and who is served does not wait for a disk.
     pub(crate) fn sync_of(&self, action: Action) -> EventSync {
-        if self.then == Some(action) { self.sync } else { EventSync::Later }
+        let refuses = matches!(action, Action::Terminate | Action::Deny);
+        if refuses && self.then == Some(action) { self.sync } else { EventSync::Later }
     }
 
     /// What it asks for as the verdict on a request.

@@ -163,22 +163,7 @@ fn an_answer_waits_for_its_event_if_a_rule_says_so_and_not_for_ever() {
         assert_eq!(world.unkept(), unkept, "{when} {then} {sync}");
         let kind = if then == "deny" { Kind::AuthzDenied } else { Kind::SessionTerminated };
         let told = world.told_of(kind).scene;
-        assert_eq!(told.action.as_str(), then);
-        if !when.starts_with("response") {
-            assert_eq!(told.rule.unwrap().as_str(), "shop/wait");
-        }
-    }
-}
-
-#[test]
-fn what_waits_for_its_event_is_told_though_the_disk_is_fast_or_slow() {
-    let body = rule("wait", "request.path == \"/account\"", "then = \"deny\"\nsync = \"before-reply\"");
-    let world = World::new(with(&body));
-    let thief = world.browser("thief");
-    for round in 1..20 {
-        thief.fetches("/account").is_refused(403, RefusalKind::Denied);
-        let written = world.written().into_iter().filter(|kind| *kind == Kind::AuthzDenied).count() as u64;
-        assert!(written + world.unkept() >= round, "{written} of {round} are written");
+        assert_eq!((told.action.as_str(), told.rule.unwrap().as_str()), (then, "shop/wait"));
     }
 }
 
@@ -188,10 +173,10 @@ fn a_verdict_that_holds_and_one_that_is_only_observed_wait_as_their_rule_says() 
     let (world, alice) = logged_in(with(&rule("held", on_answer, "then = \"deny\"\nsync = \"before-reply\"")));
     world.answers(AppAnswer::status(418));
     world.while_the_disk_hangs(|| alice.fetches("/account"));
-    // The event of the answer, and that of the request which it holds for.
-    assert_eq!(world.unkept(), 1);
+    // Who is served does not wait. The request that it holds for does.
+    assert_eq!(world.unkept(), 0);
     world.while_the_disk_hangs(|| alice.fetches("/basket")).is_refused(403, RefusalKind::Denied);
-    assert_eq!(world.unkept(), 2);
+    assert_eq!(world.unkept(), 1);
     let observed =
         rule("seen", "request.path == \"/\"", "then = \"deny\"\nsync = \"before-reply\"\nmode = \"observe\"");
     let world = World::new(with(&observed));
@@ -216,6 +201,55 @@ fn of_rules_that_ask_for_the_same_one_that_waits_is_enough() {
         let (world, alice) = logged_in(with(&body));
         world.while_the_disk_hangs(|| alice.fetches("/account")).is_refused(403, RefusalKind::Denied);
         assert_eq!(world.unkept(), unkept, "{body}");
+    }
+}
+
+#[test]
+fn a_rule_that_a_tune_made_milder_has_nobody_wait() {
+    for then in ["observe", "rotate", "quarantine"] {
+        let wait = rule("wait", "session.authenticated", "then = \"deny\"\nsync = \"before-reply\"");
+        let tune = format!("[[tune]]\nrule = \"shop/wait\"\nthen = \"{then}\"\nwhy = \"to try it out\"\n");
+        let (world, alice) = logged_in(with(&(wait + &tune)));
+        world.while_the_disk_hangs(|| alice.fetches("/account"));
+        assert_eq!(world.unkept(), 0, "{then}");
+    }
+}
+
+#[test]
+fn who_is_in_quarantine_is_told_of_if_more_is_done_to_him() {
+    for (then, kind) in [("deny", Kind::AuthzDenied), ("terminate", Kind::SessionTerminated)] {
+        let more = format!("then = \"{then}\"\nsync = \"before-reply\"");
+        let held = rule("held", "request.path == \"/held\"", "then = \"quarantine\"");
+        let (world, alice) =
+            logged_in(with(&(held + &rule("more", "request.path == \"/account\" && session.exists", &more))));
+        alice.visits("/held");
+        world.told();
+        alice.visits("/basket");
+        assert_eq!(world.told(), Vec::<&str>::new(), "that it goes on is no news");
+        world.while_the_disk_hangs(|| alice.fetches("/account"));
+        assert_eq!(world.unkept(), 1, "{then}");
+        assert_eq!(world.told_of(kind).scene.rule.unwrap().as_str(), "shop/more");
+    }
+}
+
+#[test]
+fn a_refusal_that_holds_waits_though_another_rule_asks_for_as_much_or_less() {
+    let held = "then = \"deny\"\nper = \"client.ip\"\nsync = \"before-reply\"";
+    let held = rule("held", "response.status == 418", held);
+    for other in [
+        rule("again", "response.status == 418", "then = \"deny\"\nper = \"client.ip\""),
+        rule("both", "response.status == 418", "then = \"deny\""),
+        rule("deny", "request.path == \"/basket\"", "then = \"deny\""),
+        rule("later", "session.authenticated && request.path == \"/basket\"", "then = \"deny\""),
+        rule("slow", "request.path == \"/basket\"", "then = \"throttle\""),
+    ] {
+        for body in [held.clone() + &other, other.clone() + &held] {
+            let (world, alice) = logged_in(with(&body));
+            world.answers(AppAnswer::status(418));
+            alice.fetches("/account");
+            world.while_the_disk_hangs(|| alice.fetches("/basket")).is_refused(403, RefusalKind::Denied);
+            assert_eq!(world.unkept(), 1, "{body}");
+        }
     }
 }
 

@@ -424,6 +424,10 @@ impl Sink for Journal {
         self.noted(done)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn is_waiting(&self) -> bool {
         !self.lines.is_empty()
             || !self.notes.is_empty()

@@ -113,6 +113,19 @@ impl Sink for FileSink {
         self.lines.pour(&mut self.file)?;
         reopened
     }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        match self.file.sync_data() {
+            // A pipe or a device keeps nothing, and is given lines all the same.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
 }
 
 #[derive(PartialEq, Eq)]

@@ -61,6 +61,11 @@ pub trait Sink: Send {
         None
     }
 
+    /// Whether what it was given, and [`sync`](Self::sync) said is well, outlives a crash.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     /// What it has to tell before it is closed, once all else was given to it.
     fn ends(&mut self, now: Timestamp) -> Option<Event> {
         let _ = now;

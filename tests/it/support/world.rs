@@ -225,11 +225,6 @@ impl World {
         self.0.events.unkept()
     }
 
-    /// What is written by now, whatever is on its way.
-    pub(crate) fn written(&self) -> Vec<Kind> {
-        self.0.collector.kinds()
-    }
-
     /// What was told since this was asked last.
     pub(crate) fn events_told(&self) -> Vec<Told> {
         assert_eq!(self.0.events.flush(seconds(20)), Flushed::All);
