@@ -2,6 +2,8 @@
 
 mod ban;
 mod collect;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod stream;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -92,8 +94,13 @@ fn logrotate_loses_no_line_of_a_guard_at_work() {
     fs::create_dir(&folder).unwrap();
     let mut guard = world.start();
     let config = world.folder().join("logrotate");
-    let glob = format!("{}/*.jsonl", folder.display());
-    let replaced = [("/var/log/portcullis/*.jsonl", glob.as_str()), ("    compress\n    delaycompress\n", "")];
+    let log = folder.join("events.jsonl").display().to_string();
+    let collected = folder.join("collected.jsonl").display().to_string();
+    let replaced = [
+        ("/var/log/portcullis/events.jsonl", log.as_str()),
+        ("/var/log/portcullis/collected.jsonl", collected.as_str()),
+        ("    compress\n    delaycompress\n", ""),
+    ];
     fs::write(&config, contrib("logrotate/portcullis", &replaced)).unwrap();
     let lines = || fs::read_to_string(folder.join("events.jsonl")).map_or(0, |text| text.lines().count());
     let (address, is_done) = (guard.address, AtomicBool::new(false));

@@ -47,6 +47,12 @@ impl Lines {
         self.acted.replace("127.0.0.1", ip) + "\n"
     }
 
+    /// What another client did to an account, of which its owner came last.
+    fn of_subject(&self, ip: &str) -> String {
+        assert!(self.acted.contains(",\"key\":\"client\""), "{}", self.acted);
+        self.acted(ip).replace(",\"key\":\"client\"", ",\"key\":\"subject\"")
+    }
+
     /// A wrong password of another client.
     fn passed(&self, ip: &str) -> String {
         self.passed.replace("127.0.0.1", ip) + "\n"
@@ -57,7 +63,9 @@ impl Lines {
         let observed = self.acted("192.0.2.1").replace("\"mode\":\"enforce\"", "\"mode\":\"observe\"");
         let made_up = self.acted("192.0.2.3").trim_end().replace('\\', "\\\\").replace('"', "\\\"");
         let forged = format!("{},\"ua\":\"{made_up}\"}}\n", self.passed("192.0.2.4").trim_end().trim_end_matches('}'));
-        [observed, self.passed("192.0.2.2"), forged].map(|line| line.repeat(often)).concat()
+        [observed, self.passed("192.0.2.2"), forged, self.of_subject("192.0.2.5")]
+            .map(|line| line.repeat(often))
+            .concat()
     }
 }
 
