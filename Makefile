@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE := --profile ci --locked
 DENY    := -- -D warnings
 # What we do not build into the program, and test all the same.
-ALL     := --features relay-rtt,axum,redis,tower-sessions,sql
+ALL     := --features relay-rtt,axum,redis,tower-sessions,sql,kafka,nats
 FUZZ_SECONDS ?= 20
 
 .PHONY: help install demo test lint bench fuzz docs soak

@@ -50,4 +50,4 @@ pub use settings::{
     StoreServer,
 };
 pub use signed::{NotAKey, RulesKey, SignedFile};
-pub use sink::{EventSink, HttpServer, Remote, RemoteKind, SecretError, SecretFrom, SinkFormat, SinkTarget};
+pub use sink::{Cluster, EventSink, HttpServer, Remote, RemoteKind, SecretError, SecretFrom, SinkFormat, SinkTarget};

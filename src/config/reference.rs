@@ -219,6 +219,11 @@ const SYSLOG: Form =
     Form { word: "address", pattern: r"^((tcp|tls|udp)://[^/?#@\s]+|unix:.+)$", example: "tcp://logs.example.net:514" };
 const SINK_URL: Form =
     Form { word: "URL", pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+", example: "https://logs.example.net/" };
+const SERVER: Form = Form { word: "server", pattern: r"^(tls://)?[^/?#@\s]+$", example: "tls://logs.example.net:9093" };
+const USER: Form = Form { word: "text", pattern: "", example: "portcullis" };
+const TOPIC: Form = Form { word: "topic", pattern: "^[A-Za-z0-9._-]{1,249}$", example: "portcullis" };
+const NATS_SUBJECT: Form =
+    Form { word: "subject", pattern: r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", example: "portcullis.events" };
 const LABEL: Form = Form { word: "label", pattern: "^[A-Za-z_][A-Za-z0-9_]*=.+$", example: "env=prod" };
 const TENANT: Form = Form { word: "text", pattern: r"^[!-~]+$", example: "shop" };
 const STORE_PREFIX: Form = Form { word: "prefix", pattern: "^[a-z][a-z0-9_]{0,30}$", example: "portcullis" };
@@ -661,8 +666,8 @@ tables! {
     }
     /// Where events are written; without any, to standard output as JSON lines.
     "events.sink" under "`[[events.sink]]`" {
-        /// `stdout`, `file`, or one that sends to another program from the journal: `syslog`, `journald`, `webhook`, `loki`, `otlp`
-        "type": Word(&["stdout", "file", "syslog", "journald", "webhook", "loki", "otlp"]), Required;
+        /// `stdout`, `file`, or one that sends to another program from the journal: `syslog`, `journald`, `webhook`, `loki`, `otlp`, or in a program that was built with these features `kafka`, `nats`
+        "type": Word(&["stdout", "file", "syslog", "journald", "webhook", "loki", "otlp", "kafka", "nats"]), Required;
         /// what it is called in messages, in metrics and on the command line; how far it has come is kept under this name
         "name": Text(SINK_NAME), Told("its type");
         /// the file of `file`, opened again on SIGHUP and when it was renamed; the socket of `journald`
@@ -687,11 +692,21 @@ tables! {
         "secret_env": Text(VARIABLE), Told("this or `secret_file` for `webhook`");
         /// the same in a file
         "secret_file": Path, Told("none");
-        /// the variable with what is sent as `Authorization`, such as `Bearer` and a token
+        /// servers of `kafka` (brokers, port 9092) or `nats` (port 4222), of which one is enough: `host:port`, with `tls://` in front of all of them or none
+        "servers": OneOrMore(&Text(SERVER)), Told("required for these");
+        /// where records go in `kafka`; the topic must be there
+        "topic": Text(TOPIC), Told("required for `kafka`");
+        /// what subjects of `nats` begin with; the kind of the event comes behind it, and a stream of JetStream must take them
+        "subject": Text(NATS_SUBJECT), Told("required for `nats`");
+        /// as whom to sign in to `kafka` or `nats`, with the password in `auth_env` or `auth_file`
+        "user": Text(USER), Told("none");
+        /// how `kafka` is shown the password (SASL): `scram-sha-512`, `scram-sha-256`, or `plain` within TLS
+        "mechanism": Word(&["scram-sha-512", "scram-sha-256", "plain"]), Value("scram-sha-512");
+        /// the variable with what is sent as `Authorization`, such as `Bearer` and a token; for `kafka` and `nats` the password of `user`; for `nats` without one a token, the seed of a key, or what stands in a `.creds` file
         "auth_env": Text(VARIABLE), Told("none");
         /// the same in a file
         "auth_file": Path, Told("none");
-        /// whether `url` may lead to a private address, and may be without TLS
+        /// whether `url` may lead to a private address, and may be without TLS; whether `servers` may be without TLS
         "allow_private": Flag, Value("false");
         /// labels that events get in Loki beside `event`, `severity`, `action` and `node`
         "labels": OneOrList(&Text(LABEL)), Told("none");

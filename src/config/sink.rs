@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{self, Address, Endpoint, Loki, Secret, Target, Tls, Url};
+use crate::delivery::{
+    self, Address, Credentials, Endpoint, Kafka, Loki, Mechanism, Nats, Secret, Servers, Target, Tls, Url,
+};
 use crate::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, IpPrivacy, Message, Privacy, SubjectPrivacy};
 use crate::event::sink::Filter;
 use crate::secret::Keyring;
@@ -64,6 +66,25 @@ pub enum RemoteKind {
     Loki(HttpServer, BTreeMap<String, String>, Option<String>),
     /// OTLP over HTTP.
     Otlp(HttpServer),
+    /// Kafka, with a topic.
+    Kafka(Cluster, String, Mechanism),
+    /// NATS, with what subjects begin with.
+    Nats(Cluster, String),
+}
+
+/// Servers that are reached by host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Their hosts and ports.
+    pub at: Vec<(String, u16)>,
+    /// Whether TLS is spoken with them.
+    pub is_tls: bool,
+    /// How they are checked then, and what they are shown.
+    pub tls: Tls,
+    /// As whom.
+    pub user: Option<String>,
+    /// Where the password is, or what takes its place.
+    pub secret: Option<SecretFrom>,
 }
 
 /// A server that takes events over HTTP.
@@ -200,7 +221,7 @@ impl EventSink {
         let SinkTarget::Remote(remote) = &self.target else { return Ok(None) };
         Ok(Some(delivery::Sink {
             name: self.name.clone(),
-            target: self.opened(&remote.kind)?,
+            target: self.opened(remote)?,
             encoder: self.encoder(journal, false, keys),
             filter: self.filter.clone(),
             batch: remote.batch,
@@ -208,8 +229,9 @@ impl EventSink {
         }))
     }
 
-    fn opened(&self, kind: &RemoteKind) -> Result<Target, SecretError> {
-        Ok(match kind {
+    fn opened(&self, remote: &Remote) -> Result<Target, SecretError> {
+        let timeout = remote.timeout;
+        Ok(match &remote.kind {
             RemoteKind::Syslog(address, _) => Target::Syslog(address.clone()),
             RemoteKind::Journald(socket) => Target::Journald(socket.clone()),
             RemoteKind::Webhook(server, secret) => Target::Webhook(self.endpoint(server)?, secret.read(&self.name)?),
@@ -217,6 +239,13 @@ impl EventSink {
                 Target::Loki(Loki { endpoint: self.endpoint(server)?, labels: labels.clone(), tenant: tenant.clone() })
             }
             RemoteKind::Otlp(server) => Target::Otlp(self.endpoint(server)?),
+            RemoteKind::Kafka(cluster, topic, mechanism) => {
+                let (servers, topic) = (self.servers(cluster)?, topic.clone());
+                Target::Kafka(Kafka { servers, mechanism: *mechanism, topic, timeout })
+            }
+            RemoteKind::Nats(cluster, subject) => {
+                Target::Nats(Nats { servers: self.servers(cluster)?, subject: subject.clone(), timeout })
+            }
         })
     }
 
@@ -224,6 +253,12 @@ impl EventSink {
         let HttpServer { url, tls, authorization, allow_private } = server.clone();
         let authorization = authorization.map(|secret| secret.read(&self.name)).transpose()?;
         Ok(Endpoint { url, tls, authorization, allow_private })
+    }
+
+    fn servers(&self, cluster: &Cluster) -> Result<Servers, SecretError> {
+        let Cluster { at, is_tls, tls, user, secret } = cluster.clone();
+        let secret = secret.map(|secret| secret.read(&self.name)).transpose()?;
+        Ok(Servers { at, is_tls, tls, credentials: secret.map(|secret| Credentials { user, secret }) })
     }
 
     /// What it would show and the journal does not, by its key.

@@ -19,9 +19,14 @@ mod by_hand;
 mod cursor;
 mod http;
 mod journald;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod loki;
+#[cfg(feature = "nats")]
+mod nats;
 mod otlp;
 mod pause;
+mod server;
 mod standing;
 mod stream;
 mod syslog;
@@ -55,6 +60,8 @@ pub use by_hand::{Hand, ReplayError, Replayed};
 pub use cursor::CursorError;
 pub use journald::SOCKET as JOURNALD_SOCKET;
 pub use loki::Loki;
+pub use server::{Credentials, Kafka, Mechanism, Nats, NoServer, Servers};
+pub(crate) use server::{KAFKA_PORT, NATS_PORT, server};
 pub use standing::{Standing, State};
 pub use syslog::{Address, NoAddress};
 pub use tls::Tls;
@@ -90,6 +97,10 @@ pub enum Target {
     Loki(Loki),
     /// A collector of OpenTelemetry, over OTLP/HTTP.
     Otlp(Endpoint),
+    /// A topic of Kafka; with the feature `kafka`.
+    Kafka(Kafka),
+    /// A stream of NATS; with the feature `nats`.
+    Nats(Nats),
 }
 
 /// A sink over the network.

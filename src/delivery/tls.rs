@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,10 +23,13 @@ pub struct Tls {
 
 impl Tls {
     /// The files are read for each connection, so new ones need no restart.
-    pub(super) fn connector(&self, alpn: &[&[u8]]) -> Result<TlsConnector, String> {
+    pub(super) fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, String> {
         let identity = self.identity.as_ref().map(|(certificate, key)| Identity { certificate, key });
-        let config = client_config(self.ca.as_deref(), identity, alpn).map_err(|fault| fault.to_string())?;
-        Ok(TlsConnector::from(Arc::new(config)))
+        client_config(self.ca.as_deref(), identity, alpn).map_err(|fault| fault.to_string())
+    }
+
+    pub(super) fn connector(&self, alpn: &[&[u8]]) -> Result<TlsConnector, String> {
+        Ok(TlsConnector::from(Arc::new(self.config(alpn)?)))
     }
 
     /// TLS over a connection to a host of that name.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::journald::Journald;
+#[cfg(feature = "kafka")]
+use super::kafka::Produce;
 use super::loki::Push;
+#[cfg(feature = "nats")]
+use super::nats::Publish;
 use super::otlp::Otlp;
 use super::syslog::Syslog;
 use super::webhook::Webhook;
@@ -107,6 +111,10 @@ pub(super) enum Any {
     Webhook(Webhook),
     Loki(Push),
     Otlp(Otlp),
+    #[cfg(feature = "kafka")]
+    Kafka(Box<Produce>),
+    #[cfg(feature = "nats")]
+    Nats(Box<Publish>),
 }
 
 impl Any {
@@ -118,6 +126,14 @@ impl Any {
             Target::Webhook(endpoint, secret) => Self::Webhook(Webhook::new(endpoint, secret, clock.clone())?),
             Target::Loki(loki) => Self::Loki(Push::new(loki)?),
             Target::Otlp(endpoint) => Self::Otlp(Otlp::new(endpoint)?),
+            #[cfg(feature = "kafka")]
+            Target::Kafka(kafka) => Self::Kafka(Box::new(Produce::new(kafka)?)),
+            #[cfg(not(feature = "kafka"))]
+            Target::Kafka(_) => return Err("this program was built without Kafka".to_owned()),
+            #[cfg(feature = "nats")]
+            Target::Nats(nats) => Self::Nats(Box::new(Publish::new(nats)?)),
+            #[cfg(not(feature = "nats"))]
+            Target::Nats(_) => return Err("this program was built without NATS".to_owned()),
         })
     }
 }
@@ -130,6 +146,10 @@ impl Transport for Any {
             Self::Webhook(webhook) => webhook.batch_max(),
             Self::Loki(loki) => loki.batch_max(),
             Self::Otlp(otlp) => otlp.batch_max(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(kafka) => kafka.batch_max(),
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => nats.batch_max(),
         }
     }
 
@@ -139,6 +159,11 @@ impl Transport for Any {
             Self::Loki(loki) => loki.tell_answers(),
             Self::Otlp(otlp) => otlp.tell_answers(),
             Self::Syslog(_) | Self::Journald(_) => {}
+            // They tell what they did, and not what the receiver says.
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => {}
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => {}
         }
     }
 
@@ -149,6 +174,10 @@ impl Transport for Any {
             Self::Webhook(webhook) => webhook.send(items).await,
             Self::Loki(loki) => loki.send(items).await,
             Self::Otlp(otlp) => otlp.send(items).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(kafka) => kafka.send(items).await,
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => nats.send(items).await,
         }
     }
 

@@ -447,6 +447,7 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("numbers in a shared store", store::debts::KEYS_MAX),
         ("keys in the key file", config::keys::KEYS_MAX),
         ("events that wait for a full disk", portcullis::event::journal::WAITING_BYTES_MAX >> 20),
+        ("awaited events of one source in a minute", usize::try_from(portcullis::event::queue::AWAITED_FIRST).unwrap()),
         ("wait of an answer for its event", usize::try_from(engine::EVENT_WAIT_MAX.as_secs()).unwrap()),
         ("line of a journal", portcullis::event::journal::LINE_BYTES_MAX >> 20),
         ("failures of a sink until it is told", usize::try_from(portcullis::delivery::FAILURES_TOLD).unwrap()),

@@ -5,17 +5,15 @@ use std::path::PathBuf;
 
 use super::events::privacy;
 use super::wire::variable;
-use crate::config::{EventSink, HttpServer, Remote, RemoteKind, SecretFrom, SinkFormat, SinkTarget};
+use crate::config::{Cluster, EventSink, HttpServer, Remote, RemoteKind, SecretFrom, SinkFormat, SinkTarget};
 use crate::delivery::{
-    Address, BATCH_DEFAULT, BATCH_MAX, JOURNALD_SOCKET, NAME_MAX, TIMEOUT_DEFAULT, Tls, Url, is_private_host,
+    Address, BATCH_DEFAULT, BATCH_MAX, JOURNALD_SOCKET, KAFKA_PORT, Mechanism, NAME_MAX, NATS_PORT, TIMEOUT_DEFAULT,
+    Tls, Url, is_private_host, server,
 };
 use crate::event::encode::{FACILITY_DEFAULT, Privacy};
 use crate::event::sink::{Filter, names};
 use crate::event::{Kind as EventKind, Severity};
 use crate::rules::page::{Reader, Value};
-
-/// What `type` may be in a later version.
-const LATER_SINKS: [&str; 2] = ["kafka", "nats"];
 
 const FORMATS: [(&str, SinkFormat); 6] = [
     ("json", SinkFormat::Json),
@@ -51,9 +49,11 @@ enum Kind {
     Webhook,
     Loki,
     Otlp,
+    Kafka,
+    Nats,
 }
 
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 9] = [
     ("stdout", Kind::Stdout),
     ("file", Kind::File),
     ("syslog", Kind::Syslog),
@@ -61,15 +61,36 @@ const KINDS: [(&str, Kind); 7] = [
     ("webhook", Kind::Webhook),
     ("loki", Kind::Loki),
     ("otlp", Kind::Otlp),
+    ("kafka", Kind::Kafka),
+    ("nats", Kind::Nats),
 ];
+
+/// How Kafka is shown a password.
+const MECHANISMS: [(&str, Mechanism); 3] =
+    [("scram-sha-512", Mechanism::ScramSha512), ("scram-sha-256", Mechanism::ScramSha256), ("plain", Mechanism::Plain)];
+
+/// Letters of the longest topic of Kafka.
+const TOPIC_MAX: usize = 249;
+/// Letters of the longest beginning of subjects of NATS.
+const SUBJECT_MAX: usize = 200;
 
 const TLS: [&str; 3] = ["ca", "cert", "key"];
 const HTTP: [&str; 4] = ["url", "auth_env", "auth_file", "allow_private"];
+const CLUSTER: [&str; 5] = ["servers", "user", "auth_env", "auth_file", "allow_private"];
 const SENDING: [&str; 2] = ["batch", "timeout"];
 
 impl Kind {
     fn word(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
+    /// The feature that this program would have to be built with.
+    const fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Kafka if cfg!(not(feature = "kafka")) => Some("kafka"),
+            Self::Nats if cfg!(not(feature = "nats")) => Some("nats"),
+            _ => None,
+        }
     }
 
     /// The keys of other kinds that it has no use for.
@@ -82,9 +103,12 @@ impl Kind {
             Self::Webhook => &[&["secret_env", "secret_file"], &HTTP, &TLS, &["timeout"]],
             Self::Loki => &[&["labels", "tenant"], &HTTP, &TLS, &SENDING],
             Self::Otlp => &[&HTTP, &TLS, &SENDING],
+            Self::Kafka => &[&["topic", "mechanism"], &CLUSTER, &TLS, &SENDING],
+            Self::Nats => &[&["subject"], &CLUSTER, &TLS, &SENDING],
         };
         let special = ["path", "address", "facility", "secret_env", "secret_file", "labels", "tenant"];
-        let all = special.into_iter().chain(TLS).chain(HTTP).chain(SENDING);
+        let clusters = ["servers", "user", "topic", "mechanism", "subject"];
+        let all = special.into_iter().chain(clusters).chain(TLS).chain(HTTP).chain(SENDING);
         all.filter(|key| !own.iter().any(|own| own.contains(key))).collect()
     }
 
@@ -119,6 +143,8 @@ pub(in crate::config) fn sink_kinds() -> impl Iterator<Item = SinkKeys> {
             Kind::File => &["path"],
             Kind::Syslog => &["address"],
             Kind::Webhook | Kind::Loki | Kind::Otlp => &["url"],
+            Kind::Kafka => &["servers", "topic"],
+            Kind::Nats => &["servers", "subject"],
         };
         let one_of: &[&str] = if *kind == Kind::Webhook { &["secret_env", "secret_file"] } else { &[] };
         let formats = FORMATS.iter().filter(|(_, format)| kind.takes(*format)).map(|(word, _)| *word);
@@ -138,9 +164,6 @@ pub(super) fn sink(reader: &Reader<'_>, journal: Privacy) -> Option<EventSink> {
         reader.missing("type", "such as type = \"stdout\"");
         return None;
     };
-    if later(&value) {
-        return None;
-    }
     let kind = value.word(&KINDS)?;
     for key in kind.foreign() {
         if let Some(found) = reader.peek(key) {
@@ -158,7 +181,13 @@ pub(super) fn sink(reader: &Reader<'_>, journal: Privacy) -> Option<EventSink> {
         Some(name) => name?,
         None => kind.word().to_owned(),
     };
-    Some(EventSink { name, target: values.target(reader, kind)?, format, filter, privacy })
+    let target = values.target(reader, kind)?;
+    if let Some(feature) = kind.missing_feature() {
+        let help = format!("build one with `cargo build --release --features {feature}`");
+        value.fault("this program was built without this sink", Some(help));
+        return None;
+    }
+    Some(EventSink { name, target, format, filter, privacy })
 }
 
 fn format(reader: &Reader<'_>) -> Option<SinkFormat> {
@@ -209,6 +238,12 @@ struct Values<'p> {
     allow_private: bool,
     labels: BTreeMap<String, String>,
     tenant: Option<String>,
+    /// Servers, as asked for with the port of their kind.
+    servers: Option<Value<'p>>,
+    user: Option<String>,
+    topic: Option<String>,
+    mechanism: Option<Mechanism>,
+    subject: Option<String>,
     batch: usize,
     timeout: std::time::Duration,
 }
@@ -237,6 +272,13 @@ impl<'p> Values<'p> {
                     if is_good { Ok(text.to_owned()) } else { Err("it is sent as a header: letters, digits and signs") }
                 })
             }),
+            servers: reader.value("servers"),
+            user: reader.value("user").and_then(|value| value.text("the name of a user").map(str::to_owned)),
+            topic: reader.value("topic").and_then(|value| value.parsed("a topic such as \"portcullis\"", topic)),
+            mechanism: reader.word("mechanism", &MECHANISMS),
+            subject: reader
+                .value("subject")
+                .and_then(|value| value.parsed("a subject such as \"portcullis\"", subject)),
             batch: reader.whole("batch", 1..=BATCH_MAX as u64).unwrap_or(BATCH_DEFAULT),
             timeout: reader.some_time("timeout").unwrap_or(TIMEOUT_DEFAULT),
         }
@@ -270,6 +312,20 @@ impl<'p> Values<'p> {
                 remote(RemoteKind::Loki(self.server(reader)?, labels, tenant))
             }
             Kind::Otlp => remote(RemoteKind::Otlp(self.server(reader)?)),
+            Kind::Kafka => {
+                if !reader.has("topic") {
+                    reader.missing("topic", "such as topic = \"portcullis\": where records go");
+                }
+                let (cluster, mechanism) = (self.kafka(reader), self.mechanism.unwrap_or_default());
+                remote(RemoteKind::Kafka(cluster?, self.topic.clone()?, mechanism))
+            }
+            Kind::Nats => {
+                if !reader.has("subject") {
+                    let help = "such as subject = \"portcullis\": messages go to portcullis.session.created and so on";
+                    reader.missing("subject", help);
+                }
+                remote(RemoteKind::Nats(self.cluster(reader, NATS_PORT)?, self.subject.clone()?))
+            }
         }
     }
 
@@ -289,6 +345,59 @@ impl<'p> Values<'p> {
                 Some(other)
             }
         }
+    }
+
+    /// Servers of one cluster: with TLS all of them, or none.
+    fn cluster(&self, reader: &Reader<'_>, port: u16) -> Option<Cluster> {
+        let Some(value) = &self.servers else {
+            reader.missing("servers", &format!("such as servers = [\"tls://logs.example.net:{port}\"]"));
+            return None;
+        };
+        let found = value.one_or_more("servers such as [\"tls://logs.example.net\"]", |text| server(text, port))?;
+        if found.is_empty() {
+            value.fault("there is none", None);
+            return None;
+        }
+        let is_tls = found.iter().all(|(_, is_tls)| *is_tls);
+        if !is_tls && found.iter().any(|(_, is_tls)| *is_tls) {
+            value.fault("all of them have tls:// in front, or none", None);
+            return None;
+        }
+        if !is_tls && !self.allow_private {
+            let help = "put tls:// in front; without it servers have to be inside, and allow_private = true says so";
+            value.fault("events would be readable on their way", Some(help.to_owned()));
+            return None;
+        }
+        if !is_tls && self.tls.as_ref().is_some_and(|tls| *tls != Tls::default()) {
+            value.fault("certificates are for \"tls://\" alone", None);
+            return None;
+        }
+        let (user, secret) = (self.user.clone(), self.authorization.clone());
+        if user.is_some() && secret.is_none() {
+            reader
+                .missing("auth_env", "the name of an environment variable with the password of `user`, or `auth_file`");
+            return None;
+        }
+        let at = found.into_iter().map(|(at, _)| at).collect();
+        Some(Cluster { at, is_tls, tls: self.tls.clone()?, user, secret })
+    }
+
+    /// Who is shown to Kafka has a name.
+    fn kafka(&self, reader: &Reader<'_>) -> Option<Cluster> {
+        let cluster = self.cluster(reader, KAFKA_PORT)?;
+        if cluster.user.is_none() && (cluster.secret.is_some() || self.mechanism.is_some()) {
+            reader.missing("user", "whose password it is");
+            return None;
+        }
+        if self.mechanism == Some(Mechanism::Plain)
+            && !cluster.is_tls
+            && let Some(value) = reader.peek("mechanism")
+        {
+            let help = "take `scram-sha-512`, or put tls:// in front of the servers";
+            value.fault("the password would be readable on its way", Some(help.to_owned()));
+            return None;
+        }
+        Some(cluster)
     }
 
     fn server(&self, reader: &Reader<'_>) -> Option<HttpServer> {
@@ -342,21 +451,35 @@ fn secret(reader: &Reader<'_>, env: &'static str, file: &'static str) -> Option<
     }
 }
 
+/// A topic of Kafka.
+fn topic(text: &str) -> Result<String, String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name =
+        !text.is_empty() && text.len() <= TOPIC_MAX && text.bytes().all(is_letter) && text != "." && text != "..";
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a topic has up to {TOPIC_MAX} letters, digits, dots, - and _"))
+    }
+}
+
+/// What subjects of NATS begin with: words with dots between them.
+fn subject(text: &str) -> Result<String, String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_letter);
+    if text.len() <= SUBJECT_MAX && text.split('.').all(is_word) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "a subject has words of letters, digits, - and _ with dots between them, up to {SUBJECT_MAX} in all"
+        ))
+    }
+}
+
 /// `name=value`, as Prometheus and Loki name labels.
 fn label(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
     let is_name = name.starts_with(is_first) && name.chars().all(|letter| is_first(letter) || letter.is_ascii_digit());
     (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-}
-
-/// Notes that a kind of sink is one of a later version.
-fn later(value: &Value<'_>) -> bool {
-    let text = value.text("a sink").unwrap_or_default();
-    let later = LATER_SINKS.contains(&text);
-    if later {
-        let has: Vec<_> = KINDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        value.fault(&format!("the sink \"{text}\" is not in this version; it has {}", has.join(", ")), None);
-    }
-    later
 }

@@ -24,7 +24,7 @@ struct Collector {
 }
 
 /// An authority, and a certificate of it for both sides.
-fn certificates(folder: &Path) {
+pub(super) fn certificates(folder: &Path) {
     let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
