@@ -66,7 +66,25 @@ fn kind_of_sink(kind: &SinkKeys) -> Value {
     if !kind.one_of.is_empty() {
         add(&mut then, "anyOf", json!(each(kind.one_of)));
     }
+    if kind.is_cluster {
+        add(&mut then, "allOf", cluster());
+    }
+    if kind.word == "kafka" {
+        // What is shown to it has a name.
+        add(&mut then, "dependencies", json!({ "auth_env": ["user"], "auth_file": ["user"], "mechanism": ["user"] }));
+    }
     json!({ "if": { "required": ["type"], "properties": { "type": { "const": kind.word } } }, "then": then })
+}
+
+/// What servers of one cluster have in common: TLS, unless it is said that they are inside, and a password with each user.
+fn cluster() -> Value {
+    let tls = json!({ "type": "string", "pattern": "^tls://" });
+    let all = json!({ "anyOf": [tls, { "type": "array", "items": tls }] });
+    let one_of = |keys: [&str; 2]| keys.map(|key| json!({ "required": [key] }));
+    json!([
+        { "anyOf": [{ "required": ["allow_private"] }, { "properties": { "servers": all } }] },
+        { "if": { "required": ["user"] }, "then": { "anyOf": one_of(["auth_env", "auth_file"]) } },
+    ])
 }
 
 /// What a key may be, and what editors tell of it.

@@ -2,101 +2,196 @@
 //!
 //! Without JetStream nobody would say so, and what is published while nobody listens would be gone. `Nats-Msg-Id` lets a stream
 //! leave out what it was sent twice, within its `duplicate_window`.
+//!
+//! The client believes what a server says of itself before TLS begins, and connects again by itself. So it is told of one server, is
+//! not asked for others, and a connection that is not its first is not used.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_nats::connection::State;
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
-use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
+use parking_lot::Mutex;
 
+use super::aside::Aside;
 use super::server::{Credentials, Nats, Servers};
 use super::transport::{Failure, Item, Receipt, Transport};
 
 /// What a file with credentials of a user begins with.
 const CREDENTIALS: &str = "-----BEGIN NATS USER JWT-----";
-/// What the seed of a user's key begins with.
-const SEED: &str = "SU";
+/// Octets of a line from which on it may be too long; no server takes less.
+const LINE_LONG: usize = 64 * 1024;
 
 /// A way to a stream.
 pub(super) struct Publish {
-    nats: Nats,
-    open: Option<(Client, Context)>,
+    nats: Arc<Nats>,
+    open: Option<Open>,
+}
+
+struct Open {
+    client: Client,
+    context: Context,
+    /// What the server complained of last.
+    said: Arc<Mutex<Option<String>>>,
+    aside: Aside,
 }
 
 impl Publish {
     pub(super) fn new(nats: &Nats) -> Result<Self, String> {
-        nats.servers.tls.connector(&[])?;
-        Ok(Self { nats: nats.clone(), open: None })
-    }
-
-    async fn connect(&self) -> Result<(Client, Context), Failure> {
-        let Servers { at, tls, is_tls, credentials } = &self.nats.servers;
-        let mut options = ConnectOptions::new()
-            .name("portcullis")
-            .connection_timeout(self.nats.timeout)
-            .request_timeout(Some(self.nats.timeout))
-            // A connection that ends is begun anew by whoever sends, with pauses.
-            .max_reconnects(1);
+        let Servers { tls, is_tls, credentials, .. } = &nats.servers;
         if *is_tls {
-            options = options.require_tls(true).tls_client_config(tls.config(&[]).map_err(Failure::again)?);
+            tls.connector(&[])?;
         }
-        options = match credentials {
-            None => options,
-            Some(Credentials { user: Some(user), secret }) => {
-                options.user_and_password(user.clone(), secret.expose().clone())
-            }
-            Some(Credentials { user: None, secret }) => match secret.expose() {
-                text if text.contains(CREDENTIALS) => options.credentials(text).map_err(Failure::again)?,
-                text if text.starts_with(SEED) => options.nkey(text.clone()),
-                text => options.token(text.clone()),
-            },
+        let is_plain = |credentials: &Credentials| {
+            credentials.user.is_some()
+                || !(is_seed(credentials.secret.expose()) || is_file(credentials.secret.expose()))
         };
-        let scheme = if *is_tls { "tls" } else { "nats" };
-        let address = |(host, port): &(String, u16)| {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            format!("{scheme}://{host}:{port}").parse::<ServerAddr>().map_err(Failure::again)
-        };
-        let servers = at.iter().map(address).collect::<Result<Vec<_>, _>>()?;
-        let client = options.connect(servers).await.map_err(Failure::again)?;
-        let mut context = jetstream::new(client.clone());
-        context.set_timeout(self.nats.timeout);
-        Ok((client, context))
+        if !is_tls && credentials.as_ref().is_some_and(is_plain) {
+            return Err("a password or a token is not sent without TLS: put tls:// in front of the servers".to_owned());
+        }
+        Ok(Self { nats: Arc::new(nats.clone()), open: None })
     }
 
-    async fn publish(&self, context: &Context, item: &Item) -> Result<PublishAckFuture, Failure> {
-        let subject = format!("{}.{}", self.nats.subject, item.record.event.kind());
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, item.record.id());
-        context.publish_with_headers(subject, headers, item.line.clone().into()).await.map_err(|why| failed(&why))
+    /// The first server that answers.
+    async fn connect(&self) -> Result<Open, Failure> {
+        let mut last = Failure::again("there is no server");
+        for address in &self.nats.servers.at {
+            let (aside, said, nats) = (Aside::new()?, Arc::default(), self.nats.clone());
+            let (address, told) = (address.clone(), Arc::clone(&said));
+            match aside.run(async move { connect(&nats, &address, told).await }).await {
+                Ok((client, context)) => return Ok(Open { client, context, said, aside }),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
     }
 }
 
-fn failed(why: &PublishError) -> Failure {
+/// The seed of a user's key: 58 letters of base32.
+fn is_seed(secret: &str) -> bool {
+    secret.starts_with("SU")
+        && secret.len() == 58
+        && secret.bytes().all(|byte| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte))
+}
+
+/// What stands in a `.creds` file.
+fn is_file(secret: &str) -> bool {
+    secret.contains(CREDENTIALS)
+}
+
+async fn connect(
+    nats: &Nats,
+    (host, port): &(String, u16),
+    said: Arc<Mutex<Option<String>>>,
+) -> Result<(Client, Context), Failure> {
+    let Servers { tls, is_tls, credentials, .. } = &nats.servers;
+    // Of the time that there is some is left for the next server, and for telling why.
+    let patience = nats.timeout / 4;
+    let mut options = ConnectOptions::new()
+        .name("portcullis")
+        .connection_timeout(patience)
+        .request_timeout(Some(patience))
+        .ignore_discovered_servers()
+        .max_reconnects(1)
+        .event_callback(move |event| {
+            if let Event::ServerError(error) = event {
+                *said.lock() = Some(error.to_string());
+            }
+            std::future::ready(())
+        });
+    // Where there is none it would make one of its own.
+    match tls.config(&[]) {
+        Ok(config) => options = options.tls_client_config(config),
+        Err(why) if *is_tls => return Err(Failure::again(why)),
+        Err(_) => {}
+    }
+    options = match credentials {
+        None => options,
+        Some(Credentials { user: Some(user), secret }) => {
+            options.user_and_password(user.clone(), secret.expose().clone())
+        }
+        Some(Credentials { user: None, secret }) => match secret.expose() {
+            // Its last line has to end.
+            text if is_file(text) => options.credentials(&format!("{text}\n")).map_err(Failure::again)?,
+            text if is_seed(text) => options.nkey(text.clone()),
+            text => options.token(text.clone()),
+        },
+    };
+    let scheme = if *is_tls { "tls" } else { "nats" };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let address = format!("{scheme}://{host}:{port}").parse::<ServerAddr>().map_err(Failure::again)?;
+    let client = options.require_tls(*is_tls).connect(address).await.map_err(Failure::again)?;
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(nats.timeout / 2);
+    Ok((client, context))
+}
+
+/// Publishes all of them, and waits until the stream has them.
+async fn publish(context: &Context, messages: Vec<Message>) -> Result<String, PublishError> {
+    let mut waiting = Vec::with_capacity(messages.len());
+    for Message { subject, id, line } in messages {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id);
+        waiting.push(context.publish_with_headers(subject, headers, line.into()).await?);
+    }
+    let mut told = String::new();
+    for taken in waiting {
+        let taken = taken.await?;
+        told = format!("it is number {} in the stream {}", taken.sequence, taken.stream);
+    }
+    Ok(told)
+}
+
+struct Message {
+    subject: String,
+    id: String,
+    line: Vec<u8>,
+}
+
+fn failed(why: &PublishError, longest: usize, said: Option<String>) -> Failure {
+    let code =
+        why.source().and_then(|source| source.downcast_ref::<jetstream::Error>()).map(jetstream::Error::error_code);
     match why.kind() {
-        PublishErrorKind::MaxPayloadExceeded => Failure::Refused { why: why.to_string() },
+        // How much a server takes it says before TLS begins: somebody in between could say that it takes nothing.
+        PublishErrorKind::MaxPayloadExceeded if longest >= LINE_LONG => Failure::Refused { why: why.to_string() },
+        _ if code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Failure::Refused { why: why.to_string() },
         PublishErrorKind::StreamNotFound => Failure::again("no stream of JetStream takes messages of this subject"),
-        _ => Failure::again(why),
+        _ => Failure::again(said.map_or_else(|| why.to_string(), |said| format!("{why}; the server said: {said}"))),
     }
 }
 
 impl Transport for Publish {
     async fn send(&mut self, items: &[Item]) -> Result<Receipt, Failure> {
-        // One that failed, or was left in the middle, is not used again.
-        let is_open = |(client, _): &(Client, Context)| client.connection_state() == State::Connected;
-        let (client, context) = match self.open.take().filter(is_open) {
+        // One that failed, was left in the middle, or has connected again by itself, is not used again.
+        let is_open = |open: &Open| {
+            open.client.connection_state() == State::Connected
+                && open.client.statistics().connects.load(Ordering::Relaxed) == 1
+        };
+        let open = match self.open.take().filter(is_open) {
             Some(open) => open,
             None => self.connect().await?,
         };
-        let mut waiting = Vec::with_capacity(items.len());
-        for item in items {
-            waiting.push(self.publish(&context, item).await?);
+        let message = |item: &Item| Message {
+            subject: format!("{}.{}", self.nats.subject, item.record.event.kind()),
+            id: item.record.id(),
+            line: item.line.clone(),
+        };
+        let messages: Vec<_> = items.iter().map(message).collect();
+        let longest = items.iter().map(|item| item.line.len()).max().unwrap_or(0);
+        let (context, said) = (open.context.clone(), open.said.clone());
+        let work = async move {
+            let sent = publish(&context, messages).await;
+            sent.map_err(|why| failed(&why, longest, said.lock().take()))
+        };
+        let told = open.aside.run(work).await?;
+        if !is_open(&open) {
+            return Err(Failure::again("the connection was lost meanwhile"));
         }
-        let mut told = String::new();
-        for taken in waiting {
-            let taken = taken.await.map_err(|why| failed(&why))?;
-            told = format!("it is number {} in the stream {}", taken.sequence, taken.stream);
-        }
-        self.open = Some((client, context));
+        self.open = Some(open);
         Ok(Receipt::Taken(told))
     }
 }

@@ -134,6 +134,8 @@ pub(in crate::config) struct SinkKeys {
     /// Keys that only other kinds have.
     pub(in crate::config) foreign: Vec<&'static str>,
     pub(in crate::config) formats: Vec<&'static str>,
+    /// Whether it is servers that are reached by host and port.
+    pub(in crate::config) is_cluster: bool,
 }
 
 pub(in crate::config) fn sink_kinds() -> impl Iterator<Item = SinkKeys> {
@@ -148,7 +150,8 @@ pub(in crate::config) fn sink_kinds() -> impl Iterator<Item = SinkKeys> {
         };
         let one_of: &[&str] = if *kind == Kind::Webhook { &["secret_env", "secret_file"] } else { &[] };
         let formats = FORMATS.iter().filter(|(_, format)| kind.takes(*format)).map(|(word, _)| *word);
-        SinkKeys { word, required, one_of, foreign: kind.foreign(), formats: formats.collect() }
+        let is_cluster = matches!(kind, Kind::Kafka | Kind::Nats);
+        SinkKeys { word, required, one_of, foreign: kind.foreign(), formats: formats.collect(), is_cluster }
     })
 }
 
@@ -324,7 +327,7 @@ impl<'p> Values<'p> {
                     let help = "such as subject = \"portcullis\": messages go to portcullis.session.created and so on";
                     reader.missing("subject", help);
                 }
-                remote(RemoteKind::Nats(self.cluster(reader, NATS_PORT)?, self.subject.clone()?))
+                remote(RemoteKind::Nats(self.nats(reader)?, self.subject.clone()?))
             }
         }
     }
@@ -382,11 +385,34 @@ impl<'p> Values<'p> {
         Some(Cluster { at, is_tls, tls: self.tls.clone()?, user, secret })
     }
 
+    /// A password is not shown to whoever listens.
+    fn nats(&self, reader: &Reader<'_>) -> Option<Cluster> {
+        let cluster = self.cluster(reader, NATS_PORT)?;
+        if cluster.user.is_some()
+            && !cluster.is_tls
+            && let Some(value) = reader.peek("user")
+        {
+            value.fault(
+                "the password would be readable on its way",
+                Some("put tls:// in front of the servers".to_owned()),
+            );
+            return None;
+        }
+        Some(cluster)
+    }
+
     /// Who is shown to Kafka has a name.
     fn kafka(&self, reader: &Reader<'_>) -> Option<Cluster> {
         let cluster = self.cluster(reader, KAFKA_PORT)?;
         if cluster.user.is_none() && (cluster.secret.is_some() || self.mechanism.is_some()) {
             reader.missing("user", "whose password it is");
+            return None;
+        }
+        if cluster.is_tls
+            && cluster.at.iter().any(|(host, _)| host.contains(':'))
+            && let Some(value) = &self.servers
+        {
+            value.fault("a broker with TLS is named by a name, or by an address of IPv4", None);
             return None;
         }
         if self.mechanism == Some(Mechanism::Plain)

@@ -40,6 +40,7 @@ mod nats {
     use crate::events::programs::collect::certificates;
     use crate::events::programs::{Server, program};
     use crate::support::running::until;
+    use crate::support::stored::free_port;
 
     /// A server that wants TLS with a certificate, and a user.
     struct Nats {
@@ -135,7 +136,7 @@ mod nats {
             assert!(id.ends_with(&format!("-{}", event["seq"])), "{id}: {event}");
             found.push(event);
         }
-        assert_eq!(named(found), journal_has);
+        assert_eq!((found.len(), named(found)), (journal_has.len(), journal_has));
         // Sent again it is not kept again.
         let (code, out, err) = world.says(&["replay", "--sink", "stream", "--from", "1"]);
         assert_eq!((code, nats.messages(&stream)), (0, count), "{out}{err}");
@@ -143,13 +144,23 @@ mod nats {
         assert!(code == 0 && out.contains(&format!("it is number {} in the stream GUARDS", count + 1)), "{out}{err}");
         // What does not work is said.
         world.configure(&format!("{journal}{wrong}{nowhere}"));
-        let (code, out, err) = world.says(&["test-sink", "stranger"]);
-        assert!(code == 1 && err.contains("authorization violation"), "{out}{err}");
-        let (code, out, err) = world.says(&["test-sink", "nowhere"]);
-        assert!(code == 1 && err.contains("no stream of JetStream takes messages of this subject"), "{out}{err}");
-        for text in [out, err] {
-            assert!(!text.contains("of-nats") && !text.contains("of-nobody"), "{text}");
+        for (sink, why) in [
+            ("stranger", "authorization violation"),
+            ("nowhere", "no stream of JetStream takes messages of this subject"),
+        ] {
+            let (code, out, err) = world.says(&["test-sink", sink]);
+            assert!(code == 1 && err.contains(why), "{out}{err}");
+            assert!(
+                [&out, &err].iter().all(|text| !text.contains("of-nats") && !text.contains("of-nobody")),
+                "{out}{err}"
+            );
         }
+        // One server of two is enough.
+        let two = good.replace("servers = ", &format!("servers = [\"tls://localhost:{}\", ", free_port()));
+        let two = two.replacen("\"\nca", "\"]\nca", 1);
+        world.configure(&format!("{journal}{two}"));
+        let (code, out, err) = world.says(&["test-sink", "stream"]);
+        assert!(code == 0, "{two}{out}{err}");
         drop(nats.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), nats.client.drain()).await }));
     }
 }
@@ -229,7 +240,7 @@ mod kafka {
         assert_eq!(named(found), journal_has);
         assert!(partitions.values().all(|of_one| of_one.len() == 1), "{partitions:?}");
         let (code, out, err) = world.says(&["test-sink", "topic"]);
-        assert!(code == 0 && out.contains("all replicas have 1 events in 1 partitions"), "{out}{err}");
+        assert!(code == 0 && out.contains("all replicas in sync have 1 events in 1 partitions"), "{out}{err}");
         let told: Value = serde_json::from_str(kafka.read(1)[0]["value"].as_str().unwrap()).unwrap();
         assert!(out.contains(told["word"].as_str().unwrap()), "{out}: {told}");
         let (code, out, err) = world.says(&["test-sink", "nowhere"]);
