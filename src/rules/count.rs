@@ -208,10 +208,15 @@ impl Holds {
                 });
             }
         }
-        let is_new =
-            of.get(&key).is_none_or(|old| old.until <= now || (old.action, old.sync) <= (held.action, held.sync));
-        if is_new {
-            of.insert(key, Arc::new(held));
+        match of.get(&key).filter(|old| old.until > now) {
+            Some(old) if old.action > held.action => {}
+            // Of two that ask for the same each has its time, and one that waits is enough.
+            Some(old) if old.action == held.action => {
+                let (since, until, sync) = (held.since, old.until.max(held.until), old.sync.max(held.sync));
+                let longer = if old.until > held.until { Held::clone(old) } else { held };
+                of.insert(key, Arc::new(Held { since, until, sync, ..longer }));
+            }
+            _ => drop(of.insert(key, Arc::new(held))),
         }
         self.count.store(of.len(), Ordering::Relaxed);
     }
@@ -375,6 +380,14 @@ mod tests {
         assert!(holds.find(key(2), at(59)).is_none());
         assert!(holds.find(key(1), at(60)).is_none());
         assert!(holds.is_empty());
+        // A short one that waits does not take anything off a long one, whichever comes first.
+        let waits = |secs| Held { sync: EventSync::BeforeReply, ..held(Action::Deny, secs) };
+        for both in [[waits(60), held(Action::Deny, 600)], [held(Action::Deny, 600), waits(60)]] {
+            both.into_iter().for_each(|each| holds.hold(key(3), each, at(0)));
+            let found = holds.find(key(3), at(599)).unwrap();
+            assert_eq!((found.action, found.sync), (Action::Deny, EventSync::BeforeReply));
+            assert!(holds.find(key(3), at(600)).is_none());
+        }
         for number in 0..i64::try_from(HOLDS_MAX).unwrap() + 10 {
             holds.hold(key(number), held(Action::Deny, 60), at(0));
         }

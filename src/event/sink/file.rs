@@ -116,15 +116,12 @@ impl Sink for FileSink {
 
     fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        match self.file.sync_data() {
-            // A pipe or a device keeps nothing, and is given lines all the same.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            done => done,
-        }
+        // A pipe or a device keeps nothing, and is given lines all the same.
+        if self.keeps() { self.file.sync_data() } else { Ok(()) }
     }
 
     fn keeps(&self) -> bool {
-        true
+        self.file.metadata().is_ok_and(|about| about.is_file())
     }
 }
 
