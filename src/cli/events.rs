@@ -8,10 +8,11 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use portcullis::clock::{Clock as _, SystemClock};
+use portcullis::event::journal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{EventsAction, EventsArgs, Exit, Format, Label, Streams, journal, sinks};
+use super::{EventsAction, EventsArgs, Exit, Format, Label, Streams, sinks};
 
 /// Bytes of the longest line that is read. An event has some thousand.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
@@ -65,7 +66,7 @@ pub(super) fn run(args: &EventsArgs, streams: &mut Streams<'_>) -> io::Result<Ex
             return sinks::replay(config.as_ref(), sink, (*from, *to), streams);
         }
         EventsAction::Tail { .. } | EventsAction::Verify { .. } | EventsAction::SealKey { .. } => {
-            return journal::run(&args.action, streams);
+            return super::journal::run(&args.action, streams);
         }
     };
     match done {
@@ -94,7 +95,7 @@ fn label_events(
 ) -> Result<(), Failure> {
     // Of several runs of the guard in one file the last is meant.
     let mut found: HashMap<u64, Told> = HashMap::new();
-    for told in read::<Told>(events)? {
+    for told in told(events)? {
         if seqs.contains(&told.seq) {
             found.insert(told.seq, told);
         }
@@ -122,6 +123,21 @@ fn label_events(
     let word = if label == Label::True { "thefts" } else { "false alarms" };
     writeln!(streams.out, "{} labelled as {word} in {}", seqs.len(), path.display())?;
     Ok(())
+}
+
+/// The events of a file, or of a journal with what was put aside of it.
+fn told(events: &Path) -> Result<Vec<Told>, Failure> {
+    let fault = |why| Failure::File { path: events.to_owned(), doing: "read", why };
+    let mut all = Vec::new();
+    for file in journal::files(events).map_err(fault)? {
+        match read::<Told>(&file) {
+            Ok(told) => all.extend(told),
+            // It was too old, and went while the others were read.
+            Err(Failure::File { why, .. }) if why.kind() == io::ErrorKind::NotFound && file != events => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(all)
 }
 
 /// The lines of a file that are of one kind; others are left out. A file may have a line torn by a crash.
@@ -180,7 +196,7 @@ fn precision(events: &Path, format: Format, streams: &mut Streams<'_>) -> Result
     let labels: HashMap<(u64, String), Label> =
         said(&labels_of(events))?.into_iter().map(|said| ((said.seq, said.ts), said.label)).collect();
     let mut signals: BTreeMap<String, Counted> = BTreeMap::new();
-    for told in read::<Told>(events)? {
+    for told in told(events)? {
         let label = labels.get(&(told.seq, told.ts));
         for (signal, _) in told.reasons.into_iter().filter(|(_, points)| *points > 0.0) {
             let counted = signals.entry(signal).or_default();
@@ -265,6 +281,18 @@ mod tests {
         );
         let sessions = sessions(&labels_of(Path::new(&file))).unwrap();
         assert_eq!((sessions.len(), sessions.get("bb")), (3, Some(&Label::False)));
+    }
+
+    #[test]
+    fn what_a_journal_has_put_aside_is_read_too() {
+        let (_folder, file) = folder();
+        fs::rename(&file, format!("{file}.00000000000000000004")).unwrap();
+        let newer = "{\"ts\":\"2026-11-21T11:00:00.000Z\",\"event\":\"session.hijack_suspected\",\"seq\":9,\"reasons\":{\"device.tls\":45}}\n";
+        fs::write(&file, newer).unwrap();
+        let (exit, _, err) = say(&["events", "label", "--events", &file, "4", "9", "true"]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        let table = say(&["events", "precision", "--events", &file]).1;
+        assert!(table.contains("device.tls        2             0           1      100 %"), "{table}");
     }
 
     #[test]

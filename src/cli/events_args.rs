@@ -62,7 +62,8 @@ pub(crate) enum EventsAction {
         /// Kinds that are shown; `session.` is for all that begin so
         #[arg(long = "event", value_name = "KIND")]
         kinds: Vec<String>,
-        /// Only those with this value: `ip=203.0.113.9`, `subject=alice`, `reasons.network.asn=10`; `ua=Fire*` is for all that begin so
+        /// Only those with this value: `subject=alice`, `reasons.network.asn=10`; `ua=Fire*` is for all that begin so, `ip=203.0.113.0/24` for a
+        /// network; with `!=` only those without it
         #[arg(long = "where", value_name = "KEY=VALUE")]
         wanted: Vec<String>,
         /// How to show them

@@ -13,6 +13,7 @@ use portcullis::config::{Faults, Location, Request, Settings, settings_of};
 use portcullis::event::encode::{Colour, Encoder, Format as LineFormat};
 use portcullis::event::journal::{self, Head, Next, Position, Reader, Report, SealKey, Verifier};
 use portcullis::event::{Record, Severity};
+use portcullis::net::IpPrefix;
 use serde_json::{Map, Value, json};
 
 use super::{ColorChoice, EventsAction, Exit, Format, JournalArgs, Streams};
@@ -29,7 +30,7 @@ enum Failure {
     Key { path: PathBuf, why: journal::SealKeyError },
     #[error("`{0}` is no number of an event and hash: expected 17:HASH, as a check tells the last event")]
     Head(String),
-    #[error("`{0}` is not of the form KEY=VALUE")]
+    #[error("`{0}` is not of the form KEY=VALUE or KEY!=VALUE")]
     Wanted(String),
     #[error("{} is not here any more: it was put elsewhere. A new one is begun with a new journal", key.display())]
     KeyGone { key: PathBuf },
@@ -94,7 +95,7 @@ pub(super) fn settings(config: Option<&PathBuf>) -> Result<Settings, Faults> {
 struct Wanted {
     min: Option<Severity>,
     kinds: Vec<String>,
-    values: Vec<(String, String)>,
+    values: Vec<Asked>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -114,23 +115,65 @@ impl Wanted {
         let is_kind = |kind: &String| {
             word("event").is_some_and(|name| name == kind || kind.ends_with('.') && name.starts_with(kind))
         };
-        let is_value = |(key, value): &(String, String)| {
-            // One level deep there are names with dots in them: `reasons.network.asn`.
-            let inner = || key.split_once('.').and_then(|(key, inner)| event.get(key)?.get(inner));
-            let is = |text: &str| value.strip_suffix('*').map_or(text == value, |begin| text.starts_with(begin));
-            match event.get(key).or_else(inner) {
-                Some(Value::String(text)) => is(text),
-                Some(other) => serde_json::to_string(other).is_ok_and(|text| is(&text)),
-                None => false,
-            }
-        };
         let ts = || word("ts").and_then(|ts| ts.parse::<Timestamp>().ok());
         let severity = || word("severity").and_then(|word| word.parse::<Severity>().ok());
         self.since.is_none_or(|since| ts().is_some_and(|ts| ts >= since))
             && self.until.is_none_or(|until| ts().is_some_and(|ts| ts <= until))
             && self.min.is_none_or(|min| severity().is_some_and(|severity| severity >= min))
             && (self.kinds.is_empty() || self.kinds.iter().any(is_kind))
-            && self.values.iter().all(is_value)
+            && self.values.iter().all(|asked| asked.is_so(&event))
+    }
+}
+
+/// What is asked of a value of an event.
+struct Asked {
+    key: String,
+    is_wanted: bool,
+    value: Form,
+}
+
+/// What a value is to be.
+enum Form {
+    Text(String),
+    /// It begins so.
+    Begin(String),
+    /// An address of this network.
+    Network(IpPrefix),
+}
+
+impl Asked {
+    /// Reads `ip=203.0.113.0/24` or `ua!=Fire*`.
+    fn parse(text: &str) -> Option<Self> {
+        let (key, value) = text.split_once('=')?;
+        let (key, is_wanted) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
+        let network = || value.contains('/').then(|| value.parse().ok()).flatten();
+        let value = match value.strip_suffix('*') {
+            Some(begin) => Form::Begin(begin.to_owned()),
+            None => network().map_or_else(|| Form::Text(value.to_owned()), Form::Network),
+        };
+        Some(Self { key: key.to_owned(), is_wanted, value })
+    }
+
+    fn is_so(&self, event: &Map<String, Value>) -> bool {
+        // One level deep there are names with dots in them: `reasons.network.asn`.
+        let inner = || self.key.split_once('.').and_then(|(key, inner)| event.get(key)?.get(inner));
+        let is = match event.get(&self.key).or_else(inner) {
+            Some(Value::String(text)) => self.value.is(text),
+            Some(other) => serde_json::to_string(other).is_ok_and(|text| self.value.is(&text)),
+            None => false,
+        };
+        is == self.is_wanted
+    }
+}
+
+impl Form {
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Text(value) => text == value,
+            Self::Begin(begin) => text.starts_with(begin.as_str()),
+            // What is no address may be written as it was asked for: a route, a prefix.
+            Self::Network(network) => text.parse().is_ok_and(|ip| network.contains(ip)) || text == network.to_string(),
+        }
     }
 }
 
@@ -139,11 +182,8 @@ fn tail(action: &EventsAction, streams: &mut Streams<'_>) -> Result<Exit, Failur
     else {
         return Ok(Exit::Usage);
     };
-    let split = |text: &String| match text.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(Failure::Wanted(text.clone())),
-    };
-    let values = wanted.iter().map(split).collect::<Result<_, _>>()?;
+    let asked = |text: &String| Asked::parse(text).ok_or_else(|| Failure::Wanted(text.clone()));
+    let values = wanted.iter().map(asked).collect::<Result<_, _>>()?;
     let wanted = Wanted { min: *min, kinds: kinds.clone(), values, since: *since, until: *until };
     let path = path_of(journal)?;
     let failed = |why| Failure::File { path: path.clone(), why };

@@ -15,6 +15,8 @@
 //! other sink and no request, and takes no memory but for one batch. It is asked again with growing pauses, and from the
 //! [third failure](FAILURES_TOLD) on with one event at a time, until it takes one.
 
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod aside;
 mod by_hand;
 mod cursor;
 mod http;
@@ -203,6 +205,7 @@ impl Delivery {
         }
         let (ending, ended) = watch::channel(false);
         let (begun, is_begun) = std::sync::mpsc::channel();
+        let (events, clock) = (setup.events.clone(), setup.clock.clone());
         let thread = std::thread::Builder::new().name("portcullis-sinks".into()).spawn(move || {
             // Made here: a runtime that nobody takes over must not be dropped inside another one.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -214,9 +217,12 @@ impl Delivery {
             };
             drop(begun.send(Ok(())));
             runtime.block_on(async {
-                let watched = workers.into_iter().map(|(worker, standing)| async move {
-                    if tokio::spawn(worker).await.is_err() {
-                        standing.ended_badly();
+                let watched = workers.into_iter().map(|(worker, standing)| {
+                    let (events, clock) = (events.clone(), clock.clone());
+                    async move {
+                        if tokio::spawn(worker).await.is_err() {
+                            standing.ended_badly(&events, clock.now());
+                        }
                     }
                 });
                 tokio::task::JoinSet::from_iter(watched).join_all().await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::{FAILURES_TOLD, Item};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::event::field::Dependency;
 use crate::event::queue::EventSender;
 use crate::event::{Event, Kind, Record, Scene, kinds};
@@ -83,9 +83,12 @@ impl Standing {
     }
 
     /// Its task panicked.
-    pub(super) fn ended_badly(&self) {
+    pub(super) fn ended_badly(&self, events: &EventSender, now: Timestamp) {
+        const WHAT: &str = "it ended badly, and its events stay in the journal until the next start";
         self.enter(State::Disabled);
-        tracing::error!(sink = self.name, "the sink ended badly: its events stay in the journal until the next start");
+        tracing::error!(sink = self.name, WHAT);
+        let fault = Text::from(format!("{}: {WHAT}", self.name));
+        events.emit(now, Scene::default(), kinds::DependencyFailed { what: Dependency::Sink, fault });
     }
 
     fn enter(&self, state: State) {
@@ -99,13 +102,15 @@ pub(super) struct Counted {
     events: EventSender,
     clock: Arc<dyn Clock>,
     in_turn: u32,
+    /// Since when it was told that it fails.
+    failing_since: Option<Timestamp>,
     /// Up to where it was told that events can not be read.
     unreadable: u64,
 }
 
 impl Counted {
     pub(super) const fn new(standing: Arc<Standing>, events: EventSender, clock: Arc<dyn Clock>) -> Self {
-        Self { standing, events, clock, in_turn: 0, unreadable: 0 }
+        Self { standing, events, clock, in_turn: 0, failing_since: None, unreadable: 0 }
     }
 
     /// Failures since the last success.
@@ -121,8 +126,12 @@ impl Counted {
     pub(super) fn delivered(&mut self, count: u64) {
         self.in_turn = 0;
         self.standing.delivered.fetch_add(count, Ordering::Relaxed);
-        if self.standing.state() == State::Failing {
+        if let Some(since) = self.failing_since.take() {
             tracing::warn!(sink = self.standing.name, "the sink delivers again");
+            let which = Text::from(self.standing.name.as_str());
+            let after_ms = u64::try_from(self.clock.now().since(since).as_millis()).unwrap_or(u64::MAX);
+            let event = kinds::DependencyRestored { what: Dependency::Sink, which, after_ms };
+            self.events.emit(self.clock.now(), Scene::default(), event);
         }
         self.standing.enter(State::Working);
     }
@@ -133,6 +142,7 @@ impl Counted {
         tracing::debug!(sink = self.standing.name, why, "events could not be delivered");
         if self.in_turn >= FAILURES_TOLD && self.standing.state() == State::Working {
             self.standing.enter(State::Failing);
+            self.failing_since = Some(self.clock.now());
             self.tell(&format!("{why}; its events stay in the journal until it takes them"));
         }
     }

@@ -286,6 +286,8 @@ async fn a_receiver_that_is_away_for_an_hour_misses_nothing_and_is_not_hammered(
     let last = *world.durable.borrow();
     assert_eq!(sink.seqs(), (1..=last).collect::<Vec<_>>());
     assert_eq!((sink.standing.state(), sink.standing.lag()), (State::Working, 0));
+    let restored = world.told(Kind::DependencyRestored);
+    assert!(restored.len() == 1 && restored[0].contains("siem"), "{restored:?}");
 }
 
 #[tokio::test(start_paused = true)]

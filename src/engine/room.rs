@@ -54,7 +54,7 @@ impl<S: Store> Guard<S> {
         }
         let limit = limit?;
         let tell = |done| {
-            let told = event::SessionConcurrentLimit { limit: limit.sessions.get(), done };
+            let told = event::SessionConcurrentLimit { max: limit.sessions.get(), done };
             self.tell_about(admission, record, told);
         };
         match created {

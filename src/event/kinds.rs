@@ -212,8 +212,8 @@ events! {
 
     /// A subject reached its limit of sessions.
     SessionConcurrentLimit = "session.concurrent_limit" {
-        /// The limit.
-        limit: u32,
+        /// How many he may have.
+        max: u32,
         /// What was done.
         done: AtLimit,
     }
@@ -646,6 +646,17 @@ events! {
     }
     Warn ["sys_monitor_disabled"] [] [] [636] (6008/1 0/0) ["web"]/["error"];
 
+    /// Something that had failed works again.
+    DependencyRestored = "dependency.restored" {
+        /// What.
+        what: Dependency,
+        /// Which one.
+        which: Text,
+        /// For how long it did not, in milliseconds.
+        after_ms: u64,
+    }
+    Notice ["sys_monitor_enabled"] [] [] [] (6002/99 0/0) ["web"]/["info"];
+
     /// The app's certificate was not accepted.
     UpstreamTlsFailed = "upstream.tls_failed" {
         /// Why.
@@ -813,6 +824,25 @@ mod tests {
         malicious_csp_violation privilege_permissions_changed sequence_fail session_created session_renewed \
         session_expired session_logout session_use_after_expire sys_startup sys_shutdown sys_restart sys_crash \
         sys_monitor_disabled sys_monitor_enabled user_created user_updated user_archived user_deleted";
+
+    /// A store that takes the type of a field from the first line that has it does not take the others.
+    #[test]
+    fn fields_of_one_name_are_of_one_type_in_all_kinds() {
+        let mut types = std::collections::BTreeMap::new();
+        for event in Event::samples() {
+            event.fields(&mut |name, value| {
+                let is = match value {
+                    Value::Number(_) => "a whole number",
+                    Value::Points(_) => "points",
+                    Value::Time(_) => "a time",
+                    Value::Word(_) | Value::Client(_) | Value::Session(_) => "a text",
+                };
+                let (kind, before) = *types.entry(name).or_insert((event.kind(), is));
+                assert_eq!(is, before, "{name} of {} and of {kind}", event.kind());
+            });
+        }
+        assert!(types.len() > 30, "{types:?}");
+    }
 
     #[test]
     fn every_promised_event_is_there() {

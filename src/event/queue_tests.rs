@@ -289,7 +289,8 @@ fn a_sink_that_fails_is_told_of_once_and_stops_no_other() {
     mend.send(()).unwrap();
     emit(Flushed::All);
     emit(Flushed::Failed);
-    assert_eq!(kept.kinds()[3..], [Kind::LoginFailed, Kind::LoginFailed, Kind::DependencyFailed]);
+    let expected = [Kind::LoginFailed, Kind::DependencyRestored, Kind::LoginFailed, Kind::DependencyFailed];
+    assert_eq!(kept.kinds()[3..], expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::field::Dependency;
-use super::kinds::{DependencyFailed, EventsDropped};
+use super::kinds::{DependencyFailed, DependencyRestored, EventsDropped};
 use super::queue::{Lane, Left, Settings, Shared, Wants, Worth};
 use super::repeat::Repeat;
 use super::sink::Sink;
@@ -56,13 +56,21 @@ pub(super) struct Desk {
     /// Drops that were told of, by lane and kind, and when.
     told: [[u64; Kind::COUNT]; 2],
     told_at: Option<Timestamp>,
-    /// An awaited event is not where events are kept, or may not be.
+    /// Which sinks keep the awaited events of this batch: for each of these a bit. The same are there once.
+    keepers: Vec<u64>,
+    /// An awaited event is in none of those that keep it, or may not be.
     is_unkept: bool,
+}
+
+/// The bit of a sink; of those beyond 64 none is known to keep anything.
+fn bit(at: usize) -> u64 {
+    u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)).unwrap_or(0)
 }
 
 struct Outlet {
     sink: Box<dyn Sink>,
-    failed: bool,
+    /// Since when it fails.
+    failed: Option<Timestamp>,
     /// It was given something since the last batch: without that, that nothing fails says nothing.
     was_given: bool,
     /// It failed since the last batch.
@@ -83,7 +91,7 @@ impl Desk {
             repeat: Repeat::new(settings.repeat),
             outlets: sinks
                 .into_iter()
-                .map(|sink| Outlet { sink, failed: false, was_given: false, error: None })
+                .map(|sink| Outlet { sink, failed: None, was_given: false, error: None })
                 .collect(),
             summaries: Vec::new(),
             numbered: Vec::new(),
@@ -92,6 +100,7 @@ impl Desk {
             latest,
             told: [[0; Kind::COUNT]; 2],
             told_at: None,
+            keepers: Vec::new(),
             is_unkept: false,
         }
     }
@@ -106,8 +115,7 @@ impl Desk {
         self.latest = self.latest.max(record.ts);
         let kind = record.event.kind();
         if worth == Worth::Awaited {
-            let keeps = |outlet: &Outlet| outlet.sink.keeps() && outlet.sink.wants(&record);
-            self.is_unkept |= !self.outlets.iter().any(keeps);
+            self.note_keepers(&record);
         }
         let admitted = self.repeat.admit(record, worth, &mut self.summaries);
         self.write_summaries();
@@ -177,32 +185,53 @@ impl Desk {
             }
             self.deliver(haste);
         }
-        let mut failures = Vec::new();
+        let (mut failures, mut restored) = (Vec::new(), Vec::new());
         let mut done = Done::All;
-        for outlet in &mut self.outlets {
+        let latest = self.latest;
+        let mut failed = 0;
+        for (at, outlet) in self.outlets.iter_mut().enumerate() {
             match outlet.error.take() {
                 Some(error) => {
                     done = Done::NotAll;
-                    self.is_unkept |= outlet.sink.keeps();
-                    if !std::mem::replace(&mut outlet.failed, true) {
+                    failed |= bit(at);
+                    if outlet.failed.is_none() {
+                        outlet.failed = Some(latest);
                         failures.push(format!("{}: {error}", outlet.sink.name()));
                     }
                 }
-                None => outlet.failed &= !outlet.was_given,
+                None if outlet.was_given => {
+                    restored.extend(outlet.failed.take().map(|since| (Text::from(outlet.sink.name()), since)))
+                }
+                None => {}
             }
+        }
+        // One that has it and did not fail is enough.
+        self.is_unkept |= std::mem::take(&mut self.keepers).into_iter().any(|keepers| keepers & !failed == 0);
+        for (which, since) in restored {
+            let after_ms = u64::try_from(latest.since(since).as_millis()).unwrap_or(u64::MAX);
+            self.add(DependencyRestored { what: Dependency::Sink, which, after_ms }.into());
         }
         for fault in &failures {
             // Perhaps the only place that is left to say it.
             tracing::error!(fault, "an event sink failed");
             self.add(DependencyFailed { what: Dependency::Sink, fault: fault.as_str().into() }.into());
         }
-        if !failures.is_empty() {
+        if !self.numbered.is_empty() {
             self.deliver(haste);
             // Those that failed a moment ago fail again, and that was told.
-            self.outlets.iter_mut().filter(|outlet| outlet.failed).for_each(|outlet| outlet.error = None);
+            self.outlets.iter_mut().filter(|outlet| outlet.failed.is_some()).for_each(|outlet| outlet.error = None);
         }
         self.outlets.iter_mut().for_each(|outlet| outlet.was_given = false);
         done
+    }
+
+    /// Takes note of the sinks that keep an awaited event.
+    fn note_keepers(&mut self, record: &Record) {
+        let keeps = |(_, outlet): &(usize, &Outlet)| outlet.sink.keeps() && outlet.sink.wants(record);
+        let keepers = self.outlets.iter().enumerate().filter(keeps).fold(0, |all, (at, _)| all | bit(at));
+        if !self.keepers.contains(&keepers) {
+            self.keepers.push(keepers);
+        }
     }
 
     /// Whether all awaited events since this was asked last are where events are kept.

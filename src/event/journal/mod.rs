@@ -41,7 +41,7 @@ use std::time::Duration;
 pub use line::{Head, Line, NoHead};
 pub use read::{Next, Position, Reader};
 pub use seal::{SealKey, SealKeyError};
-pub use segments::firsts;
+pub use segments::{files, firsts};
 pub use verify::{FINDINGS_MAX, Fault, Finding, Report, Verifier};
 pub use write::{Journal, Settings};
 

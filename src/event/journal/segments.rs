@@ -98,6 +98,23 @@ pub(super) fn all(journal: &Path) -> io::Result<Vec<Segment>> {
     }
 }
 
+/// The files of a journal, oldest first; of a path that is no journal, that alone. What was put aside goes sooner or later, perhaps
+/// before it is read.
+///
+/// # Errors
+/// When there is no such file, or the folder can not be read.
+pub fn files(journal: &Path) -> io::Result<Vec<PathBuf>> {
+    // A pipe can be read once.
+    if fs::metadata(journal).is_ok_and(|about| !about.is_file()) {
+        return Ok(vec![journal.to_owned()]);
+    }
+    let all = all(journal)?;
+    if all.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(all.into_iter().map(|segment| segment.path).collect())
+}
+
 /// The numbers of the first events of all files, oldest first.
 ///
 /// # Errors

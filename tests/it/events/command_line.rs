@@ -84,6 +84,12 @@ fn a_journal_is_shown_by_what_is_asked_for() {
     assert_eq!(kinds(&["--event", "session."]), ["session.created", "session.authenticated"]);
     assert_eq!(kinds(&["--where", "subject=alice", "--event", "session."]).len(), 2);
     assert_eq!(kinds(&["--where", "subject=bob"]), [] as [String; 0]);
+    let of_alice = kinds(&["--where", "subject=alice"]).len();
+    assert_eq!(kinds(&["--where", "subject!=alice", "--from", "1"]).len() + of_alice, all.len());
+    let near = kinds(&["--where", "ip=127.0.0.0/8", "--from", "1"]);
+    assert_eq!(near, kinds(&["--where", "ip=127.*", "--from", "1"]));
+    assert!(!near.is_empty() && kinds(&["--where", "ip=192.0.2.0/24", "--from", "1"]).is_empty());
+    assert_eq!(kinds(&["--where", "ip!=127.0.0.0/8", "--from", "1"]).len() + near.len(), all.len());
     assert_eq!(kinds(&["--where", "subject=al*", "--event", "session.", "--since", "5m"]).len(), 2);
     assert_eq!(kinds(&["--until", "2026-01-01T00:00:00Z"]), [] as [String; 0]);
     assert!(kinds(&["--min", "warn"]).contains(&"guard.started".to_owned()));
