@@ -16,7 +16,8 @@
 //!
 //! **Deployment.** Put the layer outside of everything that answers requests, and outside of whatever rewrites paths:
 //! a route that it does not see is not guarded. Bodies are not looked into: where the policy finds the subject of a login
-//! in a form or a document, only the proxy can; here it is told. Somebody has to [`tend`] the guard.
+//! in a form or a document, only the proxy can; here it is told. Somebody has to [`tend`] the guard. The runtime of tokio needs time
+//! for that, and where a rule has an answer wait for its event (`sync`): `enable_time`, which `#[tokio::main]` does.
 //!
 //! ```
 //! use std::convert::Infallible;
