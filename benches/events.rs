@@ -7,16 +7,26 @@
 #![cfg(test)] // clippy then knows that this is no part of the program
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::alloc::System;
 use std::hint::black_box;
 use std::io::{self, Read as _};
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use portcullis::clock::{Clock, SystemClock, Timestamp};
+use portcullis::connection::Scheme;
+use portcullis::connection::print::Print;
 use portcullis::delivery::{BATCH_DEFAULT, Delivery, Setup, Sink as Remote, TIMEOUT_DEFAULT, Target};
+use portcullis::engine::{AnsweredBy, Client, ClientStanding, Decision, Guard};
 use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, Message};
 use portcullis::event::journal::{self, Journal, Verifier};
@@ -25,6 +35,8 @@ use portcullis::event::sink::{Filter, Sink};
 use portcullis::event::{ClientView, Record, Scene, SessionHash, kinds};
 use portcullis::secret::KeyId;
 use portcullis::session::id::Ref;
+use portcullis::store::Store;
+use portcullis::store::memory::MemoryStore;
 use portcullis::verdict::{Action, Reason, Text};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::watch;
@@ -38,6 +50,8 @@ const PLACES: usize = 1 << 15;
 /// Events of a batch that is timed.
 const BATCH: usize = 1000;
 const BATCHES: usize = 300;
+/// Requests of one measurement.
+const REQUESTS: usize = 200_000;
 
 fn main() {
     let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -46,6 +60,10 @@ fn main() {
     formats();
     leaving();
     allocations();
+    println!(
+        "\n| a request that tells an event, ns | median, 99 of 100; CPU of its thread, of all threads |\n|---|---|"
+    );
+    requests();
     println!("\n| journal of {events} events, with chain | |\n|---|---|");
     kept(events);
 }
@@ -198,25 +216,110 @@ fn leaving() {
     kept.leave(&scene, BATCH);
     kept.flush();
     row("left by a request, no sink over the network", kept.left());
-    // A socket that is bound and not listened on refuses everybody.
-    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    dead.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    let address = dead.local_addr().unwrap().as_socket().unwrap();
-    let delivery = kept.delivery(&format!("tcp://{address}"));
+    let (_dead, address) = nobody();
+    let delivery = kept.delivery(&address);
     row("the same, with a sink whose receiver is dead", kept.left());
     drop(delivery);
+    let alive = Kept::start(Duration::from_secs(1));
+    let delivery = alive.delivery(&somebody());
+    row("the same, with a sink that is alive", alive.left());
+    drop(delivery);
+}
+
+/// A port that refuses everybody, as long as this is kept: it is bound and not listened on.
+fn nobody() -> (socket2::Socket, String) {
+    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    dead.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let address = format!("tcp://{}", dead.local_addr().unwrap().as_socket().unwrap());
+    (dead, address)
+}
+
+/// A receiver that reads what it is sent.
+fn somebody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         let mut bytes = vec![0; 1 << 16];
         for mut stream in listener.incoming().map_while(Result::ok) {
             while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
         }
     });
-    let alive = Kept::start(Duration::from_secs(1));
-    let delivery = alive.delivery(&format!("tcp://{address}"));
-    row("the same, with a sink that is alive", alive.left());
-    drop(delivery);
+    address
+}
+
+/// Requests with ids that were never issued, over the whole of the guard.
+fn requests() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = || MemoryStore::new(NonZeroUsize::new(1000).unwrap());
+    let (guard, writer) = support::guard(&clock, store());
+    tells("events are written to nowhere", &guard);
+    drop((guard, writer));
+    let (_dead, dead) = nobody();
+    for (what, address) in [
+        ("a journal, no sink over the network", None),
+        ("a sink whose receiver is dead", Some(dead)),
+        ("a sink that is alive", Some(somebody())),
+    ] {
+        let kept = Kept::start(Duration::from_secs(1));
+        let delivery = address.map(|address| kept.delivery(&address));
+        tells(what, &support::guard_that_tells(&kept.clock, store(), kept.events.clone()));
+        drop(delivery);
+    }
+}
+
+fn tells<S: Store>(what: &str, guard: &Guard<S>) {
+    let ip = std::net::Ipv4Addr::new(203, 0, 113, 9).into();
+    let (standing, print) = (ClientStanding::Own, Print::default());
+    let client = Client { ip, scheme: Scheme::Http, standing, print, order: None, connection: None, located: None };
+    let (mut nanos, mut cpu) = (Vec::with_capacity(REQUESTS), 0);
+    let of_all = process_nanos();
+    for number in 0..REQUESTS {
+        let cookie = format!("portcullis={number:A>43}.{:A>22}", "");
+        let request =
+            http::Request::builder().uri("/orders/17").header("host", "shop.example").header("cookie", cookie);
+        let (mut request, ()) = request.body(()).unwrap().into_parts();
+        let (mut answer, ()) = http::Response::new(()).into_parts();
+        // The queue is not what is measured.
+        while guard.events().depth() > PLACES / 2 {
+            std::thread::yield_now();
+        }
+        let (begin, before) = (Instant::now(), thread_nanos());
+        let Decision::Forward(admission) = ready(guard.admit(client, &mut request, None)) else { panic!("refused") };
+        black_box(ready(guard.settle(admission, AnsweredBy::App, &mut answer)));
+        nanos.push(begin.elapsed().as_nanos());
+        cpu += thread_nanos() - before;
+    }
+    // The writer and the sinks work for it too.
+    assert_eq!(guard.events().flush(PATIENCE), Flushed::All);
+    let of_all = process_nanos() - of_all;
+    nanos.sort_unstable();
+    let count = guard.events().count(portcullis::event::Kind::SessionUnknownId);
+    assert_eq!((count.emitted, count.dropped), (REQUESTS as u64, 0));
+    let (median, late) = (nanos[REQUESTS / 2], nanos[REQUESTS / 100 * 99]);
+    println!("| {what} | {median}, {late}; {}, {} |", cpu / REQUESTS as u64, of_all / REQUESTS as u64);
+}
+
+/// The output of a future that never waits: the store in memory makes nobody wait.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the guard waits for something"),
+    }
+}
+
+/// How long this thread has run.
+fn thread_nanos() -> u64 {
+    nanos_of(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// How long all threads have run together.
+fn process_nanos() -> u64 {
+    nanos_of(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn nanos_of(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).unwrap();
+    u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap()
 }
 
 /// Holds up the writer at its first event, until the other end is gone.

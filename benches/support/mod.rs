@@ -32,7 +32,12 @@ const HIGH: &str = "1000000/1s burst 1000000";
 /// The guard over a store, with its events written away. The writer is kept as long as the guard runs.
 pub(crate) fn guard<S: Store>(clock: &Arc<dyn Clock>, store: S) -> (Guard<S>, Writer) {
     let (events, writer) = events(clock);
-    let guard = Guard::new(Setup {
+    (guard_that_tells(clock, store, events), writer)
+}
+
+/// The same with its events left there.
+pub(crate) fn guard_that_tells<S: Store>(clock: &Arc<dyn Clock>, store: S, events: EventSender) -> Guard<S> {
+    Guard::new(Setup {
         store,
         policy: policy(),
         keys: Keyring::generate(&OsEntropy).unwrap(),
@@ -41,8 +46,7 @@ pub(crate) fn guard<S: Store>(clock: &Arc<dyn Clock>, store: S) -> (Guard<S>, Wr
         events,
         clock: Arc::clone(clock),
         entropy: Arc::new(OsEntropy),
-    });
-    (guard, writer)
+    })
 }
 
 /// Events are made, encoded and written; only the disk is missing.

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::http::{Endpoint, Http};
 use super::transport::{Failure, Item, Receipt, Transport};
-use crate::event::{Record, Severity};
 
 /// Where collectors take them, if the URL does not say.
 const PATH: &str = "/v1/logs";
@@ -92,7 +91,7 @@ fn record(item: &Item) -> Value {
     let mut told = json!({
         "timeUnixNano": nanos,
         "observedTimeUnixNano": nanos,
-        "severityNumber": severity(record),
+        "severityNumber": record.severity().otel(),
         "severityText": record.severity().as_str(),
         "eventName": record.event.kind().as_str(),
         "body": { "stringValue": String::from_utf8_lossy(line) },
@@ -102,16 +101,6 @@ fn record(item: &Item) -> Value {
         told.insert("traceId".to_owned(), trace.to_string().into());
     }
     told
-}
-
-/// `SeverityNumber` of the data model of logs.
-fn severity(record: &Record) -> u8 {
-    match record.severity() {
-        Severity::Info => 9,
-        Severity::Notice => 10,
-        Severity::Warn => 13,
-        Severity::Critical => 21,
-    }
 }
 
 fn text(key: &str, value: &str) -> Value {

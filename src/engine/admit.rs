@@ -374,7 +374,11 @@ impl<S: Store> Guard<S> {
     fn over_limit(&self, request: &Request<'_>, limited: &limit::Refusal, by_client: ByClient) -> Result<(), Refusal> {
         let report_only = request.policy.enforcement == Enforcement::ReportOnly
             || (by_client == ByClient::Yes && request.client.standing == ClientStanding::LooksLikeProxy);
-        self.tell_limited(request, limited, if report_only { Mode::Observe } else { Mode::Enforce });
+        let mode = if report_only { Mode::Observe } else { Mode::Enforce };
+        self.tell_limited(request, limited, mode);
+        if limited.limit == limit::LimitName::Guesses {
+            self.tell_guessing(request, limited, mode);
+        }
         if report_only { Ok(()) } else { Err(Refusal::throttled(limited)) }
     }
 

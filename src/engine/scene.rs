@@ -187,6 +187,14 @@ impl<S: Store> Guard<S> {
         );
     }
 
+    /// Tells that a client tries ids of sessions.
+    #[cold]
+    pub(super) fn tell_guessing(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
+        let count = refusal.rate.map_or(0, |rate| rate.burst().get());
+        let scene = limited(self.scene(request, None), mode);
+        self.events.emit(request.now, scene, event::SessionIdBruteforce { count });
+    }
+
     /// Tells that a network began too many sessions.
     #[cold]
     pub(super) fn tell_session_limited(&self, admission: &Admission, refusal: &limit::Refusal, mode: Mode) {

@@ -3,7 +3,7 @@
 use portcullis::engine::RefusalKind;
 use portcullis::event::{Event, Kind};
 use portcullis::limit::LoginLimit;
-use portcullis::verdict::Mode;
+use portcullis::verdict::{Action, Mode};
 
 use crate::support::world::browser::OURS;
 use crate::support::world::{ABROAD, Ask, NEIGHBOUR, World, hours, minutes, rate, rules, seconds};
@@ -104,6 +104,8 @@ fn guessing_ids_is_slowed_down() {
     }
     eve.holds(OURS, &format!("{}.{}", id(&ours), "A".repeat(22)));
     eve.visits("/account").is_refused(429, RefusalKind::Throttled);
+    let told = world.told_of(Kind::SessionIdBruteforce);
+    assert_eq!((told.scene.action, told.scene.mode), (Action::Throttle, Mode::Enforce));
     eve.forgets(OURS).visits("/").ok();
     alice.visits("/account").is("alice");
 }

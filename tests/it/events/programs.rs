@@ -74,6 +74,19 @@ fn events(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
+#[test]
+fn a_file_that_was_renamed_is_begun_anew_at_a_hangup_though_nothing_happens() {
+    let world =
+        World::with("[[events.sink]]\ntype = \"stdout\"\n[[events.sink]]\ntype = \"file\"\npath = \"events.jsonl\"\n");
+    let mut guard = world.start();
+    let file = world.folder().join("events.jsonl");
+    until("the file is there", || file.exists());
+    fs::rename(&file, world.folder().join("events.jsonl.1")).unwrap();
+    guard.process.hang_up();
+    until("there is a new one", || file.exists());
+    assert!(guard.process.terminate().success());
+}
+
 /// Is set when this goes out of scope, however that happens.
 struct Set<'a>(&'a AtomicBool);
 

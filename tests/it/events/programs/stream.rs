@@ -17,6 +17,13 @@ fn happens(world: &World) -> Vec<Value> {
     events(&fs::read_to_string(world.journal()).unwrap())
 }
 
+/// Nothing of what was sent is a secret.
+fn tells_no_secret(world: &World, text: &str) {
+    for secret in world.secrets() {
+        assert!(!text.contains(&secret), "{secret} is told: {text}");
+    }
+}
+
 /// Number and kind of each.
 fn named(events: impl IntoIterator<Item = Value>) -> BTreeSet<(u64, String)> {
     let name = |event: Value| (event["seq"].as_u64().unwrap(), event["event"].as_str().unwrap().to_owned());
@@ -131,6 +138,7 @@ mod nats {
         for number in 1..=count {
             let message = nats.runtime.block_on(stream.get_raw_message(number)).unwrap();
             let event: Value = serde_json::from_slice(&message.payload).unwrap();
+            tells_no_secret(&world, &event.to_string());
             assert_eq!(message.subject.as_str(), format!("portcullis.events.{}", event["event"].as_str().unwrap()));
             let id = message.headers.get("Nats-Msg-Id").unwrap().as_str();
             assert!(id.ends_with(&format!("-{}", event["seq"])), "{id}: {event}");
@@ -226,6 +234,7 @@ mod kafka {
         let mut last: BTreeMap<u64, u64> = BTreeMap::new();
         let mut found = Vec::new();
         for record in &records {
+            tells_no_secret(&world, &record.to_string());
             let event: Value = serde_json::from_str(record["value"].as_str().unwrap()).unwrap();
             let (partition, seq) = (record["partition"].as_u64().unwrap(), event["seq"].as_u64().unwrap());
             assert_eq!(record["headers"]["event"], event["event"]);
