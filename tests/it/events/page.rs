@@ -30,7 +30,7 @@ fn tellers() -> &'static str {
                     folders.push(path);
                 } else if name.ends_with(".rs") {
                     let code = fs::read_to_string(&path).unwrap();
-                    text += code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                    text += code.split("\nmod tests {").next().unwrap();
                 }
             }
         }
