@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::stream::{self, Stream};
-use super::transport::{Failure, Receipt};
+use super::transport::{Failure, Receipt, plainly};
 use super::{Secret, Tls};
 use crate::net::is_public;
 
@@ -22,8 +22,6 @@ use crate::net::is_public;
 const ANSWER_MAX: usize = 64 * 1024;
 /// How long the body of an answer is waited for.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Letters of an answer that are told.
-const TOLD_MAX: usize = 200;
 const ALPN: &[&[u8]] = &[b"http/1.1"];
 const AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
 
@@ -229,12 +227,9 @@ impl Http {
 /// What an answer means.
 fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Receipt, Failure> {
     let mut told = status.to_string();
-    let body = String::from_utf8_lossy(body);
-    // It goes to a terminal, and letters can turn around or hide what is there.
-    let is_plain = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
-    let body: String = body.chars().filter(is_plain).take(TOLD_MAX).collect();
-    if !body.trim().is_empty() {
-        told = format!("{told}: {}", body.trim());
+    let said = plainly(String::from_utf8_lossy(body));
+    if !said.is_empty() {
+        told = format!("{told}: {said}");
     }
     match status.as_u16() {
         200..300 => Ok(Receipt::Taken(told)),

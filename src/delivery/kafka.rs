@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-
 use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials as Login, SaslConfig};
@@ -16,7 +15,7 @@ use rskafka::{BackoffConfig, chrono};
 
 use super::aside::Aside;
 use super::server::{Credentials, Kafka, Mechanism};
-use super::transport::{Failure, Item, Receipt, Transport};
+use super::transport::{Failure, Item, Receipt, Transport, plainly};
 use crate::facts::user_agent::stable_hash;
 
 /// Octets of the longest answer that is read.
@@ -126,7 +125,7 @@ impl Cluster {
         }
         let count = sending.len();
         while let Some(sent) = sending.join_next().await {
-            sent.map_err(Failure::again)??;
+            sent.map_err(|why| Failure::again(plainly(why.to_string())))??;
         }
         Ok(count)
     }
@@ -140,10 +139,10 @@ fn failed(why: &Error) -> Failure {
         } => Failure::Refused { why: "it is larger than the topic allows".to_owned() },
         // Without what was sent: that is ours to know.
         Error::ServerError { protocol_error, error_message, .. } => {
-            let more = error_message.as_ref().map_or_else(String::new, |more| format!(": {more}"));
+            let more = error_message.as_ref().map_or_else(String::new, |more| format!(": {}", plainly(more)));
             Failure::again(format!("the broker said {protocol_error}{more}"))
         }
-        other => Failure::again(other),
+        other => Failure::again(plainly(other.to_string())),
     }
 }
 

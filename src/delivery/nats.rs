@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::aside::Aside;
 use super::server::{Credentials, Nats, Servers};
-use super::transport::{Failure, Item, Receipt, Transport};
+use super::transport::{Failure, Item, Receipt, Transport, plainly};
 
 /// What a file with credentials of a user begins with.
 const CREDENTIALS: &str = "-----BEGIN NATS USER JWT-----";
@@ -99,7 +99,7 @@ async fn connect(
         .max_reconnects(1)
         .event_callback(move |event| {
             if let Event::ServerError(error) = event {
-                *said.lock() = Some(error.to_string());
+                *said.lock() = Some(plainly(error.to_string()));
             }
             std::future::ready(())
         });
@@ -124,7 +124,8 @@ async fn connect(
     let scheme = if *is_tls { "tls" } else { "nats" };
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let address = format!("{scheme}://{host}:{port}").parse::<ServerAddr>().map_err(Failure::again)?;
-    let client = options.require_tls(*is_tls).connect(address).await.map_err(Failure::again)?;
+    let client = options.require_tls(*is_tls).connect(address).await;
+    let client = client.map_err(|why| Failure::again(plainly(why.to_string())))?;
     let mut context = jetstream::new(client.clone());
     context.set_timeout(nats.timeout / 2);
     Ok((client, context))
@@ -141,7 +142,7 @@ async fn publish(context: &Context, messages: Vec<Message>) -> Result<String, Pu
     let mut told = String::new();
     for taken in waiting {
         let taken = taken.await?;
-        told = format!("it is number {} in the stream {}", taken.sequence, taken.stream);
+        told = format!("it is number {} in the stream {}", taken.sequence, plainly(taken.stream));
     }
     Ok(told)
 }
@@ -155,12 +156,13 @@ struct Message {
 fn failed(why: &PublishError, longest: usize, said: Option<String>) -> Failure {
     let code =
         why.source().and_then(|source| source.downcast_ref::<jetstream::Error>()).map(jetstream::Error::error_code);
+    let told = plainly(why.to_string());
     match why.kind() {
         // How much a server takes it says before TLS begins: somebody in between could say that it takes nothing.
-        PublishErrorKind::MaxPayloadExceeded if longest >= LINE_LONG => Failure::Refused { why: why.to_string() },
-        _ if code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Failure::Refused { why: why.to_string() },
+        PublishErrorKind::MaxPayloadExceeded if longest >= LINE_LONG => Failure::Refused { why: told },
+        _ if code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Failure::Refused { why: told },
         PublishErrorKind::StreamNotFound => Failure::again("no stream of JetStream takes messages of this subject"),
-        _ => Failure::again(said.map_or_else(|| why.to_string(), |said| format!("{why}; the server said: {said}"))),
+        _ => Failure::again(said.map_or_else(|| told.clone(), |said| format!("{told}; the server said: {said}"))),
     }
 }
 
@@ -193,5 +195,53 @@ impl Transport for Publish {
         }
         self.open = Some(open);
         Ok(Receipt::Taken(told))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::delivery::Tls;
+
+    const INFO: &str =
+        "INFO {\"server_id\":\"a\",\"version\":\"2.9.0\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n";
+
+    /// The failure of a way to a server that says this as soon as somebody signs in.
+    async fn failure_of(complaint: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.write_all(INFO.as_bytes()).await.unwrap();
+            stream.read_line(&mut String::new()).await.unwrap();
+            stream.write_all(complaint.as_bytes()).await.unwrap();
+            // Until the client goes.
+            while stream.read_line(&mut String::new()).await.is_ok_and(|read| read > 0) {}
+        };
+        let servers = Servers {
+            at: vec![(address.ip().to_string(), address.port())],
+            is_tls: false,
+            tls: Tls::default(),
+            credentials: None,
+        };
+        let nats = Nats { servers, subject: "portcullis".to_owned(), timeout: Duration::from_secs(20) };
+        let publish = Publish::new(&nats).unwrap();
+        let (opened, ()) = tokio::join!(publish.connect(), server);
+        opened.err().unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_a_hostile_server_says_is_told_plainly_and_does_not_break_anything() {
+        let why = failure_of("-ERR 'no\u{1b}[2J \u{202e}room'\r\n").await;
+        assert!(why.contains("no[2J room"), "{why}");
+        // Its client panics over this one.
+        failure_of("-ERR\r\n").await;
+        failure_of("MSG a b c d e f\r\n").await;
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Failure;
+use super::transport::{Failure, plainly};
 use crate::proxy::client_tls::{Identity, client_config};
 
 /// How a receiver is checked, and what it is shown.
@@ -41,6 +41,8 @@ impl Tls {
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let name = ServerName::try_from(host.to_owned()).map_err(Failure::again)?;
         let connector = self.connector(alpn).map_err(Failure::again)?;
-        connector.connect(name, stream).await.map_err(|why| Failure::again(format!("TLS: {why}")))
+        // It may list the names of their certificate.
+        let connected = connector.connect(name, stream).await;
+        connected.map_err(|why| Failure::again(format!("TLS: {}", plainly(why.to_string()))))
     }
 }

@@ -78,6 +78,16 @@ impl Item {
     }
 }
 
+/// Letters of what a receiver said that are told.
+const SAID_MAX: usize = 200;
+
+/// What a receiver said, as it may be told: it goes to the log and to a terminal, letters can turn around or hide what is there, and
+/// nobody knows how long it is.
+pub(super) fn plainly(said: impl AsRef<str>) -> String {
+    let is_plain = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
+    said.as_ref().chars().filter(is_plain).take(SAID_MAX).collect::<String>().trim().to_owned()
+}
+
 impl Failure {
     #[expect(clippy::needless_pass_by_value, reason = "it stands behind `map_err`")]
     pub(super) fn again(why: impl ToString) -> Self {
@@ -159,7 +169,7 @@ impl Transport for Any {
             Self::Loki(loki) => loki.tell_answers(),
             Self::Otlp(otlp) => otlp.tell_answers(),
             Self::Syslog(_) | Self::Journald(_) => {}
-            // They tell what they did, and not what the receiver says.
+            // What they are told in answers is what went wrong, and nothing of what they sent.
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => {}
             #[cfg(feature = "nats")]
@@ -186,5 +196,16 @@ impl Transport for Any {
             Self::Syslog(syslog) => syslog.lost().await,
             _ => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receiver_says_can_neither_move_a_cursor_nor_fill_a_log() {
+        assert_eq!(plainly("  no\u{1b}[2J\r\n \u{202e}room\0 \u{e9}"), "no[2J room");
+        assert_eq!(plainly("a".repeat(1 << 20)), "a".repeat(SAID_MAX));
     }
 }
