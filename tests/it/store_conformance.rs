@@ -10,7 +10,7 @@ use portcullis::store::sealed::SealedStore;
 use portcullis::store::{SESSIONS_MAX_DEFAULT, conformance};
 use tempfile::TempDir;
 
-use crate::support::stored::{NOW, ring};
+use crate::support::stored::{NOW, PATIENCE, ring};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_memory_store_conforms() {
@@ -39,7 +39,10 @@ async fn a_store_of_carried_sessions_conforms() {
         nth.set(nth.get() + 1);
         let path = directory.path().join(nth.get().to_string());
         let (ended, _) = EmbeddedStore::open(&path, Settings::default()).unwrap();
-        AnyStore::from(SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW))))
+        AnyStore::from(
+            SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW)))
+                .with_turn_max(PATIENCE),
+        )
     })
     .await
     .unwrap();

@@ -20,8 +20,8 @@ use portcullis::store::{
 };
 use tokio::time::{Duration, timeout};
 
-use crate::support::redis::{PATIENCE, Redis};
-use crate::support::stored::{self, NOW, digest, ring};
+use crate::support::redis::Redis;
+use crate::support::stored::{self, NOW, PATIENCE, digest, ring};
 
 const ENDING: Ending =
     Ending { why: EndReason::Logout, now: NOW, tombstone_until: Timestamp::from_secs(1_800_000_600) };
@@ -98,6 +98,7 @@ async fn conforms(server: &Redis) {
         nth.set(nth.get() + 1);
         let ended = server.store(&format!("case-{}", nth.get()), rows(&[1])).await;
         SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW)))
+            .with_turn_max(PATIENCE)
     })
     .await
     .unwrap();

@@ -26,11 +26,9 @@ use portcullis::store::{
 use tempfile::TempDir;
 
 use crate::support::databases::{PASSWORD, Server};
-use crate::support::stored::{NOW, digest, free_port, ring, session};
+use crate::support::stored::{NOW, PATIENCE, digest, free_port, ring, session};
 
 const KEPT: Duration = Duration::from_secs(3600);
-/// A slow machine must not fail what is not about time.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn rows(ids: &[u8]) -> Rows {
     Rows::new(ring(ids), Arc::new(OsEntropy))
@@ -106,7 +104,8 @@ async fn all(url: &str) {
             SESSIONS_MAX_DEFAULT,
             ring(&[1]),
             Arc::new(ManualClock::new(NOW)),
-        );
+        )
+        .with_turn_max(PATIENCE);
         conformance::run_case(*case, store).await.unwrap();
     }
     what_is_stored_outlives_the_store(url).await;

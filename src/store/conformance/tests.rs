@@ -208,7 +208,7 @@ impl Store for Broken {
         {
             let mut seen = self.seen.lock();
             seen.push(Arc::clone(record));
-            if self.nth_call().is_multiple_of(7) {
+            if self.nth_call().is_multiple_of(3) {
                 return Ok(seen.iter().find(|old| old.digest == *digest).cloned());
             }
         }

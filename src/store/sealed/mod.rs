@@ -32,6 +32,7 @@ mod turns;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -106,6 +107,14 @@ impl<E> SealedStore<E> {
             keys: ArcSwap::from_pointee(keys),
             clock,
         }
+    }
+
+    /// The same with another limit than [`TURN_MAX`] for how long a change waits for others of the same session or subject. It
+    /// should be no shorter than the store behind takes at its worst: many changes of one session come one after the other.
+    #[must_use]
+    pub fn with_turn_max(mut self, turn_max: Duration) -> Self {
+        self.turns.wait_max = turn_max;
+        self
     }
 
     /// The store that remembers which sessions have ended.

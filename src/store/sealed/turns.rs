@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// How many there are; sessions and subjects share them by chance.
 const TURNS: usize = 256;
 
-/// How long somebody waits for his turn: others may wait for a store that does not answer.
+/// How long somebody waits for his turn, if nothing else is said: others may wait for a store that does not answer.
 pub const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Who shares a turn with whom is nobody's to choose; but a test that plays everything in every order needs the same each time.
@@ -26,6 +26,8 @@ type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 #[derive(Debug)]
 pub(super) struct Turns {
     all: Box<[Mutex<()>]>,
+    /// How long somebody waits.
+    pub(super) wait_max: Duration,
     hasher: Hasher,
 }
 
@@ -34,7 +36,7 @@ pub(super) type Held<'a> = SmallVec<[MutexGuard<'a, ()>; 4]>;
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self { all: (0..TURNS).map(|_| Mutex::default()).collect(), hasher: Hasher::default() }
+        Self { all: (0..TURNS).map(|_| Mutex::default()).collect(), wait_max: TURN_MAX, hasher: Hasher::default() }
     }
 
     /// Waits until nobody else changes these sessions, or begins or ends sessions of these subjects.
@@ -53,7 +55,7 @@ impl Turns {
         for turn in places.into_iter().filter_map(|place| self.all.get(usize::try_from(place).ok()?)) {
             held.push(match turn.try_lock() {
                 Ok(turn) => turn,
-                Err(_) => match tokio::time::timeout(TURN_MAX, turn.lock()).await {
+                Err(_) => match tokio::time::timeout(self.wait_max, turn.lock()).await {
                     Ok(turn) => turn,
                     Err(_) => return Err(StoreError::io("others take too long to change the same sessions")),
                 },

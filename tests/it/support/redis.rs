@@ -8,11 +8,8 @@ use portcullis::store::row::Rows;
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant};
 
-use super::stored::{free_port, skipped};
+use super::stored::{PATIENCE, free_port, skipped};
 use crate::e2e::process::Process;
-
-/// How long a server may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Redis {

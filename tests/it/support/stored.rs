@@ -11,6 +11,9 @@ use portcullis::session::tag::{Tag, Tags};
 /// When all of it begins.
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
+/// A slow machine must not fail what is not about time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A ring of keys with these ids, the first of which is the current one.
 pub(crate) fn ring(ids: &[u8]) -> Keyring {
     let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();

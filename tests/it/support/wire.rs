@@ -2,12 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a test waits for what should come at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) use super::stored::PATIENCE;
 
 /// A raw connection.
 pub(crate) struct Wire {
