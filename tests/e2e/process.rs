@@ -69,6 +69,11 @@ impl Process {
         &self.seen
     }
 
+    /// By what number the system knows it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has complained of so far.
     pub(crate) fn complaints(&self) -> String {
         fs::read_to_string(&self.complaints).unwrap_or_default()

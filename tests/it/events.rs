@@ -1,9 +1,12 @@
 //! Events on their way to whoever reads them: the journal, what is told of it on the command line, and the page of all kinds.
 
+mod chaos;
 mod command_line;
 mod crash;
+mod ecs;
 mod ocsf;
 mod page;
 mod programs;
+mod secrets;
 mod sinks;
 mod world;

@@ -2,8 +2,8 @@
 //! disk, the chain is whole, and each cut is told.
 //!
 //! The test runs itself as a child that tells events as fast as it can and prints the number of the last one that is on disk.
-//! After some number of lines the child is killed, and what is behind the last line of which that was said is torn. Then the next
-//! child goes on with the same files. In some rounds the disk is full.
+//! Some moment after some number of lines the child is killed, or while it begins, and what is behind the last line of which that was
+//! said is torn. Then the next child goes on with the same files. In some rounds the disk is full.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -12,6 +12,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use portcullis::clock::{Clock as _, ManualClock, Timestamp};
@@ -22,6 +23,7 @@ use portcullis::event::queue::{EventQueue, Flushed, RepeatSettings, Settings as 
 use portcullis::event::{Scene, SiteTrend};
 use portcullis::verdict::Text;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 const DIRECTORY: &str = "PORTCULLIS_JOURNAL_DIRECTORY";
 const ROUND: &str = "PORTCULLIS_JOURNAL_ROUND";
@@ -39,19 +41,27 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     let path = journal(directory.path());
     let dice = InsecureSeededEntropy::new(5);
     let roll = |sides: u64| u64::from_be_bytes(random(&dice).unwrap()) % sides;
-    let (mut durable, mut cuts, mut was_full) = (0, 0, 0);
+    let (mut durable, mut cuts, mut was_full, mut was_early) = (0, 0, 0, 0);
     let mut told = BTreeSet::new();
     for round in 0..ROUNDS {
         let is_full = roll(5) == 0;
-        let (said, complaints) = run_and_kill(directory.path(), round, 1 + roll(60), is_full);
+        // While it reads what is there, takes off what was torn and notes that; or in the middle of its work.
+        let is_early = round > 0 && roll(4) == 0;
+        let (lines, micros) = if is_early { (0, roll(60_000)) } else { (1 + roll(60), roll(5_000)) };
+        let kill = Kill { lines, after: Duration::from_micros(micros) };
+        let (said, complaints) = run_and_kill(directory.path(), round, &kill, is_full);
         durable = said.max(durable);
         was_full += u64::from(complaints > 0);
-        cuts += u64::from(tear(&path, durable, roll(400)));
+        was_early += u64::from(is_early);
+        // What the last one has torn may not have been taken off yet.
+        cuts += u64::from(!is_early && tear(&path, durable, roll(400)));
         told.extend(check(&path, durable));
     }
     // One more run, which takes the last cut off and is not killed at once.
-    let (said, _) = run_and_kill(directory.path(), ROUNDS, 40, false);
+    let kill = Kill { lines: 40, after: Duration::ZERO };
+    let (said, _) = run_and_kill(directory.path(), ROUNDS, &kill, false);
     told.extend(check(&path, said));
+    assert!(was_early > ROUNDS / 8, "{was_early} were killed while they began");
     let notes = fs::read(directory.path().join("events.jsonl.cut")).unwrap();
     let notes = String::from_utf8_lossy(&notes).matches("\"sha256\"").count() as u64;
     assert!(notes >= cuts && cuts > ROUNDS / 2, "{cuts} cuts, {notes} notes");
@@ -63,9 +73,27 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     assert!(report.seals > 10 && report.unused > 0, "{report:?}");
 }
 
-/// Runs a child until it has printed so many lines and kills it. Gives the last event of which it said that it is on disk, and how
-/// often the disk was full.
-fn run_and_kill(directory: &Path, round: u64, lines: u64, is_full: bool) -> (u64, u64) {
+/// When a child is killed: so long after it has printed so many lines.
+struct Kill {
+    lines: u64,
+    after: Duration,
+}
+
+impl Kill {
+    /// Does it in a thread, whatever the child is at by then.
+    fn begin(&self, child: u32) -> thread::JoinHandle<()> {
+        let end = Instant::now() + self.after;
+        thread::spawn(move || {
+            while Instant::now() < end {
+                thread::yield_now();
+            }
+            assert!(Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
+        })
+    }
+}
+
+/// Runs a child and kills it. Gives the last event of which it said that it is on disk, and how often the disk was full.
+fn run_and_kill(directory: &Path, round: u64, kill: &Kill, is_full: bool) -> (u64, u64) {
     // A file that can not grow further is as good as a full disk; the signal that would end the process is not wanted.
     let limit = if is_full { "trap '' XFSZ; ulimit -f 300; " } else { "" };
     let mut child = Command::new("sh")
@@ -79,6 +107,7 @@ fn run_and_kill(directory: &Path, round: u64, lines: u64, is_full: bool) -> (u64
         .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (mut line, mut seen, mut durable, mut full) = (String::new(), 0, 0, 0);
+    let mut killing = (kill.lines == 0).then(|| kill.begin(child.id()));
     while output.read_line(&mut line).unwrap() > 0 {
         if let Some(number) = line.strip_prefix("durable ").and_then(|number| number.strip_suffix('\n')) {
             durable = number.parse().unwrap();
@@ -87,13 +116,14 @@ fn run_and_kill(directory: &Path, round: u64, lines: u64, is_full: bool) -> (u64
             full += 1;
             seen += 1;
         }
-        if seen == lines {
-            child.kill().unwrap();
+        if seen == kill.lines && killing.is_none() {
+            killing = Some(kill.begin(child.id()));
         }
         line.clear();
     }
+    // Nobody else has its number until it was waited for.
+    killing.unwrap_or_else(|| panic!("the child ended by itself after {seen} lines")).join().unwrap();
     child.wait().unwrap();
-    assert!(seen >= lines, "the child ended by itself after {seen} lines");
     (durable, full)
 }
 

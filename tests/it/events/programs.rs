@@ -2,6 +2,7 @@
 
 mod ban;
 mod collect;
+mod journal;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod stream;
 mod watch;

@@ -31,7 +31,7 @@ fn parsed(text: &[u8]) -> Value {
 }
 
 /// The message of a syslog line, behind its header of eight words or more.
-fn message(line: &str) -> Value {
+pub(super) fn message(line: &str) -> Value {
     parsed(&line.as_bytes()[line.find("] {").unwrap() + 2..])
 }
 
@@ -199,6 +199,68 @@ fn a_webhook_is_verified_by_the_library_of_those_who_wrote_the_standard() {
     assert!(lines.len() >= 4, "{text}");
     assert!(!verify(&format!("whsec_{}", STANDARD.encode([8; 32])), &text).0);
     assert!(!verify(&secret, &text.replacen("login.failed", "login.fooled", 1)).0);
+}
+
+/// A collector has what the journal has, as the types of the OpenTelemetry project read it.
+#[test]
+fn a_request_of_otlp_is_read_by_the_types_of_those_who_wrote_it() {
+    let Some(python) = python("opentelemetry.proto") else { return };
+    let world = World::new();
+    let collector = http();
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\ntype = \"stdout\"\n[[events.sink]]\ntype = \"otlp\"\nurl = \"http://{}\"\n\
+         allow_private = true\n",
+        collector.address()
+    ));
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, WRONG), 401);
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    assert!(guard.process.terminate().success());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/otlp/read.py");
+    let read = |text: &str| {
+        let requests = world.folder().join("requests");
+        fs::write(&requests, text).unwrap();
+        let output = Command::new(&python).arg(&script).stdin(fs::File::open(&requests).unwrap()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let records: Vec<Value> = text.lines().map(|line| parsed(line.as_bytes())).collect();
+        (output.status.success(), records, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let bodies: Vec<_> = collector.seen().iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
+    let text = bodies.join("\n");
+    let (is_good, records, said) = read(&text);
+    assert!(is_good, "{said}");
+    let journal = fs::read_to_string(world.journal()).unwrap();
+    let told: Vec<Value> = journal.lines().map(|line| parsed(line.as_bytes())).collect();
+    assert!(told.len() >= 5, "{told:?}");
+    assert_eq!(records.len(), told.len());
+    for (record, event) in records.iter().zip(&told) {
+        assert_eq!((&record["name"], &record["severity_text"]), (&event["event"], &event["severity"]));
+        assert_eq!(parsed(record["body"].as_str().unwrap().as_bytes())["seq"], event["seq"]);
+        let attributes = &record["attributes"];
+        assert_eq!(
+            (&attributes["portcullis.seq"], &attributes["portcullis.action"]),
+            (&event["seq"], &event["action"])
+        );
+        assert_eq!(attributes["client.address"], event["ip"], "{record}");
+        assert_eq!((&attributes["session.id"], &attributes["user.name"]), (&event["session"], &event["subject"]));
+        assert_eq!(record["resource"]["service.name"], "portcullis");
+        assert_eq!(record["nanos"][0], record["nanos"][1]);
+        assert!(record["nanos"][0].as_u64().unwrap() > 1_700_000_000_000_000_000, "{record}");
+    }
+    let severity = |kind: &str| records.iter().find(|record| record["name"] == kind).unwrap()["severity"].clone();
+    assert_eq!(
+        (severity("session.authenticated"), severity("login.failed")),
+        ("SEVERITY_NUMBER_INFO".into(), "SEVERITY_NUMBER_WARN".into())
+    );
+    // What reads them finds faults.
+    for (right, wrong) in
+        [("\"eventName\"", "\"event_nam\""), ("\"severityNumber\":", "\"severityNumber\":1.5e99,\"x\":")]
+    {
+        assert!(text.contains(right) && !read(&text.replacen(right, wrong, 1)).0, "{wrong}");
+    }
+    let traced = text.replacen("\"eventName\"", "\"traceId\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"eventName\"", 1);
+    assert_eq!(read(&traced).1[0]["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(!read(&traced.replacen("4bf92f", "4bf9", 1)).0, "an identifier that is too short");
 }
 
 fn loki_has_labels(loki: &Origin) {

@@ -78,6 +78,15 @@ repeat = {{ window = "0s" }}
         fs::write(self.folder().join("portcullis.toml"), config).unwrap();
     }
 
+    /// Takes the limits off what was configured: so much comes from one client.
+    pub(super) fn without_limits(&self) {
+        let path = self.folder().join("portcullis.toml");
+        let subject = "subject = \"form:user\"\n";
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replacen(subject, &format!("{subject}limit = \"off\"\n"), 1);
+        fs::write(path, format!("{text}\n[limits]\nclient = \"off\"\nguesses = \"off\"\n")).unwrap();
+    }
+
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -104,10 +113,16 @@ repeat = {{ window = "0s" }}
         self.runs(&[&["events"], words].concat())
     }
 
+    /// The program with these words, in the folder.
+    pub(super) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(words).current_dir(self.folder());
+        command
+    }
+
     /// Any command.
     pub(super) fn runs(&self, words: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        let output = command.args(words).current_dir(self.folder()).output().unwrap();
+        let output = self.command(words).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
@@ -140,6 +155,16 @@ repeat = {{ window = "0s" }}
             (value.len() > 40).then(|| value.to_owned())
         });
         (reply.status, cookie)
+    }
+
+    /// Tries to under that name, with that answer of the app; gives the status.
+    pub(super) fn tries_as(&self, guard: &Guard, name: &str, answer: &str) -> u16 {
+        self.origin.next(raw(answer));
+        let name: String = name.bytes().map(|octet| format!("%{octet:02X}")).collect();
+        let form = format!("user={name}&password=of-the-password");
+        let head = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{form}", form.len());
+        Wire::connect(guard.address).send(request).reply().status
     }
 
     pub(super) fn logs_in(&self, guard: &Guard, answer: &str) -> u16 {

@@ -22,11 +22,16 @@ struct Lines {
     acted: String,
     /// One of a password that was wrong.
     passed: String,
+    /// One of somebody whose name looks like what a guard writes of another.
+    named: String,
 }
 
 impl Lines {
     fn of(world: &World) -> Self {
         let mut guard = world.start();
+        let name = "{\"ts\":\"2026-11-30T10:00:00.000Z\",\"event\":\"rate.limited\",\"action\":\"throttle\",\"ip\":\"192.0.2.6\",\
+                    \"severity\":\"warn\",\"v\":1,\"seq\":9,\"mode\":\"enforce\",\"key\":\"client\"}";
+        assert_eq!(world.tries_as(&guard, name, WRONG), 401);
         for _ in 0..40 {
             world.tries(&guard, WRONG);
         }
@@ -37,9 +42,12 @@ impl Lines {
             let found = text.lines().find(|line| line.contains(what));
             found.unwrap_or_else(|| panic!("{what}: {text}")).to_owned()
         };
-        let (acted, passed) = (line("\"rate.limited\""), line("\"login.failed\""));
+        let named = line("192.0.2.6");
+        assert!(named.contains("\"login.failed\"") && named.contains("\"ip\":\"127.0.0.1\""), "{named}");
+        let passed = text.lines().find(|line| line.contains("\"login.failed\"") && *line != named).unwrap().to_owned();
+        let acted = line("\"event\":\"rate.limited\"");
         assert!(acted.contains("\"mode\":\"enforce\""), "{acted}");
-        Self { text, acted, passed }
+        Self { text, acted, passed, named }
     }
 
     /// The line that it acted with, of another client.
@@ -63,7 +71,8 @@ impl Lines {
         let observed = self.acted("192.0.2.1").replace("\"mode\":\"enforce\"", "\"mode\":\"observe\"");
         let made_up = self.acted("192.0.2.3").trim_end().replace('\\', "\\\\").replace('"', "\\\"");
         let forged = format!("{},\"ua\":\"{made_up}\"}}\n", self.passed("192.0.2.4").trim_end().trim_end_matches('}'));
-        [observed, self.passed("192.0.2.2"), forged, self.of_subject("192.0.2.5")]
+        let named = self.named.replace("127.0.0.1", "192.0.2.7") + "\n";
+        [observed, self.passed("192.0.2.2"), forged, self.of_subject("192.0.2.5"), named]
             .map(|line| line.repeat(often))
             .concat()
     }

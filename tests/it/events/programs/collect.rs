@@ -1,6 +1,7 @@
 //! rsyslog and syslog-ng take what the guard sends.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -187,4 +188,69 @@ fn syslog_ng_takes_events_over_tcp_and_tls_and_writes_down_what_the_guard_wrote(
     let Some(server) = program("syslog-ng") else { return };
     let world = World::new();
     takes_events(&world, &syslog_ng(&server, &world));
+}
+
+/// Every kind as RFC 5424, as rsyslog reads it: header, structured data and message.
+#[test]
+fn rsyslog_reads_every_kind_as_rfc_5424_has_it() {
+    let Some(rsyslog) = program("rsyslogd") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let property = |name: &str| format!("property(outname=\"{name}\" name=\"{name}\" format=\"jsonf\") ");
+    let names =
+        ["app-name", "msgid", "syslogseverity", "syslogfacility-text", "hostname", "protocol-version", "procid", "msg"];
+    let properties = names.map(property).join("constant(value=\",\") ");
+    let config = format!(
+        r#"global(workDirectory="{work}" maxMessageSize="64k")
+module(load="imtcp")
+module(load="mmpstrucdata")
+input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{port}")
+template(name="all" type="list") {{
+    constant(value="{{")
+    property(outname="time" name="timereported" dateformat="rfc3339" format="jsonf") constant(value=",")
+    constant(value="\"sd\":") property(name="$!rfc5424-sd") constant(value=",")
+    {properties}
+    constant(value="}}\n")
+}}
+action(type="mmpstrucdata")
+action(type="omfile" file="{out}" template="all")
+"#,
+        work = folder.path().display(),
+        port = at("port"),
+        out = at("out"),
+    );
+    fs::write(at("conf"), config).unwrap();
+    let log = fs::File::create(at("log")).unwrap();
+    let mut command = Command::new(&rsyslog);
+    command.args(["-n", "-f", &at("conf"), "-i", &at("pid")]).stdout(Stdio::null()).stderr(log);
+    let _server = Server(command.spawn().unwrap());
+    let port = || fs::read_to_string(at("port")).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    until("rsyslog listens", || port().is_some());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let [lines, events] = ["events.syslog", "events.jsonl"].map(|name| fs::read_to_string(root.join(name)).unwrap());
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port().unwrap())).unwrap();
+    for line in lines.lines() {
+        stream.write_all(format!("{} {line}", line.len()).as_bytes()).unwrap();
+    }
+    let count = lines.lines().count();
+    let read = || fs::read_to_string(at("out")).unwrap_or_default();
+    until("rsyslog wrote all of them", || read().lines().count() == count);
+    for (told, event) in read().lines().zip(events.lines()) {
+        let told: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {told}"));
+        let event: Value = serde_json::from_str(event).unwrap();
+        assert_eq!((&told["app-name"], &told["msgid"]), (&"portcullis".into(), &event["event"]));
+        assert_eq!((&told["syslogfacility-text"], &told["protocol-version"]), (&"authpriv".into(), &"1".into()));
+        let severity = match event["severity"].as_str().unwrap() {
+            "critical" => "2",
+            "warn" => "4",
+            "notice" => "5",
+            _ => "6",
+        };
+        assert_eq!(told["syslogseverity"], severity, "{told}");
+        assert_eq!((&told["time"], &told["procid"]), (&event["ts"], &"-".into()));
+        assert_eq!(told["sd"]["meta"]["sequenceid"], event["seq"].to_string(), "{told}");
+        assert_eq!(told["sd"]["origin"]["software"], "Portcullis", "{told}");
+        let message: Value = serde_json::from_str(told["msg"].as_str().unwrap()).unwrap();
+        assert_eq!(message, event);
+    }
 }

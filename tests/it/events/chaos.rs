@@ -1,0 +1,220 @@
+//! Receivers that misbehave, over real sockets: nothing is lost for the others, requests are served, memory stays small, and
+//! whoever comes to his senses has everything. What a receiver over TLS can not prove is not sent to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use super::sinks::message;
+use super::world::{LOGGED_IN, World};
+use crate::support::origin::{Act, Origin, raw};
+use crate::support::receivers::{self, Receiver};
+use crate::support::running::until;
+
+const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n[[events.sink]]\ntype = \"stdout\"\n";
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// What a guard may have in memory while its receivers do what they like: it has some 40 MB without any, and one answer that
+/// was read to its end would be more than this.
+const MEMORY_MAX_KIB: u64 = 200 * 1024;
+
+fn bad(name: &str, kind: &str, at: SocketAddr) -> String {
+    format!(
+        "[[events.sink]]\nname = \"{name}\"\ntype = \"{kind}\"\nurl = \"http://{at}/{name}\"\nallow_private = true\ntimeout = \"1s\"\n{}",
+        if kind == "webhook" { "secret_env = \"HOOK_SECRET\"\n" } else { "" }
+    )
+}
+
+/// Somebody who answers each request with octets that never end.
+fn endless(begin: &'static str, chunk: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut asked = [0; 1024];
+                let begun = stream.read(&mut asked).is_ok() && stream.write_all(begin.as_bytes()).is_ok();
+                let many = chunk.repeat(64 * 1024 / chunk.len());
+                while begun && stream.write_all(&many).is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+/// Kilobytes that a process has in memory.
+fn memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// The number of the event in a request of a webhook.
+fn seq_of(body: &[u8]) -> u64 {
+    serde_json::from_slice::<Value>(body).unwrap()["data"]["seq"].as_u64().unwrap()
+}
+
+/// The sinks that such events are told about.
+fn told_of(receiver: &Receiver, kind: &str) -> BTreeSet<String> {
+    let messages = receiver.all();
+    let events = messages.iter().filter(|message| message.contains(&format!("\"event\":\"{kind}\"")));
+    let parsed = events.map(|line| message(line));
+    parsed.map(|event| event[if kind == "dependency.failed" { "fault" } else { "which" }].to_string()).collect()
+}
+
+#[test]
+fn receivers_that_misbehave_cost_the_others_nothing_and_get_everything_in_the_end() {
+    let world = World::new();
+    let [fails, nonsense, mute, closes] = [(); 4].map(|()| Origin::start());
+    fails.always(raw("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"));
+    nonsense.always(Act::ReplyAndClose(b"\x00\xff\x13HTTP?\r\n\x1b[31m\r\n\r\n".repeat(50)));
+    mute.always(Act::Silence);
+    closes.always(Act::Close);
+    let body = endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n");
+    let head = endless("HTTP/1.1 200 OK\r\n", b"X-More: and more\r\n");
+    let healthy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let siem = format!(
+        "[[events.sink]]\nname = \"siem\"\ntype = \"syslog\"\naddress = \"tcp://{}\"\n",
+        healthy.local_addr().unwrap()
+    );
+    let siem = (siem, Receiver::stream(healthy, None));
+    world.configure(&format!(
+        "{JOURNAL}{}{}{}{}{}{}{}",
+        bad("fails", "webhook", fails.address()),
+        bad("nonsense", "loki", nonsense.address()),
+        bad("mute", "otlp", mute.address()),
+        bad("closes", "webhook", closes.address()),
+        bad("endless-body", "otlp", body),
+        bad("endless-head", "loki", head),
+        siem.0
+    ));
+    world.without_limits();
+    let mut guard = world.start_with("HOOK_SECRET", "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
+    let process = guard.process.id();
+    // What comes behind a head that says 200 is not waited for: it was taken.
+    let names = ["fails", "nonsense", "mute", "closes", "endless-head"];
+    let is_told = |kind: &str, names: &[&str]| {
+        let told = told_of(&siem.1, kind);
+        names.iter().all(|name| told.iter().any(|told| told.contains(name)))
+    };
+    // While each of them fails, people log in, and whoever is well is told at once.
+    let mut logins = 0;
+    while !is_told("dependency.failed", &names) {
+        assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+        logins += 1;
+        assert!(memory(process) < MEMORY_MAX_KIB, "{} KiB", memory(process));
+        let came = || siem.1.all().iter().filter(|line| line.contains("session.authenticated")).count() >= logins;
+        until("the login at whoever is well", came);
+        assert!(logins < 10_000, "{:?}", told_of(&siem.1, "dependency.failed"));
+    }
+    // They come to their senses, all but those that can not.
+    for origin in [&fails, &nonsense, &mute, &closes] {
+        origin.always(raw(NO_CONTENT));
+    }
+    until("all of them at work again", || is_told("dependency.restored", &names[..4]));
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    assert!(memory(process) < MEMORY_MAX_KIB, "{} KiB", memory(process));
+    let journal = || fs::read_to_string(world.journal()).unwrap();
+    let last =
+        || journal().lines().last().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].clone()).unwrap();
+    let last = last().as_u64().unwrap();
+    let has_last = |origin: &Origin| origin.seen().iter().any(|seen| seen.whole && seq_of(&seen.body) >= last);
+    until("the last event at those that are well again", || has_last(&fails) && has_last(&closes));
+    assert!(guard.process.terminate().success());
+
+    let journal = journal();
+    let all: BTreeSet<u64> =
+        journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap()).collect();
+    for (name, seen) in [("fails", fails.seen()), ("closes", closes.seen())] {
+        // At least once, and under one name each time.
+        let mut ids: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+        for request in seen.iter().filter(|seen| seen.whole) {
+            ids.entry(seq_of(&request.body)).or_default().insert(request.header("webhook-id").unwrap().to_owned());
+        }
+        assert!(ids.values().all(|ids| ids.len() == 1), "{name}: {ids:?}");
+        // What is told at the very end may come with the next start.
+        let missing: Vec<_> = all.iter().filter(|seq| **seq <= last && !ids.contains_key(seq)).collect();
+        assert!(missing.is_empty(), "{name}: {missing:?}");
+        assert!(seen.len() > ids.len(), "{name}: what failed was sent again");
+    }
+}
+
+// ---- receivers over TLS --------------------------------------------------------------------------------------------
+
+/// A receiver over HTTPS that takes everything.
+fn https(config: Arc<ServerConfig>) -> (u16, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (config, count) = (config.clone(), count.clone());
+            thread::spawn(move || {
+                let mut stream: StreamOwned<_, TcpStream> =
+                    StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                let mut asked = Vec::new();
+                let mut octet = [0];
+                while !asked.ends_with(b"\r\n\r\n") {
+                    if stream.read_exact(&mut octet).is_err() {
+                        return;
+                    }
+                    asked.extend(octet);
+                }
+                let head = String::from_utf8(asked).unwrap().to_ascii_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).unwrap();
+                let mut body = vec![0; length.trim().parse().unwrap()];
+                if stream.read_exact(&mut body).is_ok() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    drop(stream.write_all(NO_CONTENT.as_bytes()));
+                    drop(stream.flush());
+                }
+            });
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn what_a_receiver_can_not_prove_is_not_sent_to_it() {
+    let world = World::new();
+    let (ours, config) = receivers::tls(world.folder());
+    let elsewhere = world.folder().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let (others, _) = receivers::tls(&elsewhere);
+    let (port, asked) = https(config);
+    let sink = |name: &str, host: &str, ca: &str| {
+        format!(
+            "[[events.sink]]\nname = \"{name}\"\ntype = \"webhook\"\nurl = \"https://{host}:{port}/\"\nallow_private = true\n\
+             secret_env = \"HOOK_SECRET\"\n{ca}"
+        )
+    };
+    let ca = |file: &std::path::Path| format!("ca = \"{}\"\n", file.display());
+    world.configure(&format!(
+        "{JOURNAL}{}{}{}{}",
+        sink("good", "localhost", &ca(&ours)),
+        sink("name", "127.0.0.1", &ca(&ours)),
+        sink("authority", "localhost", &ca(&others)),
+        sink("nobody", "localhost", ""),
+    ));
+    let tries = |name: &str| {
+        let mut command = world.command(&["events", "test-sink", name]);
+        let output = command.env("HOOK_SECRET", "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").output().unwrap();
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        (output.status.success(), text)
+    };
+    for name in ["name", "authority", "nobody"] {
+        let (is_good, said) = tries(name);
+        assert!(!is_good && said.contains("certificate"), "{name}: {said}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "not an octet of an event was sent");
+    let (is_good, said) = tries("good");
+    assert!(is_good && asked.load(Ordering::SeqCst) > 0, "{said}");
+}
