@@ -18,6 +18,7 @@ pub mod engine;
 pub mod entropy;
 pub mod event;
 pub mod facts;
+pub mod figures;
 pub mod fingerprint;
 pub mod history;
 #[cfg(feature = "layer")]

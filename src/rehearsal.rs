@@ -14,9 +14,7 @@ use crate::connection::ConnectionId;
 use crate::connection::Scheme;
 use crate::connection::print::Print;
 use crate::engine::subject::{Extent, Peeked};
-use crate::engine::{
-    AnsweredBy, Client, ClientStanding, Decision, Guard, Observer, Places, Refusal, RefusalKind, Setup,
-};
+use crate::engine::{AnsweredBy, Client, ClientStanding, Decision, Guard, Observer, Places, Refusal, Setup};
 use crate::entropy::InsecureSeededEntropy;
 use crate::event::queue::{EventSender, RepeatSettings, Writer};
 use crate::event::sink::{Collector, Sink};
@@ -166,18 +164,8 @@ impl Rehearsal {
 
 impl Played {
     fn refused(refusal: &Refusal, before: Action) -> Self {
-        let action = match refusal.kind {
-            RefusalKind::Throttled => Action::Throttle,
-            RefusalKind::Challenge => Action::Challenge,
-            RefusalKind::Denied
-            | RefusalKind::AmbiguousPath
-            | RefusalKind::Outage
-            | RefusalKind::TooManySessions
-            | RefusalKind::Conflict
-            | RefusalKind::SessionEnded => Action::Deny,
-        };
         let set_cookie = set_cookies(&refusal.headers);
-        let action = action.max(before);
+        let action = refusal.kind.action().unwrap_or(Action::Deny).max(before);
         Self { action, standing: None, reached_app: false, status: refusal.status, set_cookie }
     }
 }

@@ -275,8 +275,60 @@ pub struct Verdict {
     pub rule: Option<Text>,
     /// The words of all rules that had a part in it: no two alike, at most [`TAGS_MAX`].
     pub tags: Tags,
+    /// What rules that had a part in it say they have seen: at most one of a rule, of [`TAGS_MAX`] rules.
+    pub seen: Vec<Seen>,
     /// Whether a rule that asks for this action wants its event to be on disk before the answer.
     pub sync: EventSync,
+}
+
+/// What a rule says it has seen: a kind of event that only whoever wrote the rule can know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sighting {
+    /// A request forged by another site, which is refused.
+    Csrf,
+    /// A request from an origin that may not make it, which is refused.
+    Origin,
+    /// Many requests for what does not exist.
+    Probe,
+    /// An attack tool.
+    Tool,
+    /// Something that no honest client can know of.
+    Honeypot,
+    /// An address on a list.
+    Reputation,
+}
+
+impl Sighting {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Csrf, Self::Origin, Self::Probe, Self::Tool, Self::Honeypot, Self::Reputation];
+
+    /// The kind of event that it is told as, which is its word in rules files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Csrf => "csrf.blocked",
+            Self::Origin => "origin.blocked",
+            Self::Probe => "probe.404_burst",
+            Self::Tool => "tool.detected",
+            Self::Honeypot => "honeypot.hit",
+            Self::Reputation => "reputation.hit",
+        }
+    }
+
+    /// Whether its event says that the request was refused.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Csrf | Self::Origin)
+    }
+}
+
+/// A sighting, and the rule that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What.
+    pub what: Sighting,
+    /// By which rule.
+    pub rule: Text,
+    /// How often its condition held within its window, at least.
+    pub count: u32,
 }
 
 /// When the event of a verdict is to be on disk.
@@ -347,6 +399,24 @@ impl Verdict {
         }
     }
 
+    /// Whether there is anything to tell of it.
+    pub const fn is_telling(&self) -> bool {
+        !matches!(self.action, Action::Allow) || !self.seen.is_empty()
+    }
+
+    /// Whether all of it is told by what its rules have seen.
+    pub fn is_all_seen(&self) -> bool {
+        let is_seen = |reason: &Reason| self.seen.iter().any(|seen| seen.rule == reason.kind);
+        !self.seen.is_empty() && self.reasons.iter().all(is_seen)
+    }
+
+    /// Adds what a rule says it has seen.
+    pub fn see(&mut self, seen: Option<Seen>) {
+        if let Some(seen) = seen.filter(|seen| self.seen.len() < TAGS_MAX && !self.seen.contains(seen)) {
+            self.seen.push(seen);
+        }
+    }
+
     /// Both verdicts in one: the stronger action, the reasons and words of both, the higher risk.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
@@ -361,6 +431,9 @@ impl Verdict {
         self.action = self.action.max(other.action);
         self.risk = self.risk.max(other.risk);
         self.tag(&other.tags);
+        for seen in other.seen {
+            self.see(Some(seen));
+        }
         for reason in other.reasons {
             self.add(reason);
         }

@@ -26,6 +26,7 @@ use crate::entropy::{Entropy, EntropyError, random};
 use crate::event::field::Revoker;
 use crate::event::kinds::AdminAction;
 use crate::event::{ClientText, ClientView, Scene};
+use crate::proxy::ExchangeFigures;
 use crate::secret::{aead_key, open, seal};
 use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{Record, SUBJECT_BYTES_MAX};
@@ -56,9 +57,11 @@ pub(super) struct Api<S> {
     marks: LessSafeKey,
     entropy: Arc<dyn Entropy>,
     connections: Option<Box<dyn Fn() -> usize + Send + Sync>>,
-    /// What kind of store it is.
+    /// What became of requests that went to the app.
+    exchanges: Option<Box<dyn Fn() -> ExchangeFigures + Send + Sync>>,
     /// Sinks that send to other programs.
     sinks: Vec<Arc<Standing>>,
+    /// What kind of store it is.
     store_kind: Option<&'static str>,
     /// Held by whoever walks the store for figures: one at a time.
     walking: tokio::sync::Mutex<()>,
@@ -296,6 +299,7 @@ impl<S: Store> Api<S> {
             marks,
             entropy,
             connections: None,
+            exchanges: None,
             sinks: Vec::new(),
             store_kind: None,
             walking: tokio::sync::Mutex::default(),
@@ -304,6 +308,10 @@ impl<S: Store> Api<S> {
 
     pub(super) fn count_connections(&mut self, open: Box<dyn Fn() -> usize + Send + Sync>) {
         self.connections = Some(open);
+    }
+
+    pub(super) fn count_exchanges(&mut self, figures: Box<dyn Fn() -> ExchangeFigures + Send + Sync>) {
+        self.exchanges = Some(figures);
     }
 
     pub(super) fn watch_sinks(&mut self, sinks: Vec<Arc<Standing>>) {
@@ -470,6 +478,9 @@ impl<S: Store> Api<S> {
             started: self.started,
             policy: self.policy(),
             connections: self.connections.as_ref().map(|open| open()),
+            exchanges: self.exchanges.as_ref().map(|figures| figures()),
+            decisions: self.guard.decisions(),
+            sessions_active: self.guard.sessions_live(),
             events: &events.counters(),
             events_waiting: events.depth(),
             events_unkept: events.unkept(),

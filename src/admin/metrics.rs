@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::view::PolicyView;
 use crate::clock::Timestamp;
 use crate::delivery::{Standing, State};
-use crate::engine::StoreUse;
+use crate::engine::{Decisions, StoreUse};
 use crate::event::queue::Count;
-use crate::store::metered::{Figures as OfStore, Outcome, WAITS_MICROS};
+use crate::figures::{BUCKETS_MICROS, Times};
+use crate::proxy::ExchangeFigures;
+use crate::store::metered::Outcome;
 
 /// What is told.
 pub(super) struct Figures<'a> {
@@ -19,6 +21,12 @@ pub(super) struct Figures<'a> {
     pub(super) policy: PolicyView,
     /// Connections of clients that are open; none where no proxy runs.
     pub(super) connections: Option<usize>,
+    /// What became of requests that went to the app; none where no proxy runs.
+    pub(super) exchanges: Option<ExchangeFigures>,
+    /// What the guard decided.
+    pub(super) decisions: Decisions,
+    /// Sessions that have not ended, if the store knows.
+    pub(super) sessions_active: Option<usize>,
     pub(super) events: &'a [Count],
     pub(super) events_waiting: usize,
     pub(super) events_unkept: u64,
@@ -63,10 +71,19 @@ pub(super) fn render(figures: &Figures<'_>) -> String {
     text.of_events("portcullis_events_dropped_total", dropped, figures, |count| count.dropped);
     let folded = "Of these, events that were counted in a summary instead of written.";
     text.of_events("portcullis_events_folded_total", folded, figures, |count| count.folded);
+    let lost = "Lines that a file or standard output did not take.";
+    text.of_events("portcullis_events_lost_total", lost, figures, |count| count.lost);
     let unkept = "Answers that were given before their event was on disk, though a rule says `before-reply`.";
     text.head("portcullis_events_unkept_total", Shape::Counter, unkept);
     text.sample("portcullis_events_unkept_total", &[], figures.events_unkept);
     text.of_sinks(figures.sinks);
+    text.of_decisions(&figures.decisions);
+    if let Some(exchanges) = &figures.exchanges {
+        text.of_exchanges(exchanges);
+    }
+    if let Some(active) = figures.sessions_active {
+        text.one("portcullis_sessions_active", "Sessions in the store that have not ended.", count(active));
+    }
     text.of_store(figures);
     text.0
 }
@@ -146,7 +163,7 @@ impl Text {
 
     fn of_store(&mut self, figures: &Figures<'_>) {
         let StoreUse { requests, store } = figures.store;
-        let name = "portcullis_requests_total";
+        let name = "portcullis_store_requests_total";
         self.head(name, Shape::Counter, "Requests that came as far as their session.");
         self.sample(name, &[], requests);
         if let Some(kind) = figures.store_kind {
@@ -164,22 +181,67 @@ impl Text {
         }
         let name = "portcullis_store_wait_seconds";
         self.head(name, Shape::Histogram, "How long those who asked the store waited for its answer.");
-        store.iter().for_each(|of| self.waits(name, of));
+        // What was answered at once is in the first bucket, and so in all of them.
+        store.iter().for_each(|of| self.times(name, &[("operation", of.operation.as_str())], of.at_once, &of.waits));
     }
 
-    fn waits(&mut self, name: &str, of: &OfStore) {
-        let operation = ("operation", of.operation.as_str());
-        let bucket = format!("{name}_bucket");
-        // What was answered at once is in the first bucket, and so in all of them. The last one is all that are in any: each of these
-        // counts only grows, and so do their sums.
-        let mut upto = of.at_once;
-        let most = WAITS_MICROS.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64().to_string());
-        for (count, most) in of.waits.iter().zip(most.chain(["+Inf".to_owned()])) {
-            upto += count;
-            self.sample(&bucket, &[operation, ("le", &most)], upto);
+    fn of_decisions(&mut self, decisions: &Decisions) {
+        let name = "portcullis_requests_total";
+        self.head(name, Shape::Counter, "Requests by what was done with them, and the mode on their route.");
+        for (done, mode, count) in &decisions.requests {
+            self.sample(name, &[("action", done.as_str()), ("mode", mode.as_str())], count);
         }
-        self.sample(&format!("{name}_sum"), &[operation], of.waited.as_secs_f64());
-        self.sample(&format!("{name}_count"), &[operation], upto);
+        let name = "portcullis_verdicts_total";
+        let help = "Verdicts of rules, evidence and limits that ask for more than to serve a request; under `observe` those that \
+                    are only reported.";
+        self.head(name, Shape::Counter, help);
+        for (action, mode, count) in &decisions.verdicts {
+            self.sample(name, &[("action", action.as_str()), ("mode", mode.as_str())], count);
+        }
+        let name = "portcullis_signals_total";
+        self.head(name, Shape::Counter, "What detectors saw, each time that they saw it.");
+        for (kind, count) in &decisions.signals {
+            self.sample(name, &[("signal", kind.name())], count);
+        }
+        let name = "portcullis_answers_replaced_total";
+        self.head(name, Shape::Counter, "Answers of the app that one of the guard took the place of, by why.");
+        for (kind, count) in &decisions.replaced {
+            self.sample(name, &[("why", kind.as_str())], count);
+        }
+    }
+
+    fn of_exchanges(&mut self, exchanges: &ExchangeFigures) {
+        let name = "portcullis_upstream_answers_total";
+        self.head(name, Shape::Counter, "Answers of the app, by the class of their status.");
+        for (class, count) in &exchanges.answers {
+            self.sample(name, &[("status", class)], count);
+        }
+        let name = "portcullis_upstream_failures_total";
+        self.head(
+            name,
+            Shape::Counter,
+            "Requests that the app gave no answer to that could be passed on, by what was wrong.",
+        );
+        for (fault, count) in &exchanges.failures {
+            self.sample(name, &[("fault", fault)], count);
+        }
+        let name = "portcullis_upstream_wait_seconds";
+        self.head(name, Shape::Histogram, "How long it took until the head of the app's answer came.");
+        self.times(name, &[], 0, &exchanges.waits);
+    }
+
+    /// A histogram. So many took no time at all, and are not in its buckets.
+    fn times(&mut self, name: &str, labels: &[(&str, &str)], at_once: u64, times: &Times) {
+        let bucket = format!("{name}_bucket");
+        // The last bucket is all that are in any: each of these counts only grows, and so do their sums.
+        let mut upto = at_once;
+        let most = BUCKETS_MICROS.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64().to_string());
+        for (count, most) in times.buckets.iter().zip(most.chain(["+Inf".to_owned()])) {
+            upto += count;
+            self.sample(&bucket, &[labels, &[("le", &most)]].concat(), upto);
+        }
+        self.sample(&format!("{name}_sum"), labels, times.sum.as_secs_f64());
+        self.sample(&format!("{name}_count"), labels, upto);
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

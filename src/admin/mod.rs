@@ -47,6 +47,7 @@ pub use view::{Cleared, ClientView, EndView, Health, PolicyView, Revoked, Sessio
 use crate::delivery::Standing;
 use crate::engine::Guard;
 use crate::entropy::{Entropy, EntropyError};
+use crate::proxy::ExchangeFigures;
 use crate::rules::Policy;
 use crate::store::Store;
 use crate::verdict::Mode;
@@ -202,6 +203,13 @@ impl<S: Store> Server<S> {
     #[must_use]
     pub fn with_connections(mut self, open: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         self.api.count_connections(Box::new(open));
+        self
+    }
+
+    /// The same with figures for the metrics of what became of requests that went to the app.
+    #[must_use]
+    pub fn with_exchanges(mut self, figures: impl Fn() -> ExchangeFigures + Send + Sync + 'static) -> Self {
+        self.api.count_exchanges(Box::new(figures));
         self
     }
 

@@ -498,7 +498,7 @@ impl OperationFigures {
             failed: figures.count(Outcome::Failed),
             given_up: figures.count(Outcome::GivenUp),
             at_once: figures.at_once,
-            waited_ms: figures.waited.as_secs_f64() * 1000.0,
+            waited_ms: figures.waits.sum.as_secs_f64() * 1000.0,
         }
     }
 }

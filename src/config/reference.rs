@@ -381,7 +381,7 @@ tables! {
         "shield": NamesOrTables(COOKIES), Told("those of all presets");
         /// the app's cookies that pass, and are accepted only beside the session they were set for
         "bind": List(&Text(COOKIES)), Value("[]");
-        /// whether it is remembered, as a keyed hash, from which devices a subject logged in during thirty days: one of these costs nothing at the next login. With `false` nothing is kept over a restart, for login limits neither
+        /// whether it is remembered, as a keyed hash, from which devices and countries a subject logged in during thirty days: one of these devices costs nothing at the next login, and a new country is told (`login.geo_deviation`). Guards that share a store keep it there. With `false` nothing is kept over a restart, for login limits neither
         "remember_devices": Flag, Value("true");
         /// ask browsers for the exact versions of themselves and their machine (`Accept-CH`), which tell two of one version apart; Chromium alone answers
         "accept_ch": Flag, Value("false");

@@ -182,6 +182,21 @@ pub(crate) enum Stopping {
     Now,
 }
 
+/// Requests come first, where there is more to be done than the machine can do: what waits here is on disk. On Linux this is for the
+/// calling thread alone, as nice(2) says.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    /// As much as is usual for what may wait (nice(1)).
+    const NICER: i32 = 10;
+    if let Err(error) = rustix::process::nice(NICER) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "sinks are as urgent as requests");
+    }
+}
+
+/// Elsewhere it would be for the whole process.
+#[cfg(not(target_os = "linux"))]
+const fn give_way() {}
+
 impl Delivery {
     /// Starts the sinks, each where it was, and a new one with the next event.
     ///
@@ -207,6 +222,7 @@ impl Delivery {
         let (begun, is_begun) = std::sync::mpsc::channel();
         let (events, clock) = (setup.events.clone(), setup.clock.clone());
         let thread = std::thread::Builder::new().name("portcullis-sinks".into()).spawn(move || {
+            give_way();
             // Made here: a runtime that nobody takes over must not be dropped inside another one.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

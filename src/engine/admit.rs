@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::awaited::Awaited;
 use super::carried::Shown;
-use super::counted::Done;
+use super::counted::Steps;
 use super::facts::Seen;
 use super::judge::Early;
 use super::odd::Odd;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::enforce::{Offer, Plan, Serve};
-use crate::event;
+use crate::event::{self, TraceId};
 use crate::facts::headers::{self, Activity, FetchMetadata, Navigation, Speculation};
 use crate::facts::readings::{Readings, readings};
 use crate::facts::route::{CanonicalPath, PathTrick, canonical_path};
@@ -46,6 +46,8 @@ pub(super) struct Request<'r> {
     pub path: CanonicalPath<'r>,
     pub route: Option<usize>,
     pub fingerprint: Fingerprint,
+    /// Which trace it says it belongs to.
+    pub trace: Option<TraceId>,
     pub kind: RequestKind,
     pub site: SiteContext,
     activity: Activity,
@@ -54,7 +56,7 @@ pub(super) struct Request<'r> {
     /// What rules found out before the store is asked. Nearly always nothing, and then no room is taken.
     pub early: Option<Box<Early>>,
     /// What is done once, however often it is judged.
-    pub done: Done,
+    pub done: Steps,
     /// What is odd about its cookies.
     pub odd: Odd,
     /// What it shows of the state of a session.
@@ -128,6 +130,7 @@ impl Request<'_> {
             logout,
             kind: self.kind,
             site: self.site,
+            trace: self.trace,
         };
         let Self { policy, now, fingerprint, shown, .. } = self;
         Box::new(Admission {
@@ -174,7 +177,8 @@ impl<S: Store> Guard<S> {
     /// The answer to give.
     pub fn screen(&self, client: Client, parts: &http::request::Parts) -> Result<Screened, Refusal> {
         let policy = self.policy.load_full();
-        self.check_first(&self.look(policy.clone(), self.clock.now(), client, parts))?;
+        let request = self.look(policy.clone(), self.clock.now(), client, parts);
+        self.check_first(&request).inspect_err(|refusal| self.count_refusal(&request, refusal))?;
         Ok(Screened { policy, client })
     }
 
@@ -201,7 +205,7 @@ impl<S: Store> Guard<S> {
         if screening == Screening::Due
             && let Err(refusal) = self.check_first(&request)
         {
-            return Decision::Answer(refusal);
+            return self.answer(&request, refusal);
         }
         let mut early = self.early(&mut request);
         while request.is_asking() {
@@ -210,15 +214,16 @@ impl<S: Store> Guard<S> {
         }
         if let Err(refusal) = early {
             self.wait_for_events(&mut request.done.awaited).await;
-            return Decision::Answer(refusal);
+            return self.answer(&request, refusal);
         }
         let mut scan = cookie::scan(&parts.headers, &request.policy.cookies.names);
         let decided = self.decide(&mut request, &mut scan, body).await;
         self.wait_for_events(&mut request.done.awaited).await;
         let decided = match decided {
             Ok(decided) => decided,
-            Err(refusal) => return Decision::Answer(refusal),
+            Err(refusal) => return self.answer(&request, refusal),
         };
+        self.count_forwarded(&request, &decided.verdict);
         let rewrite = self.rewrite(&request, &scan, &decided);
         drop(scan);
         let admission = request.into_admission(decided);
@@ -264,12 +269,13 @@ impl<S: Store> Guard<S> {
             path,
             route,
             fingerprint,
+            trace: seen.traceparent.single().and_then(TraceId::of_traceparent),
             kind,
             site,
             activity,
             clicked,
             early: None,
-            done: Done::default(),
+            done: Steps::default(),
             odd: Odd::default(),
             shown: Shown::default(),
         }

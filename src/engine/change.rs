@@ -269,6 +269,11 @@ impl<S: Store> Guard<S> {
                     }
                     let new = self::known(id, new, Standing::Head);
                     self.tell_rotated(admission, outcome, &old, &new);
+                    if outcome.login.is_none()
+                        && expiry::is_renewed(&old, &new.record, &admission.policy.session.deadlines)
+                    {
+                        self.tell_about(admission, &new.record, event::SessionRenewed {});
+                    }
                     let line = self.cookie_line(admission, &new, new.record.tags.head());
                     return Ok(Handed::Cookie { known: new, line });
                 }

@@ -1,35 +1,120 @@
-//! What is done once for a request, though it may be judged more than once; and counts in a store that several guards share.
+//! What a guard counts: its decisions, what is done once for a request though it may be judged more than once, and what is
+//! counted in a store that several guards share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use super::admit::Request;
 use super::awaited::Awaited;
-use super::{Admission, Guard};
+use super::{Admission, Decision, Guard, Refusal, RefusalKind};
 use crate::clock::Timestamp;
+use crate::figures::Spread;
 use crate::limit::ClientKey;
 use crate::rules::count::{Answers, Counting, Tally};
+use crate::signal::{Signal, SignalKind};
 use crate::store::{Store, StoreError};
+use crate::verdict::{Action, Mode, Seen, Text, Verdict};
 
-/// A count that all threads add to: in several cells, so that they do not fetch the same memory from each other.
-#[derive(Debug, Default)]
-pub(super) struct Spread([Cell; 8]);
+/// What was decided since the start.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// Requests, by what was done with them and the mode on their route.
+    requests: Spread<{ Done::COUNT * MODES }>,
+    /// Verdicts that ask for more than to serve a request, by what they ask for and whether they are obeyed.
+    verdicts: Spread<{ Action::ALL.len() * MODES }>,
+    /// Signals, by kind.
+    signals: [AtomicU64; SignalKind::ALL.len()],
+    /// Answers that took the place of the app's, in the order of [`RefusalKind::OF_ANSWERS`].
+    replaced: [AtomicU64; RefusalKind::OF_ANSWERS.len()],
+}
 
-/// On memory that no other count is on.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell(AtomicU64);
+impl Default for Decided {
+    fn default() -> Self {
+        let signals = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { requests: Spread::default(), verdicts: Spread::default(), signals, replaced: Default::default() }
+    }
+}
 
-impl Spread {
-    /// One more, of that client.
-    pub(super) fn add(&self, client: ClientKey) {
-        let cell = usize::try_from(client.0 % 8).ok().and_then(|at| self.0.get(at));
-        if let Some(Cell(count)) = cell {
-            count.fetch_add(1, Ordering::Relaxed);
+/// Where a verdict is counted.
+const fn place_of(action: Action, mode: Mode) -> usize {
+    action as usize * MODES + mode as usize
+}
+
+const MODES: usize = Mode::ALL.len();
+
+/// What was done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// What a verdict or a limit says.
+    Action(Action),
+    /// It was refused, since the store did not answer.
+    Outage,
+}
+
+impl Done {
+    const COUNT: usize = Action::ALL.len() + 1;
+
+    /// The word it goes by in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Action(action) => action.as_str(),
+            Self::Outage => "outage",
         }
     }
 
-    pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|Cell(count)| count.load(Ordering::Relaxed)).sum()
+    fn all() -> impl Iterator<Item = Self> {
+        Action::ALL.into_iter().map(Self::Action).chain([Self::Outage])
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Action(action) => action as usize,
+            Self::Outage => Action::ALL.len(),
+        }
+    }
+}
+
+/// What a guard has decided since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Requests, by what was done with them and the mode on their route.
+    pub requests: Vec<(Done, Mode, u64)>,
+    /// Verdicts of rules, evidence and limits that ask for more than to serve a request, by what they ask for; those that are
+    /// only reported under [`Mode::Observe`].
+    pub verdicts: Vec<(Action, Mode, u64)>,
+    /// How often something was seen, of each kind.
+    pub signals: Vec<(SignalKind, u64)>,
+    /// Answers of the app that another one took the place of, by why. Their requests went to the app, and are counted as such.
+    pub replaced: Vec<(RefusalKind, u64)>,
+}
+
+impl Decided {
+    fn request(&self, client: IpAddr, done: Done, mode: Mode) {
+        self.requests.add(ClientKey::new(client).0, done.place() * MODES + mode as usize);
+    }
+
+    fn verdict(&self, client: IpAddr, action: Action, mode: Mode) {
+        self.verdicts.add(ClientKey::new(client).0, place_of(action, mode));
+    }
+
+    fn read(&self) -> Decisions {
+        let requests = Done::all().flat_map(|done| Mode::ALL.map(|mode| (done, mode)));
+        let verdicts = Action::ALL.into_iter().flat_map(|action| Mode::ALL.map(|mode| (action, mode)));
+        let signals = SignalKind::ALL.iter().zip(&self.signals);
+        let replaced = RefusalKind::OF_ANSWERS.iter().zip(&self.replaced);
+        Decisions {
+            requests: requests.zip(self.requests.sums()).map(|((done, mode), count)| (done, mode, count)).collect(),
+            verdicts: verdicts
+                .zip(self.verdicts.sums())
+                // Who is served asks for nothing, and rules that are off for nothing either.
+                .filter(|((action, mode), _)| *action != Action::Allow && *mode != Mode::Off)
+                .map(|((action, mode), count)| (action, mode, count))
+                .collect(),
+            signals: signals.map(|(kind, count)| (*kind, count.load(Ordering::Relaxed))).collect(),
+            replaced: replaced.map(|(kind, count)| (*kind, count.load(Ordering::Relaxed))).collect(),
+        }
     }
 }
 
@@ -47,19 +132,35 @@ impl Once {
 
 /// What was done for a request.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct Steps {
     /// Its matches are counted, each once.
     pub(super) matches: Answers,
     /// It is counted for its client and network.
     pub(super) of_client: Once,
     /// And for its session and subject.
     pub(super) of_session: Once,
+    /// What is seen of it is counted.
+    pub(super) signals: Once,
+    /// Which verdicts on it are counted: a bit for each.
+    verdicts: AtomicU32,
+    /// Rules of which it was told what they have seen.
+    told: Mutex<Vec<Text>>,
     /// Whoever looks on has seen it.
     pub(super) shown: Once,
     /// The store did not answer what limits asked: it is not waited for again.
     pub(super) is_unanswered: AtomicBool,
     /// Events that are to be on disk before it goes on.
     pub(super) awaited: Awaited,
+}
+
+impl Steps {
+    /// What rules have seen that was not told of this request yet. It is told now.
+    pub(super) fn untold<'v>(&self, verdict: &'v Verdict) -> Vec<&'v Seen> {
+        let mut told = self.told.lock();
+        let untold: Vec<_> = verdict.seen.iter().filter(|seen| !told.contains(&seen.rule)).collect();
+        told.extend(untold.iter().map(|seen| seen.rule.clone()));
+        untold
+    }
 }
 
 impl Request<'_> {
@@ -70,6 +171,62 @@ impl Request<'_> {
 }
 
 impl<S: Store> Guard<S> {
+    /// What it has decided since it started.
+    pub fn decisions(&self) -> Decisions {
+        self.decided.read()
+    }
+
+    /// The answer that the guard gives itself.
+    pub(super) fn answer(&self, request: &Request<'_>, refusal: Refusal) -> Decision {
+        self.count_refusal(request, &refusal);
+        Decision::Answer(refusal)
+    }
+
+    pub(super) fn count_refusal(&self, request: &Request<'_>, refusal: &Refusal) {
+        let done = refusal.kind.action().map_or(Done::Outage, Done::Action);
+        self.decided.request(request.client.ip, done, request.mode());
+    }
+
+    /// Counts a request that the app is to see.
+    pub(super) fn count_forwarded(&self, request: &Request<'_>, verdict: &Verdict) {
+        let mode = request.mode();
+        let action = if mode == Mode::Enforce { verdict.action } else { Action::Allow };
+        self.decided.request(request.client.ip, Done::Action(action), mode);
+    }
+
+    /// Counts a verdict on a request, once.
+    pub(super) fn count_verdict(&self, request: &Request<'_>, action: Action, mode: Mode) {
+        let bit = 1 << place_of(action, mode);
+        if request.done.verdicts.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.decided.verdict(request.client.ip, action, mode);
+        }
+    }
+
+    /// Counts a verdict on an answer.
+    pub(super) fn count_settled_verdict(&self, admission: &Admission, action: Action, mode: Mode) {
+        self.decided.verdict(admission.ask.client.ip, action, mode);
+    }
+
+    /// Counts an answer that takes the place of the app's.
+    pub(super) fn count_replaced(&self, refusal: &Refusal) {
+        let counts = RefusalKind::OF_ANSWERS.iter().zip(&self.decided.replaced);
+        counts.filter(|(kind, _)| **kind == refusal.kind).for_each(|(_, count)| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Counts what is seen of a request, once.
+    pub(super) fn count_signals(&self, request: &Request<'_>, signals: &[Signal]) {
+        if signals.is_empty() || request.done.signals.take() == Counting::Look {
+            return;
+        }
+        for signal in signals {
+            if let Some(count) = self.decided.signals.get(signal.kind as usize) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Where matches of rules are counted, each once.
     pub(super) fn tally<'a>(&'a self, answers: &'a Answers) -> Tally<'a> {
         match self.store.counters() {

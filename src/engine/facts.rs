@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use http::header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderMap, Version};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::Client;
 use super::admit::Request;
@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::connection::print::Ja4;
 use crate::facts::geo::{Country, NetworkKind};
+use crate::facts::seen;
 use crate::fingerprint::drift::{Drift, Moved, NetworkDrift, drift};
 use crate::fingerprint::{Fingerprint, Prefix};
 use crate::history::{Contexts, Points};
@@ -125,6 +126,8 @@ impl<'a> RequestFacts<'a> {
             Field::RequestScheme => scheme(request.client),
             Field::RequestIsNavigation => Value::Bool(request.is_navigation()),
             Field::RequestIsPassive => Value::Bool(!request.is_use()),
+            Field::RequestSite => site(&parts.headers),
+            Field::RequestOrigin => origin(&parts.headers),
             Field::RequestContentType => media_type(&parts.headers),
             Field::RequestSize => {
                 let size = parts.headers.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
@@ -243,6 +246,8 @@ impl Facts for RequestFacts<'_> {
             | Field::RequestScheme
             | Field::RequestIsNavigation
             | Field::RequestIsPassive
+            | Field::RequestSite
+            | Field::RequestOrigin
             | Field::RequestContentType
             | Field::RequestSize
             | Field::ClientLanguages
@@ -330,7 +335,7 @@ fn span(span: Duration) -> Value<'static> {
     Value::Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h str> {
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -341,8 +346,36 @@ fn media_type(headers: &HeaderMap) -> Value<'_> {
 
 fn host(parts: &http::request::Parts) -> Value<'_> {
     let host = parts.uri.host().or_else(|| text(&parts.headers, &HOST).map(super::cookies::without_port));
-    // A dot at the end is the same host (RFC 3986, section 3.2.2).
-    host.map(|host| host.strip_suffix('.').unwrap_or(host)).map_or(Value::Unknown, Value::Text)
+    host.map_or(Value::Unknown, |host| Value::Text(undotted(host)))
+}
+
+/// Said once, and in a word that we know.
+fn site(headers: &HeaderMap) -> Value<'_> {
+    static NAME: HeaderName = HeaderName::from_static("sec-fetch-site");
+    let mut lines = seen::lines(headers, &NAME);
+    match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
+        (Some(b"same-origin"), None) => Value::Text("same-origin"),
+        (Some(b"same-site"), None) => Value::Text("same-site"),
+        (Some(b"cross-site"), None) => Value::Text("cross-site"),
+        (Some(b"none"), None) => Value::Text("none"),
+        _ => Value::Unknown,
+    }
+}
+
+/// The host of an origin (RFC 6454, section 7), of one that is said once.
+fn origin(headers: &HeaderMap) -> Value<'_> {
+    let mut lines = seen::lines(headers, &ORIGIN);
+    let (Some(Ok(origin)), None) = (lines.next().map(HeaderValue::to_str), lines.next()) else { return Value::Unknown };
+    match origin.split_once("://") {
+        Some((_, host)) => Value::Text(undotted(super::cookies::without_port(host))),
+        None if origin == "null" => Value::Text(origin),
+        None => Value::Unknown,
+    }
+}
+
+/// A dot at the end is the same host (RFC 3986, section 3.2.2).
+fn undotted(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 const fn scheme(client: Client) -> Value<'static> {

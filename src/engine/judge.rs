@@ -13,7 +13,6 @@ use super::subject::Named;
 use super::{Admission, Guard, Holder, Looked, Refusal, RefusalKind};
 use crate::clock::Timestamp;
 use crate::enforce::Plan;
-use crate::event::kinds as event;
 use crate::facts::readings::Readings;
 use crate::history::{Contexts, Points};
 use crate::rules::count::{Answers, Counting, HOLD_SALT, Held, Key};
@@ -130,7 +129,15 @@ impl<S: Store> Guard<S> {
             });
             let by_rule = by_rule.and_then(|rule| rule.then.map(|then| rule.verdict(then)));
             let both = by_held.map(|held| held.verdict()).into_iter().chain(by_rule);
-            if let Some(verdict) = both.max_by_key(|verdict| (verdict.action, verdict.sync)) {
+            if let Some(mut verdict) = both.max_by_key(|verdict| (verdict.action, verdict.sync)) {
+                // Nobody looks at them again: what the others have to say is told with it.
+                for rule in matched.iter().filter_map(|at| set.rule(*at)).filter(|rule| rule.mode == Mode::Enforce) {
+                    if rule.then.is_some() {
+                        verdict.add(Reason::new(rule.name.clone(), 0.0));
+                        verdict.tag(&rule.tags);
+                        verdict.see(rule.seen());
+                    }
+                }
                 let action = verdict.action;
                 self.look_on(request, Phase::Client, (&facts, Points::ZERO), &matched, (&verdict, action));
                 self.tell_ruled(request, None, &verdict, Mode::Enforce);
@@ -215,7 +222,7 @@ impl<S: Store> Guard<S> {
     /// withholds what other credentials it shows.
     pub(super) async fn obey_stranger(&self, request: &Request<'_>, id: IdEvidence) -> Result<Acted, Refusal> {
         let judged = self.judged_stranger(request, id).await;
-        if judged.verdict.action != Action::Allow {
+        if judged.verdict.is_telling() {
             self.tell_ruled(request, None, &judged.verdict, judged.mode);
         }
         self.tell_would(request, None, &judged);
@@ -309,6 +316,7 @@ impl<S: Store> Guard<S> {
         if request.is_asking() {
             return (judgement, None);
         }
+        self.count_signals(request, signals);
         let mut judgement = judgement;
         // Where nothing is obeyed, all there is to tell is what would have been.
         if request.mode() != Mode::Enforce
@@ -468,7 +476,7 @@ impl<S: Store> Guard<S> {
             // Who is served this answer does not wait; those that it is held against do.
             verdict.sync = EventSync::Later;
         }
-        self.tell_settled_verdict(admission, status, &verdict, mode, event::RuleMatched {});
+        self.tell_settled_verdict(admission, status, &verdict, mode);
     }
 
     /// Whether two readings of a path are two things to any rule here.

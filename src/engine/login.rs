@@ -13,13 +13,14 @@ use http::StatusCode;
 use super::admit::{ByClient, Request};
 use super::settle::Outcome;
 use super::subject::{self, Named, Peeked};
-use super::{Admission, AnsweredBy, Attempt, Client, Guard, Holder, Refusal};
+use super::{Admission, AnsweredBy, Attempt, Client, ClientStanding, Guard, Holder, Refusal};
 use crate::clock::Timestamp;
 use crate::connection::Scheme;
 use crate::event::kinds as event;
+use crate::facts::geo::Country;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, ClientKey, Device, DeviceInCommon, DeviceKey, Limits, Looks, PrefixKey, Side};
-use crate::rules::Login;
+use crate::rules::{Login, Memory};
 use crate::secret::Seed;
 use crate::store::debts::{Answer, Change};
 use crate::store::{Store, StoreError};
@@ -171,13 +172,35 @@ impl<S: Store> Guard<S> {
         if by != AnsweredBy::App || outcome.unproven {
             return;
         }
-        Box::pin(self.learn_login(admission, attempt, outcome.login.is_some())).await;
+        Box::pin(self.learn_login(admission, attempt, (outcome.login.is_some(), status))).await;
         if outcome.login.is_none() {
             self.tell_settled(admission, status, event::LoginFailed {});
+            self.count_name(admission, attempt, status);
         }
     }
 
-    async fn learn_login(&self, admission: &Admission, attempt: &Attempt, succeeded: bool) {
+    /// Tells of a client that fails with many names. Behind a proxy that nobody declared all clients are one, and nothing is told.
+    fn count_name(&self, admission: &Admission, attempt: &Attempt, status: StatusCode) {
+        let client = &admission.ask.client;
+        let Some(name) = attempt.named.subject().filter(|_| client.standing != ClientStanding::LooksLikeProxy) else {
+            return;
+        };
+        if let Some(count) = self.names.failed(ClientKey::new(client.ip), name, admission.now) {
+            self.tell_settled(admission, status, event::LoginManyUsernames { count });
+        }
+    }
+
+    /// The country of a login, remembered from now on; none if it is not known, or nothing of people is to be remembered.
+    fn country_of(&self, admission: &Admission, subject: &str) -> Option<Origin> {
+        let country = admission.fingerprint.place.country;
+        let country = country.filter(|_| admission.policy.session.memory == Memory::Devices)?;
+        let looks = in_country(country);
+        let here = self.devices.find(subject, &looks, admission.now);
+        self.devices.remember(subject, &looks, admission.now);
+        Some(Origin { here, common: self.device_in_common(subject, &looks) })
+    }
+
+    async fn learn_login(&self, admission: &Admission, attempt: &Attempt, (succeeded, status): (bool, StatusCode)) {
         let limits = self.limits.load_full();
         let (counted, now) = (attempt.counted(&admission.ask.client), admission.now);
         let throttle = limits.login(attempt.login);
@@ -195,8 +218,17 @@ impl<S: Store> Guard<S> {
             throttle.inspect(|throttle| throttle.failed(&counted, now));
             told.extend(common.iter().flat_map(|common| common.failed(&counted)));
         }
-        if let Err(error) = self.change_in_common(&told, now).await {
-            self.tell_failed(admission, &error);
+        let from =
+            attempt.named.subject().filter(|_| succeeded).and_then(|subject| self.country_of(admission, subject));
+        let (before, more) = from.as_ref().map_or((0, Vec::new()), |from| (told.len(), from.ask(now)));
+        told.extend(more);
+        match self.change_in_common(&told, now).await {
+            Ok(answers) => {
+                if from.is_some_and(|from| from.is_new(answers.get(before..).unwrap_or_default(), now)) {
+                    self.tell_settled(admission, status, event::LoginGeoDeviation {});
+                }
+            }
+            Err(error) => self.tell_failed(admission, &error),
         }
     }
 
@@ -259,6 +291,37 @@ impl<S: Store> Guard<S> {
         let is_whole = answers.len() >= changes.len() || matches!(answers.last(), Some(Answer::Refused { .. }));
         if is_whole { Ok(answers) } else { Err(StoreError::io("what limits count was not answered in full")) }
     }
+}
+
+/// Where a subject logs in from, and what this guard knew of it.
+struct Origin {
+    here: Device,
+    common: Option<DeviceInCommon>,
+}
+
+impl Origin {
+    /// What the store that guards share is asked, and told after that.
+    fn ask(&self, now: Timestamp) -> Vec<Change> {
+        let asked = self.common.iter().flat_map(DeviceInCommon::recall);
+        asked.chain(self.common.iter().flat_map(|common| common.remember(now))).collect()
+    }
+
+    /// Whether the subject has not logged in from there within [`KNOWN_DEVICE_DAYS`](limit::KNOWN_DEVICE_DAYS), though it has from another country.
+    fn is_new(&self, answers: &[Answer], now: Timestamp) -> bool {
+        let known = self.common.as_ref().map_or(self.here, |common| {
+            let asked = common.recall().len();
+            common.known(answers.get(..asked).unwrap_or(answers), now)
+        });
+        matches!(known, Device::Alike(_))
+    }
+}
+
+/// A country as one of the devices of a subject: known if the subject has logged in from there, and alike if it has from anywhere.
+/// No user agent has a hash as large as this.
+fn in_country(country: Country) -> Looks {
+    const COUNTRY: u64 = u64::from_le_bytes(*b"country\0");
+    let [first, second] = country.bytes().map(u64::from);
+    Looks { client: ClientKey(first << 8 | second), prefix: PrefixKey(COUNTRY), agent: COUNTRY }
 }
 
 fn looks(ip: IpAddr, fingerprint: &Fingerprint) -> Looks {

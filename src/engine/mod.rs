@@ -22,6 +22,7 @@ mod facts;
 mod in_turn;
 mod judge;
 mod login;
+mod names;
 mod observe;
 mod odd;
 pub mod open_jars;
@@ -29,6 +30,7 @@ mod operate;
 pub(crate) mod outlive;
 mod population;
 mod recognise;
+mod refusal;
 mod room;
 mod scene;
 mod settle;
@@ -36,6 +38,7 @@ pub mod streams;
 pub mod subject;
 mod success;
 mod tend;
+mod trend;
 mod update;
 
 use std::net::IpAddr;
@@ -44,18 +47,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, Uri};
 
 use crate::clock::{Clock, Timestamp};
 use crate::connection::print::Print;
 use crate::connection::{ConnectionId, Scheme};
 use crate::enforce::Offer;
 use crate::entropy::Entropy;
-use crate::event::queue::EventSender;
+use crate::event::TraceId;
+use crate::event::queue::{EventSender, Writer};
 use crate::facts::geo::Place;
 use crate::facts::headers::Navigation;
 use crate::facts::order::HeaderOrder;
 use crate::facts::user_agent::UserAgentCache;
+use crate::figures::Spread;
 use crate::fingerprint::Fingerprint;
 use crate::limit::{self, Limits};
 use crate::rules::count::{Holds, RATES_MAX, Rates, Windows};
@@ -72,13 +77,17 @@ use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
 pub use awaited::EVENT_WAIT_MAX;
+pub use counted::{Decisions, Done};
 use cut::Cut;
 pub use devices::{DevicesState, SEALED_DEVICES_BYTES_MAX};
+pub use names::{NAMES_MAX, NAMES_WITHIN};
 pub use observe::{Looked, Observer};
 pub use operate::{SWEEP_MAX, Selection, StoreUse};
+pub use refusal::{Refusal, RefusalKind};
 pub use settle::AnsweredBy;
 use subject::Named;
 pub use tend::{LIMITS_EVERY, STREAMS_EVERY, tend};
+pub use trend::{TREND_LEAST, TREND_SPAN};
 
 /// How often a lost compare-and-swap is tried again before the answer goes out without the change.
 pub(crate) const RETRIES: usize = 3;
@@ -91,7 +100,8 @@ pub(crate) const WRITERS_MAX: usize = 256;
 pub struct Guard<S> {
     store: Metered<S>,
     /// Requests that came as far as their session.
-    requests: counted::Spread,
+    requests: Spread<1>,
+    decided: counted::Decided,
     policy: ArcSwap<Policy>,
     keys: ArcSwap<Keyring>,
     places: ArcSwap<Places>,
@@ -110,6 +120,9 @@ pub struct Guard<S> {
     observer: Option<Arc<dyn Observer>>,
     identity: cookies::Identity,
     in_turn: in_turn::InTurn,
+    /// Names that clients failed to log in with.
+    names: names::Names,
+    trends: trend::Trends,
     windows: Windows,
     holds: Holds,
     rates: Rates,
@@ -125,6 +138,8 @@ pub struct Guard<S> {
     streams: streams::Streams,
     open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
     open_data: open_jars::OpenJars<Arc<Data>>,
+    /// Who tells its events, if it has them told by itself.
+    writer: Option<Writer>,
 }
 
 /// What a guard is made of.
@@ -245,38 +260,6 @@ pub enum Decision {
     Answer(Refusal),
 }
 
-/// An answer the guard gives itself.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Its status.
-    pub status: StatusCode,
-    /// What kind it is: chooses the words, never told in detail.
-    pub kind: RefusalKind,
-    /// Headers it must carry: cookies, `Retry-After`, rate limits, `Location`.
-    pub headers: HeaderMap,
-}
-
-/// Kinds of answers the guard gives itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// Forbidden by the policy.
-    Denied,
-    /// Log in first.
-    Challenge,
-    /// Too many requests.
-    Throttled,
-    /// The path can be read in two ways.
-    AmbiguousPath,
-    /// The session store does not answer.
-    Outage,
-    /// The subject has as many sessions as he may.
-    TooManySessions,
-    /// What the app wrote into the session is at odds with what another request wrote.
-    Conflict,
-    /// The session that the app wrote into has ended meanwhile.
-    SessionEnded,
-}
-
 /// Permit to call the app, to be settled with its answer.
 #[derive(Debug)]
 pub struct Admission {
@@ -362,6 +345,7 @@ struct Asked {
     logout: Logout,
     kind: RequestKind,
     site: SiteContext,
+    trace: Option<TraceId>,
 }
 
 /// A login that is being attempted.
@@ -470,9 +454,11 @@ impl<S: Store> Guard<S> {
         // The key spreads user agents, users and devices over tables. Without randomness it falls back to a fixed one: all of
         // them stay as correct, and no session can begin either.
         let key = crate::entropy::random(&setup.entropy).unwrap_or_default();
+        let now = setup.clock.now();
         let guard = Self {
             store: Metered::new(setup.store, setup.clock.clone()),
-            requests: counted::Spread::default(),
+            requests: Spread::default(),
+            decided: counted::Decided::default(),
             policy: ArcSwap::from_pointee(setup.policy),
             keys: ArcSwap::from_pointee(setup.keys),
             places: ArcSwap::from_pointee(setup.places),
@@ -488,6 +474,8 @@ impl<S: Store> Guard<S> {
             observer: None,
             identity: cookies::Identity::default(),
             in_turn: in_turn::InTurn::default(),
+            names: names::Names::default(),
+            trends: trend::Trends::new(now),
             windows: Windows::default(),
             holds: Holds::default(),
             rates: Rates::default(),
@@ -502,9 +490,17 @@ impl<S: Store> Guard<S> {
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
             open_data: open_jars::OpenJars::new(),
+            writer: None,
         };
         guard.join_limits();
         guard
+    }
+
+    /// The same guard, which keeps this writer for as long as it lives.
+    #[cfg(feature = "layer")]
+    pub(crate) fn with_writer(mut self, writer: Writer) -> Self {
+        self.writer = Some(writer);
+        self
     }
 
     /// The same guard with somebody who looks on at what rules see: for recordings, coverage and explanations. Every request
@@ -612,9 +608,6 @@ pub const PEEK_BYTES_MAX: usize = 64 * 1024;
 /// How long a wrong id of a client is remembered.
 const WRONG_WINDOW: Duration = Duration::from_secs(10 * 60);
 
-/// How long a challenged client is asked to wait when the store is out.
-const OUTAGE_RETRY: Duration = Duration::from_secs(5);
-
 impl Asked {
     fn route<'p>(&self, policy: &'p Policy) -> Option<&'p Route> {
         policy.routes.get(self.route?)
@@ -630,30 +623,5 @@ impl Asked {
 
     fn login<'p>(&self, policy: &'p Policy) -> Option<&'p Login> {
         policy.logins.get(self.login.as_ref()?.login)
-    }
-}
-
-impl Refusal {
-    fn new(status: StatusCode, kind: RefusalKind) -> Self {
-        Self { status, kind, headers: HeaderMap::new() }
-    }
-
-    #[cold]
-    fn throttled(limited: &limit::Refusal) -> Self {
-        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalKind::Throttled);
-        limited.put_headers(&mut refusal.headers);
-        refusal
-    }
-
-    #[cold]
-    fn conflict(kind: RefusalKind) -> Self {
-        Self::new(StatusCode::CONFLICT, kind)
-    }
-
-    #[cold]
-    fn outage() -> Self {
-        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalKind::Outage);
-        refusal.headers.insert(http::header::RETRY_AFTER, HeaderValue::from(OUTAGE_RETRY.as_secs()));
-        refusal
     }
 }

@@ -45,7 +45,7 @@ impl<S: Store> Guard<S> {
     ///
     /// Each request that was not refused before comes by here once, so here it is counted.
     pub(super) fn presented(&self, request: &Request<'_>, scan: &Scan<'_>) -> Result<Option<Presented>, Refusal> {
-        self.requests.add(ClientKey::new(request.client.ip));
+        self.requests.add(ClientKey::new(request.client.ip).0, 0);
         let value = match scan.guard() {
             GuardSeen::Missing | GuardSeen::Several(_) => return Ok(None),
             GuardSeen::Once(value) => value,

@@ -55,7 +55,14 @@ impl StoreUse {
 impl<S: Store> Guard<S> {
     /// What this guard has asked of its store since it started, and for how many requests.
     pub fn store_use(&self) -> StoreUse {
-        StoreUse { requests: self.requests.sum(), store: self.store.figures() }
+        let [requests] = self.requests.sums();
+        StoreUse { requests, store: self.store.figures() }
+    }
+
+    /// How many sessions there are that have not ended, if the store knows that without looking through them. Those whose time
+    /// is over count until they are swept away.
+    pub fn sessions_live(&self) -> Option<usize> {
+        self.store.live()
     }
 
     /// Whether its store may answer from what it was told a while ago.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::StatusCode;
+use http::header::ORIGIN;
+use http::{StatusCode, request};
 
 use super::admit::Request;
 use super::recognise::{Before, Judged, Scope};
@@ -12,13 +13,15 @@ use crate::clock::Timestamp;
 use crate::connection::print::Ja4;
 use crate::event::field::{Cause, Dependency, LimitKey, Rotation};
 use crate::event::kinds as event;
-use crate::event::{ClientView, Event, Scene, SessionHash, method_word};
+use crate::event::{ClientText, ClientView, Event, Scene, SessionHash, method_word};
+use crate::facts::seen as headers_seen;
 use crate::fingerprint::Fingerprint;
 use crate::history::Contexts;
 use crate::limit;
 use crate::session::record::Record;
+use crate::signal::{SignalKind, Travel};
 use crate::store::{Store, StoreError};
-use crate::verdict::{Action, Mode, Text, Verdict};
+use crate::verdict::{Action, Mode, Seen, Sighting, Text, Verdict};
 
 impl<S: Store> Guard<S> {
     /// Tells an event of the request half.
@@ -84,6 +87,8 @@ impl<S: Store> Guard<S> {
         let is_told = judged.before == Before::Quarantined && judged.verdict.action <= Action::Quarantine;
         if judged.verdict.action != Action::Allow && !is_told {
             self.tell_judged(request, record, judged);
+        } else if judged.verdict.is_telling() {
+            self.tell_seen(request, Some(record), &judged.verdict, judged.mode);
         }
         self.tell_would(request, Some(record), judged);
     }
@@ -92,9 +97,18 @@ impl<S: Store> Guard<S> {
     pub(super) fn tell_would(&self, request: &Request<'_>, record: Option<&Record>, judged: &Judged) {
         if let Some(would) = &judged.would
             && judged.mode == Mode::Enforce
-            && would.action != Action::Allow
+            && would.is_telling()
         {
             self.tell_ruled(request, record, would, Mode::Observe);
+        }
+    }
+
+    /// Tells what rules have seen, of what was not told of this request yet.
+    #[cold]
+    fn tell_seen(&self, request: &Request<'_>, record: Option<&Record>, verdict: &Verdict, mode: Mode) {
+        for event in seen_by_rules(&request.done.untold(verdict), &request.fingerprint, Some(request.parts)) {
+            let scene = self.scene(request, record).judged(verdict, mode);
+            self.emit(&request.done.awaited, request.now, scene, event);
         }
     }
 
@@ -102,12 +116,15 @@ impl<S: Store> Guard<S> {
     #[cold]
     pub(super) fn tell_ruled(&self, request: &Request<'_>, record: Option<&Record>, verdict: &Verdict, mode: Mode) {
         request.done.awaited.note(verdict, mode);
-        let scene = self.scene(request, record).judged(verdict, mode);
+        self.count_verdict(request, verdict.action, mode);
+        self.tell_seen(request, record, verdict, mode);
         let event: Event = match verdict.action {
             Action::Deny => event::AuthzDenied {}.into(),
             Action::Challenge => event::StepupRequired { why: Cause::Rule }.into(),
+            _ if verdict.is_all_seen() => return,
             _ => event::RuleMatched {}.into(),
         };
+        let scene = self.scene(request, record).judged(verdict, mode);
         self.emit(&request.done.awaited, request.now, scene, event);
     }
 
@@ -119,7 +136,6 @@ impl<S: Store> Guard<S> {
         status: StatusCode,
         verdict: &Verdict,
         mode: Mode,
-        event: impl Into<Event>,
     ) {
         let record = match &admission.holder {
             Holder::Session(known) | Holder::Quarantined(known) => Some(&*known.record),
@@ -127,17 +143,23 @@ impl<S: Store> Guard<S> {
         };
         let scene = Scene { status: Some(status.as_u16()), ..self.settled_scene(admission, record) };
         admission.awaited.note(verdict, mode);
-        self.emit(&admission.awaited, self.clock.now(), scene.judged(verdict, mode), event.into());
+        self.count_settled_verdict(admission, verdict.action, mode);
+        let scene = scene.judged(verdict, mode);
+        let seen: Vec<&Seen> = verdict.seen.iter().collect();
+        let matched = (!verdict.is_all_seen()).then(|| event::RuleMatched {}.into());
+        for event in seen_by_rules(&seen, &admission.fingerprint, None).into_iter().chain(matched) {
+            self.emit(&admission.awaited, self.clock.now(), scene.clone(), event);
+        }
     }
 
     #[cold]
     fn tell_judged(&self, request: &Request<'_>, record: &Record, judged: &Judged) {
         let scene = || self.scene(request, Some(record)).judged(&judged.verdict, judged.mode);
         request.done.awaited.note(&judged.verdict, judged.mode);
+        self.count_verdict(request, judged.verdict.action, judged.mode);
         let emit = |event: Event| self.emit(&request.done.awaited, request.now, scene(), event);
-        for mismatch in mismatches(judged) {
-            emit(mismatch);
-        }
+        mismatches(judged).into_iter().for_each(emit);
+        self.tell_seen(request, Some(record), &judged.verdict, judged.mode);
         // What a rule of an operator asks for, whoever the client is, is no theft.
         let by_evidence = !matches!(judged.cause, Cause::Freshness | Cause::Rule);
         if judged.verdict.action >= Action::Quarantine && by_evidence {
@@ -154,7 +176,9 @@ impl<S: Store> Guard<S> {
             Action::Terminate if judged.mode != Mode::Enforce => {
                 emit(event::SessionTerminated { why: judged.cause }.into());
             }
-            Action::Observe | Action::Throttle | Action::Rotate if judged.verdict.rule.is_some() => {
+            Action::Observe | Action::Throttle | Action::Rotate
+                if judged.verdict.rule.is_some() && !judged.verdict.is_all_seen() =>
+            {
                 emit(event::RuleMatched {}.into());
             }
             _ => {}
@@ -180,6 +204,7 @@ impl<S: Store> Guard<S> {
     /// Tells that a limit was met.
     #[cold]
     pub(super) fn tell_limited(&self, request: &Request<'_>, refusal: &limit::Refusal, mode: Mode) {
+        self.count_verdict(request, Action::Throttle, mode);
         self.events.emit(
             request.now,
             Scene { mode, ..limited(self.scene(request, None), mode) },
@@ -198,8 +223,11 @@ impl<S: Store> Guard<S> {
     /// Tells that a network began too many sessions.
     #[cold]
     pub(super) fn tell_session_limited(&self, admission: &Admission, refusal: &limit::Refusal, mode: Mode) {
+        self.count_settled_verdict(admission, Action::Throttle, mode);
         let scene = limited(self.settled_scene(admission, None), mode);
-        self.events.emit(self.clock.now(), scene, rate_limited(refusal));
+        self.events.emit(self.clock.now(), scene.clone(), rate_limited(refusal));
+        let count = refusal.rate.map_or(0, |rate| rate.burst().get());
+        self.events.emit(self.clock.now(), scene, event::SessionIdHarvest { count });
     }
 
     /// Tells that the store failed while a request was looked at.
@@ -239,6 +267,7 @@ impl<S: Store> Guard<S> {
             policy: Some(request.policy.revision),
             route: request.route().map(|route| route.template.clone()),
             method: Some(method_word(&request.parts.method)),
+            trace: request.trace,
             ..Scene::default()
         };
         if let Some(record) = record {
@@ -255,11 +284,16 @@ impl<S: Store> Guard<S> {
             policy: Some(admission.policy.revision),
             route: route.map(|route| route.template.clone()),
             method: Some(method_word(&admission.ask.method)),
+            trace: admission.ask.trace,
             ..Scene::default()
         };
         if let Some(record) = record {
             self.put_session(&mut scene, record);
-        } else if let Some(super::subject::Named::Subject(subject)) = admission.ask.login.as_ref().map(|l| &l.named) {
+        }
+        // A visitor's session is nobody's yet.
+        if let (None, Some(super::subject::Named::Subject(subject))) =
+            (&scene.subject, admission.ask.login.as_ref().map(|login| &login.named))
+        {
             scene.subject = Some(subject.clone());
         }
         scene
@@ -272,7 +306,7 @@ impl<S: Store> Guard<S> {
         if let Ok(contexts) = Contexts::decode(&record.history)
             && let Some(bound) = contexts.known().first()
         {
-            scene.bound = view(None, &bound.fingerprint, contexts.ja4());
+            scene.bound = view(bound.fingerprint.prefix.network(), &bound.fingerprint, contexts.ja4());
         }
     }
 }
@@ -306,10 +340,15 @@ fn store_failed(error: &StoreError) -> Event {
 
 /// Which components of the client moved, as far as the verdict names them.
 fn mismatches(judged: &Judged) -> Vec<Event> {
-    let named = |start: &str| judged.verdict.reasons.iter().any(|reason| reason.kind.as_str().starts_with(start));
+    let reasons = &judged.verdict.reasons;
+    let named = |start: &str| reasons.iter().any(|reason| reason.kind.as_str().starts_with(start));
     let mut events: Vec<Event> = Vec::new();
-    if named("device.") {
+    let is_wire = |kind: &str| WIRE.iter().any(|wire| wire.name() == kind);
+    if reasons.iter().any(|reason| reason.kind.as_str().starts_with("device.") && !is_wire(reason.kind.as_str())) {
         events.push(event::BindingMismatchUa {}.into());
+    }
+    if reasons.iter().any(|reason| is_wire(reason.kind.as_str())) {
+        events.push(event::BindingMismatchTls {}.into());
     }
     if named("network.country") {
         events.push(event::BindingMismatchCountry {}.into());
@@ -318,8 +357,35 @@ fn mismatches(judged: &Judged) -> Vec<Event> {
     } else if named("network.") {
         events.push(event::BindingMismatchIp {}.into());
     }
+    let travel = reasons.iter().find(|reason| reason.kind.as_str() == SignalKind::NetworkTravel.name());
+    if let Some(Travel { km, minutes }) = travel.and_then(|reason| Travel::parse(reason.after.as_ref()?.as_str())) {
+        events.push(event::SessionImpossibleTravel { km, minutes }.into());
+    }
     events
 }
+
+/// What rules say they have seen, as events.
+fn seen_by_rules(seen: &[&Seen], fingerprint: &Fingerprint, parts: Option<&request::Parts>) -> Vec<Event> {
+    let event = |seen: &&Seen| -> Event {
+        let (rule, count) = (seen.rule.clone(), seen.count);
+        match seen.what {
+            Sighting::Csrf => event::CsrfBlocked { fault: rule }.into(),
+            Sighting::Origin => {
+                let origin = parts.and_then(|parts| headers_seen::first(&parts.headers, &ORIGIN));
+                event::OriginBlocked { origin: origin.map(|origin| ClientText::from_bytes(origin.as_bytes())) }.into()
+            }
+            Sighting::Probe => event::Probe404Burst { count }.into(),
+            Sighting::Tool => event::ToolDetected { tool: Text::of(fingerprint.agent.family.name()) }.into(),
+            Sighting::Honeypot => event::HoneypotHit { trap: rule }.into(),
+            Sighting::Reputation => event::ReputationHit { list: rule }.into(),
+        }
+    };
+    seen.iter().map(event).collect()
+}
+
+/// What is below HTTP: how a client speaks, and not what it says of itself.
+const WIRE: [SignalKind; 4] =
+    [SignalKind::DeviceTls, SignalKind::DeviceTlsSoft, SignalKind::DeviceHttp2, SignalKind::DeviceSyn];
 
 /// A client as events show it.
 fn view(ip: Option<IpAddr>, fingerprint: &Fingerprint, ja4: Option<Ja4>) -> ClientView {

@@ -111,6 +111,9 @@ impl<S: Store> Guard<S> {
             app.answered();
         }
         drop(writing);
+        if let Some(refusal) = &settled.instead {
+            self.count_replaced(refusal);
+        }
         self.wait_for_events(&mut admission.awaited).await;
         settled
     }

@@ -15,7 +15,7 @@ const RECORDS_ROUNDS: u32 = 20;
 /// How often guards of one store tell each other what was taken of limits.
 pub const LIMITS_EVERY: Duration = Duration::from_millis(250);
 
-/// Ends the streams of sessions that are over, removes their records, and counts limits together with the other guards of the
+/// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, and counts limits together with the other guards of the
 /// store, until the guard is dropped. Spawn it beside the server: `tokio::spawn(tend(&guard))`.
 pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send + use<S> {
     let guard = Arc::downgrade(guard);
@@ -30,11 +30,16 @@ async fn sweep<S: Store>(guard: &Weak<Guard<S>>) {
     loop {
         tokio::time::sleep(STREAMS_EVERY).await;
         let Some(guard) = guard.upgrade() else { return };
+        round = round.wrapping_add(1);
+        let is_tenth = round.is_multiple_of(RECORDS_ROUNDS);
+        if is_tenth {
+            // Before anything that may have to wait for the store.
+            guard.look_for_trends();
+        }
         if let Err(error) = guard.sweep_streams().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "streams of ended sessions were not looked for");
         }
-        round = round.wrapping_add(1);
-        if round.is_multiple_of(RECORDS_ROUNDS) {
+        if is_tenth {
             clear(&guard).await;
         }
     }

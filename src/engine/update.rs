@@ -5,7 +5,9 @@ use super::cookies::Taken;
 use super::recognise::{Draft, edit};
 use super::settle::{Outcome, Unsettled};
 use super::{Admission, Guard, Known, WRITERS_MAX};
+use crate::event::kinds as event;
 use crate::session::data::Edits;
+use crate::session::expiry::is_renewed;
 use crate::session::id::SessionId;
 use crate::session::record::{EndReason, Record};
 use crate::store::{Commit, Durability, Store, StoreError};
@@ -58,6 +60,9 @@ impl<S: Store> Guard<S> {
                     return Ok(Updated::Emptied);
                 }
                 Commit::Done(record) => {
+                    if is_renewed(&stored, &record, &admission.policy.session.deadlines) {
+                        self.tell_about(admission, &record, event::SessionRenewed {});
+                    }
                     if let Some(app) = &admission.app {
                         app.found(record);
                     }

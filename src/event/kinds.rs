@@ -251,7 +251,7 @@ events! {
     Critical ["malicious_direct_reference"] ["SE1", "UT2"] ["T1110"] [330, 334] (2004/1 2/2)
     ["session", "intrusion_detection"]/["denied"];
 
-    /// One client asked for many new sessions.
+    /// One network asked for more new sessions than it may have.
     SessionIdHarvest = "session.id_harvest" {
         /// How many.
         count: u32,
@@ -377,7 +377,7 @@ events! {
     BindingMismatchCountry = "binding.mismatch.country" {}
     Warn ["session_binding_mismatch"] ["SE5"] ["T1550.004"] [290, 291] (2004/1 3/15) ["session"]/["info"];
 
-    /// The TLS fingerprint is not the one the session is bound to.
+    /// TLS, HTTP/2 or TCP are spoken in another way than by the client the session is bound to.
     BindingMismatchTls = "binding.mismatch.tls" {}
     Warn ["session_binding_mismatch"] ["SE6"] ["T1550.004"] [294] (2004/1 3/15) ["session"]/["info"];
 
@@ -413,7 +413,7 @@ events! {
     Critical ["malicious_attack_tool", "session_many_usernames"] ["AE1"] ["T1110.003", "T1110.004"] [307] (2004/1 2/2)
     ["authentication"]/["info"];
 
-    /// A login from a place this subject never was.
+    /// A login by a `[[login]]` route from a country that its subject has not logged in from for thirty days, though it has from another.
     LoginGeoDeviation = "login.geo_deviation" {}
     Warn ["session_geo_deviation"] ["AE13"] ["T1078"] [] (2004/1 3/15) ["authentication"]/["info"];
 
@@ -462,8 +462,8 @@ events! {
 
     /// A request from an origin that may not make it.
     OriginBlocked = "origin.blocked" {
-        /// The origin.
-        origin: ClientText,
+        /// The origin, if the request names one.
+        origin: Option<ClientText>,
     }
     Critical ["malicious_cors"] [] [] [346, 1385] (4002/0 2/2) ["intrusion_detection"]/["denied"];
 
@@ -675,7 +675,7 @@ events! {
     }
     Warn ["session_events_lost"] ["IE6"] [] [778] (6008/1 0/0) ["web"]/["error"];
 
-    /// A sink fell behind and missed events.
+    /// A sink missed events: it fell behind, or could not write them.
     EventsGap = "events.gap" {
         /// Which sink.
         sink: Text,

@@ -88,6 +88,8 @@ pub struct Count {
     pub dropped: u64,
     /// Of these, counted in a summary instead of written.
     pub folded: u64,
+    /// Lines that a file or standard output did not take: for two of these an event counts twice.
+    pub lost: u64,
 }
 
 /// Whether everything was written.
@@ -152,12 +154,13 @@ pub(super) struct Counters {
     bulk_dropped: [AtomicU64; Kind::COUNT],
     high_dropped: [AtomicU64; Kind::COUNT],
     folded: [AtomicU64; Kind::COUNT],
+    lost: [AtomicU64; Kind::COUNT],
 }
 
 impl Counters {
     fn new() -> Self {
         let zeros = || [const { AtomicU64::new(0) }; Kind::COUNT];
-        Self { emitted: zeros(), bulk_dropped: zeros(), high_dropped: zeros(), folded: zeros() }
+        Self { emitted: zeros(), bulk_dropped: zeros(), high_dropped: zeros(), folded: zeros(), lost: zeros() }
     }
 
     pub(super) fn emitted(&self, kind: Kind) {
@@ -166,6 +169,10 @@ impl Counters {
 
     pub(super) fn folded(&self, kind: Kind) {
         count(&self.folded, kind);
+    }
+
+    pub(super) fn lost(&self, kind: Kind) {
+        count(&self.lost, kind);
     }
 
     fn dropped(&self, kind: Kind, lane: Lane) {
@@ -190,6 +197,7 @@ impl Counters {
             emitted: read(&self.emitted, kind),
             dropped: read(&self.bulk_dropped, kind) + read(&self.high_dropped, kind),
             folded: read(&self.folded, kind),
+            lost: read(&self.lost, kind),
         }
     }
 }
@@ -441,7 +449,7 @@ impl EventSender {
     pub fn count(&self, kind: Kind) -> Count {
         match &self.shared {
             Some(shared) => shared.counters.of(kind),
-            None => Count { kind, emitted: 0, dropped: 0, folded: 0 },
+            None => Count { kind, emitted: 0, dropped: 0, folded: 0, lost: 0 },
         }
     }
 

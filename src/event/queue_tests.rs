@@ -6,11 +6,12 @@ use crate::verdict::Text;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
+use crate::event::encode::Encoder;
 use crate::event::field::Rotation;
 use crate::event::kinds::{
     CookieDuplicate, GuardStarted, GuardStopped, LoginFailed, SessionCreated, SessionRotated, SessionUnknownId,
 };
-use crate::event::sink::Collector;
+use crate::event::sink::{Collector, StreamSink};
 use crate::event::{ClientView, Severity};
 
 /// Far beyond what any of this takes: a test that waits so long has failed.
@@ -87,7 +88,7 @@ fn events_are_written_in_order_and_numbered() {
     assert_eq!(sender.flush(LONG), Flushed::All);
     assert_eq!(
         sender.count(Kind::SessionCreated),
-        Count { kind: Kind::SessionCreated, emitted: 2, dropped: 1, folded: 0 }
+        Count { kind: Kind::SessionCreated, emitted: 2, dropped: 1, folded: 0, lost: 0 }
     );
 }
 
@@ -291,6 +292,54 @@ fn a_sink_that_fails_is_told_of_once_and_stops_no_other() {
     emit(Flushed::Failed);
     let expected = [Kind::LoginFailed, Kind::DependencyRestored, Kind::LoginFailed, Kind::DependencyFailed];
     assert_eq!(kept.kinds()[3..], expected);
+}
+
+/// A file on a disk that is full until the test says otherwise.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
+
+impl io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (has_room, written) = &mut *self.0.lock();
+        if !*has_room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_file_could_not_take_is_counted_by_kind_and_told_by_its_numbers() {
+    let (kept, disk) = (Collector::new(), Disk::default());
+    let file = StreamSink::new("audit", disk.clone(), Encoder::default());
+    let (sender, _writer) = start(&plain(64), vec![Box::new(file), Box::new(kept.clone())]);
+    let emit = |event: Event, expected| {
+        sender.emit(at(1), Scene::default(), event);
+        assert_eq!(sender.flush(LONG), expected);
+    };
+    emit(LoginFailed {}.into(), Flushed::Failed);
+    emit(CookieDuplicate { count: 2 }.into(), Flushed::Failed);
+    emit(LoginFailed {}.into(), Flushed::Failed);
+    disk.0.lock().0 = true;
+    emit(SessionCreated {}.into(), Flushed::All);
+    let lost = |kind| sender.counters().into_iter().find(|count| count.kind == kind).unwrap().lost;
+    let counted = [Kind::LoginFailed, Kind::CookieDuplicate, Kind::DependencyFailed, Kind::SessionCreated].map(lost);
+    assert_eq!(counted, [2, 1, 1, 0], "that it failed could not be told there either");
+    let records = kept.records();
+    let gap = records.iter().find_map(|record| match &record.event {
+        Event::EventsGap(gap) => Some((gap.sink.as_str().to_owned(), gap.from_seq, gap.to_seq)),
+        _ => None,
+    });
+    let seq = |nth: usize| records[nth].seq;
+    assert_eq!(gap, Some(("audit".to_owned(), seq(0), seq(3))));
+    let text = String::from_utf8(disk.0.lock().1.clone()).unwrap();
+    let kinds = ["session.created", "dependency.restored", "events.gap"];
+    assert!(text.lines().count() == 3 && kinds.iter().all(|kind| text.contains(kind)), "{text}");
 }
 
 #[test]

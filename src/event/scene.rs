@@ -62,6 +62,21 @@ impl TraceId {
     pub(super) fn parse(text: &str) -> Option<Self> {
         hex16(text).map(Self)
     }
+
+    /// Reads the value of the header `traceparent` (W3C Trace Context, section 3.2); none if it is not one.
+    pub fn of_traceparent(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let is_hex = |part: &str, len| {
+            part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let is_id = |part: &str, len| is_hex(part, len) && part.bytes().any(|octet| octet != b'0');
+        let mut parts = text.splitn(5, '-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        // A later version may have more behind these.
+        let is_known = is_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+        let is_whole = is_known && is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2);
+        if is_whole { Self::parse(trace) } else { None }
+    }
 }
 
 impl fmt::Display for TraceId {
@@ -169,6 +184,40 @@ mod tests {
     use super::*;
     use crate::secret::MasterKey;
     use crate::verdict::Reason;
+
+    #[test]
+    fn a_trace_is_read_as_its_specification_says() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent = "00f067aa0ba902b7";
+        let read = |text: &str| TraceId::of_traceparent(text.as_bytes()).map(|trace| trace.to_string());
+        for whole in [
+            format!("00-{id}-{parent}-01"),
+            format!("00-{id}-{parent}-00"),
+            format!("cc-{id}-{parent}-01"),
+            format!("cc-{id}-{parent}-01-what-the-future-will-be-like"),
+        ] {
+            assert_eq!(read(&whole).as_deref(), Some(id), "{whole}");
+        }
+        let zero = "0".repeat(32);
+        for broken in [
+            String::new(),
+            id.to_owned(),
+            format!("00-{id}-{parent}"),
+            format!("00-{id}-{parent}-01-more"),
+            format!("ff-{id}-{parent}-01"),
+            format!("0-{id}-{parent}-01"),
+            format!("00-{zero}-{parent}-01"),
+            format!("00-{id}-{}-01", "0".repeat(16)),
+            format!("00-{}-{parent}-01", id.to_uppercase()),
+            format!("00-{id}0-{parent}-01"),
+            format!("00-{id}-{parent}-1"),
+            format!("00-{id}-{parent}-0x"),
+            format!("cc-{id}-{parent}-01.future"),
+        ] {
+            assert_eq!(read(&broken), None, "{broken}");
+        }
+        assert_eq!(TraceId::of_traceparent(b"00-\xff"), None);
+    }
 
     #[test]
     fn a_session_is_named_by_a_keyed_hash_with_the_key_in_front() {

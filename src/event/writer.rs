@@ -9,10 +9,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::field::Dependency;
-use super::kinds::{DependencyFailed, DependencyRestored, EventsDropped};
+use super::kinds::{DependencyFailed, DependencyRestored, EventsDropped, EventsGap};
 use super::queue::{Lane, Left, Settings, Shared, Wants, Worth};
 use super::repeat::Repeat;
-use super::sink::Sink;
+use super::sink::{Lost, Sink};
 use super::{Event, Kind, Record, Scene};
 use crate::clock::{Clock, Timestamp};
 use crate::verdict::Text;
@@ -71,6 +71,8 @@ struct Outlet {
     sink: Box<dyn Sink>,
     /// Since when it fails.
     failed: Option<Timestamp>,
+    /// The first and the last event that it gave up since it failed.
+    lost: Option<(u64, u64)>,
     /// It was given something since the last batch: without that, that nothing fails says nothing.
     was_given: bool,
     /// It failed since the last batch.
@@ -91,7 +93,7 @@ impl Desk {
             repeat: Repeat::new(settings.repeat),
             outlets: sinks
                 .into_iter()
-                .map(|sink| Outlet { sink, failed: None, was_given: false, error: None })
+                .map(|sink| Outlet { sink, failed: None, lost: None, was_given: false, error: None })
                 .collect(),
             summaries: Vec::new(),
             numbered: Vec::new(),
@@ -185,7 +187,7 @@ impl Desk {
             }
             self.deliver(haste);
         }
-        let (mut failures, mut restored) = (Vec::new(), Vec::new());
+        let (mut failures, mut restored, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut done = Done::All;
         let latest = self.latest;
         let mut failed = 0;
@@ -200,7 +202,9 @@ impl Desk {
                     }
                 }
                 None if outlet.was_given => {
-                    restored.extend(outlet.failed.take().map(|since| (Text::from(outlet.sink.name()), since)))
+                    let name = Text::from(outlet.sink.name());
+                    gaps.extend(outlet.lost.take().map(|lost| (name.clone(), lost)));
+                    restored.extend(outlet.failed.take().map(|since| (name, since)));
                 }
                 None => {}
             }
@@ -210,6 +214,9 @@ impl Desk {
         for (which, since) in restored {
             let after_ms = u64::try_from(latest.since(since).as_millis()).unwrap_or(u64::MAX);
             self.add(DependencyRestored { what: Dependency::Sink, which, after_ms }.into());
+        }
+        for (sink, (from_seq, to_seq)) in gaps {
+            self.add(EventsGap { sink, from_seq, to_seq }.into());
         }
         for fault in &failures {
             // Perhaps the only place that is left to say it.
@@ -242,7 +249,14 @@ impl Desk {
     /// The last words of the sinks.
     pub(super) fn end(&mut self) -> Done {
         let now = self.latest;
-        if self.told_by(|sink| sink.ends(now)) { self.settle(Haste::Now) } else { Done::All }
+        // What one of them lost to the end is told to the others.
+        let lost = |outlet: &mut Outlet| Some((Text::from(outlet.sink.name()), outlet.lost.take()?));
+        let gaps: Vec<_> = self.outlets.iter_mut().filter_map(lost).collect();
+        let is_told = !gaps.is_empty();
+        for (sink, (from_seq, to_seq)) in gaps {
+            self.add(EventsGap { sink, from_seq, to_seq }.into());
+        }
+        if self.told_by(|sink| sink.ends(now)) || is_told { self.settle(Haste::Now) } else { Done::All }
     }
 
     /// Gives what has a number to one sink after the other: the first one has all of it on disk, if it keeps events there, before the
@@ -265,6 +279,11 @@ impl Desk {
             };
             if let Err(error) = done {
                 outlet.error = Some(error);
+            }
+            for Lost { kind, seq } in outlet.sink.lost() {
+                self.shared.counters.lost(kind);
+                let (first, last) = outlet.lost.unwrap_or((seq, seq));
+                outlet.lost = Some((first.min(seq), last.max(seq)));
             }
         }
         self.numbered.clear();

@@ -83,6 +83,8 @@ pub struct SeenHeaders<'h> {
     pub x_moz: Field<'h>,
     /// `Range`.
     pub range: Field<'h>,
+    /// `traceparent` (W3C Trace Context).
+    pub traceparent: Field<'h>,
     /// `Upgrade`.
     pub upgrade: Field<'h>,
     /// `Host`, its first line.
@@ -119,7 +121,11 @@ impl<'h> SeenHeaders<'h> {
             7 if name == "purpose" => Some(&mut self.purpose),
             9 if name == "sec-ch-ua" => Some(&mut self.sec_ch_ua),
             10 if name == "user-agent" => Some(&mut self.user_agent),
-            11 if name == "sec-purpose" => Some(&mut self.sec_purpose),
+            11 => match name {
+                "sec-purpose" => Some(&mut self.sec_purpose),
+                "traceparent" => Some(&mut self.traceparent),
+                _ => None,
+            },
             14 => match name {
                 "sec-ch-ua-arch" => Some(&mut self.sec_ch_ua_arch),
                 "sec-fetch-site" => Some(&mut self.sec_fetch_site),
@@ -171,6 +177,7 @@ mod tests {
             "sec-fetch-user",
             "accept",
             "x-requested-with",
+            "traceparent",
             "accept-encoding",
         ];
         for name in names {

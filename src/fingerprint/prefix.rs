@@ -32,6 +32,15 @@ impl Prefix {
         }
     }
 
+    /// Its first address, which names the network.
+    pub fn network(self) -> Option<IpAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4([a, b, c]) => Some(Ipv4Addr::new(a, b, c, 0).into()),
+            Self::V6(high) => Some(Ipv6Addr::from_bits(u128::from(high) << 64).into()),
+        }
+    }
+
     /// An address of it, to look up where the network is.
     pub fn address(self) -> Option<IpAddr> {
         match self {

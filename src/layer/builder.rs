@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Guard, Places, Setup};
 use crate::entropy::{Entropy, EntropyError, OsEntropy};
-use crate::event::queue::EventSender;
+use crate::event::queue::{EventQueue, EventSender, Settings};
+use crate::event::sink::{Sink, TracingSink};
 use crate::limit::{LimitSettings, Limits};
 use crate::net::PrefixSet;
 use crate::rules::{Binds, CookiePolicy, Enforcement, OnOutage, Pack, PathCheck, Policy, SessionPolicy};
@@ -34,7 +35,13 @@ pub enum BuildError {
     /// No keys could be made.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// The thread that hands events to `tracing` could not be started.
+    #[error("the thread that tells events can not be started: is the limit of processes too low?")]
+    Events(#[source] std::io::Error),
 }
+
+/// Events of a guard without sinks of its own that may wait to be told. Each takes a kilobyte when it is used for the first time.
+const PLACES: usize = 1024;
 
 /// Makes a guard.
 ///
@@ -55,7 +62,7 @@ pub struct GuardBuilder<S> {
     on_outage: OnOutage,
     trusted_proxies: PrefixSet,
     places: Places,
-    events: EventSender,
+    events: Option<EventSender>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -84,7 +91,7 @@ impl<S: Store> GuardBuilder<S> {
             on_outage: OnOutage::Deny,
             trusted_proxies: PrefixSet::default(),
             places: Places::unknown(),
-            events: EventSender::null(),
+            events: None,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(OsEntropy),
         }
@@ -181,10 +188,12 @@ impl<S: Store> GuardBuilder<S> {
         self
     }
 
-    /// Where events go; by default nowhere.
+    /// Where events go; by default to `tracing`, with addresses and subjects as they are (a
+    /// [`TracingSink`] of your own can hide them), under [`TRACING_TARGET`](crate::event::sink::TRACING_TARGET): the app's filter decides whether they are seen.
+    /// [`EventSender::null`] has them told nowhere.
     #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
-        self.events = events;
+        self.events = Some(events);
         self
     }
 
@@ -248,25 +257,41 @@ impl<S: Store> GuardBuilder<S> {
         })
     }
 
-    /// The guard.
+    /// The guard. One that is given no place for its events starts a thread that tells them, and ends it when the guard is dropped: what
+    /// waits then is told first, for two seconds at most. Such events are not kept, so no answer can wait for them
+    /// (`sync = "before-reply"` of a rule is counted as unmet).
     ///
     /// # Errors
-    /// When there is no randomness for keys, or the names of cookies are none or do not go together.
+    /// When there is no randomness for keys, no thread to be had for events, or the names of cookies are none or do not go together.
     pub fn build(self) -> Result<Guard<S>, BuildError> {
         let policy = self.policy()?;
         let keys = match self.keys {
             Some(keys) => keys,
             None => Keyring::generate(&self.entropy)?,
         };
-        Ok(Guard::new(Setup {
+        let (events, writer) = match self.events {
+            Some(events) => (events, None),
+            None => {
+                let settings = Settings { places: PLACES, ..Settings::default() };
+                let sinks: Vec<Box<dyn Sink>> = vec![Box::new(TracingSink::new())];
+                let (events, writer) =
+                    EventQueue::start(&settings, self.clock.clone(), sinks).map_err(BuildError::Events)?;
+                (events, Some(writer))
+            }
+        };
+        let guard = Guard::new(Setup {
             store: self.store,
             policy,
             keys,
             places: self.places,
             limits: Limits::new(&self.limits),
-            events: self.events,
+            events,
             clock: self.clock,
             entropy: self.entropy,
-        }))
+        });
+        Ok(match writer {
+            Some(writer) => guard.with_writer(writer),
+            None => guard,
+        })
     }
 }

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request, response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::connection::Scheme;
 use crate::engine::outlive::Outlive;
@@ -98,12 +99,14 @@ async fn exchange<G: Gate>(
     call: &mut Call<G::Admission>,
 ) -> Answered<G::Tether> {
     let gate = &session.worker.gate;
+    let began = Instant::now();
     let exchanged = live.upstream.exchange(&mut call.request).await;
     let Some(admission) = call.admission.take() else {
         return Answered::Proxy(Problem::Internal.answer(call.looks));
     };
     match exchanged.and_then(|(head, stream)| accept(head, stream, call.key.take())) {
         Ok(Accepted { mut head, mut stream, found }) => {
+            session.worker.exchanges.answered(head.status, began.elapsed());
             if is_event_stream(&head.headers) {
                 stream.be_patient(live.settings.client.timeouts.tunnel_idle);
             }
@@ -125,6 +128,7 @@ async fn exchange<G: Gate>(
         }
         Err(failure) => {
             if let Some(fault) = failure.fault() {
+                session.worker.exchanges.failed(fault);
                 session.fault(fault);
             }
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");

@@ -10,6 +10,7 @@ mod body;
 pub(crate) mod client_tls;
 mod drain;
 mod drive;
+mod exchanges;
 mod fault;
 mod forward;
 mod gather;
@@ -45,6 +46,7 @@ pub use crate::engine::Lifetime;
 pub use crate::engine::cut::{Cut, Cutter};
 pub use answer::{Answer, Looks, Problem};
 pub use body::{Extent, PeekError, RequestBody};
+pub use exchanges::ExchangeFigures;
 pub use fault::Fault;
 pub use guard::{Guarded, Permit};
 pub use listener::Source;
@@ -416,6 +418,11 @@ impl<G: Gate> Handle<G> {
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         self.0.drain.open()
+    }
+
+    /// What became of requests that went to the app.
+    pub fn exchanges(&self) -> ExchangeFigures {
+        ExchangeFigures::of(self.0.iter().map(|worker| &worker.exchanges))
     }
 }
 

@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::proxy::exchanges::Exchanges;
 use crate::proxy::{Gate, Live, Shared};
 
 /// One thread, as its connections see it, and whoever gives it connections.
@@ -24,6 +25,7 @@ pub(super) struct Worker<G> {
     /// Its own, so that no two threads count references to it.
     pub(super) live: ArcSwap<Live>,
     load: Arc<Load>,
+    pub(super) exchanges: Exchanges,
     runtime: Handle,
 }
 
@@ -107,7 +109,13 @@ impl<G: Gate> Workers<G> {
         for live in lives {
             let runtime = threads.start()?;
             let live = ArcSwap::from_pointee(live);
-            each.push(Arc::new(Worker { shared: shared.clone(), live, load: Arc::default(), runtime }));
+            each.push(Arc::new(Worker {
+                shared: shared.clone(),
+                live,
+                load: Arc::default(),
+                exchanges: Exchanges::default(),
+                runtime,
+            }));
         }
         Ok((Self { shared, each: each.into() }, threads))
     }

@@ -8,7 +8,7 @@ use super::set::{Rule, RuleSet};
 use super::{Policy, Route, Unknown};
 use crate::limit::Spelled;
 use crate::signal::Sensitivity;
-use crate::verdict::{Action, Mode};
+use crate::verdict::{Action, Mode, Sighting};
 
 /// Which way a change goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +112,10 @@ fn changed(old: &Rule, new: &Rule) -> Vec<Change> {
     }
     if old.sync != new.sync {
         note(format!("sync {} -> {}", old.sync.as_str(), new.sync.as_str()), Direction::Other);
+    }
+    if old.event != new.event {
+        let word = |rule: &Rule| rule.event.map_or("none", Sighting::as_str);
+        note(format!("event {} -> {}", word(old), word(new)), Direction::Other);
     }
     match (&old.count, &new.count) {
         (None, Some(count)) => {

@@ -20,7 +20,7 @@ use super::scheme::{Field, HostFact, Type};
 use crate::clock::Timestamp;
 use crate::history::Points;
 use crate::signal::SignalKind;
-use crate::verdict::{Action, EventSync, Mode, TAGS_MAX, Text};
+use crate::verdict::{Action, EventSync, Mode, Sighting, TAGS_MAX, Text};
 
 /// Rules that one guard can have: each costs time in every request.
 pub(crate) const RULES_MAX: usize = 5000;
@@ -95,6 +95,8 @@ pub(crate) struct RawRule {
     /// When it was put into `observe`.
     pub(crate) since: Option<Timestamp>,
     pub(crate) sync: EventSync,
+    /// What a match is told as.
+    pub(crate) event: Option<Sighting>,
 }
 
 /// A change of another file's rule.
@@ -363,10 +365,12 @@ fn rule(reader: &Reader<'_>, file: &str, host: &[HostFact]) -> Option<RawRule> {
         within: window(reader, "within"),
         since: reader.value("since").and_then(|value| value.date()),
         sync: EventSync::default(),
+        event: None,
         spot,
         id: id.unwrap_or_default(),
     };
     rule.sync = sync(reader, rule.then).unwrap_or_default();
+    rule.event = event(reader, rule.then);
     Some(rule)
 }
 
@@ -400,6 +404,19 @@ fn sync(reader: &Reader<'_>, then: Option<Action>) -> Option<EventSync> {
         value.fault("only what ends a session or refuses a request can wait for its event", Some(help.to_owned()));
     }
     Some(sync)
+}
+
+/// Points are no event: what is told is what somebody does about it.
+fn event(reader: &Reader<'_>, then: Option<Action>) -> Option<Sighting> {
+    let value = reader.value("event")?;
+    let event = value.word(&Sighting::ALL.map(|event| (event.as_str(), event)))?;
+    if then.is_none() {
+        value.fault("only a rule with `then` can have an event of its own", Some("then = \"observe\"".to_owned()));
+    } else if event.is_refusal() && then != Some(Action::Deny) {
+        let help = "then = \"deny\", or take `event` away".to_owned();
+        value.fault(&format!("`{}` tells of a request that was refused", event.as_str()), Some(help));
+    }
+    Some(event)
 }
 
 fn score(reader: &Reader<'_>) -> Option<Score> {

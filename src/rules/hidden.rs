@@ -84,8 +84,10 @@ fn hides(wide: &Seen<'_>, narrow: &Seen<'_>, steps: &mut usize) -> bool {
         (Phase::Response, _) | (_, Phase::Response) => false,
         (one, other) => one == other || (one < other && is_steady(above)),
     };
-    // Events carry the tags of a rule: one that has others tells something, and so does one whose events are waited for.
-    let tells = below.tags.iter().any(|tag| !above.tags.contains(tag)) || below.sync > above.sync;
+    // Events carry the tags of a rule: one that has others tells something, and so does one whose events are waited for or
+    // that has one of its own.
+    let is_seen = below.event.is_none() || below.event == above.event;
+    let tells = below.tags.iter().any(|tag| !above.tags.contains(tag)) || below.sync > above.sync || !is_seen;
     if !asks || tells || !covers(more, less) || *steps == 0 {
         return false;
     }

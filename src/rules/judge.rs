@@ -73,7 +73,8 @@ pub fn judge(evidence: &Evidence<'_>, scoring: &Scoring, by_risk: impl Fn(Points
     let is_observed = |at: &u16| evidence.set.rule(*at).is_some_and(|rule| rule.mode == Mode::Observe);
     let would = if evidence.matched.iter().any(is_observed) || evidence.set.observes_risk() {
         let (would, _) = weigh(evidence, scoring, Mode::Observe, &by_risk);
-        (would.action != verdict.action || would.reasons != verdict.reasons).then(|| Box::new(would))
+        let is_other = would.action != verdict.action || would.reasons != verdict.reasons || would.seen != verdict.seen;
+        is_other.then(|| Box::new(would))
     } else {
         None
     };
@@ -125,6 +126,9 @@ fn weigh(
     let risky = by_risk(risk);
     let mut throttled = None;
     for rule in evidence.matched.iter().chain(&risky).filter_map(counts) {
+        if rule.then.is_some() {
+            verdict.see(rule.seen());
+        }
         if let Some(then) = rule.then.filter(|then| evidence.party.feels(*then)) {
             if then == Action::Throttle {
                 throttled = Some(&rule.name);

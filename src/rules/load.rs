@@ -20,7 +20,7 @@ use super::scheme::{HostFact, Phase};
 use super::set::{Hold, Rule, RuleSet, phase};
 use super::weaker::Asked;
 use crate::clock::Timestamp;
-use crate::verdict::{Mode, Text};
+use crate::verdict::{Mode, Sighting, Text};
 
 /// A rules file: as the user named it, and what is in it.
 #[derive(Clone, Debug)]
@@ -329,6 +329,7 @@ fn rule(file: &RulesFile, raw: &RawRule, when: Arc<Expression>, cond: Cond) -> R
         spot: raw.spot.clone(),
         since: raw.since,
         sync: raw.sync,
+        event: raw.event,
         key,
     }
 }
@@ -348,6 +349,10 @@ fn impossible(rule: &Rule) -> Option<Fault> {
         (Phase::Client | Phase::Session | Phase::Risk, _) if rule.hold.is_said => (
             "`per` and `within` say whom a verdict on an answer holds for, and this rule does not read the answer",
             "take them away, or read `response.*` or `login.*`",
+        ),
+        (Phase::Response, _) if rule.event.is_some_and(Sighting::is_refusal) => (
+            "its `event` tells of a request that was refused, and an answer comes too late for that",
+            "take `event` away, or read nothing of the answer",
         ),
         _ if rule.unknown == Unknown::Fire && matches!(*rule.cond, Cond::Const(_)) => {
             ("`unknown` says nothing here: the condition reads no field", "take it away")

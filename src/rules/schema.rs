@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::file::{ACTIONS, MODES, OVER_MAX, PER};
 use super::pack::Pack;
 use super::scheme::{Field, Type};
-use crate::verdict::{Action, EventSync};
+use crate::verdict::{Action, EventSync, Sighting};
 
 /// The schema of a rules file (JSON Schema, draft 7: what editors know best).
 pub fn rules() -> Value {
@@ -75,6 +75,10 @@ fn rule() -> Value {
             "sync": {
                 "enum": EventSync::ALL.map(EventSync::as_str),
                 "description": "Whether an answer waits until the event is on disk: with terminate and deny.",
+            },
+            "event": {
+                "enum": Sighting::ALL.map(Sighting::as_str),
+                "description": "What a match is told as, besides what is done about it.",
             },
             "since": { "description": "When it was put into observe: 2026-11-30" },
         },

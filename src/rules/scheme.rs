@@ -198,6 +198,10 @@ fields! {
     RequestIsNavigation = "request.is_navigation": Bool in Client, unknown "never", "request.is_navigation";
     /// Whether it does not count as use: polling, prefetches.
     RequestIsPassive = "request.is_passive": Bool in Client, unknown "never", "!request.is_passive";
+    /// Whose page caused it, as the browser says (`Sec-Fetch-Site`): `none` is the address bar or a bookmark.
+    RequestSite = "request.site": Text in Client, unknown "if the browser does not say, as over plain http", r#"request.site == "cross-site" && request.method == "POST""#;
+    /// The host of the page that caused it (`Origin`), without its port; `null` where the browser hides it.
+    RequestOrigin = "request.origin": Text in Client (ignore_case), unknown "without `Origin`, which most reading requests have not", "request.origin != request.host";
     /// The media type of the body, without parameters.
     RequestContentType = "request.content_type": Text in Client (ignore_case), unknown "without `Content-Type`", r#"request.content_type == "application/json""#;
     /// Bytes of the body, if the client tells them.
@@ -411,6 +415,7 @@ impl Field {
             Self::ClientOs | Self::BoundOs => {
                 Os::ALL.map(Os::name).into_iter().filter(|name| *name != "unknown").collect()
             }
+            Self::RequestSite => vec!["same-origin", "same-site", "cross-site", "none"],
             Self::ClientDevice | Self::BoundDevice => DeviceClass::ALL.map(DeviceClass::name).to_vec(),
             Self::ClientUaFamily | Self::BoundUaFamily => Family::names().collect(),
             Self::TimeWeekday => WEEKDAYS.to_vec(),

@@ -18,7 +18,7 @@ use super::scheme::{Field, HostFact, Phase};
 use super::value::{Facts, Test};
 use crate::clock::Timestamp;
 use crate::signal::SignalKind;
-use crate::verdict::{Action, EventSync, Mode, Text, Verdict};
+use crate::verdict::{Action, EventSync, Mode, Seen, Sighting, Text, Verdict};
 
 /// Rules that matched, by their place in the set. Most requests match none.
 pub type Matched = SmallVec<[u16; 8]>;
@@ -56,6 +56,8 @@ pub struct Rule {
     pub(crate) since: Option<Timestamp>,
     /// When its events are to be on disk.
     pub sync: EventSync,
+    /// What a match of it is told as, besides what is done about it.
+    pub event: Option<Sighting>,
     /// Half of the hash that its counts are kept under: the same after a reload.
     pub(crate) key: u64,
 }
@@ -99,7 +101,14 @@ impl Rule {
 
     /// What it asks for as the verdict on a request.
     pub(crate) fn verdict(&self, action: Action) -> Verdict {
-        Verdict { sync: self.sync_of(action), ..Verdict::by_rule(action, &self.name, &self.tags) }
+        let seen = self.seen().into_iter().collect();
+        Verdict { seen, sync: self.sync_of(action), ..Verdict::by_rule(action, &self.name, &self.tags) }
+    }
+
+    /// What it says it has seen when it matches.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let count = self.count.map_or(1, |count| count.over.saturating_add(1));
+        self.event.map(|what| Seen { what, rule: self.name.clone(), count })
     }
 
     /// All that it asks for: `score 20 and deny`.

@@ -55,6 +55,12 @@ pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
     absolute_deadline(record, deadlines).min(record.last_seen.after(idle(record.lasting, deadlines)))
 }
 
+/// Whether a session lasts longer than before because the app has asked for it.
+pub fn is_renewed(before: &Record, after: &Record, deadlines: &Deadlines) -> bool {
+    (before.lasting, before.ends_at) != (after.lasting, after.ends_at)
+        && deadline(before, deadlines) < deadline(after, deadlines)
+}
+
 /// Whether the subject authenticated recently enough for a route that asks for it. A session whose login nobody told us of
 /// is as fresh as it is young: it was in it that somebody logged in. A visitor's, whose id never changed, is not asked.
 pub fn is_fresh(record: &Record, within: Duration, now: Timestamp) -> bool {

@@ -27,6 +27,7 @@ use crate::history::{Contexts, Holding, LoginDoubt, Match, Points, Standing, Vis
 
 pub use companions::{Companions, CompanionsError};
 pub use login::doubt as login_doubt;
+pub(crate) use place::Travel;
 pub use protocol::{CookieFinding, CookieFindings};
 pub use weights::{Level, Scoring, Sensitivity, Thresholds, Weights};
 

@@ -56,8 +56,34 @@ pub(super) fn travel(scene: &Scene<'_>) -> Option<Signal> {
     let way = from.position?.kilometres_to(to.position?);
     let time = scene.input.now.since(scene.last_seen?);
     let before = from.country.map(|country| country.to_string()).unwrap_or_default();
-    let after = format!("{} km in {} min", way.round(), time.as_secs().div_ceil(60));
-    Signal::worth(SignalKind::NetworkTravel, points, before, after)
+    let after = Travel { km: whole(way), minutes: u32::try_from(time.as_secs().div_ceil(60)).unwrap_or(u32::MAX) };
+    Signal::worth(SignalKind::NetworkTravel, points, before, after.to_string())
+}
+
+/// A way, to the kilometre: none on this planet is longer than 20,038 km.
+fn whole(way: f64) -> u32 {
+    way.round().clamp(0.0, 65_535.0).to_string().parse().unwrap_or(u32::MAX)
+}
+
+/// A way that is too long for its time, as the signal tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Travel {
+    pub(crate) km: u32,
+    pub(crate) minutes: u32,
+}
+
+impl std::fmt::Display for Travel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} km in {} min", self.km, self.minutes)
+    }
+}
+
+impl Travel {
+    /// Reads what is told.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (km, minutes) = text.strip_suffix(" min")?.split_once(" km in ")?;
+        Some(Self { km: km.parse().ok()?, minutes: minutes.parse().ok()? })
+    }
 }
 
 fn travel_points(scene: &Scene<'_>) -> Points {

@@ -240,6 +240,10 @@ impl Store for AnyStore {
         dispatch!(self, store => store.reads())
     }
 
+    fn live(&self) -> Option<usize> {
+        dispatch!(self, store => store.live())
+    }
+
     fn carrier(&self) -> Option<&dyn Carrier> {
         dispatch!(self, store => store.carrier())
     }

@@ -126,6 +126,10 @@ impl Store for MemoryStore {
         Ok(list(&self.shards, || MutexGuard::map(self.table.lock(), |table| table), filter, after, max).await)
     }
 
+    fn live(&self) -> Option<usize> {
+        Some(self.table.lock().live())
+    }
+
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
         let mut gone = 0;
         while gone < max {

@@ -22,6 +22,7 @@ use super::{
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
+use crate::figures::{Apart, CELLS, Histogram, Times};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
@@ -93,13 +94,6 @@ words! {
     }
 }
 
-/// The longest waits of the buckets, in microseconds; what took longer is in one more.
-pub const WAITS_MICROS: [u64; 10] = [100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
-const BUCKETS: usize = WAITS_MICROS.len() + 1;
-
-/// Cells that counts are spread over.
-const CELLS: usize = 8;
-
 /// What became of one operation since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
@@ -109,15 +103,13 @@ pub struct Figures {
     pub outcomes: [u64; Outcome::COUNT],
     /// Those of them that were answered without waiting.
     pub at_once: u64,
-    /// Calls that waited, by how long: up to each of [`WAITS_MICROS`], and longer. All other calls were answered at once.
-    pub waits: [u64; BUCKETS],
-    /// How long all of them waited together.
-    pub waited: Duration,
+    /// How long those calls waited that did. All others were answered at once.
+    pub waits: Times,
 }
 
 impl Figures {
-    const fn new(operation: Operation) -> Self {
-        Self { operation, outcomes: [0; Outcome::COUNT], at_once: 0, waits: [0; BUCKETS], waited: Duration::ZERO }
+    fn new(operation: Operation) -> Self {
+        Self { operation, outcomes: [0; Outcome::COUNT], at_once: 0, waits: Times::default() }
     }
 
     /// All calls that are over.
@@ -138,14 +130,11 @@ struct Counts {
     at_once: [AtomicU64; Outcome::COUNT],
     /// Of calls that waited.
     later: [AtomicU64; Outcome::COUNT],
-    waits: [AtomicU64; BUCKETS],
-    waited_nanos: AtomicU64,
+    waits: Histogram,
 }
 
-/// Counts of all operations on memory that no other cell is on.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell([Counts; Operation::COUNT]);
+/// Counts of all operations.
+type Cell = Apart<[Counts; Operation::COUNT]>;
 
 /// A store, and what was asked of it.
 pub struct Metered<S> {
@@ -182,8 +171,7 @@ impl<S> Metered<S> {
                     sum.at_once += at_once;
                     sum.outcomes.iter_mut().skip(place).take(1).for_each(|sum| *sum += at_once + read(later));
                 }
-                sum.waits.iter_mut().zip(&counts.waits).for_each(|(sum, count)| *sum += read(count));
-                sum.waited += Duration::from_nanos(read(&counts.waited_nanos));
+                counts.waits.add_to(&mut sum.waits);
             }
         }
         all
@@ -231,15 +219,9 @@ impl Drop for Call<'_> {
         if let Some((_, count)) = Outcome::ALL.iter().zip(outcomes).find(|(is, _)| **is == self.outcome) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(since) = self.since else { return };
-        let waited = self.clock.run_for().saturating_sub(since);
-        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        let bucket = WAITS_MICROS.iter().position(|most| micros <= *most).unwrap_or(BUCKETS - 1);
-        if let Some(count) = self.counts.waits.get(bucket) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(since) = self.since {
+            self.counts.waits.add(self.clock.run_for().saturating_sub(since));
         }
-        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-        self.counts.waited_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
@@ -333,6 +315,10 @@ impl<S: Store> Store for Metered<S> {
             0 => Outcome::Nothing,
             _ => Outcome::Done,
         })
+    }
+
+    fn live(&self) -> Option<usize> {
+        self.store.live()
     }
 
     fn carrier(&self) -> Option<&dyn Carrier> {
@@ -492,8 +478,8 @@ mod tests {
 
         let figures = store.figures()[place(Operation::Load)];
         assert_eq!(figures.outcomes, [0, 0, 2, 0, 1]);
-        assert_eq!(figures.waits, [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!((figures.waited, figures.at_once), (Duration::from_millis(60_005), 0));
+        assert_eq!(figures.waits.buckets, [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((figures.waits.sum, figures.at_once), (Duration::from_millis(60_005), 0));
         assert_eq!(counts(&store, Operation::Create), [0, 0, 0, 1, 0]);
         assert_eq!(figures.count(Outcome::GivenUp), 1);
     }

@@ -323,6 +323,12 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// How many sessions it has that have not ended, if it knows that without looking through them. Those whose time is over
+    /// count until somebody removes them.
+    fn live(&self) -> Option<usize> {
+        None
+    }
+
     /// Where rules and limits count if several guards share this store. None: each guard counts for itself.
     fn counters(&self) -> Option<&dyn counters::Counters> {
         None

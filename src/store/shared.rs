@@ -116,6 +116,10 @@ impl<S: Store> Store for Shared<S> {
         self.store().clear_expired(now, max)
     }
 
+    fn live(&self) -> Option<usize> {
+        self.store().live()
+    }
+
     fn carrier(&self) -> Option<&dyn Carrier> {
         self.store().carrier()
     }

@@ -22,11 +22,14 @@ use portcullis::event::queue::{EventQueue, EventSender, Writer};
 use portcullis::event::sink::{Collector, Filter};
 use portcullis::event::{Event, Kind};
 use portcullis::layer::GuardBuilder;
+use portcullis::proxy::ExchangeFigures;
 use portcullis::rules::load::{Input, RulesText, compile};
 use portcullis::rules::{Pack, RuleSet};
 use portcullis::session::id::Ref;
+use portcullis::signal::SignalKind;
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::metered::Operation;
+use portcullis::verdict::{Action, Mode};
 use tokio::sync::oneshot;
 
 const CHROME: &str =
@@ -471,6 +474,10 @@ async fn a_guard_that_is_not_there_is_told_as_such() {
     assert!(matches!(client.version().await, Err(ClientError::NotRunning(_))));
 }
 
+/// The labels that there are: each has values from a fixed list.
+const LABELS: [&str; 12] =
+    ["kind", "version", "operation", "outcome", "le", "sink", "action", "mode", "signal", "status", "fault", "why"];
+
 /// What Prometheus reads: the samples of each metric, with their labels, after its help and its type.
 fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
     let is_name =
@@ -487,7 +494,7 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, helped, "{line}");
             let expected = match name {
-                "portcullis_store_wait_seconds" => "histogram",
+                name if name.ends_with("_wait_seconds") => "histogram",
                 name if name.ends_with("_total") => "counter",
                 _ => "gauge",
             };
@@ -507,7 +514,7 @@ fn samples(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
             for label in labels.split(',').filter(|label| !label.is_empty()) {
                 let (label, word) = label.split_once("=\"").unwrap();
                 let word = word.strip_suffix('"').unwrap();
-                assert!(["kind", "version", "operation", "outcome", "le", "sink"].contains(&label), "{line}");
+                assert!(LABELS.contains(&label), "{line}");
                 assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b)), "{line}");
             }
             if part == "_sum" {
@@ -552,7 +559,13 @@ async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
         assert_eq!(after[name].iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>(), kinds);
     }
     assert!(!after.contains_key("portcullis_connections_open"), "no proxy runs here");
-    assert_eq!(of("portcullis_requests_total", ""), 20);
+    assert_eq!(of("portcullis_requests_total", "action=\"allow\",mode=\"enforce\""), 20);
+    assert_eq!(of("portcullis_requests_total", "action=\"deny\",mode=\"enforce\""), 0);
+    assert_eq!(after["portcullis_requests_total"].len(), (Action::ALL.len() + 1) * Mode::ALL.len());
+    assert_eq!(after["portcullis_signals_total"].len(), SignalKind::ALL.len());
+    assert_eq!(of("portcullis_sessions_active", ""), 20);
+    assert!(!after.contains_key("portcullis_upstream_wait_seconds"), "no proxy runs here");
+    assert_eq!(of("portcullis_store_requests_total", ""), 20);
     assert_eq!(of("portcullis_store_calls_total", "operation=\"create\",outcome=\"done\""), 20);
     let waits = &after["portcullis_store_wait_seconds"];
     for operation in Operation::ALL.map(Operation::as_str) {
@@ -565,6 +578,10 @@ async fn metrics_are_what_prometheus_reads_and_grow_with_no_client() {
             "{operation}: {buckets:?}"
         );
     }
+    // Fewer when one ends.
+    assert_eq!(world.client().revoke(&Selection::Subject("subject-3".into())).await.unwrap().revoked, 1);
+    let then = samples(&world.client().metrics().await.unwrap());
+    assert_eq!(then["portcullis_sessions_active"], [(String::new(), 19)]);
     // Who may not ask for sessions may not ask for figures.
     let answer = world.raw(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", world.tcp())).await;
     assert_eq!(status(&answer), 401);
@@ -599,7 +616,11 @@ async fn every_metric_is_in_the_manual_and_no_other() {
         timeout: PATIENCE,
     };
     let sinks = delivery::Delivery::start(vec![sink], &setup).unwrap();
-    let server = server.with_connections(|| 3).with_store("memory").with_sinks(sinks.standings().to_vec());
+    let server = server
+        .with_connections(|| 3)
+        .with_exchanges(ExchangeFigures::default)
+        .with_store("memory")
+        .with_sinks(sinks.standings().to_vec());
     tokio::spawn(server.run(std::future::pending()));
     let text = Client::try_new(address, None).unwrap().metrics().await.unwrap();
     assert_eq!(samples(&text)["portcullis_connections_open"], [(String::new(), 3)]);

@@ -419,6 +419,8 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("login bodies looked at, all together", portcullis::proxy::Limits::default().peeked_bytes_max >> 20),
         ("subject", record::SUBJECT_BYTES_MAX),
         ("known devices", limit::KNOWN_DEVICES_MAX),
+        ("names that a client fails with", engine::NAMES_MAX),
+        ("events of the whole site that are too many", usize::try_from(engine::TREND_LEAST).unwrap()),
         ("streams of a session", engine::streams::STREAMS_PER_SESSION_MAX),
         ("cookies of a request", cookie::COOKIE_PAIRS_MAX),
         ("cookies of a request, octets", cookie::COOKIE_BYTES_MAX / 1024),

@@ -75,7 +75,7 @@ fn anonymous_sessions_are_limited_and_the_page_is_served() {
     let late = world.browser("late");
     late.visits("/cart").ok().sets_nothing_of_ours();
     assert_eq!(late.visits("/cart").ok().set_cookies(), Vec::<String>::new());
-    assert_eq!(world.told(), ["rate.limited", "rate.limited"]);
+    assert_eq!(world.told(), ["rate.limited", "session.id_harvest", "rate.limited", "session.id_harvest"]);
     assert_eq!(world.sessions().len(), 3);
     late.logs_in("alice").ok().sets_ours();
 }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use portcullis::engine::RefusalKind;
+use portcullis::engine::{Decisions, Done, RefusalKind};
 use portcullis::event::{Event, Kind};
-use portcullis::rules::OnOutage;
+use portcullis::rules::{OnOutage, Pack};
 use portcullis::session::cookie::CookieKind;
 use portcullis::session::record::Record;
+use portcullis::signal::SignalKind;
+use portcullis::verdict::Mode;
 use proptest::prelude::*;
 
 use crate::support::world::browser::{CURL, OURS};
@@ -515,4 +517,60 @@ fn an_ambiguous_path_is_refused_where_it_matters() {
     alice.visits("/public/..%2fadmin/x").is_refused(400, RefusalKind::AmbiguousPath);
     alice.visits("/public/a;b").ok();
     assert_eq!(world.told(), ["http.malformed"]);
+}
+
+// ---- what is decided is counted ------------------------------------------------------------------------------------
+
+#[test]
+fn requests_verdicts_and_signals_are_counted_once_each() {
+    let text = "version = 1\nname = \"shop\"\n\
+        [[rule]]\nid = \"fence\"\nwhen = 'request.path == \"/fence\"'\nthen = \"deny\"\n\
+        [[rule]]\nid = \"slow\"\nwhen = 'request.path == \"/state\"'\nthen = \"throttle\"\nmode = \"observe\"\n";
+    let (world, alice) = logged_in(rules().file(&[Pack::Baseline1], text));
+    let before = world.guard().decisions();
+    let thief = world.browser("thief").at(ABROAD).with_agent(CURL);
+    alice.fetches("/fence").is_refused(403, RefusalKind::Denied);
+    alice.fetches("/state").is("alice");
+    thief.steals_from(&alice);
+    thief.fetches("/account").is_stranger();
+    thief.fetches("/account").is_stranger();
+    let after = world.guard().decisions();
+    let more = |before: &[(Done, Mode, u64)], after: &[(Done, Mode, u64)]| {
+        let both = before.iter().zip(after).filter(|(before, after)| before.2 < after.2);
+        both.map(|(before, after)| (after.0.as_str(), after.1, after.2 - before.2)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        more(&before.requests, &after.requests),
+        [("allow", Mode::Enforce, 2), ("terminate", Mode::Enforce, 1), ("deny", Mode::Enforce, 1)]
+    );
+    let verdicts = |of: &Decisions| of.verdicts.iter().map(|of| (Done::Action(of.0), of.1, of.2)).collect::<Vec<_>>();
+    let asked = more(&verdicts(&before), &verdicts(&after));
+    assert!(
+        asked.contains(&("deny", Mode::Enforce, 1)) && asked.contains(&("throttle", Mode::Observe, 1)),
+        "{asked:?}"
+    );
+    assert!(asked.contains(&("terminate", Mode::Enforce, 1)), "{asked:?}");
+    let of = |decisions: &Decisions, kind| decisions.signals.iter().find(|of| of.0 == kind).unwrap().1;
+    assert_eq!(of(&before, SignalKind::DeviceFamily), 0);
+    assert_eq!(of(&after, SignalKind::DeviceFamily), 1);
+
+    // The session is over, and its client a stranger. What is refused since the store is out has its own word, and what is only looked at another mode.
+    world.store().fails();
+    assert_eq!(alice.fetches("/account").status.as_u16(), 503);
+    assert_eq!(more(&after.requests, &world.guard().decisions().requests), [("outage", Mode::Enforce, 1)]);
+    // An answer that another one took the place of: its request went to the app.
+    let (world, alice) = logged_in(rules().file(&[Pack::Baseline1], text));
+    let before = world.guard().decisions();
+    world.store().fails_after(0);
+    assert_eq!(alice.logs_in("alice").status.as_u16(), 503);
+    let after = world.guard().decisions();
+    assert_eq!(more(&before.requests, &after.requests), [("allow", Mode::Enforce, 1)]);
+    let replaced: Vec<_> = after.replaced.iter().filter(|of| of.1 > 0).collect();
+    assert_eq!(replaced, [&(RefusalKind::Outage, 1)]);
+    let (world, alice) = logged_in(rules().file(&[Pack::Baseline1], text).observed());
+    let before = world.guard().decisions();
+    alice.fetches("/fence").is("alice");
+    let after = world.guard().decisions();
+    assert_eq!(more(&before.requests, &after.requests), [("allow", Mode::Observe, 1)]);
+    assert_eq!(more(&verdicts(&before), &verdicts(&after)), [("deny", Mode::Observe, 1)]);
 }

@@ -176,7 +176,8 @@ fn a_field_is_unknown_when_its_row_says_so() {
          ja4 = \"t13d1516h2_8daaf6152771_02713d6af862\"\n\
          [[scenario]]\nname = \"rich\"\n\
          [[scenario.step]]\nclient = \"alice\"\nsend = \"POST /login\"\nbody = \"username=alice\"\n\
-         headers = { content-type = \"application/x-www-form-urlencoded\", content-length = \"14\" }\n\
+         headers = { content-type = \"application/x-www-form-urlencoded\", content-length = \"14\", sec-fetch-site = \"same-origin\",\
+         \x20origin = \"https://shop.example\" }\n\
          app = { status = 302, login = \"alice\" }\n\
          [[scenario.step]]\nafter = \"1m\"\nclient = \"alice\"\nsend = \"GET /account/orders\"\n\
          app = { headers = { content-type = \"text/html\" } }\nexpect = { action = \"observe\" }\n",

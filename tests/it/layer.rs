@@ -1,5 +1,6 @@
 //! Stories of an app in Rust behind the layer, without a server.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -17,7 +18,7 @@ use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::event::Kind;
 use portcullis::event::field::Revoker;
 use portcullis::event::queue::{EventQueue, Settings, Writer};
-use portcullis::event::sink::Collector;
+use portcullis::event::sink::{Collector, TRACING_TARGET};
 use portcullis::layer::{
     ClientAddr, GuardBody, GuardBuilder, GuardLayer, GuardService, Looks, SessionEnd, WasCut, subject, tell,
 };
@@ -107,7 +108,7 @@ struct World {
     app: App,
     service: GuardService<MemoryStore, App>,
     events: Collector,
-    _writer: Writer,
+    _writer: Option<Writer>,
 }
 
 /// A client with its one cookie.
@@ -162,15 +163,22 @@ impl World {
         let events = Collector::new();
         let (sender, writer) =
             EventQueue::start(&Settings::default(), clock.clone(), vec![Box::new(events.clone())]).unwrap();
+        Self::told((clock, events), Some(writer), |builder| builder.events(sender), change)
+    }
+
+    /// A world whose guard tells its events as `tell` says.
+    fn told(
+        (clock, events): (Arc<ManualClock>, Collector),
+        writer: Option<Writer>,
+        tell: impl FnOnce(GuardBuilder<MemoryStore>) -> GuardBuilder<MemoryStore>,
+        change: impl FnOnce(GuardLayer<MemoryStore>) -> GuardLayer<MemoryStore>,
+    ) -> Self {
         let guard = GuardBuilder::in_memory()
             .shield("sessionid")
             .clock(clock.clone())
             .entropy(Arc::new(InsecureSeededEntropy::new(7)))
-            .trusted_proxies(std::iter::once("10.0.0.0/8".parse().unwrap()).collect())
-            .events(sender)
-            .build()
-            .unwrap();
-        let guard = Arc::new(guard);
+            .trusted_proxies(std::iter::once("10.0.0.0/8".parse().unwrap()).collect());
+        let guard = Arc::new(tell(guard).build().unwrap());
         let app = App::default();
         let service = change(GuardLayer::new(guard.clone())).layer(app.clone());
         Self { clock, guard, app, service, events, _writer: writer }
@@ -401,4 +409,81 @@ async fn a_refusal_looks_as_the_host_wants_and_keeps_what_it_must_carry() {
         let own = refused.headers.contains_key("x-own");
         assert_eq!(refused.text().contains("<!doctype html>"), !own);
     }
+}
+
+// ---- events without a sink -----------------------------------------------------------------------------------------
+
+/// What `tracing` was given under the target of events: the level, and the fields by their names.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<(tracing::Level, BTreeMap<String, String>)>>);
+
+struct Fields(BTreeMap<String, String>);
+
+impl tracing::field::Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+/// Hears events alone: everything else that is said in this process costs a comparison.
+struct Listener(Arc<Heard>);
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == TRACING_TARGET
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(BTreeMap::new());
+        event.record(&mut fields);
+        self.0.0.lock().unwrap().push((*event.metadata().level(), fields.0));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_guard_without_sinks_tells_its_events_by_tracing() {
+    /// No other story has a client here.
+    const HERE: &str = "203.0.113.234";
+    let heard = Arc::new(Heard::default());
+    tracing::subscriber::set_global_default(Listener(heard.clone())).unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+    let mut world = World::told((clock, Collector::new()), None, |builder| builder, |layer| layer);
+    let mut alice = Client::new(HERE, ALICE_UA);
+    world.get(&mut alice, "/login").await;
+    let mut thief = Client { agent: "curl/8.5.0", ..alice.clone() };
+    world.get(&mut thief, "/").await;
+    world.guard.events().flush(Duration::from_secs(30));
+    let heard = heard.0.lock().unwrap();
+    let ours: Vec<_> = heard.iter().filter(|(_, fields)| fields["line"].contains(HERE)).collect();
+    let of = |kind: &str| {
+        ours.iter().find(|(_, fields)| fields["event"] == kind).unwrap_or_else(|| panic!("{kind}: {ours:?}"))
+    };
+    let (level, login) = of("session.authenticated");
+    assert_eq!((*level, login["action"].as_str()), (tracing::Level::INFO, "allow"));
+    assert_eq!(login["message"], "Someone logged in, and the session is theirs now.");
+    let (level, theft) = of("session.hijack_suspected");
+    assert_eq!((*level, theft["action"].as_str()), (tracing::Level::ERROR, "quarantine"));
+    let line: serde_json::Value = serde_json::from_str(&theft["line"]).unwrap();
+    assert_eq!(
+        (&line["event"], line["ref"].as_str().unwrap()),
+        (&"session.hijack_suspected".into(), theft["ref"].as_str())
+    );
+    let secret = alice.cookie.unwrap();
+    assert!(!format!("{ours:?}").contains(secret.split_once('=').unwrap().1));
 }

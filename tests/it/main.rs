@@ -10,6 +10,7 @@ mod drive;
 mod e2e;
 mod engine_counts;
 mod engine_deadlines;
+mod engine_events;
 mod engine_jar;
 mod engine_limits;
 mod engine_login;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::proxy::{Balance, Health, Location};
+use portcullis::proxy::{Balance, Health, Location, Settings, Upstream};
 
 use crate::support::origin::{Act, Origin, ok, raw};
 use crate::support::running::{Running, settings};
@@ -206,4 +206,29 @@ fn a_socket_can_be_handed_in() {
     let proxy = Running::start(settings);
     assert_eq!(proxy.address, address);
     assert_eq!(proxy.wire().send(GET).reply().text(), "hello");
+}
+
+#[test]
+fn what_became_of_requests_to_the_app_is_counted() {
+    let origin = Origin::start();
+    let proxy = Running::in_front_of(&origin);
+    let answer = |status: &str| raw(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+    origin.next(answer("200 OK")).next(answer("404 Not Found")).next(answer("503 Busy"));
+    let mut wire = proxy.wire();
+    for status in [200, 404, 503] {
+        assert_eq!(wire.send(POST).reply().status, status);
+    }
+    let impatient = settings(&origin);
+    let upstream = Upstream { response_timeout: Duration::from_millis(300), ..impatient.upstream.clone() };
+    proxy.reload(Settings { upstream, ..impatient }).unwrap();
+    origin.next(Act::Silence);
+    assert_eq!(wire.send(POST).reply().status, 504);
+    origin.next(raw("nonsense\r\n\r\n"));
+    assert_eq!(wire.send(POST).reply().status, 502);
+    let figures = proxy.exchanges();
+    let told = |all: &[(&'static str, u64)]| all.iter().filter(|(_, count)| *count > 0).copied().collect::<Vec<_>>();
+    assert_eq!(told(&figures.answers), [("2xx", 1), ("4xx", 1), ("5xx", 1)]);
+    assert_eq!(told(&figures.failures), [("app_silent", 1), ("response", 1)]);
+    assert_eq!(figures.waits.buckets.iter().sum::<u64>(), 3);
+    assert!(figures.waits.sum > Duration::ZERO);
 }

@@ -293,7 +293,7 @@ async fn what_requests_cost_the_store_is_counted() {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{series}: {text}")).parse().unwrap()
     };
-    assert_eq!(value("portcullis_requests_total"), 4);
+    assert_eq!(value("portcullis_store_requests_total"), 4);
     assert_eq!(value("portcullis_store_info{kind=\"memory\"}"), 1);
     assert_eq!(value("portcullis_store_calls_total{operation=\"load\",outcome=\"done\"}"), 2);
     assert_eq!(value("portcullis_store_calls_total{operation=\"commit\",outcome=\"done\"}"), 1);

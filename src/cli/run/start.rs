@@ -90,8 +90,11 @@ impl Running {
         let standing = PolicyStanding::default();
         let handle = proxy.handle();
         let admin = admin(&settings, &guard, &standing)?;
-        let admin =
-            admin.map(|admin| admin.with_connections(move || handle.connections()).with_store(guard.store().kind()));
+        let admin = admin.map(|admin| {
+            let other = handle.clone();
+            let admin = admin.with_connections(move || handle.connections()).with_exchanges(move || other.exchanges());
+            admin.with_store(guard.store().kind())
+        });
         let standings = delivery.as_ref().map_or_else(Vec::new, |delivery| delivery.standings().to_vec());
         let admin = admin.map(|admin| admin.with_sinks(standings));
         // Nothing can fail any more: these rules are in force.
@@ -227,7 +230,7 @@ impl Local {
                     let file = FileSink::open(path, encoder(false));
                     let file = file.map_err(RunError::system("an event file can not be opened"))?;
                     local.reopen.push(file.handle());
-                    local.sinks.push(Box::new(file.with_filter(sink.filter.clone())));
+                    local.sinks.push(Box::new(file.with_name(&sink.name).with_filter(sink.filter.clone())));
                 }
                 SinkTarget::Remote(_) => {}
             }

@@ -18,7 +18,7 @@ use crate::rules::Policy;
 use crate::secret::Purpose;
 use crate::session::cookie::Persist;
 use crate::session::data::{Data, Edits};
-use crate::session::expiry::Deadlines;
+use crate::session::expiry::{Deadlines, is_renewed};
 use crate::session::id::{Ref, SessionId};
 use crate::session::record::{EndReason, Record, State};
 use crate::session::seal::seal_in_session;
@@ -189,6 +189,9 @@ impl<S: Store> Guard<S> {
             record.removable_at = removable_at(&record, &policy);
             match self.store.commit(record, Durability::Durable).await? {
                 Commit::Done(record) => {
+                    if is_renewed(&stored, &record, &policy.session.deadlines) {
+                        self.tell_alone(&record, self.clock.now(), event::SessionRenewed {});
+                    }
                     handle.rebase(record, &written);
                     handle.0.state.lock().was_saved = true;
                     return Ok(Saved::Now);

@@ -160,8 +160,8 @@ fn related(line: &mut Object<'_>, veil: &Veil, record: &Record, ip: Option<&Show
         text
     });
     let session = session.as_deref().and_then(|text| std::str::from_utf8(text).ok());
-    let bound = veil.shown(&scene.bound);
-    let ips = || ip.into_iter().chain(&bound).filter(|ip| ip.is_address).map(|ip| ip.text.as_str());
+    // Of what the session is bound to the network is known, which is no address of anybody.
+    let ips = || ip.into_iter().filter(|ip| ip.is_address).map(|ip| ip.text.as_str());
     if ips().next().is_none() && subject.is_none() && session.is_none() {
         return;
     }

@@ -281,7 +281,7 @@ proptest! {
         scene.subject = Some(subject.as_str().into());
         scene.client.ua = Some(ua.as_str().into());
         scene.reasons = std::iter::once(Reason::new("device.ua", 1.0).changed("x", after.as_str())).collect();
-        let record = record(scene, OriginBlocked { origin: ClientText::new(&origin) });
+        let record = record(scene, OriginBlocked { origin: Some(ClientText::new(&origin)) });
 
         let json = line(&Encoder::default(), &record);
         prop_assert_eq!(json.matches('\n').count(), 1);

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Fill, Filter, Lines, Sink};
+use super::{Fill, Filter, Lines, Lost, Sink};
 use crate::event::Record;
 use crate::event::encode::Encoder;
+use crate::verdict::Text;
 
 /// Who may read a new event file: the owner and its group, who is often a log collector.
 pub const FILE_MODE: u32 = 0o640;
@@ -30,6 +31,7 @@ impl ReopenHandle {
 /// Appends lines to a file.
 #[derive(Debug)]
 pub struct FileSink {
+    name: Text,
     path: PathBuf,
     mode: u32,
     file: File,
@@ -56,7 +58,14 @@ impl FileSink {
         let mut lines = Lines::new(encoder);
         let (file, end) = append(&path, mode)?;
         lines.torn = end == End::Torn;
-        Ok(Self { path, mode, file, lines, asked: ReopenHandle::default() })
+        Ok(Self { name: Text::of("file"), path, mode, file, lines, asked: ReopenHandle::default() })
+    }
+
+    /// The same under a name, by which it is told of: there may be several files.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Text::from(name);
+        self
     }
 
     /// The same for events that the filter wants.
@@ -92,8 +101,8 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn name(&self) -> &'static str {
-        "file"
+    fn name(&self) -> &str {
+        self.name.as_str()
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -105,6 +114,10 @@ impl Sink for FileSink {
             Fill::Room => Ok(()),
             Fill::Full => self.flush(),
         }
+    }
+
+    fn lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lines.lost)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! A sink runs on the writer's thread alone, so it may block: the queue then fills and drops are counted, but no request
 //! waits.
 
+mod bridge;
 mod collector;
 mod file;
 mod filter;
@@ -10,13 +11,14 @@ mod stream;
 
 use std::io::{self, Write};
 
+pub use bridge::{TRACING_TARGET, TracingSink};
 pub use collector::Collector;
 pub use file::{FILE_MODE, FileSink, ReopenHandle};
 pub use filter::{Filter, names};
 pub use stream::StreamSink;
 
 use super::encode::Encoder;
-use super::{Event, Record};
+use super::{Event, Kind, Record};
 use crate::clock::Timestamp;
 
 /// Somewhere that records are written to.
@@ -66,11 +68,25 @@ pub trait Sink: Send {
         false
     }
 
+    /// What it was given and had to give up, since it was asked last: asked after each batch.
+    fn lost(&mut self) -> Vec<Lost> {
+        Vec::new()
+    }
+
     /// What it has to tell before it is closed, once all else was given to it.
     fn ends(&mut self, now: Timestamp) -> Option<Event> {
         let _ = now;
         None
     }
+}
+
+/// An event that a sink gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its number.
+    pub seq: u64,
 }
 
 /// Bytes of lines that are gathered before they are written.
@@ -82,18 +98,22 @@ struct Lines {
     encoder: Encoder,
     filter: Filter,
     buffer: Vec<u8>,
+    /// Where each line in it ends, and of which event it is.
+    ends: Vec<(usize, Lost)>,
+    lost: Vec<Lost>,
     /// The last write ended inside a line.
     torn: bool,
 }
 
 impl Lines {
     fn new(encoder: Encoder) -> Self {
-        Self { encoder, filter: Filter::default(), buffer: Vec::new(), torn: false }
+        Self { encoder, filter: Filter::default(), buffer: Vec::new(), ends: Vec::new(), lost: Vec::new(), torn: false }
     }
 
     /// Adds a line, and says whether it is time to write.
     fn add(&mut self, record: &Record) -> Fill {
         self.encoder.encode(record, &mut self.buffer);
+        self.ends.push((self.buffer.len(), Lost { kind: record.event.kind(), seq: record.seq }));
         if self.buffer.len() >= BUFFER_BYTES_MAX { Fill::Full } else { Fill::Room }
     }
 
@@ -102,11 +122,14 @@ impl Lines {
         if self.buffer.is_empty() {
             return to.flush();
         }
+        let begin = usize::from(self.torn);
         if self.torn {
             // So that the next line is whole, whatever became of the last.
             self.buffer.insert(0, b'\n');
         }
         let (written, result) = write_counted(to, &self.buffer);
+        let ends = self.ends.drain(..);
+        self.lost.extend(ends.filter(|(end, _)| begin + end > written).map(|(_, lost)| lost));
         if written > 0 {
             self.torn = self.buffer.get(written - 1) != Some(&b'\n');
         }
@@ -171,8 +194,19 @@ mod tests {
         lines.add(&record);
         assert_eq!(lines.pour(&mut disk).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(lines.buffer.is_empty());
-        lines.add(&record);
+        lines.add(&Record { seq: 1, ..record.clone() });
         assert!(lines.pour(&mut disk).is_err());
+        let lost = |seq| Lost { kind: Kind::GuardStopped, seq };
+        assert_eq!(std::mem::take(&mut lines.lost), [lost(0), lost(1)]);
+        // Of a batch those are lost that are not there as a whole.
+        let mut one = Vec::new();
+        lines.encoder.encode(&record, &mut one);
+        disk.room = one.len() + 10;
+        for seq in 2..5 {
+            lines.add(&Record { seq, ..record.clone() });
+        }
+        assert!(lines.pour(&mut disk).is_err());
+        assert_eq!(std::mem::take(&mut lines.lost), [lost(3), lost(4)]);
         disk.room = usize::MAX;
         for _ in 0..2 {
             lines.add(&record);
@@ -180,7 +214,8 @@ mod tests {
         }
         let text = String::from_utf8(disk.bytes).unwrap();
         let whole: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).collect();
-        assert_eq!(whole, [false, true, true]);
+        assert_eq!(whole, [false, true, false, true, true]);
+        assert!(lines.lost.is_empty() && lines.ends.is_empty());
         assert!(text.ends_with('\n'));
     }
 }

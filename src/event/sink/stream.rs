@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Fill, Filter, Lines, Sink};
+use super::{Fill, Filter, Lines, Lost, Sink};
 use crate::event::Record;
 use crate::event::encode::Encoder;
 
@@ -48,6 +48,10 @@ impl<W: Write + Send> Sink for StreamSink<W> {
             Fill::Room => Ok(()),
             Fill::Full => self.flush(),
         }
+    }
+
+    fn lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lines.lost)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -226,7 +226,7 @@ impl<'s> Checker<'s> {
             Field::RequestMethod if text != text.to_uppercase() => {
                 Some(problem("methods are written in capitals").fix(format!("\"{}\"", text.to_uppercase())))
             }
-            Field::RequestHost if text.contains([':', '/']) => {
+            Field::RequestHost | Field::RequestOrigin if text.contains([':', '/']) => {
                 Some(problem("the host is told without scheme and port"))
             }
             Field::ClientCountry | Field::BoundCountry => odd_country(text, is_whole).map(|(message, fix)| match fix {

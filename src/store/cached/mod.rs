@@ -330,6 +330,10 @@ impl<S: Store> Store for CachedStore<S> {
         answer
     }
 
+    fn live(&self) -> Option<usize> {
+        self.store.live()
+    }
+
     fn counters(&self) -> Option<&dyn Counters> {
         self.store.counters()
     }

@@ -214,6 +214,10 @@ impl Store for OnDisk {
         Ok(list(self.shared.shards(), || self.shared.table(), filter, after, max).await)
     }
 
+    fn live(&self) -> Option<usize> {
+        Some(self.shared.table().live())
+    }
+
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
         let mut gone = 0;
         while gone < max {
@@ -293,6 +297,10 @@ macro_rules! store_on_disk {
                 max: usize,
             ) -> impl Future<Output = Result<$crate::store::Page, $crate::store::StoreError>> + Send {
                 self.$on_disk.list(filter, after, max)
+            }
+
+            fn live(&self) -> Option<usize> {
+                self.$on_disk.live()
             }
 
             fn clear_expired(

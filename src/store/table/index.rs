@@ -43,6 +43,8 @@ enum Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     count: usize,
+    /// How many of them have not ended.
+    live: usize,
     /// By a hash of their folded form: spellings that are one subject share an entry. Names would take twice the room. Two
     /// subjects of a million have one hash in one store of 10^7, and then whoever asks for the sessions of one looks at the
     /// records, which have the name. A tree, since it grows little by little and is never half empty.
@@ -57,6 +59,11 @@ impl Index {
     /// How many records there are.
     pub(super) const fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many of them have not ended, those included whose time is over but which nobody removed yet.
+    pub(super) const fn all_live(&self) -> usize {
+        self.live
     }
 
     /// The times of one class.
@@ -93,6 +100,12 @@ impl Index {
         match (before, after) {
             (None, Some(_)) => self.count += 1,
             (Some(_), None) => self.count = self.count.saturating_sub(1),
+            _ => {}
+        }
+        let is_live = |record: &Arc<Record>| !record.is_ended();
+        match (before.is_some_and(is_live), after.is_some_and(is_live)) {
+            (false, true) => self.live += 1,
+            (true, false) => self.live = self.live.saturating_sub(1),
             _ => {}
         }
         let (was, is) = (before.and_then(live_subject), after.and_then(live_subject));

@@ -142,6 +142,11 @@ impl Table {
         self.index.count()
     }
 
+    /// How many of them have not ended, those included whose time is over but which nobody removed yet.
+    pub(in crate::store) const fn live(&self) -> usize {
+        self.index.all_live()
+    }
+
     // ---- decisions -------------------------------------------------------------------------------------------------
 
     pub(in crate::store) fn create(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use portcullis::event::Kind;
 use portcullis::layer::{Expiry, Session, Standing};
 use portcullis::session::cookie::Persist;
 use portcullis::session::expiry::Deadlines;
@@ -44,6 +45,39 @@ async fn seconds_count_from_the_last_use() {
     }
     world.clock.advance(10 * MINUTE);
     assert!(!lives(&world, &mut alice).await);
+}
+
+#[tokio::test]
+async fn that_a_session_lasts_longer_is_told_and_that_it_ends_sooner_is_not() {
+    let world = world();
+    let (mut alice, _) = expiring(&world, Expiry::AfterIdle(10 * MINUTE)).await;
+    let renewed = async |alice: &mut Client, expiry: Expiry| {
+        let told = |world: &World| world.kinds().iter().filter(|kind| **kind == Kind::SessionRenewed).count();
+        let before = told(&world);
+        let visit = world.visit(alice, async move |session: Session| {
+            session.set_expiry(expiry);
+            ok()
+        });
+        visit.await;
+        told(&world) - before
+    };
+    assert_eq!(renewed(&mut alice, Expiry::AfterIdle(10 * MINUTE)).await, 0);
+    assert_eq!(renewed(&mut alice, Expiry::AfterIdle(20 * MINUTE)).await, 1);
+    assert_eq!(renewed(&mut alice, Expiry::AfterIdle(5 * MINUTE)).await, 0);
+    assert_eq!(renewed(&mut alice, Expiry::Default).await, 1);
+    // A handle that is kept after the answer too.
+    let kept = world.keep_handle(&mut alice, |session| session.set_expiry(Expiry::AfterIdle(MINUTE))).await;
+    kept.set_expiry(Expiry::AfterIdle(30 * MINUTE));
+    kept.save().await.unwrap();
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == Kind::SessionRenewed).count(), 3);
+    // And a session that gets a new id with it.
+    let visit = world.visit(&mut alice, async |session: Session| {
+        session.set_expiry(Expiry::AfterIdle(40 * MINUTE));
+        session.cycle_id();
+        ok()
+    });
+    visit.await;
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == Kind::SessionRenewed).count(), 4);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use http::{request, response};
 use portcullis::connection::Connection;
 use portcullis::proxy::{
-    Admitted, AnsweredBy, Arrival, Cut, Fault, Gate, Location, Off, Proxy, RequestBody, Settings, Settled, StartError,
+    Admitted, AnsweredBy, Arrival, Cut, ExchangeFigures, Fault, Gate, Location, Off, Proxy, RequestBody, Settings,
+    Settled, StartError,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ pub(crate) struct Running {
     thread: Option<std::thread::JoinHandle<()>>,
     reload: Box<dyn Fn(Settings) -> Result<(), StartError> + Send>,
     connections: Box<dyn Fn() -> usize + Send>,
+    exchanges: Box<dyn Fn() -> ExchangeFigures + Send>,
 }
 
 /// A proxy on a port of its own and on one thread, in front of this app, otherwise with the defaults.
@@ -49,8 +51,10 @@ impl Running {
         });
         let counted = handle.clone();
         let reload = Box::new(move |settings| handle.reload(settings));
+        let watched = counted.clone();
         let connections = Box::new(move || counted.connections());
-        Self { address, stop: Some(stop), thread: Some(thread), reload, connections }
+        let exchanges = Box::new(move || watched.exchanges());
+        Self { address, stop: Some(stop), thread: Some(thread), reload, connections, exchanges }
     }
 
     pub(crate) fn in_front_of(origin: &Origin) -> Self {
@@ -63,6 +67,11 @@ impl Running {
 
     pub(crate) fn reload(&self, settings: Settings) -> Result<(), StartError> {
         (self.reload)(settings)
+    }
+
+    /// What became of requests that went to the app.
+    pub(crate) fn exchanges(&self) -> ExchangeFigures {
+        (self.exchanges)()
     }
 
     /// Waits until every connection of a client has ended.
