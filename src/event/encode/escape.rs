@@ -41,16 +41,26 @@ pub(super) fn is_plain(text: &str) -> bool {
 
 /// Appends the text in double quotes, cut to [`TEXT_BYTES_MAX`].
 pub(super) fn quoted(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
+    // The room for all that stands as it is is made once.
+    out.reserve(text.len() + 2);
     out.push(b'"');
     bare(out, text, spelling);
     out.push(b'"');
 }
 
 /// Appends the text without quotes around it; quotes within it are escaped all the same.
+#[inline]
 pub(super) fn bare(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
     if text.len() <= TEXT_BYTES_MAX && is_plain(text) {
-        return out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        odd(out, text, spelling);
     }
+}
+
+/// The same for a text that does not stand there as it is.
+#[cold]
+fn odd(out: &mut Vec<u8>, text: &str, spelling: Spelling) {
     let shown = cut(text, TEXT_BYTES_MAX);
     let mut plain = 0;
     for (at, char) in shown.char_indices() {
