@@ -106,16 +106,14 @@ fn timed(mut batch: impl FnMut()) -> Vec<f64> {
     (0..BATCHES).map(round).collect()
 }
 
+/// The same of a verdict with two reasons.
+fn verdict() -> Scene {
+    let reasons = [Reason::new("network.asn", 10.0).changed("3320", "7922"), Reason::new("device.os", 60.0)];
+    Scene { action: Action::Quarantine, reasons: reasons.into(), risk: Some(70.0), ..scene() }
+}
+
 fn formats() {
-    let verdict = Scene {
-        action: Action::Quarantine,
-        reasons: [Reason::new("network.asn", 10.0).changed("3320", "7922"), Reason::new("device.os", 60.0)]
-            .into_iter()
-            .collect(),
-        risk: Some(70.0),
-        ..scene()
-    };
-    let record = Record::new(NOW, verdict, kinds::SessionHijackSuspected {}.into());
+    let record = Record::new(NOW, verdict(), kinds::SessionHijackSuspected {}.into());
     let syslog = Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Json };
     let formats = [
         ("JSON", Format::Json),
@@ -356,6 +354,13 @@ fn allocations() {
         events.emit(NOW, scene.clone(), kinds::SessionCreated {});
     }
     println!("| allocations of {BATCH} events that are left | {} |", region.change().allocations);
+    // Reasons are on the heap, so that an event without any is small.
+    let verdicts: Vec<_> = (0..BATCH).map(|_| verdict()).collect();
+    let region = Region::new(ALLOCATOR);
+    for verdict in verdicts {
+        events.emit(NOW, verdict, kinds::SessionHijackSuspected {});
+    }
+    println!("| the same of a verdict, once its reasons are there | {} |", region.change().allocations);
     drop((open, writer));
 }
 

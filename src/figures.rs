@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The longest times of the buckets of a [`Histogram`], in microseconds; what took longer is in one more.
+/// The longest times of the buckets of a histogram, in microseconds; what took longer is in one more.
 pub const BUCKETS_MICROS: [u64; 10] = [100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
 
 /// How many buckets there are.
@@ -42,7 +42,7 @@ impl Histogram {
     }
 }
 
-/// What a [`Histogram`] has counted.
+/// What a histogram has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// How often it took up to each of [`BUCKETS_MICROS`] and longer than the one before, and how often it took longer than all.

@@ -336,6 +336,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_for_other_uses_is_not_the_internet() {
+        let check = |all: &str, is: bool| {
+            for ip in all.split_whitespace() {
+                assert_eq!(is_public(ip.parse().unwrap()), is, "{ip}");
+            }
+        };
+        check("1.1.1.1 192.88.98.1 198.17.255.255 223.255.255.255 2606:4700::1 2001:4860::1 3fff:1000::1", true);
+        check(
+            "0.0.0.1 10.0.0.1 100.64.0.1 127.0.0.1 169.254.169.254 172.16.0.1 192.0.0.8 192.0.2.1 192.88.99.1",
+            false,
+        );
+        check(
+            "192.168.0.1 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 255.255.255.255",
+            false,
+        );
+        check(
+            ":: ::1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 64:ff9b::a00:1 100::1 2001::1 2001:db8::1 2002:a00:1::",
+            false,
+        );
+        check("3fff:0:1:: fc00::1 fe80::1 ff02::1", false);
+    }
+
+    #[test]
     fn prefixes_are_read_in_one_form() {
         let check = |text: &str, expected: &str| {
             let read = text.parse::<IpPrefix>().map_or_else(|fault| format!("! {fault}"), |prefix| prefix.to_string());

@@ -193,3 +193,26 @@ fn event(fault: Fault) -> Event {
         _ => kinds::HttpMalformed { fault: Text::of(word) }.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+
+    #[test]
+    fn each_fault_is_told_as_what_it_is() {
+        for (fault, kind) in [
+            (Fault::TransferEncoding, Kind::HttpSmuggling),
+            (Fault::RequestLine, Kind::HttpMalformed),
+            (Fault::Http2Flood, Kind::HttpMalformed),
+            (Fault::ForgedHeader, Kind::HeaderSpoofed),
+            (Fault::Method, Kind::MethodBlocked),
+            (Fault::AppSilent, Kind::DependencyFailed),
+            (Fault::AppCertificate, Kind::UpstreamTlsFailed),
+            (Fault::AppTls, Kind::UpstreamTlsFailed),
+            (Fault::Panic, Kind::GuardPanic),
+        ] {
+            assert_eq!(event(fault).kind(), kind, "{fault:?}");
+        }
+    }
+}

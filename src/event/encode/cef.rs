@@ -54,6 +54,8 @@ fn labelled(out: &mut Vec<u8>, record: &Record) {
     labelled_text(out, "cs4Label=detectionPoint cs4", meta.appsensor.iter().copied());
     labelled_text(out, "cs5Label=country cs5", country(scene.client.country.as_ref()));
     plain(out, "cs6Label=sessionRef cs6", scene.reference);
+    labelled_text(out, "flexString1Label=mode flexString1", [scene.mode.as_str()]);
+    labelled_text(out, "flexString2Label=would flexString2", scene.would.map(crate::verdict::Action::as_str));
     plain(out, "cn1Label=asn cn1", scene.client.asn.map(u64::from));
     plain(out, "cn2Label=status cn2", scene.status.map(u64::from));
     if let Some(risk) = scene.risk {

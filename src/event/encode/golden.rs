@@ -224,9 +224,9 @@ fn nothing_in_a_line_exceeds_its_limit() {
     scene.reasons = (0..crate::verdict::REASONS_MAX)
         .map(|i| Reason::new(format!("{i}{long}"), 1.0).changed(long.clone(), long.clone()))
         .collect();
-    for format in [Format::Json, Format::Human(Colour::Always)] {
+    for format in FORMATS {
         let line = line(&Encoder::new(format), &record(scene.clone(), LoginFailed {}));
-        assert!(line.len() < 160 * 1024, "{}", line.len());
+        assert!(line.len() < 160 * 1024, "{format:?}: {}", line.len());
     }
 }
 
@@ -236,12 +236,13 @@ fn privacy_reaches_every_place_of_a_line() {
     scene.reasons.push(Reason::new("network.prefix", 5.0).changed("2001:db8::1", "203.0.113.9"));
     let keys = Arc::new(Keyring::new(&MasterKey::new(KeyId(1), [1; 32]), &[]));
     let privacy = Privacy { ip: IpPrivacy::Pseudonym, subject: SubjectPrivacy::Hmac };
-    for format in [Format::Json, Format::Human(Colour::Never)] {
+    for format in FORMATS {
         let open = line(&Encoder::new(format), &record(scene.clone(), LoginFailed {}));
         let veiled = Encoder::new(format).with_privacy(privacy, Arc::clone(&keys));
         let veiled = line(&veiled, &record(scene.clone(), LoginFailed {}));
+        assert!(open.contains("203.0.113.9") && open.contains("alice"), "{format:?}: {open}");
         for secret in ["203.0.113.9", "2001:db8::1", "alice"] {
-            assert!(open.contains(secret) && !veiled.contains(secret), "{secret} in {veiled}");
+            assert!(!veiled.contains(secret), "{format:?}: {secret} in {veiled}");
         }
     }
 }
@@ -255,6 +256,17 @@ fn a_terminal_gets_colours_and_nothing_else_that_moves_it() {
     let plain = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[33m"].iter().fold(line, |l, code| l.replace(code, ""));
     assert!(!plain.trim_end().chars().any(char::is_control), "{plain}");
 }
+
+/// Every format.
+const FORMATS: [Format; 7] = [
+    Format::Json,
+    Format::Human(Colour::Never),
+    Format::Ecs,
+    Format::Ocsf,
+    Format::Cef,
+    Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Json },
+    Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Cef },
+];
 
 /// What a forger would write: the end of a string, the end of a line, a line of his own.
 fn hostile() -> impl Strategy<Value = String> {
@@ -297,9 +309,18 @@ proptest! {
         prop_assert_eq!(object["ip"].as_str(), Some("203.0.113.9"));
         prop_assert_eq!(json.matches("\"ip\":\"").count(), 1);
 
-        let human = line(&Encoder::new(Format::Human(Colour::Never)), &record);
-        prop_assert_eq!(human.lines().count(), 1);
-        prop_assert!(!human.trim_end_matches('\n').chars().any(char::is_control));
+        for format in FORMATS {
+            let line = line(&Encoder::new(format), &record);
+            prop_assert_eq!(line.lines().count(), 1, "{:?}", format);
+            prop_assert!(!line.trim_end_matches('\n').chars().any(char::is_control), "{:?}: {}", format, line);
+        }
+        // The address that stands where one is looked for is the real one.
+        let ecs: Json = serde_json::from_str(&line(&Encoder::new(Format::Ecs), &record)).unwrap();
+        prop_assert_eq!(ecs["source"]["ip"].as_str(), Some("203.0.113.9"));
+        let ocsf: Json = serde_json::from_str(&line(&Encoder::new(Format::Ocsf), &record)).unwrap();
+        prop_assert_eq!(ocsf["src_endpoint"]["ip"].as_str(), Some("203.0.113.9"));
+        let cef = line(&Encoder::new(Format::Cef), &record);
+        prop_assert!(cef.contains(" src=203.0.113.9 "), "{}", cef);
     }
 }
 

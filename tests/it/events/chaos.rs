@@ -198,11 +198,13 @@ fn what_a_receiver_can_not_prove_is_not_sent_to_it() {
     };
     let ca = |file: &std::path::Path| format!("ca = \"{}\"\n", file.display());
     world.configure(&format!(
-        "{JOURNAL}{}{}{}{}",
+        "{JOURNAL}{}{}{}{}{}",
         sink("good", "localhost", &ca(&ours)),
         sink("name", "127.0.0.1", &ca(&ours)),
         sink("authority", "localhost", &ca(&others)),
         sink("nobody", "localhost", ""),
+        // Its name leads inside, and nobody has said that this is meant.
+        sink("inside", "localhost", &ca(&ours)).replace("allow_private = true\n", ""),
     ));
     let tries = |name: &str| {
         let mut command = world.command(&["events", "test-sink", name]);
@@ -210,9 +212,10 @@ fn what_a_receiver_can_not_prove_is_not_sent_to_it() {
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
         (output.status.success(), text)
     };
-    for name in ["name", "authority", "nobody"] {
+    for name in ["name", "authority", "nobody", "inside"] {
         let (is_good, said) = tries(name);
-        assert!(!is_good && said.contains("certificate"), "{name}: {said}");
+        let fault = if name == "inside" { "its name leads to a private address" } else { "certificate" };
+        assert!(!is_good && said.contains(fault), "{name}: {said}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0, "not an octet of an event was sent");
     let (is_good, said) = tries("good");

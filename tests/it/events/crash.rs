@@ -21,6 +21,7 @@ use portcullis::event::encode::Encoder;
 use portcullis::event::journal::{Journal, Line, Next, Reader, SealKey, Settings, Verifier, first_key_of};
 use portcullis::event::queue::{EventQueue, Flushed, RepeatSettings, Settings as QueueSettings};
 use portcullis::event::{Scene, SiteTrend};
+use portcullis::secret::sha256;
 use portcullis::verdict::Text;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -41,8 +42,8 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     let path = journal(directory.path());
     let dice = InsecureSeededEntropy::new(5);
     let roll = |sides: u64| u64::from_be_bytes(random(&dice).unwrap()) % sides;
-    let (mut durable, mut cuts, mut was_full, mut was_early) = (0, 0, 0, 0);
-    let mut told = BTreeSet::new();
+    let (mut durable, mut was_full, mut was_early) = (0, 0, 0);
+    let (mut told, mut torn) = (BTreeSet::new(), Vec::new());
     for round in 0..ROUNDS {
         let is_full = roll(5) == 0;
         // While it reads what is there, takes off what was torn and notes that; or in the middle of its work.
@@ -54,7 +55,9 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
         was_full += u64::from(complaints > 0);
         was_early += u64::from(is_early);
         // What the last one has torn may not have been taken off yet.
-        cuts += u64::from(!is_early && tear(&path, durable, roll(400)));
+        if !is_early && let Some(half) = tear(&path, durable, roll(400)) {
+            torn.push(half);
+        }
         told.extend(check(&path, durable));
     }
     // One more run, which takes the last cut off and is not killed at once.
@@ -63,8 +66,13 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     told.extend(check(&path, said));
     assert!(was_early > ROUNDS / 8, "{was_early} were killed while they began");
     let notes = fs::read(directory.path().join("events.jsonl.cut")).unwrap();
-    let notes = String::from_utf8_lossy(&notes).matches("\"sha256\"").count() as u64;
-    assert!(notes >= cuts && cuts > ROUNDS / 2, "{cuts} cuts, {notes} notes");
+    let notes = String::from_utf8_lossy(&notes).into_owned();
+    for half in &torn {
+        let hash: String = sha256(half).iter().map(|octet| format!("{octet:02x}")).collect();
+        assert!(notes.contains(&hash), "no note of {:?}", String::from_utf8_lossy(half));
+    }
+    let cuts = torn.len() as u64;
+    assert!(cuts > ROUNDS / 2, "{cuts} cuts");
     // A cut may be taken off in a run that is killed before it could tell; the note is there all the same.
     assert!(told.len() as u64 >= cuts / 2, "{} of {cuts} cuts were told", told.len());
     assert!(was_full > 2, "the disk was full in {was_full} rounds");
@@ -129,9 +137,9 @@ fn run_and_kill(directory: &Path, round: u64, kill: &Kill, is_full: bool) -> (u6
 
 /// Cuts the newest file behind what is known to be on disk, in the middle of what comes then if there is something. Known are the
 /// last event of which it was said, and each seal whose key is gone: the key goes when the seal is on disk, which may be a moment
-/// before the child could say so. Tells whether half a line is left.
-fn tear(path: &Path, durable: u64, bytes: u64) -> bool {
-    let Ok(text) = fs::read(path) else { return false };
+/// before the child could say so. Gives the half of a line that is left, if one is.
+fn tear(path: &Path, durable: u64, bytes: u64) -> Option<Vec<u8>> {
+    let text = fs::read(path).ok()?;
     let next_seal = next_seal(path);
     let (mut safe, mut length) = (0, 0);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
@@ -144,14 +152,20 @@ fn tear(path: &Path, durable: u64, bytes: u64) -> bool {
     let mut end = (safe + usize::try_from(bytes).unwrap()).min(text.len());
     if end == safe {
         // As if the machine had lost its power in the middle of a write.
-        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"{\"ts\":\"20").unwrap();
-        return true;
+        let half = b"{\"ts\":\"20";
+        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(half).unwrap();
+        return Some(half_of(&[text, half.to_vec()].concat()));
     }
     if text[..end].ends_with(b"\n") {
         end -= 1;
     }
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(end as u64).unwrap();
-    !text[..end].ends_with(b"\n")
+    Some(half_of(&text[..end])).filter(|half| !half.is_empty())
+}
+
+/// What stands behind the last end of a line.
+fn half_of(text: &[u8]) -> Vec<u8> {
+    text[text.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1)..].to_vec()
 }
 
 /// The number of the seal that the key beside the journal is for; 0 before there is a key.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::programs::python;
 
-/// The golden lines have every kind, in every privacy that the encoder knows.
+/// The golden lines have every kind.
 #[test]
 fn lines_in_ocsf_fit_the_schema_of_their_class() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

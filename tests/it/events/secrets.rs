@@ -5,24 +5,39 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use super::sinks::Receivers;
 use super::world::{Guard, LOGGED_IN, WRONG, World};
 use crate::support::wire::Wire;
 
 const FORMATS: [&str; 6] = ["json", "human", "ecs", "ocsf", "cef", "syslog"];
+const HOOK_SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 const CHROME: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 
-/// A client, and what it sends beside.
-fn asks(guard: &Guard, target: &str, agent: &str, lines: &[String]) -> u16 {
-    let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    Wire::connect(guard.address)
-        .send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n{more}\r\n"))
-        .reply()
-        .status
+/// What must not be told, as it comes to light.
+struct Secrets(BTreeSet<String>);
+
+impl Secrets {
+    /// Sends something, and keeps every cookie that the guard gives for it: ids and tags, each by itself.
+    fn send(&mut self, guard: &Guard, request: &str) {
+        let reply = Wire::connect(guard.address).send(request).reply();
+        for line in reply.all("set-cookie") {
+            let value = line.split(';').next().unwrap().split_once('=').unwrap().1;
+            self.0.extend(value.split('.').filter(|part| part.len() > 20).map(str::to_owned));
+        }
+    }
+
+    /// A request of a client, and what it sends beside.
+    fn ask(&mut self, guard: &Guard, target: &str, agent: &str, lines: &[String]) {
+        let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        self.send(guard, &format!("GET {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n{more}\r\n"));
+    }
 }
 
 /// Everything that attackers try with what they have, and what they make up.
-fn attack(world: &World, guard: &Guard, cookie: &str) -> Vec<String> {
+fn attack(world: &World, guard: &Guard, cookie: &str, secrets: &mut Secrets) {
+    let mut asks =
+        |guard: &Guard, target: &str, agent: &str, lines: &[String]| secrets.ask(guard, target, agent, lines);
     let (id, tag) = cookie.split_once('.').unwrap();
     let ours = |value: &str| format!("Cookie: portcullis={value}");
     let made_up = |letter: &str| letter.repeat(43);
@@ -65,12 +80,14 @@ fn attack(world: &World, guard: &Guard, cookie: &str) -> Vec<String> {
             form.len()
         ),
     ] {
-        Wire::connect(guard.address).send(request).reply();
+        secrets.send(guard, &request);
     }
     for _ in 0..3 {
-        world.logs_in(guard, WRONG);
+        let (_, cookie) = world.tries(guard, WRONG);
+        secrets.0.extend(cookie.iter().flat_map(|cookie| cookie.split('.')).map(str::to_owned));
     }
-    ["query", "planted", "tail", "header", "body", "second-factor"].map(|word| format!("of-the-{word}")).to_vec()
+    let words = ["query", "planted", "tail", "header", "body", "second-factor"];
+    secrets.0.extend(words.map(|word| format!("of-the-{word}")));
 }
 
 /// Every file in a folder and below it, as far as it was written by the guard for somebody to read.
@@ -78,7 +95,10 @@ fn written(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
             written(&entry, found);
-        } else if entry.file_name().is_none_or(|name| name != "keys.toml" && name != "portcullis.toml") {
+        } else if entry
+            .file_name()
+            .is_none_or(|name| !["keys.toml", "portcullis.toml", "token"].iter().any(|own| name == *own))
+        {
             found.push((entry.display().to_string(), String::from_utf8_lossy(&fs::read(&entry).unwrap()).into_owned()));
         }
     }
@@ -91,24 +111,25 @@ fn nothing_that_could_be_used_is_told_in_any_format_whatever_clients_do() {
         .iter()
         .map(|format| format!("[[events.sink]]\nname = \"{format}\"\ntype = \"file\"\npath = \"{format}.log\"\nformat = \"{format}\"\n"))
         .collect();
-    world.configure(&format!(
-        "journal = {{ path = \"data/events.jsonl\", sync = \"0s\" }}\n[[events.sink]]\ntype = \"stdout\"\n{sinks}"
-    ));
+    let receivers = Receivers::listen(world.folder());
+    world
+        .configure(&format!("journal = {{ path = \"data/events.jsonl\", sync = \"0s\" }}\n{}{sinks}", receivers.sinks));
     world.without_limits();
-    let mut guard = world.start_with("PORTCULLIS_LOG", "trace");
-    let mut secrets = world.secrets();
+    let mut guard = world.start_with_all(&[("PORTCULLIS_LOG", "trace"), ("HOOK_SECRET", HOOK_SECRET)]);
+    let mut secrets = Secrets(world.secrets().into_iter().chain([HOOK_SECRET.to_owned()]).collect());
     for _ in 0..2 {
         let (status, cookie) = world.tries(&guard, LOGGED_IN);
         assert_eq!(status, 303);
         let cookie = cookie.expect("a cookie of the guard");
-        secrets.extend(attack(&world, &guard, &cookie));
-        secrets.extend(cookie.split('.').map(str::to_owned));
+        attack(&world, &guard, &cookie, &mut secrets);
+        secrets.0.extend(cookie.split('.').map(str::to_owned));
     }
     assert!(guard.process.terminate().success());
     let mut outputs = Vec::new();
     written(world.folder(), &mut outputs);
     let complaints = guard.process.complaints();
     assert!(complaints.contains("DEBUG"), "it says all that it can: {complaints}");
+    outputs.extend(receivers.everything().into_iter().map(|text| ("a receiver".to_owned(), text)));
     outputs.push(("standard output".to_owned(), guard.process.lines().join("\n")));
     // It was an attack, and each output has all of it.
     let kinds: BTreeSet<String> = world.events().into_iter().map(|(_, kind)| kind).collect();
@@ -123,6 +144,9 @@ fn nothing_that_could_be_used_is_told_in_any_format_whatever_clients_do() {
         "cookie.tampered",
         "header.spoofed",
         "http.smuggling",
+        "http.malformed",
+        "method.blocked",
+        "config.insecure_transport",
         "login.failed",
         "login.subject_unclear",
     ] {
@@ -133,7 +157,8 @@ fn nothing_that_could_be_used_is_told_in_any_format_whatever_clients_do() {
         assert!(text.contains("session.hijack_suspected"), "{format}");
     }
     assert!(outputs.len() > FORMATS.len() + 3, "{:?}", outputs.iter().map(|(name, _)| name).collect::<Vec<_>>());
-    for secret in &secrets {
+    assert!(secrets.0.len() > 12, "{:?}", secrets.0);
+    for secret in &secrets.0 {
         for (name, text) in &outputs {
             assert!(!text.contains(secret.as_str()), "{secret} in {name}");
         }

@@ -36,7 +36,7 @@ pub(super) fn message(line: &str) -> Value {
 }
 
 /// One of each kind.
-struct Receivers {
+pub(super) struct Receivers {
     udp: Receiver,
     tcp: Receiver,
     tls: Receiver,
@@ -46,14 +46,14 @@ struct Receivers {
     loki: Origin,
     otlp: Origin,
     /// Sinks that send to them.
-    sinks: String,
+    pub(super) sinks: String,
 }
 
 /// What the collector wants to be shown.
 const TOKEN: &str = "of-the-collector";
 
 impl Receivers {
-    fn listen(folder: &Path) -> Self {
+    pub(super) fn listen(folder: &Path) -> Self {
         let (udp_at, udp) = Receiver::udp();
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (tcp_at, tls_at) = (listen(), listen());
@@ -87,7 +87,7 @@ impl Receivers {
     }
 
     /// All that came to any of them.
-    fn everything(&self) -> Vec<String> {
+    pub(super) fn everything(&self) -> Vec<String> {
         let streams = [&self.udp, &self.tcp, &self.tls, &self.local, &self.journald].map(Receiver::all).concat();
         let bodies = [&self.hook, &self.loki, &self.otlp].map(Origin::seen).concat();
         streams.into_iter().chain(bodies.into_iter().map(|seen| String::from_utf8(seen.body).unwrap())).collect()
@@ -411,6 +411,22 @@ address = "tcp://{tcp_at}"
     hook.always(raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nwho are u"));
     let (code, _, err) = world.says(&["test-sink", "on-call"]);
     assert!(code == 1 && err.contains("did not take it: 401 Unauthorized: who are u"), "{err}");
+}
+
+#[test]
+fn every_kind_of_sink_can_be_tried_by_hand() {
+    let world = World::new();
+    let receivers = Receivers::listen(world.folder());
+    world.configure(&format!("{JOURNAL}{}", receivers.sinks));
+    let secret = format!("whsec_{}", STANDARD.encode([7; 32]));
+    for name in ["udp", "tcp", "tls", "local", "journald", "webhook", "loki", "otlp"] {
+        let output = world.command(&["events", "test-sink", name]).env("HOOK_SECRET", &secret).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && out.starts_with(&format!("{name}: ")), "{name}: {out}{err}");
+        let word = out.rsplit('"').nth(1).unwrap();
+        until(&format!("the word at {name}"), || receivers.everything().iter().any(|text| text.contains(word)));
+    }
 }
 
 #[test]

@@ -97,8 +97,13 @@ repeat = {{ window = "0s" }}
 
     /// With something in its environment.
     pub(super) fn start_with(&self, variable: &str, value: &str) -> Guard {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("run").env(variable, value).current_dir(self.folder());
+        self.start_with_all(&[(variable, value)])
+    }
+
+    /// The same with several.
+    pub(super) fn start_with_all(&self, environment: &[(&str, &str)]) -> Guard {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
         let mut process = Process::start(&mut command, self.folder().join("complaints.txt"));
         let address = process.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
         Guard { process, address }
@@ -157,13 +162,14 @@ repeat = {{ window = "0s" }}
         (reply.status, cookie)
     }
 
-    /// Tries to under that name, with that answer of the app; gives the status.
+    /// Tries to under that name, and by a program that calls itself so, with that answer of the app; gives the status.
     pub(super) fn tries_as(&self, guard: &Guard, name: &str, answer: &str) -> u16 {
         self.origin.next(raw(answer));
+        let agent = name;
         let name: String = name.bytes().map(|octet| format!("%{octet:02X}")).collect();
         let form = format!("user={name}&password=of-the-password");
         let head = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-        let request = format!("{head}Content-Length: {}\r\n\r\n{form}", form.len());
+        let request = format!("{head}User-Agent: {agent}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
         Wire::connect(guard.address).send(request).reply().status
     }
 
