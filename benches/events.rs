@@ -7,13 +7,14 @@
 #![cfg(test)] // clippy then knows that this is no part of the program
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+#[path = "support/kept.rs"]
+mod kept;
 #[path = "support/mod.rs"]
 mod support;
 
 use std::alloc::System;
 use std::hint::black_box;
-use std::io::{self, Read as _};
-use std::net::TcpListener;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::pin;
@@ -25,13 +26,11 @@ use nix::time::{ClockId, clock_gettime};
 use portcullis::clock::{Clock, SystemClock, Timestamp};
 use portcullis::connection::Scheme;
 use portcullis::connection::print::Print;
-use portcullis::delivery::{BATCH_DEFAULT, Delivery, Setup, Sink as Remote, TIMEOUT_DEFAULT, Target};
 use portcullis::engine::{AnsweredBy, Client, ClientStanding, Decision, Guard};
-use portcullis::entropy::OsEntropy;
 use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format, Message};
-use portcullis::event::journal::{self, Journal, Verifier};
-use portcullis::event::queue::{EventQueue, EventSender, Flushed, RepeatSettings, Settings, Writer};
-use portcullis::event::sink::{Filter, Sink};
+use portcullis::event::journal::Verifier;
+use portcullis::event::queue::{EventQueue, Flushed, Settings};
+use portcullis::event::sink::Sink;
 use portcullis::event::{ClientView, Record, Scene, SessionHash, kinds};
 use portcullis::secret::KeyId;
 use portcullis::session::id::Ref;
@@ -39,14 +38,14 @@ use portcullis::store::Store;
 use portcullis::store::memory::MemoryStore;
 use portcullis::verdict::{Action, Reason, Text};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tokio::sync::watch;
+
+use kept::{Kept, PLACES, nobody, somebody};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_257_972);
 const PATIENCE: Duration = Duration::from_secs(60);
-const PLACES: usize = 1 << 15;
 /// Events of a batch that is timed.
 const BATCH: usize = 1000;
 const BATCHES: usize = 300;
@@ -140,33 +139,7 @@ fn formats() {
     row("read back from JSON", nanos);
 }
 
-/// A guard's events in a journal.
-struct Kept {
-    folder: tempfile::TempDir,
-    events: EventSender,
-    writer: Writer,
-    durable: watch::Receiver<u64>,
-    clock: Arc<dyn Clock>,
-}
-
 impl Kept {
-    fn start(sync: Duration) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events.jsonl");
-        let settings = journal::Settings { path, bytes_max: 8 << 30, age_max: None, sync, chain: true };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let journal = Journal::open(settings, Encoder::default(), clock.clone(), &OsEntropy).unwrap();
-        let durable = journal.durable();
-        let repeat = RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() };
-        let settings = Settings { places: PLACES, repeat, ..Settings::default() };
-        let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(journal)]).unwrap();
-        Self { folder, events, writer, durable, clock }
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("events.jsonl")
-    }
-
     fn leave(&self, scene: &Scene, count: usize) {
         for _ in 0..count {
             self.events.emit(NOW, scene.clone(), kinds::SessionCreated {});
@@ -188,25 +161,6 @@ impl Kept {
         };
         (0..BATCHES).map(round).collect()
     }
-
-    fn delivery(&self, address: &str) -> Delivery {
-        let setup = Setup {
-            journal: self.path(),
-            durable: self.durable.clone(),
-            events: self.events.clone(),
-            clock: self.clock.clone(),
-            entropy: Arc::new(OsEntropy),
-        };
-        let sink = Remote {
-            name: "siem".to_owned(),
-            target: Target::Syslog(address.parse().unwrap()),
-            encoder: Encoder::new(Format::Syslog { facility: FACILITY_DEFAULT, message: Message::Json }),
-            filter: Filter::default(),
-            batch: BATCH_DEFAULT,
-            timeout: TIMEOUT_DEFAULT,
-        };
-        Delivery::start(vec![sink], &setup).unwrap()
-    }
 }
 
 fn leaving() {
@@ -223,27 +177,6 @@ fn leaving() {
     let delivery = alive.delivery(&somebody());
     row("the same, with a sink that is alive", alive.left());
     drop(delivery);
-}
-
-/// A port that refuses everybody, as long as this is kept: it is bound and not listened on.
-fn nobody() -> (socket2::Socket, String) {
-    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    dead.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    let address = format!("tcp://{}", dead.local_addr().unwrap().as_socket().unwrap());
-    (dead, address)
-}
-
-/// A receiver that reads what it is sent.
-fn somebody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        let mut bytes = vec![0; 1 << 16];
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
-        }
-    });
-    address
 }
 
 /// Requests with ids that were never issued, over the whole of the guard.

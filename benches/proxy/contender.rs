@@ -23,10 +23,22 @@ pub(crate) enum Kind {
     Bare,
     Off,
     On,
+    Journal,
+    Dead,
+    Live,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Nginx, Self::Haproxy, Self::Bare, Self::Off, Self::On];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Nginx, Self::Haproxy, Self::Bare, Self::Off, Self::On, Self::Journal, Self::Dead, Self::Live];
+
+    /// Those that are measured if nothing else is asked for.
+    pub(crate) const USUAL: [Self; 5] = [Self::Nginx, Self::Haproxy, Self::Bare, Self::Off, Self::On];
+
+    /// Whether one request of fifty tells an event.
+    pub(crate) const fn tells(self) -> bool {
+        matches!(self, Self::Journal | Self::Dead | Self::Live)
+    }
 
     /// As it is written on the command line.
     pub(crate) const fn word(self) -> &'static str {
@@ -36,6 +48,9 @@ impl Kind {
             Self::Bare => "bare",
             Self::Off => "off",
             Self::On => "on",
+            Self::Journal => "journal",
+            Self::Dead => "dead",
+            Self::Live => "live",
         }
     }
 
@@ -47,6 +62,9 @@ impl Kind {
             Self::Bare => "bare hyper + hyper-util client, mimalloc, no guard",
             Self::Off => "Portcullis, guard off",
             Self::On => "Portcullis, guard on (known session)",
+            Self::Journal => "the same, one of fifty tells an event: a journal, no sink over the network",
+            Self::Dead => "the same, with a sink whose receiver is dead",
+            Self::Live => "the same, with a sink that is alive",
         }
     }
 }
@@ -63,7 +81,7 @@ impl Contender {
         let (process, address) = match kind {
             Kind::Nginx => nginx(scratch, "proxy", 2, |port| proxy_conf(port, app)),
             Kind::Haproxy => haproxy(scratch, app),
-            Kind::Bare | Kind::Off | Kind::On => own(kind, app),
+            Kind::Bare | Kind::Off | Kind::On | Kind::Journal | Kind::Dead | Kind::Live => own(kind, app),
         };
         Self { kind, process, address }
     }
@@ -80,7 +98,7 @@ impl Contender {
     pub(crate) fn check(&self) {
         let (head, body) = ask(self.address, "GET /", &[], "");
         assert!(head.starts_with("HTTP/1.1 200") && body.contains("hello"), "{:?} answers {head} {body}", self.kind);
-        if self.kind != Kind::On {
+        if self.kind != Kind::On && !self.kind.tells() {
             return;
         }
         let cookie = log_in(self.address, 0);
@@ -95,7 +113,9 @@ impl Contender {
     pub(crate) fn load(&self, scratch: &Path, sessions: usize) -> Load {
         let cookies: Vec<String> = (0..sessions)
             .map(|at| match self.kind {
-                Kind::On => log_in(self.address, at),
+                // An id that was never issued.
+                _ if self.kind.tells() && at % 50 == 0 => foreign_cookie(at),
+                Kind::On | Kind::Journal | Kind::Dead | Kind::Live => log_in(self.address, at),
                 _ => foreign_cookie(at),
             })
             .collect();

@@ -4,6 +4,7 @@
 //! latency stand beside it. `benches/README.md` says how it is measured and what came out.
 //!
 //!     cargo bench --bench proxy -- instructions      of our own two, counted by valgrind: repeats exactly
+//!     cargo bench --bench proxy -- --only journal,dead,live      events in a journal, and sinks behind it
 //!     cargo bench --bench proxy -- [--rounds 3] [--seconds 8] [--warmup 2] [--only nginx,off,on] [--sessions 1000]
 #![expect(clippy::disallowed_methods, reason = "a bench measures the machine's time")]
 #![cfg(test)] // clippy then knows that this is no part of the program
@@ -11,6 +12,8 @@
 mod bare;
 mod contender;
 mod instructions;
+#[path = "../support/kept.rs"]
+mod kept;
 mod load;
 mod process;
 mod report;
@@ -39,7 +42,7 @@ struct Plan {
 
 impl Plan {
     fn parse(arguments: &[String]) -> Self {
-        let mut plan = Self { rounds: 3, seconds: 8, warmup: 2, only: Kind::ALL.to_vec(), sessions: 1000 };
+        let mut plan = Self { rounds: 3, seconds: 8, warmup: 2, only: Kind::USUAL.to_vec(), sessions: 1000 };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::proxy::{Gate, Guarded, Location, Off, Proxy, Settings};
@@ -11,6 +12,7 @@ use portcullis::store::memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use super::kept::{self, Kept};
 use super::{bare, support};
 
 /// As many as nginx has workers and haproxy threads. Beside those that serve, the proxy has one that accepts.
@@ -39,6 +41,19 @@ pub(crate) fn serve(what: &str, app: &str) {
                 let (guard, writer) = support::guard(&clock, MemoryStore::default());
                 proxy(app, Guarded::new(Arc::new(guard))).await;
                 drop(writer);
+            }
+            "journal" | "dead" | "live" => {
+                let kept = Kept::start(Duration::from_secs(1));
+                let (_dead, dead) = kept::nobody();
+                let delivery = match what {
+                    "dead" => Some(kept.delivery(&dead)),
+                    "live" => Some(kept.delivery(&kept::somebody())),
+                    _ => None,
+                };
+                let guard = support::guard_that_tells(&kept.clock, MemoryStore::default(), kept.events.clone());
+                proxy(app, Guarded::new(Arc::new(guard))).await;
+                drop(delivery);
+                kept.writer.stop(Duration::from_secs(5));
             }
             other => panic!("{other} is none of ours"),
         }

@@ -55,7 +55,9 @@ use crate::connection::{ConnectionId, Scheme};
 use crate::enforce::Offer;
 use crate::entropy::Entropy;
 use crate::event::TraceId;
-use crate::event::queue::{EventSender, Writer};
+use crate::event::queue::EventSender;
+#[cfg(feature = "layer")]
+use crate::event::queue::Writer;
 use crate::facts::geo::Place;
 use crate::facts::headers::Navigation;
 use crate::facts::order::HeaderOrder;
@@ -139,6 +141,7 @@ pub struct Guard<S> {
     open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
     open_data: open_jars::OpenJars<Arc<Data>>,
     /// Who tells its events, if it has them told by itself.
+    #[cfg(feature = "layer")]
     writer: Option<Writer>,
 }
 
@@ -490,6 +493,7 @@ impl<S: Store> Guard<S> {
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
             open_data: open_jars::OpenJars::new(),
+            #[cfg(feature = "layer")]
             writer: None,
         };
         guard.join_limits();

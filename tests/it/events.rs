@@ -9,4 +9,5 @@ mod page;
 mod programs;
 mod secrets;
 mod sinks;
+mod variants;
 mod world;

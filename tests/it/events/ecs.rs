@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use portcullis::event::encode::Format;
+
+use super::variants::lines_in;
 use crate::support::stored::skipped;
 
 /// The golden lines have every kind.
@@ -27,6 +30,9 @@ fn lines_in_ecs_have_only_fields_and_values_of_the_published_list() {
     let (is_good, said) = check(&golden);
     assert!(is_good && said.starts_with(&format!("{} events, ", golden.lines().count())), "{said}");
     assert!(said.contains("ECS 9.4.0"), "{said}");
+    // With less known, and with addresses and names hidden.
+    let (is_good, said) = check(&lines_in(Format::Ecs));
+    assert!(is_good, "{said}");
     // It finds what is wrong.
     for (right, wrong, told) in [
         ("\"dataset\"", "\"data_set\"", "event.data_set is no field"),

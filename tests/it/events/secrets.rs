@@ -95,9 +95,10 @@ fn written(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
             written(&entry, found);
-        } else if entry
-            .file_name()
-            .is_none_or(|name| !["keys.toml", "portcullis.toml", "token"].iter().any(|own| name == *own))
+        } else if entry.is_file()
+            && entry
+                .file_name()
+                .is_none_or(|name| !["keys.toml", "portcullis.toml", "token"].iter().any(|own| name == *own))
         {
             found.push((entry.display().to_string(), String::from_utf8_lossy(&fs::read(&entry).unwrap()).into_owned()));
         }
