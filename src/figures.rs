@@ -28,10 +28,7 @@ impl Histogram {
     /// It took this long once more.
     pub(crate) fn add(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_MICROS.iter().position(|most| micros <= *most).unwrap_or(BUCKETS - 1);
-        if let Some(count) = self.buckets.get(bucket) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        count(&self.buckets, BUCKETS_MICROS.iter().position(|most| micros <= *most).unwrap_or(BUCKETS - 1));
         self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -65,9 +62,8 @@ impl<const N: usize> Spread<N> {
     /// One more at this place, which is one of `N`. `by` chooses the cell: the same thread should give the same number, as a
     /// client's requests do.
     pub(crate) fn add(&self, by: u64, place: usize) {
-        let cell = usize::try_from(by % CELLS as u64).ok().and_then(|cell| self.0.get(cell));
-        if let Some(count) = cell.and_then(|Apart(counts)| counts.get(place)) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(Apart(counts)) = usize::try_from(by % CELLS as u64).ok().and_then(|cell| self.0.get(cell)) {
+            count(counts, place);
         }
     }
 
@@ -76,6 +72,20 @@ impl<const N: usize> Spread<N> {
         let mut sums = [0; N];
         self.0.iter().for_each(|Apart(counts)| add_to(counts, &mut sums));
         sums
+    }
+}
+
+/// One more at this place, if there is such a count.
+pub(crate) fn count(counts: &[AtomicU64], place: usize) {
+    if let Some(count) = counts.get(place) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One more of this one, whose count stands where it stands among all.
+pub(crate) fn count_of<T: PartialEq>(counts: &[AtomicU64], all: &[T], one: &T) {
+    if let Some(place) = all.iter().position(|is| is == one) {
+        count(counts, place);
     }
 }
 

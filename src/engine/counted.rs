@@ -10,7 +10,7 @@ use super::admit::Request;
 use super::awaited::Awaited;
 use super::{Admission, Decision, Guard, Refusal, RefusalKind};
 use crate::clock::Timestamp;
-use crate::figures::Spread;
+use crate::figures::{self, Spread};
 use crate::limit::ClientKey;
 use crate::rules::count::{Answers, Counting, Tally};
 use crate::signal::{Signal, SignalKind};
@@ -35,11 +35,6 @@ impl Default for Decided {
         let signals = std::array::from_fn(|_| AtomicU64::new(0));
         Self { requests: Spread::default(), verdicts: Spread::default(), signals, replaced: Default::default() }
     }
-}
-
-/// Where a verdict is counted.
-const fn place_of(action: Action, mode: Mode) -> usize {
-    action as usize * MODES + mode as usize
 }
 
 const MODES: usize = Mode::ALL.len();
@@ -68,11 +63,13 @@ impl Done {
         Action::ALL.into_iter().map(Self::Action).chain([Self::Outage])
     }
 
-    fn place(self) -> usize {
-        match self {
+    /// Where it is counted in this mode.
+    const fn place(self, mode: Mode) -> usize {
+        let done = match self {
             Self::Action(action) => action as usize,
             Self::Outage => Action::ALL.len(),
-        }
+        };
+        done * MODES + mode as usize
     }
 }
 
@@ -92,11 +89,11 @@ pub struct Decisions {
 
 impl Decided {
     fn request(&self, client: IpAddr, done: Done, mode: Mode) {
-        self.requests.add(ClientKey::new(client).0, done.place() * MODES + mode as usize);
+        self.requests.add(ClientKey::new(client).0, done.place(mode));
     }
 
     fn verdict(&self, client: IpAddr, action: Action, mode: Mode) {
-        self.verdicts.add(ClientKey::new(client).0, place_of(action, mode));
+        self.verdicts.add(ClientKey::new(client).0, Done::Action(action).place(mode));
     }
 
     fn read(&self) -> Decisions {
@@ -196,7 +193,7 @@ impl<S: Store> Guard<S> {
 
     /// Counts a verdict on a request, once.
     pub(super) fn count_verdict(&self, request: &Request<'_>, action: Action, mode: Mode) {
-        let bit = 1 << place_of(action, mode);
+        let bit = 1 << Done::Action(action).place(mode);
         if request.done.verdicts.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             self.decided.verdict(request.client.ip, action, mode);
         }
@@ -209,10 +206,7 @@ impl<S: Store> Guard<S> {
 
     /// Counts an answer that takes the place of the app's.
     pub(super) fn count_replaced(&self, refusal: &Refusal) {
-        let counts = RefusalKind::OF_ANSWERS.iter().zip(&self.decided.replaced);
-        counts.filter(|(kind, _)| **kind == refusal.kind).for_each(|(_, count)| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
+        figures::count_of(&self.decided.replaced, &RefusalKind::OF_ANSWERS, &refusal.kind);
     }
 
     /// Counts what is seen of a request, once.
@@ -221,9 +215,7 @@ impl<S: Store> Guard<S> {
             return;
         }
         for signal in signals {
-            if let Some(count) = self.decided.signals.get(signal.kind as usize) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
+            figures::count(&self.decided.signals, signal.kind as usize);
         }
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::limit;
 use crate::verdict::Action;
 
-/// How long a challenged client is asked to wait when the store is out.
+/// How long a client is asked to wait when the store is out.
 const OUTAGE_RETRY: Duration = Duration::from_secs(5);
 
 /// An answer the guard gives itself.

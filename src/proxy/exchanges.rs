@@ -1,6 +1,6 @@
 //! What became of requests that went to the app: how long its answers took, and why there was none.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -22,9 +22,8 @@ pub(super) const FAILURES: [Fault; 7] = [
 /// Classes of answers (RFC 9110, section 15).
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Counts of one thread, on memory that no other thread counts in.
+/// Counts of one thread.
 #[derive(Debug, Default)]
-#[repr(align(128))]
 pub(super) struct Exchanges {
     waits: Histogram,
     answers: [AtomicU64; CLASSES.len()],
@@ -35,18 +34,12 @@ impl Exchanges {
     /// The app answered after this time.
     pub(super) fn answered(&self, status: StatusCode, after: Duration) {
         self.waits.add(after);
-        let class = usize::from(status.as_u16() / 100);
-        if let Some(count) = class.checked_sub(1).and_then(|class| self.answers.get(class)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        figures::count(&self.answers, usize::from(status.as_u16() / 100).saturating_sub(1));
     }
 
     /// There was no answer that could be passed on.
     pub(super) fn failed(&self, fault: Fault) {
-        let counts = FAILURES.iter().zip(&self.failures);
-        counts.filter(|(is, _)| **is == fault).for_each(|(_, count)| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
+        figures::count_of(&self.failures, &FAILURES, &fault);
     }
 }
 

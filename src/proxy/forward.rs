@@ -106,7 +106,7 @@ async fn exchange<G: Gate>(
     };
     match exchanged.and_then(|(head, stream)| accept(head, stream, call.key.take())) {
         Ok(Accepted { mut head, mut stream, found }) => {
-            session.worker.exchanges.answered(head.status, began.elapsed());
+            session.worker.exchanges.0.answered(head.status, began.elapsed());
             if is_event_stream(&head.headers) {
                 stream.be_patient(live.settings.client.timeouts.tunnel_idle);
             }
@@ -128,7 +128,7 @@ async fn exchange<G: Gate>(
         }
         Err(failure) => {
             if let Some(fault) = failure.fault() {
-                session.worker.exchanges.failed(fault);
+                session.worker.exchanges.0.failed(fault);
                 session.fault(fault);
             }
             tracing::debug!(error = &failure as &dyn std::error::Error, "no answer from the app");

@@ -422,7 +422,7 @@ impl<G: Gate> Handle<G> {
 
     /// What became of requests that went to the app.
     pub fn exchanges(&self) -> ExchangeFigures {
-        ExchangeFigures::of(self.0.iter().map(|worker| &worker.exchanges))
+        ExchangeFigures::of(self.0.iter().map(|worker| &worker.exchanges.0))
     }
 }
 

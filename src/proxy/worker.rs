@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::figures::Apart;
 use crate::proxy::exchanges::Exchanges;
 use crate::proxy::{Gate, Live, Shared};
 
@@ -25,7 +26,8 @@ pub(super) struct Worker<G> {
     /// Its own, so that no two threads count references to it.
     pub(super) live: ArcSwap<Live>,
     load: Arc<Load>,
-    pub(super) exchanges: Exchanges,
+    /// On memory that no other thread counts in.
+    pub(super) exchanges: Apart<Exchanges>,
     runtime: Handle,
 }
 
@@ -113,7 +115,7 @@ impl<G: Gate> Workers<G> {
                 shared: shared.clone(),
                 live,
                 load: Arc::default(),
-                exchanges: Exchanges::default(),
+                exchanges: Apart::default(),
                 runtime,
             }));
         }

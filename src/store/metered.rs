@@ -22,7 +22,7 @@ use super::{
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::figures::{Apart, CELLS, Histogram, Times};
+use crate::figures::{self, Apart, CELLS, Histogram, Times};
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
 
@@ -216,9 +216,7 @@ impl Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let outcomes = if self.since.is_some() { &self.counts.later } else { &self.counts.at_once };
-        if let Some((_, count)) = Outcome::ALL.iter().zip(outcomes).find(|(is, _)| **is == self.outcome) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        figures::count_of(outcomes, &Outcome::ALL, &self.outcome);
         if let Some(since) = self.since {
             self.counts.waits.add(self.clock.run_for().saturating_sub(since));
         }
