@@ -306,7 +306,8 @@ impl Origin {
         asked.chain(self.common.iter().flat_map(|common| common.remember(now))).collect()
     }
 
-    /// Whether the subject has not logged in from there within [`KNOWN_DEVICE_DAYS`](limit::KNOWN_DEVICE_DAYS), though it has from another country.
+    /// Whether the subject has not logged in from there within [`KNOWN_DEVICE_DAYS`](limit::KNOWN_DEVICE_DAYS), though it has
+    /// from another country.
     fn is_new(&self, answers: &[Answer], now: Timestamp) -> bool {
         let known = self.common.as_ref().map_or(self.here, |common| {
             let asked = common.recall().len();

@@ -15,8 +15,9 @@ const RECORDS_ROUNDS: u32 = 20;
 /// How often guards of one store tell each other what was taken of limits.
 pub const LIMITS_EVERY: Duration = Duration::from_millis(250);
 
-/// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, and counts limits together with the other guards of the
-/// store, until the guard is dropped. Spawn it beside the server: `tokio::spawn(tend(&guard))`.
+/// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, and counts
+/// limits together with the other guards of the store, until the guard is dropped. Spawn it beside the server:
+/// `tokio::spawn(tend(&guard))`.
 pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send + use<S> {
     let guard = Arc::downgrade(guard);
     async move {

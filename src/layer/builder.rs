@@ -188,9 +188,9 @@ impl<S: Store> GuardBuilder<S> {
         self
     }
 
-    /// Where events go; by default to `tracing`, with addresses and subjects as they are (a
-    /// [`TracingSink`] of your own can hide them), under [`TRACING_TARGET`](crate::event::sink::TRACING_TARGET): the app's filter decides whether they are seen.
-    /// [`EventSender::null`] has them told nowhere.
+    /// Where events go; by default to `tracing`, under [`TRACING_TARGET`](crate::event::sink::TRACING_TARGET): the app's
+    /// filter decides whether they are seen. Addresses and subjects are as they are; a [`TracingSink`] of your own can hide
+    /// them. [`EventSender::null`] has events told nowhere.
     #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
         self.events = Some(events);
@@ -257,9 +257,9 @@ impl<S: Store> GuardBuilder<S> {
         })
     }
 
-    /// The guard. One that is given no place for its events starts a thread that tells them, and ends it when the guard is dropped: what
-    /// waits then is told first, for two seconds at most. Such events are not kept, so no answer can wait for them
-    /// (`sync = "before-reply"` of a rule is counted as unmet).
+    /// The guard. One that is given no place for its events starts a thread that tells them, and ends it when the guard is
+    /// dropped: what waits then is told first, for two seconds at most. Such events are not kept, so no answer can wait for
+    /// them (`sync = "before-reply"` of a rule is counted as unmet).
     ///
     /// # Errors
     /// When there is no randomness for keys, no thread to be had for events, or the names of cookies are none or do not go together.

@@ -16,7 +16,8 @@ use crate::clock::Timestamp;
 
 /// How long a device stays known after a login.
 pub const KNOWN_DEVICE_DAYS: u64 = 30;
-/// Entries that are remembered at most, two for each device and two for the country of a login; of those that share a place the one that logged in last stays.
+/// Entries that are remembered at most, two for each device and two for the country of a login; of those that share a place
+/// the one that logged in last stays.
 pub const KNOWN_DEVICES_MAX: usize = SETS * WAYS;
 
 /// How long a device stays known after a login.

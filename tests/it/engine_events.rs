@@ -1,6 +1,7 @@
 //! What is told of what happens: which kinds of events, and what they say.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portcullis::connection::print::{Print, TlsPrint};
 use portcullis::engine::{NAMES_MAX, Places};
@@ -130,15 +131,16 @@ fn a_login_from_a_new_country_is_told_and_from_a_known_one_is_not() {
     assert!(!kinds(&world.events_told()).contains(&Kind::LoginGeoDeviation));
 }
 
+/// A world in which logins may fail as often as they like.
+fn without_login_limits() -> World {
+    let unlimited =
+        LoginLimit { per_client: None, per_subject: None, delay_max: Duration::ZERO, ..LoginLimit::default() };
+    World::new(rules().limits(|limits| limits.logins = vec![unlimited]))
+}
+
 #[test]
 fn many_names_that_one_client_fails_with_are_told_once() {
-    let unlimited = LoginLimit {
-        per_client: None,
-        per_subject: None,
-        delay_max: std::time::Duration::ZERO,
-        ..LoginLimit::default()
-    };
-    let world = World::new(rules().limits(|limits| limits.logins = vec![unlimited]));
+    let world = without_login_limits();
     let eve = world.browser("eve").at(ABROAD);
     for nth in 0..2 * NAMES_MAX {
         eve.tries(&format!("user-{nth}"), "Password1").ok();
@@ -158,13 +160,7 @@ fn many_names_that_one_client_fails_with_are_told_once() {
 
 #[test]
 fn what_happens_far_more_than_usual_on_the_whole_site_is_told() {
-    let unlimited = LoginLimit {
-        per_client: None,
-        per_subject: None,
-        delay_max: std::time::Duration::ZERO,
-        ..LoginLimit::default()
-    };
-    let world = World::new(rules().limits(|limits| limits.logins = vec![unlimited]));
+    let world = without_login_limits();
     let span = |failures: usize| {
         for nth in 0..failures {
             world

@@ -554,7 +554,8 @@ fn requests_verdicts_and_signals_are_counted_once_each() {
     assert_eq!(of(&before, SignalKind::DeviceFamily), 0);
     assert_eq!(of(&after, SignalKind::DeviceFamily), 1);
 
-    // The session is over, and its client a stranger. What is refused since the store is out has its own word, and what is only looked at another mode.
+    // The session is over, and its client a stranger. What is refused since the store is out has its own word, and what is only
+    // looked at another mode.
     world.store().fails();
     assert_eq!(alice.fetches("/account").status.as_u16(), 503);
     assert_eq!(more(&after.requests, &world.guard().decisions().requests), [("outage", Mode::Enforce, 1)]);
