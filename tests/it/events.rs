@@ -4,6 +4,7 @@ mod chaos;
 mod command_line;
 mod crash;
 mod ecs;
+mod half_open;
 mod ocsf;
 mod page;
 mod programs;

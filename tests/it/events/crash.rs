@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::error::Error;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use portcullis::verdict::Text;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::support::namespace::SmallDisk;
+
 const DIRECTORY: &str = "PORTCULLIS_JOURNAL_DIRECTORY";
 const ROUND: &str = "PORTCULLIS_JOURNAL_ROUND";
 const ROUNDS: u64 = 50;
@@ -39,18 +42,79 @@ fn journal(directory: &Path) -> PathBuf {
 #[test]
 fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     let directory = TempDir::new().unwrap();
-    let path = journal(directory.path());
-    let dice = InsecureSeededEntropy::new(5);
+    survives(directory.path(), ROUNDS, 5, &FileLimit);
+}
+
+#[test]
+fn a_disk_that_is_really_full_loses_no_event_that_was_on_it() {
+    let Some(disk) = SmallDisk::new(2 * BYTES_MAX, 64) else { return };
+    let directory = disk.path().join("journal");
+    fs::create_dir(&directory).unwrap();
+    survives(&directory, 30, 6, &disk);
+}
+
+/// What makes a disk full.
+trait Fills {
+    /// Before a round; these dice say how full.
+    fn fill(&self, roll: &dyn Fn(u64) -> u64);
+    /// After it.
+    fn clear(&self);
+    /// What the shell of the child has to do for it.
+    fn shell(&self) -> &'static str;
+}
+
+/// A file that can not grow further is as good as a full disk; the signal that would end the process is not wanted.
+struct FileLimit;
+
+impl Fills for FileLimit {
+    fn fill(&self, _: &dyn Fn(u64) -> u64) {}
+
+    fn clear(&self) {}
+
+    fn shell(&self) -> &'static str {
+        "trap '' XFSZ; ulimit -f 300; "
+    }
+}
+
+/// No room for what is in a file, none for its name, or neither: the one fails when it is written, the other when it is made,
+/// put aside or replaced.
+impl Fills for SmallDisk {
+    fn fill(&self, roll: &dyn Fn(u64) -> u64) {
+        let (octets, names) = (roll(200_000), roll(3));
+        match roll(3) {
+            0 => self.fill(octets, 64),
+            1 => self.fill(8 * BYTES_MAX, names),
+            _ => self.fill(octets, names),
+        }
+    }
+
+    fn clear(&self) {
+        self.clear();
+    }
+
+    fn shell(&self) -> &'static str {
+        ""
+    }
+}
+
+/// Lets children write there and kills them, so many times; the disk is full in one of so many rounds.
+fn survives(directory: &Path, rounds: u64, seed: u64, disk: &dyn Fills) {
+    let path = journal(directory);
+    let dice = InsecureSeededEntropy::new(seed);
     let roll = |sides: u64| u64::from_be_bytes(random(&dice).unwrap()) % sides;
     let (mut durable, mut was_full, mut was_early) = (0, 0, 0);
     let (mut told, mut torn) = (BTreeSet::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let is_full = roll(5) == 0;
         // While it reads what is there, takes off what was torn and notes that; or in the middle of its work.
         let is_early = round > 0 && roll(4) == 0;
         let (lines, micros) = if is_early { (0, roll(60_000)) } else { (1 + roll(60), roll(5_000)) };
         let kill = Kill { lines, after: Duration::from_micros(micros) };
-        let (said, complaints) = run_and_kill(directory.path(), round, &kill, is_full);
+        if is_full {
+            disk.fill(&roll);
+        }
+        let (said, complaints) = run_and_kill(directory, round, &kill, if is_full { disk.shell() } else { "" });
+        disk.clear();
         durable = said.max(durable);
         was_full += u64::from(complaints > 0);
         was_early += u64::from(is_early);
@@ -62,17 +126,17 @@ fn no_event_that_was_on_disk_is_lost_and_every_cut_is_told() {
     }
     // One more run, which takes the last cut off and is not killed at once.
     let kill = Kill { lines: 40, after: Duration::ZERO };
-    let (said, _) = run_and_kill(directory.path(), ROUNDS, &kill, false);
+    let (said, _) = run_and_kill(directory, rounds, &kill, "");
     told.extend(check(&path, said));
-    assert!(was_early > ROUNDS / 8, "{was_early} were killed while they began");
-    let notes = fs::read(directory.path().join("events.jsonl.cut")).unwrap();
+    assert!(was_early > rounds / 8, "{was_early} were killed while they began");
+    let notes = fs::read(directory.join("events.jsonl.cut")).unwrap();
     let notes = String::from_utf8_lossy(&notes).into_owned();
     for half in &torn {
         let hash: String = sha256(half).iter().map(|octet| format!("{octet:02x}")).collect();
         assert!(notes.contains(&hash), "no note of {:?}", String::from_utf8_lossy(half));
     }
     let cuts = torn.len() as u64;
-    assert!(cuts > ROUNDS / 2, "{cuts} cuts");
+    assert!(cuts > rounds / 2, "{cuts} cuts");
     // A cut may be taken off in a run that is killed before it could tell; the note is there all the same.
     assert!(told.len() as u64 >= cuts / 2, "{} of {cuts} cuts were told", told.len());
     assert!(was_full > 2, "the disk was full in {was_full} rounds");
@@ -101,11 +165,9 @@ impl Kill {
 }
 
 /// Runs a child and kills it. Gives the last event of which it said that it is on disk, and how often the disk was full.
-fn run_and_kill(directory: &Path, round: u64, kill: &Kill, is_full: bool) -> (u64, u64) {
-    // A file that can not grow further is as good as a full disk; the signal that would end the process is not wanted.
-    let limit = if is_full { "trap '' XFSZ; ulimit -f 300; " } else { "" };
+fn run_and_kill(directory: &Path, round: u64, kill: &Kill, shell: &str) -> (u64, u64) {
     let mut child = Command::new("sh")
-        .args(["-c", &format!("{limit}exec \"$0\" \"$@\"")])
+        .args(["-c", &format!("{shell}exec \"$0\" \"$@\"")])
         .arg(env::current_exe().unwrap())
         .args(["--exact", "events::crash::the_child_that_is_killed", "--nocapture"])
         .env(DIRECTORY, directory)
@@ -205,6 +267,15 @@ fn check(path: &Path, durable: u64) -> BTreeSet<u64> {
     events.into_iter().filter(|(_, line)| is_cut(line)).map(|(seq, _)| seq).collect()
 }
 
+/// Whether it is for want of room.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let is_for_room = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge);
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => is_for_room(error.kind()),
+        None => error.source().is_some_and(is_full),
+    }
+}
+
 #[test]
 fn the_child_that_is_killed() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
@@ -218,12 +289,23 @@ fn the_child_that_is_killed() {
         sync: Duration::ZERO,
         chain: true,
     };
-    let journal = Journal::open(settings, Encoder::default(), clock.clone(), &OsEntropy).unwrap();
+    let mut out = io::stdout().lock();
+    let journal = loop {
+        match Journal::open(settings.clone(), Encoder::default(), clock.clone(), &OsEntropy) {
+            Ok(journal) => break journal,
+            // As whoever starts it again and again.
+            Err(error) if is_full(&error) => {
+                if out.write_all(b"full\n").is_err() {
+                    return;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
     let (mut durable, first_seq) = (journal.durable(), journal.next_seq());
     let repeat = RepeatSettings { window: Duration::ZERO, ..RepeatSettings::default() };
     let settings = QueueSettings { first_seq, repeat, ..QueueSettings::default() };
     let (events, writer) = EventQueue::start(&settings, clock.clone(), vec![Box::new(journal)]).unwrap();
-    let mut out = std::io::stdout().lock();
     for percent in 0..100_000 {
         let told = SiteTrend { what: Text::from(format!("round {round}")), percent };
         events.emit(clock.now(), Scene::default(), told);

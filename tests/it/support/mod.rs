@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod jar;
 pub(crate) mod json_schema;
 pub(crate) mod minisign;
+pub(crate) mod namespace;
 pub(crate) mod origin;
 pub(crate) mod program;
 pub(crate) mod receivers;

@@ -1,21 +1,23 @@
 //! Programs that take events: syslog over every transport, and what listens on a socket for datagrams.
 
 use std::io::{self, BufRead as _, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
 
 use super::running::until;
 
-/// The messages that came, in order.
+/// The messages that came, in order, and the connections that they came over.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receiver(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Receiver(Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<TcpStream>>>);
 
 impl Receiver {
     /// Datagrams over UDP.
@@ -50,9 +52,15 @@ impl Receiver {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (to, tls) = (to.clone(), tls.clone());
-                thread::spawn(move || match tls {
-                    Some(tls) => to.frames(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream)),
-                    None => to.frames::<TcpStream>(stream),
+                let open = stream.try_clone().unwrap();
+                to.1.lock().push(stream.try_clone().unwrap());
+                thread::spawn(move || {
+                    match tls {
+                        Some(tls) => to.frames(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream)),
+                        None => to.frames::<TcpStream>(stream),
+                    }
+                    // The other end may have done it.
+                    drop(open.shutdown(Shutdown::Both));
                 });
             }
         });
@@ -72,6 +80,14 @@ impl Receiver {
                 return;
             }
             self.0.lock().push(String::from_utf8(message).unwrap());
+        }
+    }
+
+    /// Forgets every connection, without a word of farewell to the other end but that it knows of none (RST).
+    pub(crate) fn forget(&self) {
+        for stream in self.1.lock().drain(..) {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(stream.shutdown(Shutdown::Both));
         }
     }
 
