@@ -31,7 +31,7 @@ pub(super) fn certificates(folder: &Path) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = params.self_signed(&ca_key).unwrap();
     let issuer = Issuer::new(params, ca_key);
-    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.2".to_owned()]).unwrap();
     // With the name of its authority it would look as if it had signed itself.
     params.distinguished_name.push(DnType::CommonName, "localhost");
     let certificate = params.signed_by(&key, &issuer).unwrap();

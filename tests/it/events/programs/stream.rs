@@ -184,6 +184,8 @@ mod kafka {
     use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
     use super::*;
+    use crate::e2e::process::Process;
+    use crate::events::programs::collect::certificates;
     use crate::events::programs::{Server, python};
 
     /// The cluster that librdkafka has inside, and somebody who reads from it.
@@ -261,5 +263,88 @@ mod kafka {
         drop(kafka);
         let (code, out, err) = world.says(&["test-sink", "topic"]);
         assert!(code == 1 && !err.contains("panicked"), "{out}{err}");
+    }
+
+    /// What asks for TLS and a password before it; it tells who came in, and how.
+    fn gate(kafka: &Kafka, folder: &Path) -> Option<Process> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/kafka/gate.py");
+        certificates(folder);
+        let mut command = Command::new(python("scramp")?);
+        command.arg(script).args(["cert.pem", "key.pem", "guard", "of-kafka"]).current_dir(folder);
+        command.args(kafka.brokers.iter().map(|broker| broker.rsplit_once(':').unwrap().1));
+        let mut gate = Process::start(&mut command, folder.join("gate.log"));
+        gate.line("the gate", |line| (line == "{\"ready\": true}").then_some(()));
+        Some(gate)
+    }
+
+    #[test]
+    fn kafka_is_shown_a_password_within_tls_and_nothing_else_is_sent_to_a_stranger() {
+        let Some(mut kafka) = Kafka::start("guards") else { return };
+        let world = World::new();
+        let folder = world.folder();
+        let Some(mut gate) = gate(&kafka, folder) else { return };
+        let port = kafka.brokers[0].rsplit_once(':').unwrap().1.to_owned();
+        fs::create_dir(folder.join("elsewhere")).unwrap();
+        certificates(&folder.join("elsewhere"));
+        for (file, password) in [("right", "of-kafka"), ("wrong", "of-nobody")] {
+            fs::write(folder.join(file), password).unwrap();
+        }
+        let sink = |name: &str, scheme: &str, rest: &str| {
+            format!(
+                "[[events.sink]]\nname = \"{name}\"\ntype = \"kafka\"\nservers = \"{scheme}127.0.0.2:{port}\"\n\
+                 allow_private = true\ntopic = \"guards\"\n{rest}\n"
+            )
+        };
+        let shows = |file: &str| format!("ca = \"ca.pem\"\nuser = \"guard\"\nauth_file = \"{file}\"\n");
+        let by = |mechanism: &str| format!("{}mechanism = \"{mechanism}\"", shows("right"));
+        let journal = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n[[events.sink]]\ntype = \"stdout\"\n";
+        world.configure(&format!("{journal}{}", sink("topic", "tls://", &shows("right"))));
+        let journal_has = named(happens(&world));
+        let records = kafka.read(journal_has.len());
+        let events = records.iter().map(|record| serde_json::from_str(record["value"].as_str().unwrap()).unwrap());
+        assert_eq!(named(events), journal_has);
+        let came_by = |gate: &mut Process, mechanism: &str| {
+            let said = format!("{{\"mechanism\": \"{mechanism}\"}}");
+            gate.lines().iter().filter(|line| **line == said).count()
+        };
+        // The default, and to more than one broker.
+        assert!(came_by(&mut gate, "SCRAM-SHA-512") > 1);
+
+        let elsewhere = shows("right").replace("ca.pem", "elsewhere/ca.pem");
+        world.configure(
+            &[
+                journal,
+                &sink("sha256", "tls://", &by("scram-sha-256")),
+                &sink("plain", "tls://", &by("plain")),
+                &sink("wrong-scram", "tls://", &shows("wrong")),
+                &sink("wrong-plain", "tls://", &by("plain").replace("right", "wrong")),
+                &sink("nobody", "tls://", &shows("right").replace("\"guard\"", "\"nobody\"")),
+                &sink("no-name", "tls://", "ca = \"ca.pem\""),
+                &sink("authority", "tls://", &elsewhere),
+                &sink("no-tls", "", "user = \"guard\"\nauth_file = \"right\""),
+            ]
+            .concat(),
+        );
+        for (name, mechanism) in [("sha256", "SCRAM-SHA-256"), ("plain", "PLAIN")] {
+            let (code, out, err) = world.says(&["test-sink", name]);
+            assert!(code == 0 && out.contains("all replicas in sync have 1 events"), "{name}: {out}{err}");
+            assert!(came_by(&mut gate, mechanism) > 0, "{name}");
+            kafka.read(1);
+        }
+        let before = gate.lines().len();
+        let (wrong, closed) = ("SaslAuthenticationFailed", "eof");
+        for (name, why) in [
+            ("wrong-scram", wrong),
+            ("wrong-plain", wrong),
+            ("nobody", wrong),
+            ("no-name", closed),
+            ("authority", "certificate"),
+            ("no-tls", closed),
+        ] {
+            let (code, out, err) = world.says(&["test-sink", name]);
+            assert!(code == 1 && err.contains(why), "{name}: {out}{err}");
+            assert!([&out, &err].iter().all(|text| !text.contains("of-kafka") && !text.contains("of-nobody")));
+        }
+        assert_eq!(gate.lines().len(), before, "nobody else came in");
     }
 }
