@@ -9,6 +9,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -16,6 +17,7 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use super::aside::Aside;
 use super::server::{Credentials, Nats, Servers};
@@ -25,6 +27,10 @@ use super::transport::{Failure, Item, Receipt, Transport, plainly};
 const CREDENTIALS: &str = "-----BEGIN NATS USER JWT-----";
 /// Octets of a line from which on it may be too long; no server takes less.
 const LINE_LONG: usize = 64 * 1024;
+/// Octets that a server may say while it is asked nothing: pings, and now and then what has changed in its cluster.
+const UNASKED_MAX: u64 = 1 << 20;
+/// How often that is looked at. The client keeps a line until it ends, and takes ever longer to look for that.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A way to a stream.
 pub(super) struct Publish {
@@ -37,7 +43,22 @@ struct Open {
     context: Context,
     /// What the server complained of last.
     said: Arc<Mutex<Option<String>>>,
+    /// Octets that had come when the last answer had.
+    heard: u64,
     aside: Aside,
+}
+
+impl Open {
+    /// It is the first connection, and still there.
+    fn is_good(&self) -> bool {
+        self.client.connection_state() == State::Connected
+            && self.client.statistics().connects.load(Ordering::Relaxed) == 1
+    }
+
+    /// Octets that came so far.
+    fn came(&self) -> u64 {
+        self.client.statistics().in_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Publish {
@@ -63,7 +84,7 @@ impl Publish {
             let (aside, said, nats) = (Aside::new()?, Arc::default(), self.nats.clone());
             let (address, told) = (address.clone(), Arc::clone(&said));
             match aside.run(async move { connect(&nats, &address, told).await }).await {
-                Ok((client, context)) => return Ok(Open { client, context, said, aside }),
+                Ok((client, context)) => return Ok(Open { client, context, said, heard: 0, aside }),
                 Err(failure) => last = failure,
             }
         }
@@ -169,11 +190,7 @@ fn failed(why: &PublishError, longest: usize, said: Option<String>) -> Failure {
 impl Transport for Publish {
     async fn send(&mut self, items: &[Item]) -> Result<Receipt, Failure> {
         // One that failed, was left in the middle, or has connected again by itself, is not used again.
-        let is_open = |open: &Open| {
-            open.client.connection_state() == State::Connected
-                && open.client.statistics().connects.load(Ordering::Relaxed) == 1
-        };
-        let open = match self.open.take().filter(is_open) {
+        let mut open = match self.open.take().filter(Open::is_good) {
             Some(open) => open,
             None => self.connect().await?,
         };
@@ -190,23 +207,38 @@ impl Transport for Publish {
             sent.map_err(|why| failed(&why, longest, said.lock().take()))
         };
         let told = open.aside.run(work).await?;
-        if !is_open(&open) {
+        if !open.is_good() {
             return Err(Failure::again("the connection was lost meanwhile"));
         }
+        open.heard = open.came();
         self.open = Some(open);
         Ok(Receipt::Taken(told))
+    }
+
+    async fn lost(&mut self) -> Failure {
+        while self.open.as_ref().is_some_and(|open| open.came() <= open.heard + UNASKED_MAX) {
+            sleep(LOOK_EVERY).await;
+        }
+        match self.open.take() {
+            Some(_) => Failure::again("it said more than there was to say"),
+            None => std::future::pending().await,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::net::SocketAddr;
 
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    use tokio::net::TcpListener;
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::delivery::Tls;
+    use crate::event::encode::Encoder;
+    use crate::event::journal::Position;
+    use crate::event::{GuardStopped, Record, Scene};
 
     const INFO: &str =
         "INFO {\"server_id\":\"a\",\"version\":\"2.9.0\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n";
@@ -224,6 +256,12 @@ mod tests {
             // Until the client goes.
             while stream.read_line(&mut String::new()).await.is_ok_and(|read| read > 0) {}
         };
+        let publish = way_to(address);
+        let (opened, ()) = tokio::join!(publish.connect(), server);
+        opened.err().unwrap().to_string()
+    }
+
+    fn way_to(address: SocketAddr) -> Publish {
         let servers = Servers {
             at: vec![(address.ip().to_string(), address.port())],
             is_tls: false,
@@ -231,9 +269,62 @@ mod tests {
             credentials: None,
         };
         let nats = Nats { servers, subject: "portcullis".to_owned(), timeout: Duration::from_secs(20) };
-        let publish = Publish::new(&nats).unwrap();
-        let (opened, ()) = tokio::join!(publish.connect(), server);
-        opened.err().unwrap().to_string()
+        Publish::new(&nats).unwrap()
+    }
+
+    /// A server that is whatever it should be until the first message is in its stream. Gives the connection.
+    async fn one_message(listener: TcpListener) -> BufReader<TcpStream> {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(INFO.as_bytes()).await.unwrap();
+        let mut inbox = String::new();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            match *line.split_whitespace().collect::<Vec<_>>() {
+                ["PING"] => stream.write_all(b"PONG\r\n").await.unwrap(),
+                ["SUB", _, id] => id.clone_into(&mut inbox),
+                ["HPUB", _, answer_to, _, length] => {
+                    let mut message = vec![0; length.parse::<usize>().unwrap() + 2];
+                    stream.read_exact(&mut message).await.unwrap();
+                    let taken = "{\"stream\":\"GUARDS\",\"seq\":1}";
+                    let answer = format!("MSG {answer_to} {inbox} {}\r\n{taken}\r\n", taken.len());
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    return stream;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_talks_without_end_is_not_listened_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut publish = way_to(listener.local_addr().unwrap());
+        let record = Record::new(Timestamp::EPOCH, Scene::default(), GuardStopped {}.into());
+        let items = [Item::new(record, &Encoder::default(), Position::of(0))];
+        let (taken, mut server) = tokio::join!(publish.send(&items), one_message(listener));
+        assert!(matches!(taken, Ok(Receipt::Taken(told)) if told == "it is number 1 in the stream GUARDS"));
+        // A ping now and then is nothing.
+        server.write_all(b"PING\r\n").await.unwrap();
+        let mut pong = String::new();
+        server.read_line(&mut pong).await.unwrap();
+        assert_eq!(pong, "PONG\r\n");
+        tokio::select! {
+            why = publish.lost() => panic!("{why}"),
+            () = sleep(Duration::from_secs(3600)) => {}
+        }
+        let flood = async move {
+            let mut sent = 0;
+            while server.write_all(&[b'A'; 64 * 1024]).await.is_ok() {
+                sent += 64 * 1024;
+            }
+            sent
+        };
+        let (why, sent) = tokio::join!(publish.lost(), flood);
+        assert!(why.to_string().contains("more than there was to say"), "{why}");
+        assert!(sent < 64 << 20, "{sent} octets");
+        assert!(publish.open.is_none());
     }
 
     #[tokio::test]

@@ -194,6 +194,8 @@ impl Transport for Any {
     async fn lost(&mut self) -> Failure {
         match self {
             Self::Syslog(syslog) => syslog.lost().await,
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => nats.lost().await,
             _ => std::future::pending().await,
         }
     }
