@@ -36,9 +36,10 @@ const TEST_COOKIE: &str = "_test_cookie";
 /// not either. A session begins with the first value that a visitor is given, and one in which nothing is left ends.
 ///
 /// Two requests of one session at once may both write. If they wrote different keys, both are kept. If they wrote the same
-/// key, the later one is answered with 409 instead, and nothing of it is kept; unless it told *how* the value changes
-/// ([`update`](Self::update), [`set_default`](Self::set_default)), which is then done again over the other's. An app that
-/// wants to know before it answers calls [`save`](Self::save) or [`transact`](Self::transact).
+/// key, the later one is answered with 409 instead, and nothing of it is kept; unless both wrote the same without having
+/// looked at what was there, or it told *how* the value changes ([`update`](Self::update),
+/// [`set_default`](Self::set_default)), which is then done again over the other's. An app that wants to know before it
+/// answers calls [`save`](Self::save) or [`transact`](Self::transact).
 ///
 /// ```
 /// # use portcullis::layer::Session;
@@ -157,7 +158,7 @@ impl Session {
     /// When it is of another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ReadError> {
         // Read outside of the lock: what a type does to be read is its own business.
-        let text: Option<Box<str>> = self.0.look(|data| data.get(key).map(Into::into));
+        let text: Option<Box<str>> = self.0.look(|data| data.read(key).map(Into::into));
         text.map(|text| read(key, &text)).transpose()
     }
 
@@ -183,7 +184,7 @@ impl Session {
         });
     }
 
-    /// Takes a value out.
+    /// Takes a value out. Of two requests that do so at once one has it: the later one is answered with 409.
     ///
     /// # Errors
     /// When it is of another type; it is there still then.
@@ -193,8 +194,8 @@ impl Session {
         Ok(value)
     }
 
-    /// Puts a value under a key if there is none, and gives what is there then. If another request was first, its value
-    /// stays.
+    /// Puts a value under a key if there is none, and gives what is there then. If another request is first, its value
+    /// stays; that this was so is seen after [`save`](Self::save).
     ///
     /// # Errors
     /// [`WriteError`].
@@ -247,17 +248,17 @@ impl Session {
 
     /// Whether there is a value under a key.
     pub fn contains(&self, key: &str) -> bool {
-        self.0.look(|data| data.get(key).is_some())
+        self.0.look(|data| data.read(key).is_some())
     }
 
     /// All keys, in their order.
     pub fn keys(&self) -> Vec<String> {
-        self.0.look(|data| data.keys().into_iter().map(String::from).collect())
+        self.0.look(|data| data.read_all().keys().into_iter().map(String::from).collect())
     }
 
     /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
-        self.0.look(|data| data.is_empty())
+        self.0.look(|data| data.read_all().is_empty())
     }
 
     /// Takes all values away. The session goes on: see [`flush`](Self::flush).

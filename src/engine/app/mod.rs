@@ -222,7 +222,7 @@ impl AppSession {
     }
 
     /// Looks at the data.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Edits) -> T) -> T {
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut Edits) -> T) -> T {
         look(self.0.state.lock().edits(&*self.0.keeper))
     }
 

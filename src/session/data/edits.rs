@@ -1,8 +1,9 @@
 //! What one request changes, and how it goes together with what others changed meanwhile.
 //!
 //! Each key is a unit of its own. A request that wrote a key is at odds with another only if that one wrote the same key
-//! since, and wrote something else: then nothing of the request is kept. Whoever says *how* a value changes and not what
-//! it becomes (a [`Step`]) is never at odds: the step is taken again over what the other one wrote.
+//! since: then nothing of the request is kept. If both wrote the same they are not, unless the request had looked at the value
+//! before: what it did may rest on it, as with a voucher that is taken out and goes to one of two. Whoever says *how* a value
+//! changes and not what it becomes (a [`Step`]) is never at odds: the step is taken again over what the other one wrote.
 //!
 //! Values are compared, not versions: a key that somebody changed and changed back is as it was, and nothing that is
 //! computed from it is wrong.
@@ -56,6 +57,28 @@ pub struct Edits {
     changes: BTreeMap<Box<str>, Change>,
     /// Bytes that all of it takes.
     bytes: usize,
+    /// The keys that were looked at.
+    seen: Seen,
+}
+
+/// Keys, as bits: of two keys with one bit both are taken to be there.
+#[derive(Clone, Copy, Default)]
+struct Seen(u64);
+
+impl Seen {
+    const ALL: Self = Self(u64::MAX);
+
+    const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    fn of(key: &str) -> Self {
+        Self(1 << (key.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 64))
+    }
+
+    fn has(self, key: &str) -> bool {
+        self.0 & Self::of(key).0 != 0
+    }
 }
 
 #[derive(Clone)]
@@ -81,7 +104,7 @@ enum How {
 impl Edits {
     /// No changes yet.
     pub fn new(base: Arc<Data>) -> Self {
-        Self { bytes: base.bytes(), base, changes: BTreeMap::new() }
+        Self { bytes: base.bytes(), base, changes: BTreeMap::new(), seen: Seen::default() }
     }
 
     /// The JSON text under a key, as it is now.
@@ -90,6 +113,21 @@ impl Edits {
             Some(change) => change.now.as_deref(),
             None => self.base.get(key),
         }
+    }
+
+    /// The same for somebody who may do something because of it.
+    pub fn read(&mut self, key: &str) -> Option<&str> {
+        // What it wrote itself it knows.
+        if !self.changes.get(key).is_some_and(|change| matches!(change.how, How::Put)) {
+            self.seen.add(Seen::of(key));
+        }
+        self.get(key)
+    }
+
+    /// All of it, for somebody who may do something because of it.
+    pub const fn read_all(&mut self) -> &Self {
+        self.seen = Seen::ALL;
+        self
     }
 
     /// The keys there are now, in their order.
@@ -157,7 +195,7 @@ impl Edits {
     /// session, which is locked.
     #[must_use]
     pub fn after(&self, written: &Self, base: Arc<Data>) -> Self {
-        let mut left = Self::new(base);
+        let mut left = Self { seen: self.seen, ..Self::new(base) };
         for (key, change) in &self.changes {
             let done = written.changes.get(key);
             let was = done.map_or_else(|| self.base_of(key, change).map(Into::into), |done| done.now.clone());
@@ -193,8 +231,9 @@ impl Edits {
                 _ if is_same(stored, base) => {
                     writes.insert(key, change.now.as_deref().map(Cow::Borrowed));
                 }
-                // Both wrote the same, or what was written here is what was read, which is no change.
-                How::Put if is_same(change.now.as_deref(), stored) || is_same(change.now.as_deref(), base) => {}
+                // What was written here is what was read, which is no change; or both wrote the same.
+                How::Put if is_same(change.now.as_deref(), base) => {}
+                How::Put if is_same(change.now.as_deref(), stored) && !self.seen.has(key) => {}
                 How::Put => conflicts.push(key.clone()),
                 How::Steps(steps) => {
                     let now = all(steps, stored).map_err(|source| Failed { key: key.clone(), source })?;
@@ -290,6 +329,27 @@ mod tests {
         let mut gone = edits(&[("a", "1")]);
         gone.put("a", None);
         assert!(gone.over(&Data::new(), MAX).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_looked_at_before_it_was_written_is_a_conflict_though_both_wrote_the_same() {
+        let mut one = edits(&[("a", "1"), ("b", "1")]);
+        assert_eq!(one.read("a"), Some("1"));
+        one.put("a", None);
+        one.put("b", None);
+        // What it wrote itself it may look at.
+        assert_eq!(one.read("b"), None);
+        assert_eq!(conflict(&one, &[]), "a");
+        // Somewhere else something was changed.
+        assert_eq!(one.over(&data(&[("a", "1"), ("c", "1")]), MAX).unwrap(), data(&[("c", "1")]));
+        // That none is there is seen too, and stays so when a part has been written.
+        let mut none = edits(&[]);
+        assert!(none.read_all().is_empty());
+        let written = none.clone();
+        none.put("claimed", Some("true".into()));
+        assert_eq!(conflict(&none, &[("claimed", "true")]), "claimed");
+        let left = none.after(&written, Arc::new(Data::new()));
+        assert_eq!(conflict(&left, &[("claimed", "true")]), "claimed");
     }
 
     #[test]

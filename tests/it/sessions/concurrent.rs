@@ -138,6 +138,70 @@ async fn a_transaction_is_done_again_until_it_holds() {
     assert_eq!(stored(&world, &alice, "a").await, Some(21));
 }
 
+#[tokio::test]
+async fn what_is_popped_at_once_goes_to_one() {
+    let (world, mut alice) = begun().await;
+    let (inner, other) = (world.clone(), alice.clone());
+    let answer = world.visit(&mut alice, async move |session: Session| {
+        assert_eq!(session.pop::<u32>("a").unwrap(), Some(1));
+        assert_eq!(
+            meanwhile(&inner, &other, |session| assert_eq!(session.pop::<u32>("a").unwrap(), Some(1))).await,
+            ok()
+        );
+        ok()
+    });
+    assert_eq!(answer.await.status, StatusCode::CONFLICT);
+    assert_eq!(stored(&world, &alice, "a").await, None);
+}
+
+#[tokio::test]
+async fn what_two_write_alike_without_a_look_is_no_conflict() {
+    let (world, mut alice) = begun().await;
+    let (inner, other) = (world.clone(), alice.clone());
+    let answer = world.visit(&mut alice, async move |session: Session| {
+        session.insert("language", "en").unwrap();
+        session.remove("a");
+        let write = |session: &Session| {
+            session.insert("language", "en").unwrap();
+            session.clear();
+            session.insert("language", "en").unwrap();
+        };
+        assert_eq!(meanwhile(&inner, &other, write).await, ok());
+        ok()
+    });
+    assert_eq!(answer.await.status, ok());
+    assert_eq!(stored(&world, &alice, "a").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_fifty_claims_in_transactions_one_is_granted() {
+    let (world, alice) = begun().await;
+    let granted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (world, mut alice, granted) = (world.clone(), alice.clone(), granted.clone());
+            tokio::spawn(async move {
+                let claim = async move |session: Session| {
+                    let claimed = session.transact(|session| {
+                        let is_free = !session.contains("claimed");
+                        if is_free {
+                            session.insert("claimed", &true)?;
+                        }
+                        Ok::<_, portcullis::layer::WriteError>(is_free)
+                    });
+                    granted.fetch_add(claimed.await.unwrap().into(), std::sync::atomic::Ordering::SeqCst);
+                    ok()
+                };
+                world.visit(&mut alice, claim).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().status, ok());
+    }
+    assert_eq!(granted.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_requests_at_once_no_count_is_lost() {
     let (world, alice) = begun().await;
