@@ -259,6 +259,11 @@ impl Keyring {
         self.keys.iter().any(|key| key.id == id)
     }
 
+    /// Whether it has all keys of another ring.
+    pub fn has_all_of(&self, other: &Self) -> bool {
+        other.seeds().all(|seed| self.seeds().any(|own| own == seed))
+    }
+
     /// The keyed hashes of the parts under every key of the ring, the current one first: how something is called in an
     /// index that was written under any of them.
     pub fn macs(&self, purpose: Purpose, parts: &[&[u8]]) -> impl Iterator<Item = [u8; 32]> {

@@ -90,7 +90,7 @@ async fn perform(args: &MigrateArgs, streams: &mut Streams<'_>) -> Result<(), Fa
     check_user(owner(Path::new("/proc/self"))?, owner(&new.keys_file)?, &new.store.kind)?;
     tell_dangers(&old, &new, streams)?;
     // Records that can not be read are told there.
-    diagnostics();
+    let _written = diagnostics();
     let failed = |what| move |source| Failure::Store { what, source };
     let from = store::open(&old, &old_keys, &clock).await.map_err(failed("the old store can not be opened"))?;
     let to = match is_there(&new.store.kind)? {

@@ -43,7 +43,7 @@ mod update;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -73,8 +73,8 @@ use crate::session::id::{SessionDigest, SessionId};
 use crate::session::jar::SiteContext;
 use crate::session::record::Record;
 use crate::session::tag::{Standing, Tag};
-use crate::store::Store;
 use crate::store::metered::Metered;
+use crate::store::{Proof, Store};
 use crate::verdict::{Action, Mode, Verdict};
 
 pub use admit::Screened;
@@ -140,6 +140,8 @@ pub struct Guard<S> {
     streams: streams::Streams,
     open_jars: open_jars::OpenJars<Secret<Vec<u8>>>,
     open_data: open_jars::OpenJars<Arc<Data>>,
+    /// A key was taken out of the ring that sessions of this process may have been begun under.
+    has_burnt: AtomicBool,
     /// Who tells its events, if it has them told by itself.
     #[cfg(feature = "layer")]
     writer: Option<Writer>,
@@ -493,6 +495,7 @@ impl<S: Store> Guard<S> {
             streams: streams::Streams::default(),
             open_jars: open_jars::OpenJars::new(),
             open_data: open_jars::OpenJars::new(),
+            has_burnt: AtomicBool::new(false),
             #[cfg(feature = "layer")]
             writer: None,
         };
@@ -575,10 +578,23 @@ impl<S: Store> Guard<S> {
 
     /// Puts another key ring in force. Where guards count together, what their limits by rate counted so far is forgotten.
     pub fn replace_keys(&self, keys: Keyring) {
+        // Before: who finds the new ring finds this too.
+        if !keys.has_all_of(&self.keys.load()) {
+            self.has_burnt.store(true, Ordering::Release);
+        }
         self.keys.store(Arc::new(keys));
         self.open_jars.clear();
         self.open_data.clear();
         self.join_limits();
+    }
+
+    /// Whether a session is one of the ring's because its store has it.
+    pub(crate) fn believes_records(&self) -> bool {
+        match self.store.proof() {
+            Proof::Key => true,
+            Proof::Process => !self.has_burnt.load(Ordering::Acquire),
+            Proof::None => false,
+        }
     }
 
     /// Puts other databases of addresses in force.

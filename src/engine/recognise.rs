@@ -125,6 +125,11 @@ impl<S: Store> Guard<S> {
             if standing == Standing::Forged {
                 return self.forged(request);
             }
+            // It stands in the record, and was made under none of our keys: one that was burnt, or by whoever can write there.
+            if standing == Standing::Head && !self.believes_records() && !authentic() {
+                self.tell_burnt(request);
+                return Found::Ended;
+            }
             let standing = request.seen_on(standing);
             // Once for a request, however often it is judged, and not for one who only knows the id.
             let lane = *lane.get_or_insert_with(|| match request.client.connection.is_some_and(comes_back) {

@@ -236,6 +236,13 @@ impl<S: Store> Guard<S> {
         self.tell(request, None, store_failed(error));
     }
 
+    /// Tells that a session is over because of its key. It is not named: nothing of its record is believed.
+    #[cold]
+    pub(super) fn tell_burnt(&self, request: &Request<'_>) {
+        let fault = Text::from("a session rests on a key that is not in the key ring: it is over");
+        self.tell(request, None, event::DependencyFailed { what: Dependency::Store, fault });
+    }
+
     /// Tells that the store failed while an answer was settled.
     #[cold]
     pub(super) fn tell_failed(&self, admission: &Admission, error: &StoreError) {

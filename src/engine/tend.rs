@@ -15,14 +15,25 @@ const RECORDS_ROUNDS: u32 = 20;
 /// How often guards of one store tell each other what was taken of limits.
 pub const LIMITS_EVERY: Duration = Duration::from_millis(250);
 
-/// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, and counts
-/// limits together with the other guards of the store, until the guard is dropped. Spawn it beside the server:
+/// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, counts limits
+/// together with the other guards of the store, and tells a cache before it which sessions have ended there, until the guard is
+/// dropped. Spawn it beside the server:
 /// `tokio::spawn(tend(&guard))`.
 pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send + use<S> {
     let guard = Arc::downgrade(guard);
     async move {
         // Each at its own pace: a store that is slow to answer one must not keep the other.
-        tokio::join!(sweep(&guard), share(&guard));
+        tokio::join!(sweep(&guard), share(&guard), follow(&guard));
+    }
+}
+
+/// Lets a store that keeps records for a moment know which sessions have ended elsewhere.
+async fn follow<S: Store>(guard: &Weak<Guard<S>>) {
+    let Some(mut endings) = guard.upgrade().and_then(|guard| guard.store().follows()) else { return };
+    while let Some(notice) = endings.next().await
+        && let Some(guard) = guard.upgrade()
+    {
+        guard.store().heed(notice);
     }
 }
 

@@ -7,7 +7,6 @@ use super::cached::CachedStore;
 use super::counters::Counters;
 #[cfg(feature = "embedded")]
 use super::embedded::EmbeddedStore;
-#[cfg(any(feature = "redis", feature = "sql"))]
 use super::endings::{Endings, Notice};
 #[cfg(feature = "file")]
 use super::file::FileStore;
@@ -19,7 +18,7 @@ use super::sealed::SealedStore;
 #[cfg(feature = "sql")]
 use super::sql::SqlStore;
 use super::{
-    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::Timestamp;
@@ -138,29 +137,6 @@ impl AnyStore {
             Self::SealedSql(store) => store.ended().close().await,
         }
     }
-
-    /// Lets the cache forget the sessions that end on other nodes, as long as it lives. A store without one, or whose server
-    /// tells nothing, is done at once.
-    pub async fn follow_endings(&self) {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::CachedRedis(store) => follow(store, Some(store.store().endings())).await,
-            #[cfg(feature = "sql")]
-            Self::CachedSql(store) => follow(store, store.store().endings()).await,
-            _ => {}
-        }
-    }
-}
-
-#[cfg(any(feature = "redis", feature = "sql"))]
-async fn follow<S: Store>(store: &CachedStore<S>, endings: Option<Endings>) {
-    let Some(mut endings) = endings else { return };
-    while let Some(notice) = endings.next().await {
-        match notice {
-            Notice::Session(digest) => store.forget(&digest),
-            Notice::Gap => store.forget_all(),
-        }
-    }
 }
 
 macro_rules! from {
@@ -238,6 +214,22 @@ impl Store for AnyStore {
 
     fn reads(&self) -> Reads {
         dispatch!(self, store => store.reads())
+    }
+
+    fn proof(&self) -> Proof {
+        dispatch!(self, store => store.proof())
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        dispatch!(self, store => Store::notices(store))
+    }
+
+    fn follows(&self) -> Option<Endings> {
+        dispatch!(self, store => store.follows())
+    }
+
+    fn heed(&self, notice: Notice) {
+        dispatch!(self, store => store.heed(notice))
     }
 
     fn live(&self) -> Option<usize> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::memory::MemoryStore;
 use super::shared::Shared;
-use super::{Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit};
+use super::{
+    Commit, Creation, Durability, Ending, Filter, Page, Proof, Rotate, Rotation, Store, StoreError, SubjectLimit,
+};
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 use crate::session::record::Record;
@@ -67,6 +69,10 @@ impl<H: Hook> Store for Hooked<H> {
         now: Timestamp,
     ) -> Result<Creation, StoreError> {
         self.around(Call::Create, self.memory.create(record, limit, now)).await
+    }
+
+    fn proof(&self) -> Proof {
+        self.memory.proof()
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {

@@ -12,8 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::table::{Shards, Swept, Table, list};
 use super::{
-    Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store, StoreError,
-    SubjectLimit,
+    Commit, Creation, Durability, Ending, Filter, Page, Proof, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store,
+    StoreError, SubjectLimit,
 };
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
@@ -124,6 +124,10 @@ impl Store for MemoryStore {
 
     async fn list(&self, filter: &Filter, after: Option<SessionDigest>, max: usize) -> Result<Page, StoreError> {
         Ok(list(&self.shards, || MutexGuard::map(self.table.lock(), |table| table), filter, after, max).await)
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Process
     }
 
     fn live(&self) -> Option<usize> {

@@ -17,9 +17,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::counters::Counters;
+use super::endings::{Endings, Notice};
 use super::{
-    Carrier, Commit, Created, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
-    SubjectLimit,
+    Carrier, Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store,
+    StoreError, SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::figures::{self, Apart, CELLS, Histogram, Times};
@@ -268,6 +269,22 @@ impl<S: Store> Store for Metered<S> {
 
     fn reads(&self) -> Reads {
         self.store.reads()
+    }
+
+    fn proof(&self) -> Proof {
+        self.store.proof()
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        self.store.notices()
+    }
+
+    fn follows(&self) -> Option<Endings> {
+        self.store.follows()
+    }
+
+    fn heed(&self, notice: Notice) {
+        self.store.heed(notice);
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {

@@ -11,7 +11,6 @@ pub mod counters;
 pub mod debts;
 #[cfg(feature = "embedded")]
 pub mod embedded;
-#[cfg(any(feature = "redis", feature = "sql"))]
 pub mod endings;
 #[cfg(feature = "file")]
 pub mod file;
@@ -38,6 +37,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use self::endings::{Endings, Notice};
 use crate::clock::Timestamp;
 use crate::session::carried::Origin;
 use crate::session::id::{Ref, SessionDigest};
@@ -213,6 +213,17 @@ pub enum Reads {
     Cached,
 }
 
+/// What stands for the records that a store gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: they may have been written under keys that are gone, or by whoever can write where it keeps them.
+    None,
+    /// The process: they were begun by it, under the keys that its guards had then.
+    Process,
+    /// A key: each is opened when it is asked for, and one that was sealed under none of the ring is no record.
+    Key,
+}
+
 /// How many sessions a store of this crate keeps unless told otherwise: about 700 MB of them.
 pub const SESSIONS_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(1_000_000).unwrap();
 
@@ -257,6 +268,28 @@ pub trait Store: Send + Sync + 'static {
     /// What [`load`](Self::load) gives. A guard asks a store that has a cache once more before it believes what may be old.
     fn reads(&self) -> Reads {
         Reads::Present
+    }
+
+    /// Which sessions end from now on, on any node, if whatever keeps them tells that. Asked within a tokio runtime.
+    fn notices(&self) -> Option<Endings> {
+        None
+    }
+
+    /// What has to be told to this store ([`heed`](Self::heed)), because it keeps records for a moment:
+    /// [`tend`](crate::engine::tend) does that. A store that wraps one passes both on.
+    fn follows(&self) -> Option<Endings> {
+        None
+    }
+
+    /// Lets go of what may be over.
+    fn heed(&self, notice: Notice) {
+        let _ = notice;
+    }
+
+    /// What stands for its records. Where nothing does, a guard asks of each session that it knows whether it is one of its
+    /// own keys', which takes a keyed hash more.
+    fn proof(&self) -> Proof {
+        Proof::None
     }
 
     /// Replaces a live session's record by one made from the version that is stored. A change of subject is done by

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::debts::Counts;
+use super::endings::{Endings, Notice};
 use super::{
-    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::Timestamp;
@@ -72,6 +73,22 @@ impl<S: Store> Store for Shared<S> {
 
     fn reads(&self) -> Reads {
         self.store().reads()
+    }
+
+    fn proof(&self) -> Proof {
+        self.store().proof()
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        self.store().notices()
+    }
+
+    fn follows(&self) -> Option<Endings> {
+        self.store().follows()
+    }
+
+    fn heed(&self, notice: Notice) {
+        self.store().heed(notice);
     }
 
     fn commit(

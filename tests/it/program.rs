@@ -172,6 +172,48 @@ fn h24_it_goes_on_accepting_after_the_system_had_no_descriptors() {
     assert_eq!(program.wire().send(GET).reply().status, 200);
 }
 
+/// Keys were taken out of the file while it was down, and the sessions on disk are those of before.
+#[test]
+fn keys_that_were_burnt_log_everybody_out_whose_session_is_on_disk() {
+    let origin = Origin::start();
+    let folder = tempfile::tempdir().unwrap();
+    let more =
+        "[[login]]\nroute = \"POST /login\"\nsubject = \"form:user\"\nsuccess = { status = 303, location = \"/\" }\n";
+    let text = configuration(&origin, more).replace("kind = \"memory\"", "path = \"data\"");
+    fs::write(folder.path().join("portcullis.toml"), text).unwrap();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("run").current_dir(folder.path());
+        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
+        let address: SocketAddr = process.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
+        (process, address)
+    };
+    // What the app is told of whoever shows this cookie.
+    let subject = |address, cookie: &str| {
+        let reply =
+            Wire::connect(address).send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")).reply();
+        assert_eq!(reply.status, 200);
+        origin.seen().last().unwrap().header("portcullis-subject").map(str::to_owned)
+    };
+    let (mut process, address) = start();
+    origin.next(raw("HTTP/1.1 303 See Other\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"));
+    let form = "user=alice&password=x";
+    let head = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded";
+    let reply = Wire::connect(address).send(format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len())).reply();
+    let cookie = reply.all("set-cookie").concat();
+    let cookie = cookie.split(';').next().unwrap();
+    assert_eq!(subject(address, cookie).as_deref(), Some("alice"));
+    assert!(process.terminate().success());
+    let (mut process, address) = start();
+    assert_eq!(subject(address, cookie).as_deref(), Some("alice"));
+    assert!(process.terminate().success());
+    fs::remove_file(folder.path().join("keys.toml")).unwrap();
+    let (mut process, address) = start();
+    assert_eq!(subject(address, cookie), None);
+    assert_eq!(process.event("dependency.failed")["what"], "store");
+    assert!(process.terminate().success());
+}
+
 /// Alice has logged in from her browser. After a restart guesses from elsewhere do not lock her out, as they do a stranger.
 #[test]
 fn known_devices_are_kept_over_a_restart() {

@@ -12,9 +12,11 @@ use tempfile::TempDir;
 
 use crate::support::stored::{NOW, PATIENCE, ring};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_memory_store_conforms() {
-    conformance::run(async || AnyStore::from(MemoryStore::default())).await.unwrap();
+/// As the author of another store would write it.
+mod the_memory_store {
+    use super::*;
+
+    portcullis::store_conformance!(async || AnyStore::from(MemoryStore::default()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

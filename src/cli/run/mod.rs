@@ -16,6 +16,8 @@ use portcullis::event::kinds;
 use portcullis::proxy::StartError;
 use portcullis::verdict::Text;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+
 use reload::Reloader;
 use signals::Signals;
 use start::Running;
@@ -96,7 +98,7 @@ impl RunError {
 
 /// Runs the guard until it is told to stop.
 pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
-    diagnostics();
+    let _written = diagnostics();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let Attempt { loaded, watched } = config::load(&request, clock.now());
     let loaded = loaded?;
@@ -111,15 +113,21 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     ended
 }
 
+/// Lines of diagnostics that wait to be written; more are left out, and no request waits for whoever should read them.
+const DIAGNOSTICS_WAITING_MAX: usize = 4096;
+
 /// Diagnostics for the operator go to standard error; `PORTCULLIS_LOG` says how much of them. Security events are another
-/// stream, which no filter can silence.
-pub(super) fn diagnostics() {
+/// stream, which no filter can silence. What is given is kept until the last line.
+pub(super) fn diagnostics() -> WorkerGuard {
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(DIAGNOSTICS_WAITING_MAX).lossy(true);
+    let (writer, written) = writer.thread_name("portcullis-log").finish(std::io::stderr());
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTCULLIS_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).compact();
     if subscriber.try_init().is_err() {
         tracing::debug!("diagnostics were set up before");
     }
+    written
 }
 
 /// What is weak or odd about what is put in force.
@@ -146,8 +154,6 @@ async fn serve(
     guard.report(None, told);
     signals::tell_ready();
     let tending = tokio::spawn(tend(&guard));
-    let told = guard.clone();
-    let listening = tokio::spawn(async move { told.store().follow_endings().await });
     let keeping = devices.clone().map(|devices| tokio::spawn(devices.follow(guard.clone())));
     let reloading = tokio::spawn(reloader.follow(signals.clone()));
     let stopped = signals.clone();
@@ -163,7 +169,6 @@ async fn serve(
         }
     }
     tending.abort();
-    listening.abort();
     reloading.abort();
     guard.report(None, kinds::GuardStopped {});
     if let (Some(devices), Some(keeping)) = (devices, keeping) {

@@ -1,8 +1,9 @@
 //! A cache of records before any store: most requests then cost it nothing.
 //!
 //! What this node writes is never served older than it is: after a change is acknowledged, `load` gives what came of it
-//! or asks the store. What another node writes is seen after `fresh_for` at the latest, and at once if somebody who is
-//! told of it calls [`forget`](CachedStore::forget). A guard lets a cached record answer for its newest tag alone, and asks
+//! or asks the store. What another node writes is seen after `fresh_for` at the latest. Of a session that ends there it hears
+//! at once, where the store behind tells that ([`Store::notices`]) and the guard is tended
+//! ([`tend`](crate::engine::tend)). A guard lets a cached record answer for its newest tag alone, and asks
 //! the store again before it acts against a request, so what may be late by `fresh_for` is this: an end by decision, and
 //! what the app set on another node.
 //!
@@ -24,8 +25,9 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::counters::Counters;
+use super::endings::{Endings, Notice};
 use super::{
-    Commit, Created, Creation, Durability, Ending, Filter, Page, Reads, Rotate, Rotation, Store, StoreError,
+    Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
@@ -275,6 +277,29 @@ impl<S: Store> Store for CachedStore<S> {
 
     fn reads(&self) -> Reads {
         Reads::Cached
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        self.store.notices()
+    }
+
+    fn follows(&self) -> Option<Endings> {
+        self.store.notices()
+    }
+
+    fn heed(&self, notice: Notice) {
+        match notice {
+            Notice::Session(digest) => self.forget(&digest),
+            Notice::Gap => self.forget_all(),
+        }
+    }
+
+    fn proof(&self) -> Proof {
+        // What is in the cache was opened when it came there.
+        match self.store.proof() {
+            Proof::Key => Proof::Process,
+            other => other,
+        }
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {

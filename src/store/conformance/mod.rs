@@ -1,7 +1,18 @@
 //! What every store must do, as a suite that an author of a store can run.
 //!
-//! Each [`Case`] wants an empty store of its own. Give [`run`] a way to make one; it runs all cases, one after the other,
-//! and tells the first that fails. Cases about concurrency spawn tasks: use a runtime with several threads.
+//! Each [`Case`] wants an empty store of its own. Give [`store_conformance!`](crate::store_conformance) a way to make one, and
+//! each case is a test of its own:
+//!
+//! ```
+//! mod conforms {
+//!     use portcullis::store::memory::MemoryStore;
+//!
+//!     portcullis::store_conformance!(async || MemoryStore::default());
+//! }
+//! ```
+//!
+//! [`run`] runs all cases, one after the other, and tells the first that fails. Cases about concurrency spawn tasks: use a runtime
+//! with several threads.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
@@ -74,7 +85,25 @@ use must;
 
 /// Lists the cases once: the enum, all of them, their names, and what runs them.
 macro_rules! cases {
-    ($($(#[doc = $doc:literal])+ $case:ident = $module:ident::$name:ident;)+) => {
+    ($dollar:tt $($(#[doc = $doc:literal])+ $case:ident = $module:ident::$name:ident;)+) => {
+        /// Makes a test of each [`Case`](crate::store::conformance::Case) for a store: give it an `async` closure that makes an
+        /// empty one. Put it into a module of its own. It needs `tokio` with `macros` and `rt-multi-thread`.
+        #[macro_export]
+        macro_rules! store_conformance {
+            ($dollar make:expr) => {
+                $(
+                    #[::tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                    async fn $name() {
+                        let store = ($dollar make)().await;
+                        let case = $crate::store::conformance::Case::$case;
+                        if let Err(failure) = $crate::store::conformance::run_case(case, store).await {
+                            panic!("{failure}");
+                        }
+                    }
+                )+
+            };
+        }
+
         /// A thing that every store must do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Case { $($(#[doc = $doc])+ $case,)+ }
@@ -96,6 +125,7 @@ macro_rules! cases {
 }
 
 cases! {
+    $
     /// What is created is loaded, under its digest alone, with version 0.
     Created = single::what_is_created_is_loaded;
     /// A digest is created once, and never again while its record or tombstone is kept.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::schedules::{Turn, every_schedule_of_two_has_an_order};
+use super::schedules::{Looks, Turn, every_schedule_of_two_has_an_order};
 use super::*;
 use crate::store::counters::{Answered, Counters, Key, Question, Windows};
 use crate::store::debts::{Change, Changed, Debts};
@@ -389,7 +389,7 @@ async fn a_broken_store_fails_the_case_that_names_its_fault() {
 #[test]
 fn schedules_find_what_is_done_in_two_steps() {
     let played = |how| {
-        let play = || every_schedule_of_two_has_an_order(|| Broken { turns: 1, ..Broken::new(how) });
+        let play = || every_schedule_of_two_has_an_order(Looks::Stored, || Broken { turns: 1, ..Broken::new(how) });
         std::panic::catch_unwind(play).map_err(|panic| *panic.downcast::<String>().unwrap())
     };
     for how in [How::RotatesInSteps, How::RotatesSlowly, How::RevokesAsListed] {

@@ -57,7 +57,7 @@ use super::endings::Listening;
 pub use super::endings::{Endings, Notice};
 use super::row::Rows;
 use super::{
-    Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Page, Rotate, Rotation, Store, StoreError,
+    Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Page, Proof, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::Timestamp;
@@ -400,6 +400,14 @@ impl Store for RedisStore {
             }
         }
         Ok(gone)
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        Some(self.endings())
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Key
     }
 
     fn counters(&self) -> Option<&dyn Counters> {

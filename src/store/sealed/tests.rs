@@ -12,7 +12,7 @@ use crate::session::record::DecodeError;
 use crate::session::tag::Tag;
 use crate::store::OnLimit;
 use crate::store::conformance::schedules::{
-    Every, Gaps, Yields, every_schedule_of_two_has_an_order, play, schedules_of_three_have_an_order,
+    Every, Gaps, Looks, Yields, every_schedule_of_two_has_an_order, play, schedules_of_three_have_an_order,
 };
 use crate::store::conformance::{self, Case, anonymous, session};
 use crate::store::hooked::{Call, Hook, Hooked};
@@ -587,9 +587,9 @@ async fn nobody_waits_for_ever_for_his_turn() {
 
 #[test]
 fn whatever_comes_between_has_an_order() {
-    let played = every_schedule_of_two_has_an_order(|| sealed(Hooked::new(Yields(Gaps::Before))));
+    let played = every_schedule_of_two_has_an_order(Looks::Stored, || sealed(Hooked::new(Yields(Gaps::Before))));
     assert!(played > 500, "{played}");
-    schedules_of_three_have_an_order(|| sealed(Hooked::new(Yields(Gaps::Both))), 100);
+    schedules_of_three_have_an_order(Looks::Stored, || sealed(Hooked::new(Yields(Gaps::Both))), 100);
 }
 
 /// A key was staged, somebody was ended everywhere, and then the key of that moment was taken out: what it says can not be read.

@@ -49,7 +49,8 @@ use super::counters::Counters;
 use super::endings::{Endings, Listening};
 use super::row::Rows;
 use super::{
-    Commit, Created, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, Store, StoreError, SubjectLimit,
+    Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Rotate, Rotation, Store, StoreError,
+    SubjectLimit,
 };
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
@@ -273,6 +274,14 @@ impl Store for SqlStore {
         counts::clear(self, now).await?;
         debts::clear(self, now).await?;
         Ok(gone)
+    }
+
+    fn notices(&self) -> Option<Endings> {
+        self.endings()
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Key
     }
 
     fn counters(&self) -> Option<&dyn Counters> {

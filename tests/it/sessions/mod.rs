@@ -11,6 +11,7 @@ mod order;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::StatusCode;
 use portcullis::layer::{Level, SaveError, Saved, Session, Standing, WriteError};
@@ -279,7 +280,7 @@ async fn a_key_that_was_replaced_still_opens_and_one_that_was_burnt_does_not() {
         })
         .await;
     // What was written since is under the new key, so the old one can go.
-    world.clock.advance(std::time::Duration::from_secs(130));
+    world.clock.advance(Duration::from_secs(130));
     world.visit(&mut alice, async |_: Session| ok()).await;
     world.visit(&mut alice, async |_: Session| ok()).await;
     world.use_keys(&[2]);
@@ -298,6 +299,32 @@ async fn a_key_that_was_replaced_still_opens_and_one_that_was_burnt_does_not() {
             ok()
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_burnt_logs_everybody_out() {
+    let world = World::new();
+    let mut alice = Client::at_home();
+    world.log_in(&mut alice, "alice").await;
+    let subject = async |client: &mut Client| {
+        let (tell, told) = std::sync::mpsc::channel();
+        world
+            .visit(client, async move |session: Session| {
+                tell.send((session.subject(), session.require_fresh(Duration::from_secs(60)).is_ok())).unwrap();
+                ok()
+            })
+            .await;
+        told.recv().unwrap()
+    };
+    assert_eq!(subject(&mut alice.clone()).await, (Some("alice".into()), true));
+    // One that was put in front of it changes nothing.
+    world.use_keys(&[2, 1]);
+    assert_eq!(subject(&mut alice.clone()).await, (Some("alice".into()), true));
+    world.use_keys(&[3]);
+    assert_eq!(subject(&mut alice).await, (None, false));
+    // Who logs in again is known again.
+    world.log_in(&mut alice, "alice").await;
+    assert_eq!(subject(&mut alice).await, (Some("alice".into()), true));
 }
 
 #[tokio::test]

@@ -300,8 +300,10 @@ async fn what_can_not_be_opened_is_not_written_over() {
         session.update("n", |n: &mut u32| *n += 1).unwrap();
         ok()
     };
+    // Written under a key that another node has already, by a client whose cookie is of before.
+    world.use_keys(&[2, 1]);
     world.visit(&mut alice, write).await;
-    world.use_keys(&[2]);
+    world.use_keys(&[1]);
     let answer = world.visit(&mut alice, write).await;
     if world.is_carried() {
         // It ends with its key, and what is written is a stranger's.

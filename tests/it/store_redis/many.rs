@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use portcullis::engine::tend;
+use portcullis::layer::GuardBuilder;
+use portcullis::store::cached::{self, CachedStore};
 use portcullis::store::conformance::{self, Case};
-
 use tokio::time::Instant;
 
 use super::*;
@@ -53,6 +55,34 @@ async fn a_cluster_conforms_by_whatever_node_it_is_reached() {
     until("somebody listens", || nodes.iter().any(|node| node.ask("PUBSUB NUMSUB {portcullis}:ending").ends_with('1')));
     store.revoke(&digest(1), ENDING).await.unwrap();
     assert_eq!(next(&mut endings).await, digest(1));
+}
+
+/// Two apps in Rust, each with a cache that would serve a session for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_of_an_app_that_is_tended_hears_what_ends_elsewhere() {
+    let Some(server) = Redis::start() else { return };
+    let app = async || {
+        let store = RedisStore::connect(&server.url, Settings::default(), rows(&[1])).await.unwrap();
+        let settings = cached::Settings { fresh_for: Duration::from_secs(3600), ..cached::Settings::default() };
+        let clock = Arc::new(ManualClock::new(NOW));
+        let store = CachedStore::new(store, settings, clock.clone());
+        Arc::new(GuardBuilder::new(store).keys(ring(&[1])).clock(clock).build().unwrap())
+    };
+    let (here, there) = (app().await, app().await);
+    let tending = tokio::spawn(tend(&there));
+    create(here.store().store(), session(1, "ann"), None).await;
+    server.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
+    let live = async || there.store().load(&digest(1)).await.unwrap().is_some_and(|record| !record.is_ended());
+    assert!(live().await, "it is in the cache");
+    here.store().revoke(&digest(1), ENDING).await.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while live().await {
+        assert!(Instant::now() < end, "it is served from the cache still");
+        tokio::task::yield_now().await;
+    }
+    // Without a guard nobody listens.
+    drop(there);
+    timeout(PATIENCE, tending).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

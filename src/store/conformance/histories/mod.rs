@@ -36,7 +36,7 @@ pub(super) async fn every_history_has_an_order<S: Store>(store: Arc<S>) -> Outco
     for round in 0..ROUNDS {
         together(AT_ONCE, |nth| {
             let (store, seed) = (Arc::clone(&store), round * AT_ONCE + nth);
-            let scene = Scene { store, seed, clock: Arc::default(), fresh: Arc::default() };
+            let scene = Scene { store, looks: Looks::Stored, seed, clock: Arc::default(), fresh: Arc::default() };
             async move { scene.play_and_check().await }
         })
         .await?;
@@ -53,9 +53,20 @@ pub(super) const fn subject_of(nth: u64) -> Option<&'static str> {
     }
 }
 
+/// How a session is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Looks {
+    /// As it is stored. What a cache has may be old, and it says so.
+    Stored,
+    /// As a cache has it: alone before its store it knows all that was done.
+    #[cfg(test)]
+    Kept,
+}
+
 /// Where a history happens. Each has sessions and subjects of its own.
 struct Scene<S> {
     store: Arc<S>,
+    looks: Looks,
     seed: u64,
     /// Counts questions and answers.
     clock: Arc<AtomicU64>,
@@ -66,7 +77,7 @@ struct Scene<S> {
 impl<S> Clone for Scene<S> {
     fn clone(&self) -> Self {
         let (clock, fresh) = (Arc::clone(&self.clock), Arc::clone(&self.fresh));
-        Self { store: Arc::clone(&self.store), seed: self.seed, clock, fresh }
+        Self { store: Arc::clone(&self.store), looks: self.looks, seed: self.seed, clock, fresh }
     }
 }
 
@@ -148,11 +159,14 @@ impl<S: Store> Scene<S> {
                 Creation::Created(_) => Answer::Created,
                 Creation::Exists => Answer::Exists,
             },
-            // What a cache gives may be old, and says so.
-            Ask::Load { nth } => match store.load_fresh(&self.digest(nth)).await? {
-                Some(record) => Answer::Loaded(Some(self.known(nth, &record)?)),
-                None => Answer::Loaded(None),
-            },
+            Ask::Load { nth } => {
+                let found = match self.looks {
+                    Looks::Stored => store.load_fresh(&self.digest(nth)).await?,
+                    #[cfg(test)]
+                    Looks::Kept => store.load(&self.digest(nth)).await?,
+                };
+                Answer::Loaded(found.map(|record| self.known(nth, &record)).transpose()?)
+            }
             Ask::Commit { nth, version, value } => {
                 let record = self.record(nth, version, value);
                 match store.commit(record, some_durability(dice.roll(2))).await? {

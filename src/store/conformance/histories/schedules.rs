@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+pub(in crate::store) use super::Looks;
 use super::order::{self, Ask, Model, Operation, STEPS_MAX, Verdict};
 use super::{Dice, Fault, Scene};
 use crate::store::hooked::{Call, Hook};
@@ -171,8 +172,8 @@ pub(in crate::store) async fn play<T>(
 }
 
 /// Plays operations over a new store, and looks for an order.
-async fn check<S: Store>(store: S, asks: &[&Ask], schedule: &mut dyn Schedule) {
-    let scene = Scene { store: Arc::new(store), seed: 1, clock: Arc::default(), fresh: Arc::default() };
+async fn check<S: Store>(store: S, looks: Looks, asks: &[&Ask], schedule: &mut dyn Schedule) {
+    let scene = Scene { store: Arc::new(store), looks, seed: 1, clock: Arc::default(), fresh: Arc::default() };
     let mut model = Model::default();
     for nth in 0..SESSIONS {
         super::create(&*scene.store, scene.record(nth, 0, nth)).await.unwrap();
@@ -201,14 +202,14 @@ async fn check<S: Store>(store: S, asks: &[&Ask], schedule: &mut dyn Schedule) {
 }
 
 /// Two operations in every order of their steps. Gives how many there are.
-pub(in crate::store) fn every_schedule_of_two_has_an_order<S: Store>(make: impl Fn() -> S) -> usize {
+pub(in crate::store) fn every_schedule_of_two_has_an_order<S: Store>(looks: Looks, make: impl Fn() -> S) -> usize {
     let asks = asks();
     let mut played = 0;
     runtime().block_on(async {
         for (one, other) in asks.iter().flat_map(|one| asks.iter().map(move |other| (one, other))) {
             let mut every = Every::default();
             loop {
-                check(make(), &[one, other], &mut every).await;
+                check(make(), looks, &[one, other], &mut every).await;
                 played += 1;
                 if !every.next() {
                     break;
@@ -220,14 +221,14 @@ pub(in crate::store) fn every_schedule_of_two_has_an_order<S: Store>(make: impl 
 }
 
 /// Three operations in so many orders of their steps that are drawn with a seed.
-pub(in crate::store) fn schedules_of_three_have_an_order<S: Store>(make: impl Fn() -> S, drawn: u64) {
+pub(in crate::store) fn schedules_of_three_have_an_order<S: Store>(looks: Looks, make: impl Fn() -> S, drawn: u64) {
     let asks = asks();
     runtime().block_on(async {
         for one in &asks {
             for other in &asks {
                 for third in &asks {
                     for seed in 0..drawn {
-                        check(make(), &[one, other, third], &mut Dice::new(seed)).await;
+                        check(make(), looks, &[one, other, third], &mut Dice::new(seed)).await;
                     }
                 }
             }

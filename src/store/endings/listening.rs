@@ -1,82 +1,46 @@
-//! Which sessions ended, told to every guard that shares a server.
-//!
-//! A guard that keeps records in memory for a moment would serve a session that another guard has just ended. So a store whose
-//! server can pass messages tells the digest of every session that it ends. A message can be lost whenever there is no connection;
-//! then there is a gap, and whoever keeps records must let go of all of them.
+//! Listens to what a server tells of sessions that end, as long as somebody wants to know.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use crate::session::id::SessionDigest;
+use super::{Endings, Notice};
 
 /// Messages that wait for a slow listener before there is a gap.
-pub(super) const WAITING_MAX: usize = 4096;
+pub(in crate::store) const WAITING_MAX: usize = 4096;
 /// After so long without a message the connection is tried.
-pub(super) const QUIET: Duration = Duration::from_secs(5);
+pub(in crate::store) const QUIET: Duration = Duration::from_secs(5);
 /// First and longest pause before a new connection.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Something that a guard which keeps records must know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// This session ended, or goes on under another id.
-    Session(SessionDigest),
-    /// Any session may have ended since the last notice: let go of all records. It comes when listening begins, when it breaks,
-    /// with every attempt to begin again, and when it has begun again. So a record that was loaded after the last gap, and of which
-    /// nothing was told since, can be old only while there is no connection, and for no longer than a few seconds.
-    Gap,
-}
-
-/// Notices as they come, from when this was made. The first is a gap.
-#[derive(Debug)]
-pub struct Endings {
-    notices: broadcast::Receiver<Notice>,
-    is_new: bool,
-}
-
-impl Endings {
-    /// The next notice; none when the store is gone. Nothing is lost if the future is dropped before it is done.
-    pub async fn next(&mut self) -> Option<Notice> {
-        if std::mem::take(&mut self.is_new) {
-            return Some(Notice::Gap);
-        }
-        match self.notices.recv().await {
-            Ok(notice) => Some(notice),
-            Err(RecvError::Lagged(_)) => Some(Notice::Gap),
-            Err(RecvError::Closed) => None,
-        }
-    }
-}
-
 /// Why nothing is heard.
-pub(super) type Unheard = Box<dyn std::error::Error + Send + Sync>;
+pub(in crate::store) type Unheard = Box<dyn std::error::Error + Send + Sync>;
 
 /// Where messages come from.
-pub(super) trait Source: Send + Sync + 'static {
+pub(in crate::store) trait Source: Send + Sync + 'static {
     /// Listens on one connection until it breaks. Whoever has begun to hear says so ([`Hearing::begun`]).
     fn hear(&self, hearing: &mut Hearing) -> impl Future<Output = Result<(), Unheard>> + Send;
 }
 
 /// Hands on what is heard.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(in crate::store) struct Hearing {
     notices: broadcast::Sender<Notice>,
     has_begun: bool,
 }
 
 impl Hearing {
     /// From now on everything is heard.
-    pub(super) fn begun(&mut self) {
+    pub(in crate::store) fn begun(&mut self) {
         self.has_begun = true;
         self.tell(Notice::Gap);
     }
 
-    pub(super) fn tell(&self, notice: Notice) {
+    pub(in crate::store) fn tell(&self, notice: Notice) {
         // It fails when nobody listens, and then nobody misses anything.
         drop(self.notices.send(notice));
     }
@@ -84,7 +48,7 @@ impl Hearing {
 
 /// Listens as soon as somebody wants to know.
 #[derive(Debug, Default)]
-pub(super) struct Listening(Mutex<Option<Running>>);
+pub(in crate::store) struct Listening(Mutex<Option<Running>>);
 
 #[derive(Debug)]
 struct Running {
@@ -94,7 +58,7 @@ struct Running {
 
 impl Listening {
     /// What is heard from now on. The first who asks makes the source.
-    pub(super) fn endings<S: Source>(&self, source: impl FnOnce() -> S) -> Endings {
+    pub(in crate::store) fn endings<S: Source>(&self, source: impl FnOnce() -> S) -> Endings {
         let mut running = self.0.lock();
         let running = running.get_or_insert_with(|| {
             let (notices, _) = broadcast::channel(WAITING_MAX);
@@ -129,6 +93,7 @@ async fn listen(source: Arc<impl Source>, notices: broadcast::Sender<Notice>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::id::SessionDigest;
 
     #[tokio::test]
     async fn who_is_too_slow_has_a_gap() {
