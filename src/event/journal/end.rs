@@ -30,6 +30,8 @@ pub(super) struct End {
     pub(super) torn: Option<Torn>,
     /// The last seal and the number of its line, if it is among the last lines.
     pub(super) seal: Option<(u64, Seal)>,
+    /// Where the first line is that was damaged when it had been on disk long since.
+    pub(super) damaged: Option<u64>,
     /// It is none of a journal.
     pub(super) is_foreign: bool,
 }
@@ -42,8 +44,9 @@ pub(super) struct Torn {
 
 impl End {
     /// A crash of the machine may leave zeros and holes among what was not on disk yet, and lines behind them: it ends where the
-    /// first of these is.
-    pub(super) fn of(file: &mut File) -> io::Result<Self> {
+    /// first of these is. What stands before a seal whose number is below `next_seal` was on disk, for the key of a seal goes when
+    /// that is: if a line there is none, no crash did it, and what is behind it stays.
+    pub(super) fn of(file: &mut File, next_seal: u64) -> io::Result<Self> {
         let len = file.metadata()?.len();
         let mut end = Self::default();
         if len == 0 {
@@ -66,13 +69,20 @@ impl End {
         let tail = read_at(file, from, len - from)?;
         // The tail begins in the middle of a line, unless it is all there is.
         let mut at = if from == 0 { 0 } else { memchr::memchr(b'\n', &tail).map_or(tail.len(), |at| at + 1) };
-        while let Some(rest) = tail.get(at..)
-            && let Some(length) = memchr::memchr(b'\n', rest)
-            && let Some(line) = rest.get(..length).and_then(Line::parse)
-        {
-            at += length + 1;
-            end.line = Some((line.seq, line.head));
-            end.seal = Seal::of(line.body).map(|seal| (line.seq, seal)).or(end.seal);
+        let mut behind = None;
+        while let Some((text, rest)) = tail.get(at..).and_then(line_of) {
+            if let Some(line) = Line::parse(text) {
+                end.line = Some((line.seq, line.head));
+                end.seal = Seal::of(line.body).map(|seal| (line.seq, seal)).or(end.seal);
+            } else if behind
+                .get_or_insert_with(|| behind_seals(rest, end.line.map_or(0, |(seq, _)| seq), next_seal))
+                .is_some_and(|bytes| rest.len() >= bytes)
+            {
+                end.damaged.get_or_insert(from + at as u64);
+            } else {
+                break;
+            }
+            at = tail.len() - rest.len();
         }
         // A whole tail of something else is not what a crash leaves.
         end.is_foreign = end.line.is_none();
@@ -83,6 +93,27 @@ impl End {
         }
         Ok(end)
     }
+}
+
+/// A line without its newline, and what is behind it.
+fn line_of(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = memchr::memchr(b'\n', text)?;
+    Some((text.get(..length)?, text.get(length + 1..)?))
+}
+
+/// How many bytes are behind the last seal with such a number, in a line behind that of `seq`: what stood on the disk before this
+/// file did may show up too.
+fn behind_seals(text: &[u8], seq: u64, next_seal: u64) -> Option<usize> {
+    let (mut rest, mut behind) = (text, None);
+    while let Some((line, after)) = line_of(rest) {
+        let is_sure =
+            |line: Line<'_>| line.seq > seq && Seal::of(line.body).is_some_and(|seal| seal.number < next_seal);
+        if Line::parse(line).is_some_and(is_sure) {
+            behind = Some(after.len());
+        }
+        rest = after;
+    }
+    behind
 }
 
 fn read_at(file: &mut File, from: u64, bytes: u64) -> io::Result<Vec<u8>> {

@@ -167,6 +167,11 @@ impl State {
     }
 }
 
+/// The number of the next seal of a journal: those before it are on disk. 0 where none were made yet.
+pub(super) fn next_seal(journal: &Path) -> Result<u64, JournalError> {
+    Ok(State::read(journal)?.map_or(0, |state| state.key.number))
+}
+
 /// Seals that are made.
 pub(super) struct Sealing {
     state: State,

@@ -646,6 +646,34 @@ fn the_key_of_a_seal_goes_even_if_the_guard_was_killed_in_between() {
 }
 
 #[test]
+fn a_line_that_was_damaged_before_a_seal_stays_where_it_is_and_what_is_behind_it_too() {
+    let world = World::sealed(6);
+    let text = world.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let (before, all) = (world.findings(), world.events());
+    assert!(before.is_empty() && all.len() > 10);
+    // One octet of a line that was on disk long since, and what a crash may leave at the end.
+    let offset = lines[..3].iter().map(|line| line.len() + 1).sum::<usize>();
+    let mut bytes = text.clone().into_bytes();
+    bytes[offset] ^= 1;
+    bytes.extend(b"{\"ts\":\"20");
+    fs::write(world.path(), &bytes).unwrap();
+    let run = world.run();
+    run.tell(1);
+    run.stop();
+    let now = world.text();
+    assert_eq!(&now.as_bytes()[..text.len()], &bytes[..text.len()], "nothing of it was taken away");
+    let told: Vec<_> = now.split_at(text.len()).1.lines().collect();
+    assert!(told.iter().any(|line| line.contains(&format!("the journal was changed at offset {offset}"))), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("events.cut")), "{told:?}");
+    let found = world.findings();
+    assert!(
+        found.iter().all(|(seq, _)| seq.is_none_or(|seq| (3..=5).contains(&seq))) && !found.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_change_is_found_and_where() {
     let world = World::with(6);
     assert_eq!(world.findings(), []);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::disk::{Disk, Os, own};
 use super::end::{End, Torn, note_cut};
 use super::line::{self, Head, Line, Order};
-use super::seal::{Begun, Sealing};
+use super::seal::{Begun, Sealing, next_seal};
 use super::segments::{self, Segment, beside};
 use super::{JournalError, WAITING_BYTES_MAX, first_key_of};
 use crate::clock::{Clock, Timestamp};
@@ -122,7 +122,8 @@ impl Journal {
         let mut closed = segments::closed(&path).map_err(failed(&path))?;
         segments::untangle(&path, &mut closed).map_err(failed(&path))?;
         let closed = VecDeque::from(closed);
-        let mut end = End::of(&mut file).map_err(failed(&path))?;
+        let next_seal = next_seal(&path)?;
+        let mut end = End::of(&mut file, next_seal).map_err(failed(&path))?;
         // Only a guard that has a journal leaves lines without a hash, and a lock beside them.
         let is_chained = end.line.is_none_or(|(_, head)| head.is_some());
         if end.is_foreign || !is_chained && !is_known {
@@ -131,7 +132,7 @@ impl Journal {
         if end.line.is_none()
             && let Some(before) = closed.back()
         {
-            let opened = File::open(&before.path).and_then(|mut file| End::of(&mut file));
+            let opened = File::open(&before.path).and_then(|mut file| End::of(&mut file, next_seal));
             let found = opened.map_err(failed(&before.path))?;
             if found.line.is_none() {
                 return Err(JournalError::Foreign { path: before.path.clone() });
@@ -139,7 +140,7 @@ impl Journal {
             (end.line, end.seal) = (found.line, found.seal);
         }
         let (last, head) = end.line.unwrap_or((0, None));
-        let mut notes = VecDeque::new();
+        let mut notes: VecDeque<Event> = end.damaged.map(damage).into_iter().collect();
         // Numbers that others may have been told are not given to other events.
         let next = numbers.reserved.max(last) + 1;
         if next > last + 1 {
@@ -488,6 +489,12 @@ fn sealing(
         );
     }
     Ok(sealing)
+}
+
+/// Tells that lines were changed that had been on disk.
+fn damage(offset: u64) -> Event {
+    let fault = format!("the journal was changed at offset {offset}: `portcullis events verify` tells what is left");
+    DependencyFailed { what: Dependency::Sink, fault: fault.as_str().into() }.into()
 }
 
 /// Numbers that events have, or may have: in the file that is locked. After a crash it is gone on behind them, since others may have

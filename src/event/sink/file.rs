@@ -57,7 +57,7 @@ impl FileSink {
         let path = path.into();
         let mut lines = Lines::new(encoder);
         let (file, end) = append(&path, mode)?;
-        lines.torn = end == End::Torn;
+        lines.spout.torn = end == End::Torn;
         Ok(Self { name: Text::of("file"), path, mode, file, lines, asked: ReopenHandle::default() })
     }
 
@@ -86,7 +86,7 @@ impl FileSink {
         }
         let (file, end) = append(&self.path, self.mode)?;
         self.file = file;
-        self.lines.torn = end == End::Torn;
+        self.lines.spout.torn = end == End::Torn;
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! Where event lines go.
 //!
 //! A sink runs on the writer's thread alone, so it may block: the queue then fills and drops are counted, but no request
-//! waits.
+//! waits. Others wait for it, so standard output, which whoever started the guard may have forgotten to read, has a thread of its
+//! own.
 
 mod bridge;
 mod collector;
 mod file;
 mod filter;
+mod pipe;
 mod stream;
 
 use std::io::{self, Write};
@@ -97,44 +99,75 @@ pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 struct Lines {
     encoder: Encoder,
     filter: Filter,
-    buffer: Vec<u8>,
+    batch: Batch,
+    lost: Vec<Lost>,
+    spout: Spout,
+}
+
+/// Lines that are written together.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
     /// Where each line in it ends, and of which event it is.
     ends: Vec<(usize, Lost)>,
-    lost: Vec<Lost>,
+}
+
+/// Where lines are poured out.
+#[derive(Debug, Default)]
+struct Spout {
     /// The last write ended inside a line.
     torn: bool,
 }
 
 impl Lines {
     fn new(encoder: Encoder) -> Self {
-        Self { encoder, filter: Filter::default(), buffer: Vec::new(), ends: Vec::new(), lost: Vec::new(), torn: false }
+        let (batch, spout) = (Batch::default(), Spout::default());
+        Self { encoder, filter: Filter::default(), batch, lost: Vec::new(), spout }
     }
 
     /// Adds a line, and says whether it is time to write.
     fn add(&mut self, record: &Record) -> Fill {
-        self.encoder.encode(record, &mut self.buffer);
-        self.ends.push((self.buffer.len(), Lost { kind: record.event.kind(), seq: record.seq }));
-        if self.buffer.len() >= BUFFER_BYTES_MAX { Fill::Full } else { Fill::Room }
+        let Batch { bytes, ends } = &mut self.batch;
+        self.encoder.encode(record, bytes);
+        ends.push((bytes.len(), Lost { kind: record.event.kind(), seq: record.seq }));
+        if bytes.len() >= BUFFER_BYTES_MAX { Fill::Full } else { Fill::Room }
     }
 
     /// Writes all lines. What could not be written is given up: a sink that is stuck must not grow.
     fn pour(&mut self, to: &mut dyn Write) -> io::Result<()> {
-        if self.buffer.is_empty() {
+        self.spout.pour(&mut self.batch, &mut self.lost, to)
+    }
+}
+
+impl Batch {
+    /// Gives up what lies behind so many bytes.
+    fn give_up(&mut self, written: usize, lost: &mut Vec<Lost>) {
+        lost.extend(self.ends.drain(..).filter(|(end, _)| *end > written).map(|(_, lost)| lost));
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_BYTES_MAX * 2);
+    }
+}
+
+impl Spout {
+    fn pour(&mut self, batch: &mut Batch, lost: &mut Vec<Lost>, to: &mut dyn Write) -> io::Result<()> {
+        if batch.bytes.is_empty() {
             return to.flush();
         }
-        let begin = usize::from(self.torn);
+        // So that the next line is whole, whatever became of the last.
         if self.torn {
-            // So that the next line is whole, whatever became of the last.
-            self.buffer.insert(0, b'\n');
+            match write_counted(to, b"\n") {
+                (_, Ok(())) => self.torn = false,
+                (_, Err(error)) => {
+                    batch.give_up(0, lost);
+                    return Err(error);
+                }
+            }
         }
-        let (written, result) = write_counted(to, &self.buffer);
-        let ends = self.ends.drain(..);
-        self.lost.extend(ends.filter(|(end, _)| begin + end > written).map(|(_, lost)| lost));
-        if written > 0 {
-            self.torn = self.buffer.get(written - 1) != Some(&b'\n');
+        let (written, result) = write_counted(to, &batch.bytes);
+        if let Some(last) = written.checked_sub(1) {
+            self.torn = batch.bytes.get(last) != Some(&b'\n');
         }
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_BYTES_MAX * 2);
+        batch.give_up(written, lost);
         result.and_then(|()| to.flush())
     }
 }
@@ -193,7 +226,7 @@ mod tests {
         let mut disk = Disk { bytes: Vec::new(), room: 30 };
         lines.add(&record);
         assert_eq!(lines.pour(&mut disk).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert!(lines.buffer.is_empty());
+        assert!(lines.batch.bytes.is_empty());
         lines.add(&Record { seq: 1, ..record.clone() });
         assert!(lines.pour(&mut disk).is_err());
         let lost = |seq| Lost { kind: Kind::GuardStopped, seq };
@@ -215,7 +248,7 @@ mod tests {
         let text = String::from_utf8(disk.bytes).unwrap();
         let whole: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).collect();
         assert_eq!(whole, [false, true, false, true, true]);
-        assert!(lines.lost.is_empty() && lines.ends.is_empty());
+        assert!(lines.lost.is_empty() && lines.batch.ends.is_empty());
         assert!(text.ends_with('\n'));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::pipe::Pipe;
 use super::{Fill, Filter, Lines, Lost, Sink};
 use crate::event::Record;
 use crate::event::encode::Encoder;
@@ -9,21 +10,30 @@ use crate::event::encode::Encoder;
 /// Writes lines to a stream, a batch at a time.
 pub struct StreamSink<W> {
     name: &'static str,
-    to: W,
+    to: To<W>,
     lines: Lines,
 }
 
+enum To<W> {
+    /// By whoever has the sink.
+    Here(W),
+    /// By a thread of its own.
+    Apart(Pipe),
+}
+
 impl StreamSink<io::Stdout> {
-    /// Standard output. It is locked for each batch, so lines never mix with what others print there.
+    /// Standard output. It is locked for each batch, so lines never mix with what others print there. Where nobody reads it,
+    /// 1 MiB waits for that; what comes then is given up, and nothing else waits.
     pub fn stdout(encoder: Encoder) -> Self {
-        Self::new("stdout", io::stdout(), encoder)
+        let to = To::Apart(Pipe::new("stdout", io::stdout()));
+        Self { name: "stdout", to, lines: Lines::new(encoder) }
     }
 }
 
 impl<W: Write + Send> StreamSink<W> {
-    /// Any stream.
+    /// Any stream. It is written by the thread of the sinks: what keeps it waiting keeps all of them.
     pub fn new(name: &'static str, to: W, encoder: Encoder) -> Self {
-        Self { name, to, lines: Lines::new(encoder) }
+        Self { name, to: To::Here(to), lines: Lines::new(encoder) }
     }
 
     /// The same for events that the filter wants.
@@ -55,7 +65,18 @@ impl<W: Write + Send> Sink for StreamSink<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.lines.pour(&mut self.to)
+        match &mut self.to {
+            To::Here(to) => self.lines.pour(to),
+            To::Apart(pipe) => pipe.pour(&mut self.lines.batch, &mut self.lines.lost),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let handed = self.flush();
+        match &mut self.to {
+            To::Here(_) => handed,
+            To::Apart(pipe) => handed.and(pipe.sync(&mut self.lines.lost)),
+        }
     }
 }
 

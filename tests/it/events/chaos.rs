@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,6 +19,7 @@ use super::world::{LOGGED_IN, World};
 use crate::support::origin::{Act, Origin, Seen, raw};
 use crate::support::receivers::{self, Receiver};
 use crate::support::running::until;
+use crate::support::wire::Wire;
 
 const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n[[events.sink]]\ntype = \"stdout\"\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -172,6 +174,60 @@ fn receivers_that_misbehave_cost_the_others_nothing_and_get_everything_in_the_en
         assert!(missing.is_empty(), "{at}: {missing:?}");
     }
     assert!(fails.seen().len() > came_to("webhook", &fails).len(), "what failed was sent again");
+}
+
+/// Whoever has started the guard reads neither its standard output nor its complaints.
+#[test]
+fn what_nobody_reads_of_a_guard_holds_up_nothing_else() {
+    let world = World::new();
+    let healthy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = healthy.local_addr().unwrap();
+    let siem = Receiver::stream(healthy, None);
+    world.configure(&format!(
+        "{JOURNAL}[[events.sink]]\nname = \"siem\"\ntype = \"syslog\"\naddress = \"tcp://{address}\"\n"
+    ));
+    world.without_limits();
+    let mut command = world.command(&["run"]);
+    command.env("PORTCULLIS_LOG", "trace").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut guard = Unread(command.spawn().unwrap());
+    let started = message(&siem.with("\"event\":\"guard.started\""));
+    let address = started["listen"].as_str().unwrap().parse().unwrap();
+    // Each is told as an id that nobody was given.
+    let guess = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: portcullis={}\r\n\r\n", "A".repeat(65));
+    let mut wire = Wire::connect(address);
+    let is_told = || siem.all().iter().any(|line| line.contains("\"event\":\"dependency.failed\""));
+    let mut guesses = 0;
+    while !is_told() {
+        assert!(wire.send(&guess).reply().status > 0);
+        guesses += 1;
+        assert!(guesses < 50_000, "nobody notices");
+    }
+    let told = message(&siem.with("\"event\":\"dependency.failed\""));
+    assert!(told["fault"].as_str().unwrap().starts_with("stdout: nobody reads"), "{told}");
+    assert_eq!(world.tries_at(address, LOGGED_IN).0, 303);
+    siem.with("session.authenticated");
+    let journal = fs::read_to_string(world.journal()).unwrap();
+    assert!(journal.contains("session.authenticated"));
+    assert!(memory(guard.0.id()) < MEMORY_MAX_KIB);
+    // Somebody reads again, and is told what is missing.
+    let lines = BufReader::new(guard.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let is_gap = |line: &String| line.contains("\"event\":\"events.gap\"") && line.contains("\"sink\":\"stdout\"");
+    let (found, gap) = std::sync::mpsc::channel();
+    thread::spawn(move || lines.filter(is_gap).for_each(|line| drop(found.send(line))));
+    until("what is missing", || {
+        Wire::connect(address).send(&guess).reply();
+        gap.try_recv().is_ok()
+    });
+}
+
+/// Ended with the test.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 // ---- receivers over TLS --------------------------------------------------------------------------------------------
