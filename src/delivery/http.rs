@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -147,6 +148,22 @@ impl Http {
         headers: &[(HeaderName, String)],
         body: Vec<u8>,
     ) -> Result<Answer, Failure> {
+        let (head, body) = self.ask(content_type, headers, body).await?;
+        Ok(Answer { receipt: self.judge(&head, &body)?, body })
+    }
+
+    /// What an answer means.
+    pub(super) fn judge(&self, head: &Parts, body: &[u8]) -> Result<Receipt, Failure> {
+        judge(head.status, &head.headers, if self.tells { body } else { b"" })
+    }
+
+    /// Posts a body, and gives what was answered, whatever it is.
+    pub(super) async fn ask(
+        &mut self,
+        content_type: &'static str,
+        headers: &[(HeaderName, String)],
+        body: Vec<u8>,
+    ) -> Result<(Parts, Bytes), Failure> {
         let request = self.request(content_type, headers, body.into())?;
         // Taken out, so that a call that is left half way leaves no connection with half an answer on it.
         let kept = self.link.take();
@@ -166,9 +183,7 @@ impl Http {
             }
             _ => Bytes::new(),
         };
-        let told = if self.tells { &*body } else { b"" };
-        let receipt = judge(head.status, &head.headers, told)?;
-        Ok(Answer { receipt, body })
+        Ok((head, body))
     }
 
     fn request(
@@ -242,7 +257,8 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Receipt
         400 | 413 | 422 => Err(Failure::Refused { why: told }),
         _ => {
             let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-            Err(Failure::Again { why: told, after: after.map(Duration::from_secs) })
+            let is_busy = after.is_some() || matches!(status.as_u16(), 408 | 425 | 429 | 502..=504);
+            Err(Failure::Again { why: told, after: after.map(Duration::from_secs), is_answer: !is_busy })
         }
     }
 }
@@ -290,7 +306,11 @@ mod tests {
         }
         // Those are set right by an operator, and nothing is lost until then.
         for status in [301, 401, 403, 404, 405, 408, 425, 429, 500, 502, 503, 504] {
-            assert!(matches!(judged(status), Err(Failure::Again { .. })));
+            let is_busy = [408, 425, 429, 502, 503, 504].contains(&status);
+            assert!(
+                matches!(judged(status), Err(Failure::Again { is_answer, .. }) if is_answer != is_busy),
+                "{status}"
+            );
         }
         assert_eq!(judged(410), Err(Failure::Gone { why: "410 Gone: why".into() }));
     }
@@ -301,6 +321,6 @@ mod tests {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("120"));
         let again = judge(StatusCode::TOO_MANY_REQUESTS, &headers, b"");
         let why = "429 Too Many Requests".to_owned();
-        assert_eq!(again, Err(Failure::Again { why, after: Some(Duration::from_secs(120)) }));
+        assert_eq!(again, Err(Failure::Again { why, after: Some(Duration::from_secs(120)), is_answer: false }));
     }
 }

@@ -65,6 +65,13 @@ impl Push {
     }
 }
 
+/// How many of the lines Loki says it has left out because of their time: it has taken the others, and will never take these.
+fn ignored(why: &str, sent: usize) -> Option<u64> {
+    let is_for_time = ["too far behind", "timestamp too old", "out of order"].iter().any(|words| why.contains(words));
+    let count = || why.split_once("total ignored: ")?.1.split_once(' ')?.0.parse().ok();
+    is_for_time.then(|| count().unwrap_or(u64::MAX).min(sent as u64))
+}
+
 impl Transport for Push {
     fn tell_answers(&mut self) {
         self.http.tell_answers();
@@ -73,6 +80,30 @@ impl Transport for Push {
     async fn send(&mut self, items: &[Item]) -> Result<Receipt, Failure> {
         let tenant = self.tenant.iter().map(|tenant| (HeaderName::from_static("x-scope-orgid"), tenant.clone()));
         let headers: Vec<_> = tenant.collect();
-        self.http.post("application/json", &headers, self.body(items)).await.map(|answer| answer.receipt)
+        let (head, body) = self.http.ask("application/json", &headers, self.body(items)).await?;
+        match self.http.judge(&head, &body) {
+            refused @ Err(Failure::Refused { .. }) => ignored(&String::from_utf8_lossy(&body), items.len())
+                .map_or(refused, |count| Ok(Receipt::Partly(count))),
+            judged => judged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_too_old_for_loki_are_left_out_and_others_are_not() {
+        let behind = "400 Bad Request: entry with timestamp 2026-11-21 10:46:12 ignored, reason: 'entry too far behind', \
+                      user 'fake', total ignored: 3 out of 20 for stream: {node=\"a\"}";
+        assert_eq!(ignored(behind, 20), Some(3));
+        assert_eq!(ignored("400 Bad Request: entry for stream '{}' has timestamp too old: 2026-01-01", 7), Some(7));
+        assert_eq!(
+            ignored("400: entry too far behind, total ignored: 99 out of 99", 5),
+            Some(5),
+            "not more than there were"
+        );
+        assert_eq!(ignored("400 Bad Request: error at least one label pair is required", 7), None);
     }
 }

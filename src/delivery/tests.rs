@@ -38,6 +38,7 @@ enum Does {
     Refuse,
     /// Takes none of it, and says how many it did not take.
     Reject,
+    Forbid,
     WantNoMore,
 }
 
@@ -71,6 +72,7 @@ impl Transport for Receiver {
             Does::Write => Ok(Receipt::Written),
             Does::TakeAndFail => Err(Failure::again("no answer that can be read")),
             Does::Fail => Err(Failure::again("connection refused")),
+            Does::Forbid => Err(Failure::Again { why: "403 Forbidden".to_owned(), after: None, is_answer: true }),
             Does::Hang => std::future::pending().await,
             Does::Reject => Ok(Receipt::Partly(items.len() as u64)),
             Does::Refuse => Err(Failure::Refused { why: "400 Bad Request".into() }),
@@ -214,6 +216,41 @@ impl Sinking {
 /// Lets so much time pass.
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+/// Something stands before the receiver that holds back what looks odd to it.
+#[tokio::test(start_paused = true)]
+async fn one_event_that_is_never_taken_does_not_keep_back_those_behind_it() {
+    let world = World::new();
+    let sink = world.sink("hook", |items, _| match items.iter().any(|item| [7, 30].contains(&item.record.seq)) {
+        true => Does::Forbid,
+        false => Does::Take,
+    });
+    world.tell(20);
+    pass(Duration::from_secs(3600)).await;
+    // Those that tell of it come, too.
+    let told = world.told(Kind::DependencyFailed);
+    assert!(told.iter().any(|line| line.contains("403 Forbidden") && line.contains("hook")), "{told:?}");
+    world.tell(20);
+    pass(Duration::from_secs(3600)).await;
+    let seqs: BTreeSet<u64> = sink.seqs().into_iter().collect();
+    let last = *seqs.last().unwrap();
+    assert!(last > 40);
+    assert_eq!((1..=last).filter(|seq| !seqs.contains(seq)).collect::<Vec<_>>(), [7, 30]);
+    assert_eq!(sink.standing.lag(), 0);
+    sink.end().await;
+}
+
+/// It may be a password that is wrong: nothing is left out while nothing is taken.
+#[tokio::test(start_paused = true)]
+async fn of_a_receiver_that_forbids_everything_nothing_is_left_out() {
+    let world = World::new();
+    let sink = world.sink("hook", |_, at| if at < Duration::from_secs(3 * 3600) { Does::Forbid } else { Does::Take });
+    world.tell(20);
+    pass(Duration::from_secs(4 * 3600)).await;
+    let seqs = sink.seqs();
+    assert!((1..=20).all(|seq| seqs.contains(&seq)), "{seqs:?}");
+    sink.end().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,8 @@ pub enum Failure {
         why: String,
         /// The receiver asks not to be asked sooner.
         after: Option<Duration>,
+        /// It has looked at what was sent, and may take something else: it did not say that it is busy.
+        is_answer: bool,
     },
     /// The receiver does not take it for what is in it, now and later.
     #[error("{why}")]
@@ -91,7 +93,12 @@ pub(super) fn plainly(said: impl AsRef<str>) -> String {
 impl Failure {
     #[expect(clippy::needless_pass_by_value, reason = "it stands behind `map_err`")]
     pub(super) fn again(why: impl ToString) -> Self {
-        Self::Again { why: why.to_string(), after: None }
+        Self::Again { why: why.to_string(), after: None, is_answer: false }
+    }
+
+    /// Whether it may be for what was sent.
+    pub(super) const fn is_answer(&self) -> bool {
+        matches!(self, Self::Again { is_answer: true, .. } | Self::Refused { .. })
     }
 }
 
