@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::event::Severity;
 
@@ -14,6 +14,24 @@ pub(crate) struct EventsArgs {
     /// What to do with them.
     #[command(subcommand)]
     pub(crate) action: EventsAction,
+}
+
+/// How lines of events are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LinesFormat {
+    /// For people
+    #[default]
+    Human,
+    /// As they stand in the journal
+    Json,
+    /// Elastic Common Schema, in JSON
+    Ecs,
+    /// Open Cybersecurity Schema Framework, in JSON
+    Ocsf,
+    /// Common Event Format
+    Cef,
+    /// RFC 5424, with JSON in it
+    Syslog,
 }
 
 /// What to do with events.
@@ -68,7 +86,7 @@ pub(crate) enum EventsAction {
         wanted: Vec<String>,
         /// How to show them
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
+        format: LinesFormat,
         /// Whether with colours
         #[arg(long, value_enum, default_value_t)]
         color: ColorChoice,

@@ -10,12 +10,13 @@ use std::time::Duration;
 use portcullis::clock::{Clock as _, SystemClock, Timestamp};
 use portcullis::config::resolve::Overrides;
 use portcullis::config::{Faults, Location, Request, Settings, settings_of};
-use portcullis::event::encode::{Colour, Encoder, Format as LineFormat};
+use portcullis::event::encode::{Colour, Encoder, FACILITY_DEFAULT, Format as LineFormat, Message};
 use portcullis::event::journal::{self, Head, Next, Position, Reader, Report, SealKey, Verifier};
 use portcullis::event::{Record, Severity};
 use portcullis::net::IpPrefix;
 use serde_json::{Map, Value, json};
 
+use super::events_args::LinesFormat;
 use super::{ColorChoice, EventsAction, Exit, Format, JournalArgs, Streams};
 
 /// How often it is looked whether something has come.
@@ -192,7 +193,7 @@ fn tail(action: &EventsAction, streams: &mut Streams<'_>) -> Result<Exit, Failur
         ColorChoice::Always => Colour::Always,
         ColorChoice::Auto | ColorChoice::Never => Colour::Never,
     };
-    let encoder = Some(Encoder::new(LineFormat::Human(colour))).filter(|_| *format == Format::Human);
+    let encoder = encoder_of(*format, colour);
     let mut reader = match from {
         Some(seq) => Reader::new(&path, Position::of(*seq)),
         // Of a time all of it is wanted, and shown as it is found.
@@ -221,6 +222,20 @@ fn tail(action: &EventsAction, streams: &mut Streams<'_>) -> Result<Exit, Failur
             Next::End => return Ok(Exit::Done),
         }
     }
+}
+
+/// What makes lines of events; none where they are shown as they stand in the journal.
+fn encoder_of(format: LinesFormat, colour: Colour) -> Option<Encoder> {
+    let format = match format {
+        LinesFormat::Json => return None,
+        LinesFormat::Human => LineFormat::Human(colour),
+        LinesFormat::Ecs => LineFormat::Ecs,
+        LinesFormat::Ocsf => LineFormat::Ocsf,
+        LinesFormat::Cef => LineFormat::Cef,
+        LinesFormat::Syslog => LineFormat::Syslog { facility: FACILITY_DEFAULT, message: Message::Json },
+    };
+    // What the journal hides stays as it is hidden there.
+    Some(Encoder::new(format))
 }
 
 /// The last lines that are wanted, and the place behind them. It is read from the newest file back.

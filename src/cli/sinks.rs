@@ -59,9 +59,9 @@ pub(super) fn replay(
     ended(replayed(config, name, range, streams), streams)
 }
 
-fn ended(done: Result<(), Failure>, streams: &mut Streams<'_>) -> io::Result<Exit> {
+fn ended(done: Result<Exit, Failure>, streams: &mut Streams<'_>) -> io::Result<Exit> {
     match done {
-        Ok(()) => Ok(Exit::Done),
+        Ok(exit) => Ok(exit),
         // Whoever has read enough closes the pipe.
         Err(Failure::Streams(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         Err(Failure::Streams(error)) => Err(error),
@@ -77,7 +77,7 @@ fn ended(done: Result<(), Failure>, streams: &mut Streams<'_>) -> io::Result<Exi
     }
 }
 
-fn tested(config: Option<&PathBuf>, name: &str, streams: &mut Streams<'_>) -> Result<(), Failure> {
+fn tested(config: Option<&PathBuf>, name: &str, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let settings = settings(config).map_err(Failure::Configuration)?;
     let sink = find(&settings, name)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -108,7 +108,7 @@ fn tested(config: Option<&PathBuf>, name: &str, streams: &mut Streams<'_>) -> Re
         }
     };
     writeln!(streams.out, "{name}: {said}. Look for \"{word}\" there")?;
-    Ok(())
+    Ok(Exit::Done)
 }
 
 fn replayed(
@@ -116,7 +116,7 @@ fn replayed(
     name: &str,
     (from, to): (u64, Option<u64>),
     streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let settings = settings(config).map_err(Failure::Configuration)?;
     let sink = find(&settings, name)?;
     if !matches!(sink.target, SinkTarget::Remote(_)) {
@@ -135,7 +135,7 @@ fn replayed(
     }
     let last = done.last.map_or_else(String::new, |last| format!(", the last one is {last}"));
     writeln!(streams.out, "{name}: {} events were sent{last}", done.sent)?;
-    Ok(())
+    Ok(if done.gone.is_empty() && done.refused.is_empty() { Exit::Done } else { Exit::Findings })
 }
 
 fn find<'s>(settings: &'s Settings, name: &str) -> Result<&'s EventSink, Failure> {

@@ -75,6 +75,15 @@ fn a_journal_is_shown_by_what_is_asked_for() {
     let all = world.events();
     assert_eq!(shown(&["-n", "2"]).lines().count(), 2);
     assert_eq!(shown(&["--from", "1"]).lines().count(), all.len());
+    for (format, begins, has) in [
+        ("ecs", "{\"@timestamp\":", "\"ecs\":{\"version\":"),
+        ("ocsf", "{", "\"class_uid\":"),
+        ("cef", "CEF:0|", "|session.authenticated|"),
+        ("syslog", "<", "session.authenticated"),
+    ] {
+        let lines = shown(&["--event", "session.authenticated", "--format", format]);
+        assert!(lines.lines().count() == 1 && lines.starts_with(begins) && lines.contains(has), "{format}: {lines}");
+    }
     let kinds = |words: &[&str]| -> Vec<String> {
         let lines = shown(&[words, &["--format", "json"]].concat());
         let kind = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();

@@ -16,6 +16,7 @@ use super::world::{LOGGED_IN, WRONG, World};
 use crate::support::origin::{Origin, Seen, raw};
 use crate::support::receivers::{self, Receiver};
 use crate::support::running::until;
+use crate::support::wire::Wire;
 
 const JOURNAL: &str = "journal = { path = \"data/events.jsonl\", sync = \"0s\" }\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -50,7 +51,7 @@ pub(super) struct Receivers {
 }
 
 /// What the collector wants to be shown.
-const TOKEN: &str = "of-the-collector";
+pub(super) const TOKEN: &str = "of-the-collector";
 
 impl Receivers {
     pub(super) fn listen(folder: &Path) -> Self {
@@ -86,11 +87,18 @@ impl Receivers {
         Self { udp, tcp, tls, local, journald, hook, loki, otlp, sinks: sinks.concat() }
     }
 
-    /// All that came to any of them.
+    /// All that came to any of them, with the heads of requests; but for the line in which the collector is shown what
+    /// it wants.
     pub(super) fn everything(&self) -> Vec<String> {
+        let is_told = |line: &&str| !line.eq_ignore_ascii_case(&format!("authorization: Bearer {TOKEN}"));
         let streams = [&self.udp, &self.tcp, &self.tls, &self.local, &self.journald].map(Receiver::all).concat();
-        let bodies = [&self.hook, &self.loki, &self.otlp].map(Origin::seen).concat();
-        streams.into_iter().chain(bodies.into_iter().map(|seen| String::from_utf8(seen.body).unwrap())).collect()
+        let [hook, loki, mut otlp] = [&self.hook, &self.loki, &self.otlp].map(Origin::seen);
+        for request in &mut otlp {
+            request.head = request.head.lines().filter(is_told).collect::<Vec<_>>().join("\n");
+        }
+        let requests = [hook, loki, otlp].concat();
+        let texts = requests.into_iter().flat_map(|seen| [seen.head, String::from_utf8(seen.body).unwrap()]);
+        streams.into_iter().chain(texts).collect()
     }
 
     fn have_lines(&self, told: &Value) {
@@ -364,6 +372,104 @@ fn a_secret_that_is_not_there_is_told_at_the_start() {
     assert!(err.contains("the sink `webhook`: expected \"whsec_\"") && !err.contains("hunter2"), "{err}");
 }
 
+/// Two fences, of which one is worth an alert.
+const FENCES: &str = r#"version = 1
+name = "shop"
+[[rule]]
+id = "trap"
+when = 'request.path == "/trap"'
+then = "deny"
+tags = ["alert", "T1595.003"]
+[[rule]]
+id = "fence"
+when = 'request.path == "/fence"'
+then = "deny"
+tags = ["quiet"]
+"#;
+
+/// One that writes a file, one that reads the journal, and one that asks for nothing and hides more.
+fn sinks_that_choose(siem: std::net::SocketAddr) -> String {
+    format!(
+        r#"{JOURNAL}[[events.sink]]
+type = "stdout"
+[[events.sink]]
+name = "alerts"
+type = "file"
+path = "alerts.jsonl"
+tags = ["pager", "alert"]
+[[events.sink]]
+name = "siem"
+type = "syslog"
+address = "tcp://{siem}"
+tags = "alert"
+privacy = {{ ip = "pseudonym" }}
+[[events.sink]]
+name = "hidden"
+type = "file"
+path = "hidden.jsonl"
+privacy = {{ ip = "pseudonym", subject = "hmac" }}
+[rules]
+files = ["shop.toml"]
+[client]
+trusted_proxies = ["127.0.0.0/8"]
+"#
+    )
+}
+
+#[test]
+fn a_sink_is_given_the_tags_it_asks_for_and_pseudonyms() {
+    const NEAR: &str = "203.0.113.9";
+    const FAR: &str = "198.51.100.7";
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::write(world.folder().join("shop.toml"), FENCES).unwrap();
+    world.configure(&sinks_that_choose(listener.local_addr().unwrap()));
+    let siem = Receiver::stream(listener, None);
+    let mut guard = world.start();
+    assert_eq!(world.logs_in(&guard, LOGGED_IN), 303);
+    for (path, from) in [("/trap", NEAR), ("/fence", NEAR), ("/trap", NEAR), ("/trap", FAR)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {from}\r\n\r\n");
+        assert_eq!(Wire::connect(guard.address).send(request).reply().status, 403, "{path}");
+    }
+    assert!(guard.process.terminate().success());
+    let written = |file: &str| fs::read_to_string(world.folder().join(file)).unwrap();
+    let denied = |text: &str| -> Vec<Value> {
+        text.lines().map(|line| parsed(line.as_bytes())).filter(|event| event["event"] == "authz.denied").collect()
+    };
+    let column =
+        |events: &[Value], key: &str| -> Vec<Value> { events.iter().map(|event| event[key].clone()).collect() };
+    let all = denied(&written("data/events.jsonl"));
+    let tags = column(&all, "tags");
+    assert_eq!(tags, ["alert T1595.003", "quiet", "alert T1595.003", "alert T1595.003"]);
+    let alerts = [&all[..1], &all[2..]].concat();
+    // Of a file and of the journal the same come, but for what the stream tells of itself.
+    let came = written("alerts.jsonl");
+    assert_eq!(column(&denied(&came), "seq"), column(&alerts, "seq"));
+    assert_eq!(column(&denied(&came), "ip"), [NEAR, NEAR, FAR]);
+    until("the alerts at the receiver", || siem.all().iter().filter(|line| line.contains("authz.denied")).count() >= 3);
+    let sent: Vec<Value> = siem.all().iter().map(|line| message(line)).collect();
+    let is_meant =
+        |event: &Value| event["event"] == "authz.denied" || event["event"].as_str().unwrap().starts_with("events.");
+    assert!(came.lines().all(|line| is_meant(&parsed(line.as_bytes()))), "{came}");
+    assert!(sent.iter().all(is_meant), "{sent:?}");
+    let sent: Vec<Value> = sent.into_iter().filter(|event| event["event"] == "authz.denied").collect();
+    assert_eq!(column(&sent, "seq"), column(&alerts, "seq"));
+    // One address has one pseudonym, whoever is told of it, and another address another.
+    let hidden = written("hidden.jsonl");
+    assert!(hidden.contains("session.authenticated"), "{hidden}");
+    let shown = column(&denied(&hidden), "ip");
+    let [near, fence, again, far] = &shown[..] else { panic!("{hidden}") };
+    assert_eq!([fence, again], [near, near]);
+    assert_ne!(near, far);
+    assert_eq!(column(&sent, "ip"), [near.clone(), again.clone(), far.clone()]);
+    let is_pseudonym = |text: &str| text.split_once('-').is_some_and(|(_, hash)| hash.len() == 16);
+    assert!([near, far].iter().all(|ip| is_pseudonym(ip.as_str().unwrap())), "{near} {far}");
+    for secret in [NEAR, FAR, "alice"] {
+        assert!(!hidden.contains(secret), "{secret} in {hidden}");
+    }
+    assert!(sent.iter().all(|event| ![NEAR, FAR].iter().any(|ip| event.to_string().contains(ip))), "{sent:?}");
+}
+
 #[test]
 fn a_sink_is_tried_by_hand() {
     let world = World::new();
@@ -473,7 +579,7 @@ address = "tcp://{tcp_at}"
     until("it comes for the second time", || came() == 2);
     otlp.always(raw("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
     let (code, out, _) = world.says(&["replay", "--sink", "otlp", "--from", &told.to_string()]);
-    assert!(code == 0 && out.contains(&format!("event {told} was refused: 400 Bad Request")), "{out}");
+    assert!(code == 3 && out.contains(&format!("event {told} was refused: 400 Bad Request")), "{code} {out}");
     let (code, _, err) = world.says(&["replay", "--sink", "stdout", "--from", "1"]);
     assert!(code == 2 && err.contains("`stdout` does not read the journal"), "{err}");
 }
