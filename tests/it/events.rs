@@ -1,5 +1,6 @@
 //! Events on their way to whoever reads them: the journal, what is told of it on the command line, and the page of all kinds.
 
+mod cef;
 mod chaos;
 mod command_line;
 mod crash;

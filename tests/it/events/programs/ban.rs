@@ -55,10 +55,10 @@ impl Lines {
         self.acted.replace("127.0.0.1", ip) + "\n"
     }
 
-    /// What another client did to an account, of which its owner came last.
-    fn of_subject(&self, ip: &str) -> String {
+    /// What others had a part in: an account of which the owner came last, a network of which he is a neighbour.
+    fn shared(&self, key: &str, ip: &str) -> String {
         assert!(self.acted.contains(",\"key\":\"client\""), "{}", self.acted);
-        self.acted(ip).replace(",\"key\":\"client\"", ",\"key\":\"subject\"")
+        self.acted(ip).replace(",\"key\":\"client\"", &format!(",\"key\":\"{key}\""))
     }
 
     /// A wrong password of another client.
@@ -72,9 +72,8 @@ impl Lines {
         let made_up = self.acted("192.0.2.3").trim_end().replace('\\', "\\\\").replace('"', "\\\"");
         let forged = format!("{},\"ua\":\"{made_up}\"}}\n", self.passed("192.0.2.4").trim_end().trim_end_matches('}'));
         let named = self.named.replace("127.0.0.1", "192.0.2.7") + "\n";
-        [observed, self.passed("192.0.2.2"), forged, self.of_subject("192.0.2.5"), named]
-            .map(|line| line.repeat(often))
-            .concat()
+        let (subject, prefix) = (self.shared("subject", "192.0.2.5"), self.shared("prefix", "192.0.2.6"));
+        [observed, self.passed("192.0.2.2"), forged, subject, prefix, named].map(|line| line.repeat(often)).concat()
     }
 }
 
