@@ -306,7 +306,7 @@ mod tests {
         }
         // Those are set right by an operator, and nothing is lost until then.
         for status in [301, 401, 403, 404, 405, 408, 425, 429, 500, 502, 503, 504] {
-            let is_busy = [408, 425, 429, 502, 503, 504].contains(&status);
+            let is_busy = [301, 408, 425, 429, 502, 503, 504].contains(&status);
             assert!(
                 matches!(judged(status), Err(Failure::Again { is_answer, .. }) if is_answer != is_busy),
                 "{status}"

@@ -65,6 +65,8 @@ pub(super) struct Worker<T> {
     gap_told: Option<(u64, u64)>,
     /// Single events that were refused since one was taken.
     refusals: u32,
+    /// How many failures in turn there were when another event was tried.
+    probed_at: u32,
 }
 
 /// What was written to a connection within a second.
@@ -109,6 +111,7 @@ impl<T: Transport> Worker<T> {
             gap: None,
             gap_told: None,
             refusals: 0,
+            probed_at: 0,
         })
     }
 
@@ -173,7 +176,8 @@ impl<T: Transport> Worker<T> {
     /// Whether the receiver takes the next event, and this one still not, which is left out then: something before a receiver may
     /// hold back what looks like an attack, and nothing behind it would ever arrive.
     async fn goes_on_without(&mut self, one: &Item, failure: &Failure) -> bool {
-        if !failure.is_answer() || self.counted.in_turn() + 1 < PROBED_AFTER {
+        let in_turn = self.counted.in_turn() + 1;
+        if !failure.is_answer() || in_turn < self.probed_at + PROBED_AFTER {
             return false;
         }
         self.size = 1;
@@ -181,6 +185,7 @@ impl<T: Transport> Worker<T> {
         if next.items.is_empty() {
             return false;
         }
+        self.probed_at = in_turn;
         let Ok(Ok(receipt)) = timeout(self.common.timeout, self.transport.send(&next.items)).await else {
             return false;
         };
@@ -237,7 +242,7 @@ impl<T: Transport> Worker<T> {
     fn sent(&mut self, batch: &Batch, receipt: &Receipt) {
         let count = batch.items.len() as u64;
         self.size = (self.size + self.size / 2 + 1).min(self.common.batch);
-        self.refusals = 0;
+        (self.refusals, self.probed_at) = (0, 0);
         match receipt {
             Receipt::Taken(_) => {
                 self.counted.delivered(count);
