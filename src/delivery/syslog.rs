@@ -3,14 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UdpSocket, UnixDatagram, UnixStream};
+use tokio::time::timeout;
 
 use super::stream::{self, Stream};
 use super::transport::{Failure, Item, Receipt, Transport};
 use super::{BATCH_MAX, Tls};
 
+/// How long saying farewell may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// The port of syslog over TLS where none is named (RFC 5425).
 const TLS_PORT: u16 = 6514;
 /// The port of syslog otherwise (RFC 5426, RFC 6587).
@@ -185,6 +189,14 @@ impl Transport for Syslog {
             self.link = Some(link);
         }
         sent
+    }
+
+    /// Over TLS the other end is told that nothing was cut off (RFC 5425, 4.4).
+    async fn close(&mut self) {
+        if let Some(Link::Stream(mut stream)) = self.link.take() {
+            // Whoever does not take it has ended it himself.
+            drop(timeout(FAREWELL_MAX, stream.shutdown()).await);
+        }
     }
 
     async fn lost(&mut self) -> Failure {

@@ -119,6 +119,11 @@ pub(super) trait Transport: Send {
     fn lost(&mut self) -> impl Future<Output = Failure> + Send {
         std::future::pending()
     }
+
+    /// Ends it as the receiver expects it, where it expects anything.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Any of them.
@@ -204,6 +209,12 @@ impl Transport for Any {
             #[cfg(feature = "nats")]
             Self::Nats(nats) => nats.lost().await,
             _ => std::future::pending().await,
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Self::Syslog(syslog) = self {
+            syslog.close().await;
         }
     }
 }

@@ -123,6 +123,7 @@ impl<T: Transport> Worker<T> {
             _ = at_once.wait_for(|stopping| *stopping == Stopping::Now) => {}
         }
         self.save();
+        self.transport.close().await;
     }
 
     async fn deliver(&mut self, stopping: &mut watch::Receiver<Stopping>) {

@@ -6,6 +6,7 @@ mod command_line;
 mod crash;
 mod ecs;
 mod half_open;
+mod killed;
 mod ocsf;
 mod page;
 mod programs;

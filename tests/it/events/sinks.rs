@@ -122,6 +122,7 @@ impl Receivers {
         for receiver in [&self.tcp, &self.tls, &self.local, &self.journald] {
             receiver.with("guard.stopped");
         }
+        until("farewells", || [&self.tcp, &self.tls].iter().all(|receiver| receiver.farewells() == 1));
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use socket2::SockRef;
 
 use super::running::until;
 
-/// The messages that came, in order, and the connections that they came over.
+/// The messages that came, in order, the connections that they came over, and how many of these were ended as it should be.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receiver(Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<TcpStream>>>);
+pub(crate) struct Receiver(Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<TcpStream>>>, Arc<AtomicUsize>);
 
 impl Receiver {
     /// Datagrams over UDP.
@@ -71,7 +72,11 @@ impl Receiver {
         let mut stream = BufReader::new(stream);
         loop {
             let mut length = Vec::new();
-            if stream.read_until(b' ', &mut length).is_err() || length.pop().is_none() {
+            if matches!(stream.read_until(b' ', &mut length), Ok(0)) {
+                self.2.fetch_add(1, Ordering::SeqCst);
+            }
+            // Half a length is what whoever was killed has left.
+            if length.pop() != Some(b' ') {
                 return;
             }
             let length: usize = String::from_utf8(length).unwrap().parse().expect("a length of digits alone");
@@ -81,6 +86,11 @@ impl Receiver {
             }
             self.0.lock().push(String::from_utf8(message).unwrap());
         }
+    }
+
+    /// How many connections were ended between two messages, and over TLS with a farewell.
+    pub(crate) fn farewells(&self) -> usize {
+        self.2.load(Ordering::SeqCst)
     }
 
     /// Forgets every connection, without a word of farewell to the other end but that it knows of none (RST).
