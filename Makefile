@@ -27,7 +27,9 @@ demo:
 
 test: install
 	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE) $(ALL)
-	PORTCULLIS_TEST_CARRIED=1 $(CARGO) test $(PROFILE) $(ALL) --test it -- sessions::
+	for store in carried cached embedded file; do \
+		PORTCULLIS_TEST_STORE=$$store $(CARGO) test $(PROFILE) $(ALL) --test it -- sessions:: || exit 1; \
+	done
 
 lint:
 	@tests/components

@@ -105,6 +105,9 @@ pub(crate) enum EventsAction {
         /// The number of an event and its hash, as a check told them before or the last seal does
         #[arg(long = "head", value_name = "SEQ:HASH")]
         heads: Vec<String>,
+        /// A file with seals (`events.sealed`) as a sink wrote them elsewhere, in JSON or with JSON in a message; other lines are left out
+        #[arg(long = "seals", value_name = "FILE")]
+        seals: Vec<PathBuf>,
         /// How to tell it
         #[arg(long, value_enum, default_value_t)]
         format: Format,

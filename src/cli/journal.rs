@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,8 @@ enum Failure {
     Key { path: PathBuf, why: journal::SealKeyError },
     #[error("`{0}` is no number of an event and hash: expected 17:HASH, as a check tells the last event")]
     Head(String),
+    #[error("{} has no seals: expected lines with `events.sealed` as JSON, as a sink writes them", path.display())]
+    NoSeals { path: PathBuf },
     #[error("`{0}` is not of the form KEY=VALUE or KEY!=VALUE")]
     Wanted(String),
     #[error("{} is not here any more: it was put elsewhere. A new one is begun with a new journal", key.display())]
@@ -48,8 +50,8 @@ enum Failure {
 pub(super) fn run(action: &EventsAction, streams: &mut Streams<'_>) -> io::Result<Exit> {
     let done = match action {
         EventsAction::Tail { .. } => tail(action, streams),
-        EventsAction::Verify { journal, key, heads, format } => {
-            path_of(journal).and_then(|path| verify(&path, key.as_deref(), heads, *format, streams))
+        EventsAction::Verify { journal, key, heads, seals, format } => {
+            path_of(journal).and_then(|path| verify(&path, key.as_deref(), (heads, seals), *format, streams))
         }
         EventsAction::SealKey { journal, to, forget } => {
             path_of(journal).and_then(|path| seal_key(&path, to.as_deref(), *forget, streams))
@@ -291,7 +293,7 @@ fn show(line: &[u8], encoder: Option<&Encoder>, streams: &mut Streams<'_>) -> Re
 fn verify(
     path: &Path,
     key: Option<&Path>,
-    heads: &[String],
+    (heads, seals): (&[String], &[PathBuf]),
     format: Format,
     streams: &mut Streams<'_>,
 ) -> Result<Exit, Failure> {
@@ -309,12 +311,31 @@ fn verify(
         let (seq, head) = parse().ok_or_else(|| Failure::Head(text.clone()))?;
         verifier = verifier.with_head(seq, head);
     }
+    for file in seals {
+        verifier = with_seals(verifier, file)?;
+    }
     let report = verifier.run().map_err(|why| Failure::File { path: path.to_owned(), why })?;
     match format {
         Format::Json => writeln!(streams.out, "{}", as_json(&report))?,
         Format::Human => tell(path, &report, key.is_some(), streams)?,
     }
     Ok(if report.is_whole() { Exit::Done } else { Exit::Findings })
+}
+
+/// What seals tell that a sink has written down elsewhere.
+fn with_seals(mut verifier: Verifier, file: &Path) -> Result<Verifier, Failure> {
+    let failed = |why| Failure::File { path: file.to_owned(), why };
+    let mut found = 0_u64;
+    for line in BufReader::new(fs::File::open(file).map_err(failed)?).lines() {
+        let line = line.map_err(failed)?;
+        if line.contains("events.sealed")
+            && let Some((seq, head)) = journal::sealed_head(&line)
+        {
+            verifier = verifier.with_seal(seq, head);
+            found += 1;
+        }
+    }
+    if found == 0 { Err(Failure::NoSeals { path: file.to_owned() }) } else { Ok(verifier) }
 }
 
 fn tell(path: &Path, report: &Report, has_key: bool, streams: &mut Streams<'_>) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub use line::{Head, Line, NoHead};
 pub use read::{Next, Position, Reader};
 pub use seal::{SealKey, SealKeyError};
 pub use segments::{files, firsts};
-pub use verify::{FINDINGS_MAX, Fault, Finding, Report, Verifier};
+pub use verify::{FINDINGS_MAX, Fault, Finding, Report, Verifier, sealed_head};
 pub use write::{Journal, Settings};
 
 /// Bytes of events that are kept where nobody says how many.

@@ -1,5 +1,6 @@
 //! Checking a journal: what was changed in it, and where.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -138,6 +139,14 @@ impl Report {
     }
 }
 
+/// What a seal says in a line that a sink has written: the number of the last event that it is for, and the hash of that. The event
+/// stands there as JSON of the guard's own, whatever is before it. None if it is no seal.
+pub fn sealed_head(line: &str) -> Option<(u64, Head)> {
+    let event: serde_json::Value = serde_json::from_str(line.get(line.find("{\"ts\":")?..)?).ok()?;
+    let is_seal = event.get("event")?.as_str()? == "events.sealed";
+    is_seal.then_some((event.get("head_seq")?.as_u64()?, event.get("head")?.as_str()?.parse().ok()?))
+}
+
 /// Checks a journal.
 #[derive(Debug)]
 pub struct Verifier {
@@ -145,14 +154,26 @@ pub struct Verifier {
     key: Option<SealKey>,
     /// How far a key may still be followed.
     steps_left: u64,
-    heads: Vec<(u64, Head, Checked)>,
+    /// By number, for there may be a year of seals.
+    heads: BTreeMap<u64, Vec<Known>>,
     next_seal: Option<u64>,
 }
 
+/// A head that was written down elsewhere.
+#[derive(Debug)]
+struct Known {
+    head: Head,
+    by: By,
+    is_checked: bool,
+}
+
+/// How it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checked {
-    Yes,
-    NotYet,
+enum By {
+    /// Somebody asks for it.
+    Asking,
+    /// A seal told it, which may be older than what is kept.
+    Seal,
 }
 
 /// What is known of the lines before.
@@ -166,7 +187,7 @@ struct Before {
 impl Verifier {
     /// A check of the chain.
     pub fn new(journal: impl Into<PathBuf>) -> Self {
-        Self { journal: journal.into(), key: None, steps_left: STEPS_MAX, heads: Vec::new(), next_seal: None }
+        Self { journal: journal.into(), key: None, steps_left: STEPS_MAX, heads: BTreeMap::new(), next_seal: None }
     }
 
     /// Of seals too, with the first key of the journal.
@@ -178,8 +199,18 @@ impl Verifier {
 
     /// And that the event of that number has the hash that was written down elsewhere.
     #[must_use]
-    pub fn with_head(mut self, seq: u64, head: Head) -> Self {
-        self.heads.push((seq, head, Checked::NotYet));
+    pub fn with_head(self, seq: u64, head: Head) -> Self {
+        self.knows(seq, head, By::Asking)
+    }
+
+    /// The same of what a seal told that was kept elsewhere ([`sealed_head`]): of events that are not kept any more nothing is said.
+    #[must_use]
+    pub fn with_seal(self, seq: u64, head: Head) -> Self {
+        self.knows(seq, head, By::Seal)
+    }
+
+    fn knows(mut self, seq: u64, head: Head, by: By) -> Self {
+        self.heads.entry(seq).or_default().push(Known { head, by, is_checked: false });
         self
     }
 
@@ -210,8 +241,12 @@ impl Verifier {
             report.add(of_last(Fault::LostSeals { to }));
         }
         let first = report.first.unwrap_or(1);
-        for (seq, _, _) in self.heads.iter().filter(|(_, _, checked)| *checked == Checked::NotYet) {
-            let fault = if *seq < first { Fault::OldHead } else { Fault::NoHead };
+        for (seq, known) in self.heads.iter().flat_map(|(seq, all)| all.iter().map(move |known| (seq, known))) {
+            let fault = match (known.is_checked, *seq < first, known.by) {
+                (true, ..) | (false, true, By::Seal) => continue,
+                (false, true, By::Asking) => Fault::OldHead,
+                (false, false, _) => Fault::NoHead,
+            };
             report.add(Finding { file: self.journal.clone(), line: 0, seq: Some(*seq), fault });
         }
         Ok(report)
@@ -291,9 +326,9 @@ impl Verifier {
         if line.head.is_none() && (before.head.is_some() || before.next.is_none()) {
             report.add(found(Fault::Unchained));
         }
-        for (_, head, checked) in self.heads.iter_mut().filter(|(seq, _, _)| *seq == line.seq) {
-            *checked = Checked::Yes;
-            if line.head != Some(*head) {
+        for known in self.heads.get_mut(&line.seq).into_iter().flatten() {
+            known.is_checked = true;
+            if line.head != Some(known.head) {
                 report.add(found(Fault::WrongHead));
             }
         }

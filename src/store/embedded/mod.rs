@@ -6,6 +6,7 @@
 //!
 //! What is answered is on disk, whatever happens next: creation, rotation, revocation and durable commits wait for the
 //! batch that they are in. [`Durability::Soon`](super::Durability::Soon) does not wait: a crash may lose the last second of it.
+//! A disk that does not answer within ten seconds is an error; what was decided may still come true.
 
 mod disk;
 #[cfg(test)]

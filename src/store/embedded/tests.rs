@@ -517,6 +517,29 @@ async fn nobody_waits_in_vain_for_a_writer_that_panicked() {
     store.close().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_keeps_nobody_for_ever() {
+    let medium = Arc::new(Medium::default());
+    let (store, _) = medium.open().unwrap();
+    let held = medium.hold();
+    let began = tokio::time::Instant::now();
+    for nth in 1..3 {
+        let created = store.create(session(nth), None, NOW).await;
+        assert!(
+            matches!(&created, Err(StoreError::Io(why)) if why.to_string().contains("did not answer")),
+            "{created:?}"
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(store.load(&digest(1)).await.unwrap().is_none(), "nothing is seen that may never be");
+    // It goes on, and has what was decided.
+    tokio::time::resume();
+    drop(held);
+    assert!(is_created(&store.create(session(3), None, NOW).await));
+    assert!(store.load(&digest(1)).await.unwrap().is_some());
+    store.close().await;
+}
+
 #[tokio::test]
 async fn nothing_is_seen_and_nothing_answered_before_the_disk_has_it() {
     let medium = Arc::new(Medium::default());

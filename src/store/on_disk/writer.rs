@@ -260,9 +260,18 @@ enum Next {
     End,
 }
 
+/// How long a disk may take for what somebody waits for. A folder over a network may hang, and the request with it.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The disk does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk did not answer within {} s: what was to be changed may still be", ANSWER_MAX.as_secs())]
+struct Hangs;
+
 async fn settled(mut batch: watch::Receiver<Fate>) -> Result<(), StoreError> {
-    let fate = batch.wait_for(|fate| !matches!(fate, Fate::Waiting)).await.map(|fate| fate.clone());
-    match fate {
+    let fate = tokio::time::timeout(ANSWER_MAX, batch.wait_for(|fate| !matches!(fate, Fate::Waiting))).await;
+    let Ok(fate) = fate else { return Err(StoreError::io(Hangs)) };
+    match fate.map(|fate| fate.clone()) {
         Ok(Fate::Durable) => Ok(()),
         Ok(Fate::Failed(error)) => Err(StoreError::io(Told(error))),
         Ok(Fate::Closed | Fate::Waiting) | Err(_) => Err(StoreError::Closed),

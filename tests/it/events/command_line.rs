@@ -159,6 +159,19 @@ fn a_change_of_the_journal_is_told_with_its_place() {
     fs::write(world.journal(), lines[..lines.len() - 2].concat()).unwrap();
     let (code, out, _) = world.says(&["verify", "--head", &head]);
     assert!(code == 3 && out.contains("the end was cut off"), "{out}");
+    // By the seals that came to a sink, too: with the state of the next one gone nothing else tells.
+    fs::write(world.folder().join("siem.log"), guard.process.lines().join("\n")).unwrap();
+    fs::write(world.journal(), &text).unwrap();
+    let by_seals = || world.says(&["verify", "--seals", "siem.log"]);
+    assert_eq!(by_seals().0, 0);
+    fs::write(world.journal(), lines[..3].concat()).unwrap();
+    fs::remove_file(world.journal().with_extension("jsonl.seal")).unwrap();
+    assert_eq!(world.says(&["verify"]).0, 0, "this is what it can not tell");
+    let (code, out, _) = by_seals();
+    assert!(code == 3 && out.contains("the end was cut off"), "{out}");
+    fs::write(world.folder().join("siem.log"), "nothing\n").unwrap();
+    let (code, _, err) = by_seals();
+    assert!(code == 1 && err.contains("siem.log has no seals"), "{err}");
     let (code, _, err) = world.says(&["verify", "--head", "last"]);
     assert!(code == 2 && err.contains("17:HASH"), "{err}");
 }

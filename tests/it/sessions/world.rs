@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,13 +22,20 @@ use portcullis::event::sink::Collector;
 use portcullis::layer::{ClientAddr, GuardBuilder, GuardLayer, Session};
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{DecodeError, Record};
+use portcullis::store::cached::{self, CachedStore};
+use portcullis::store::embedded::{self, EmbeddedStore};
+#[cfg(feature = "file")]
+use portcullis::store::file::{self, FileStore};
 use portcullis::store::memory::MemoryStore;
+#[cfg(feature = "file")]
+use portcullis::store::row::Rows;
 use portcullis::store::sealed::SealedStore;
 use portcullis::store::shared::Shared;
 use portcullis::store::{
-    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store,
-    StoreError, SubjectLimit,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, SESSIONS_MAX_DEFAULT,
+    Store, StoreError, SubjectLimit,
 };
+use tempfile::TempDir;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
@@ -64,6 +72,44 @@ enum Kept {
     Here(MemoryStore),
     /// By their clients; which have ended is remembered in memory.
     Carried(SealedStore<Shared<MemoryStore>>),
+    /// In memory, behind a cache.
+    Cached(CachedStore<MemoryStore>),
+    /// In a file.
+    Embedded(EmbeddedStore),
+    /// In a file for each.
+    #[cfg(feature = "file")]
+    File(FileStore),
+}
+
+impl Kept {
+    /// As the environment asks for: the stories hold over any store, and `make test` tells them over several. With the folder that
+    /// it is in.
+    fn asked(clock: Arc<ManualClock>) -> (Self, Option<TempDir>) {
+        let in_folder = |open: fn(&Path) -> Self| {
+            let folder = TempDir::new().unwrap();
+            (open(folder.path()), Some(folder))
+        };
+        match std::env::var("PORTCULLIS_TEST_STORE").as_deref() {
+            Err(_) => (Self::Here(MemoryStore::default()), None),
+            Ok("carried") => (Self::carried(&Shared::new(MemoryStore::default()), clock), None),
+            Ok("cached") => {
+                (Self::Cached(CachedStore::new(MemoryStore::default(), cached::Settings::default(), clock)), None)
+            }
+            Ok("embedded") => {
+                in_folder(|path| Self::Embedded(EmbeddedStore::open(path, embedded::Settings::default()).unwrap().0))
+            }
+            #[cfg(feature = "file")]
+            Ok("file") => in_folder(|path| {
+                let rows = Rows::new(ring(&[1]), Arc::new(InsecureSeededEntropy::new(9)));
+                Self::File(FileStore::open(path, Arc::new(rows), file::Settings::default()).unwrap().0)
+            }),
+            Ok(other) => panic!("PORTCULLIS_TEST_STORE={other} is none of carried, cached, embedded, file"),
+        }
+    }
+
+    fn carried(ended: &Shared<MemoryStore>, clock: Arc<ManualClock>) -> Self {
+        Self::Carried(SealedStore::new(ended.clone(), SESSIONS_MAX_DEFAULT, ring(&[1]), clock))
+    }
 }
 
 macro_rules! kept {
@@ -71,6 +117,10 @@ macro_rules! kept {
         match &$self.inner {
             Kept::Here($store) => $call,
             Kept::Carried($store) => $call,
+            Kept::Cached($store) => $call,
+            Kept::Embedded($store) => $call,
+            #[cfg(feature = "file")]
+            Kept::File($store) => $call,
         }
     };
 }
@@ -131,6 +181,14 @@ impl Store for Counting {
         kept!(self, store => store.load_fresh(digest).await)
     }
 
+    fn reads(&self) -> Reads {
+        kept!(self, store => store.reads())
+    }
+
+    fn proof(&self) -> Proof {
+        kept!(self, store => store.proof())
+    }
+
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
         self.write()?;
         // Others may run before it is done.
@@ -179,6 +237,8 @@ pub(super) struct World {
     layer: GuardLayer<Counting>,
     events: Collector,
     _writer: Writer,
+    /// Where the store is, if it is in a folder.
+    _folder: Option<TempDir>,
 }
 
 /// A client with its one cookie, and with those in which it carries the state of its session.
@@ -339,25 +399,15 @@ impl World {
     }
 
     pub(super) fn with(change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>) -> Self {
-        // All of these hold for sessions that clients carry too: `make test` runs them a second time.
-        if std::env::var_os("PORTCULLIS_TEST_CARRIED").is_some() {
-            return Self::carried_with(&Shared::new(MemoryStore::default()), change);
-        }
-        Self::over(Kept::Here(MemoryStore::default()), clock(), change)
+        let clock = clock();
+        let (kept, folder) = Kept::asked(clock.clone());
+        Self { _folder: folder, ..Self::over(kept, clock, change) }
     }
 
     /// One whose clients carry their sessions. Those that share what has ended are nodes of one guard, and each makes other ids.
     pub(super) fn carried(ended: &Shared<MemoryStore>, seed: u64) -> Self {
-        Self::carried_with(ended, |builder| builder.entropy(Arc::new(InsecureSeededEntropy::new(seed))))
-    }
-
-    fn carried_with(
-        ended: &Shared<MemoryStore>,
-        change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>,
-    ) -> Self {
-        let clock = clock();
-        let store = SealedStore::new(ended.clone(), SESSIONS_MAX_DEFAULT, ring(&[1]), clock.clone());
-        Self::over(Kept::Carried(store), clock, change)
+        let (clock, entropy) = (clock(), Arc::new(InsecureSeededEntropy::new(seed)));
+        Self::over(Kept::carried(ended, clock.clone()), clock, |builder| builder.entropy(entropy))
     }
 
     fn over(
@@ -374,7 +424,7 @@ impl World {
             .keys(ring(&[1]))
             .events(sender);
         let guard = Arc::new(change(builder).build().unwrap());
-        Self { clock, layer: GuardLayer::new(guard.clone()), guard, events, _writer: writer }
+        Self { clock, layer: GuardLayer::new(guard.clone()), guard, events, _writer: writer, _folder: None }
     }
 
     /// A request that is answered by this handler.
@@ -508,8 +558,11 @@ impl World {
     }
 
     pub(super) fn use_keys(&self, ids: &[u8]) {
-        if let Kept::Carried(store) = &self.guard.store().inner {
-            store.replace_keys(ring(ids));
+        match &self.guard.store().inner {
+            Kept::Carried(store) => store.replace_keys(ring(ids)),
+            #[cfg(feature = "file")]
+            Kept::File(store) => store.rows().replace_keys(ring(ids)),
+            Kept::Here(_) | Kept::Cached(_) | Kept::Embedded(_) => {}
         }
         self.guard.replace_keys(ring(ids));
     }
