@@ -85,7 +85,7 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const FAILURES_TOLD: u32 = 3;
 /// Single events refused in turn of which it is believed that it is for what is in them: of more, the receiver is at fault.
 pub const REFUSALS_MAX: u32 = 3;
-/// After so many failures in turn, the last of them an answer to one event alone, the next event is tried: if that is taken, and
+/// After so many failures in turn, the last of them an answer to one event alone, a later event is tried: if that is taken, and
 /// the one still not, it is left out. If not, so many more come before that is tried again.
 pub const PROBED_AFTER: u32 = 8;
 

@@ -241,6 +241,24 @@ async fn one_event_that_is_never_taken_does_not_keep_back_those_behind_it() {
     sink.end().await;
 }
 
+/// What is missing in the journal behind it is told, and nothing before that is left out without a word.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_not_taken_is_not_lost_to_a_gap_behind_it() {
+    let world = World::new();
+    let sink = world.sink("hook", |_, at| if at < Duration::from_secs(3 * 3600) { Does::Forbid } else { Does::Take });
+    world.tell(3);
+    // Somebody takes lines out of the file.
+    let text = std::fs::read_to_string(world.path()).unwrap();
+    let left: Vec<_> =
+        text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| line).collect();
+    std::fs::write(world.path(), left.concat()).unwrap();
+    pass(Duration::from_secs(4 * 3600)).await;
+    let seqs = sink.seqs();
+    assert!(seqs.contains(&1) && seqs.contains(&3) && !seqs.contains(&2), "{seqs:?}");
+    assert!(world.told(Kind::EventsGap).iter().any(|line| line.contains("hook")));
+    sink.end().await;
+}
+
 /// It may be a password that is wrong: nothing is left out while nothing is taken.
 #[tokio::test(start_paused = true)]
 async fn of_a_receiver_that_forbids_everything_nothing_is_left_out() {

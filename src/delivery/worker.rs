@@ -174,30 +174,49 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    /// Whether the receiver takes the next event, and this one still not, which is left out then: something before a receiver may
-    /// hold back what looks like an attack, and nothing behind it would ever arrive.
+    /// Whether the receiver takes a later event, and this one still not, which is left out then: something before a receiver may
+    /// hold back what looks like an attack, and nothing behind it would ever arrive. The later one comes once more in its turn.
     async fn goes_on_without(&mut self, one: &Item, failure: &Failure) -> bool {
         let in_turn = self.counted.in_turn() + 1;
         if !failure.is_answer() || in_turn < self.probed_at + PROBED_AFTER {
             return false;
         }
-        self.size = 1;
-        let Ok(next) = self.gather() else { return false };
-        if next.items.is_empty() {
+        let Some(later) = self.wanted_behind(one.behind).await else { return false };
+        self.probed_at = in_turn;
+        let is_taken = timeout(self.common.timeout, self.transport.send(&[later])).await;
+        if !matches!(is_taken, Ok(Ok(Receipt::Taken(_)))) {
             return false;
         }
-        self.probed_at = in_turn;
-        let Ok(Ok(receipt)) = timeout(self.common.timeout, self.transport.send(&next.items)).await else {
-            return false;
-        };
         let again = timeout(self.common.timeout, self.transport.send(std::slice::from_ref(one))).await;
         if !matches!(&again, Ok(Err(failure)) if failure.is_answer()) {
             return false;
         }
         self.left_out(one, &failure.to_string());
-        self.sent(&next, &receipt);
-        self.read_from(next.behind);
         true
+    }
+
+    /// The next event that is wanted behind a place. Its own place does not move, nor is told what is missing there.
+    async fn wanted_behind(&mut self, at: Position) -> Option<Item> {
+        let mut reader = Reader::new(&self.journal, at);
+        let (mut line, durable) = (Vec::new(), *self.durable.borrow());
+        loop {
+            for _ in 0..LOOKS_MAX {
+                if reader.position().seq > durable {
+                    return None;
+                }
+                match reader.next(&mut line).ok()? {
+                    Next::Line(_) => {
+                        let wanted = Record::read(&line).ok().filter(|record| self.common.filter.wants(record));
+                        if let Some(record) = wanted {
+                            return Some(Item::new(record, &self.common.encoder, reader.position()));
+                        }
+                    }
+                    Next::Gap(..) => {}
+                    Next::End => return None,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Reads the next events that are wanted. The files are those that were just written, so this waits for no disk.
