@@ -21,7 +21,7 @@ pub(super) struct Pipe {
     /// None where there is no thread.
     to: Option<Sender<Batch>>,
     shared: Arc<Shared>,
-    /// How many writes had ended when somebody waited in vain: nobody does so again before one more has.
+    /// How many writes had ended when somebody waited in vain, or there was no room: it is stuck until one more has.
     stuck_at: Option<u64>,
 }
 
@@ -68,15 +68,24 @@ impl Pipe {
         let bytes = batch.bytes.len();
         let Some(to) = self.to.as_ref().filter(|_| state.waiting + bytes <= WAITING_MAX) else {
             batch.give_up(0, lost);
+            self.stuck_at = Some(state.ended);
             return before.and(Err(is_stuck()));
         };
         state.waiting += bytes;
+        // It failed, and does so until one more write has ended.
+        let is_stuck_still = self.stuck_at == Some(state.ended);
         drop(state);
         if let Err(mut back) = to.send(std::mem::take(batch)) {
             back.0.give_up(0, lost);
             return before.and(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        before
+        if is_stuck_still { before.and(Err(is_stuck())) } else { before }
+    }
+
+    /// Whether something is to be told of what was written meanwhile, or may be soon.
+    pub(super) fn is_waiting(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.error.is_some() || !state.lost.is_empty() || state.waiting > 0 && self.stuck_at != Some(state.ended)
     }
 
     /// Waits until all of it is written, for a moment.
@@ -157,15 +166,24 @@ mod tests {
         assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
         assert_eq!(lost.iter().map(|lost| lost.seq).collect::<Vec<_>>(), [3]);
         assert_eq!(pipe.sync(&mut lost).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(!pipe.is_waiting(), "nothing is expected of it");
         // Somebody reads again.
         assert_eq!((look.recv().unwrap().len(), look.recv().unwrap().len()), (half, half));
         pipe.sync(&mut lost).unwrap();
         pipe.pour(&mut line(4, 10), &mut lost).unwrap();
         assert_eq!(look.recv().unwrap().len(), 10);
+        pipe.sync(&mut lost).unwrap();
+        // There is room, and nobody takes what comes: it is not well again with the next line.
+        pipe.pour(&mut line(5, 10), &mut lost).unwrap();
+        assert!(pipe.is_waiting());
+        assert_eq!(pipe.sync(&mut lost).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(pipe.pour(&mut line(6, 10), &mut lost).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!((look.recv().unwrap().len(), look.recv().unwrap().len()), (10, 10));
+        pipe.sync(&mut lost).unwrap();
         // And then it is closed.
         drop(look);
-        pipe.pour(&mut line(5, 10), &mut lost).unwrap();
+        pipe.pour(&mut line(7, 10), &mut lost).unwrap();
         assert_eq!(pipe.sync(&mut lost).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-        assert_eq!(lost.iter().map(|lost| lost.seq).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(lost.iter().map(|lost| lost.seq).collect::<Vec<_>>(), [3, 7]);
     }
 }

@@ -23,7 +23,7 @@ enum To<W> {
 
 impl StreamSink<io::Stdout> {
     /// Standard output. It is locked for each batch, so lines never mix with what others print there. Where nobody reads it,
-    /// 1 MiB waits for that; what comes then is given up, and nothing else waits.
+    /// 1 MiB waits for that; what comes then is given up, and nothing else waits. What waits at the end is written for a second.
     pub fn stdout(encoder: Encoder) -> Self {
         let to = To::Apart(Pipe::new("stdout", io::stdout()));
         Self { name: "stdout", to, lines: Lines::new(encoder) }
@@ -68,6 +68,13 @@ impl<W: Write + Send> Sink for StreamSink<W> {
         match &mut self.to {
             To::Here(to) => self.lines.pour(to),
             To::Apart(pipe) => pipe.pour(&mut self.lines.batch, &mut self.lines.lost),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        match &self.to {
+            To::Here(_) => false,
+            To::Apart(pipe) => pipe.is_waiting(),
         }
     }
 
