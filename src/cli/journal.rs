@@ -326,11 +326,10 @@ fn verify(
 fn with_seals(mut verifier: Verifier, file: &Path) -> Result<Verifier, Failure> {
     let failed = |why| Failure::File { path: file.to_owned(), why };
     let mut found = 0_u64;
-    for line in BufReader::new(fs::File::open(file).map_err(failed)?).lines() {
+    // Others may write there too, and not in UTF-8.
+    for line in BufReader::new(fs::File::open(file).map_err(failed)?).split(b'\n') {
         let line = line.map_err(failed)?;
-        if line.contains("events.sealed")
-            && let Some((seq, head)) = journal::sealed_head(&line)
-        {
+        if let Some((seq, head)) = journal::sealed_head(&String::from_utf8_lossy(&line)) {
             verifier = verifier.with_seal(seq, head);
             found += 1;
         }

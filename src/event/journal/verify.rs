@@ -142,6 +142,7 @@ impl Report {
 /// What a seal says in a line that a sink has written: the number of the last event that it is for, and the hash of that. The event
 /// stands there as JSON of the guard's own, whatever is before it. None if it is no seal.
 pub fn sealed_head(line: &str) -> Option<(u64, Head)> {
+    memchr::memmem::find(line.as_bytes(), b"\"events.sealed\"")?;
     let event: serde_json::Value = serde_json::from_str(line.get(line.find("{\"ts\":")?..)?).ok()?;
     let is_seal = event.get("event")?.as_str()? == "events.sealed";
     is_seal.then_some((event.get("head_seq")?.as_u64()?, event.get("head")?.as_str()?.parse().ok()?))

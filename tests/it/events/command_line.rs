@@ -160,7 +160,8 @@ fn a_change_of_the_journal_is_told_with_its_place() {
     let (code, out, _) = world.says(&["verify", "--head", &head]);
     assert!(code == 3 && out.contains("the end was cut off"), "{out}");
     // By the seals that came to a sink, too: with the state of the next one gone nothing else tells.
-    fs::write(world.folder().join("siem.log"), guard.process.lines().join("\n")).unwrap();
+    let lines_of_others = [b"of another program: \xff\xfe\n", guard.process.lines().join("\n").as_bytes()].concat();
+    fs::write(world.folder().join("siem.log"), lines_of_others).unwrap();
     fs::write(world.journal(), &text).unwrap();
     let by_seals = || world.says(&["verify", "--seals", "siem.log"]);
     assert_eq!(by_seals().0, 0);
