@@ -278,11 +278,16 @@ impl Keyring {
     /// Whether `mac` is the beginning of the keyed hash of the parts under any key of the ring. Constant time for
     /// each key.
     pub fn verify(&self, purpose: Purpose, parts: &[&[u8]], mac: &[u8]) -> bool {
-        !mac.is_empty()
-            && self.find(purpose, None).any(|(_, key)| {
-                let full = mac_with(key, parts);
-                full.get(..mac.len()).is_some_and(|head| same(head, mac))
-            })
+        self.verified_by(purpose, parts, mac).is_some()
+    }
+
+    /// The same, and under which key: by what that names in limits, since an id may be given to another key.
+    pub fn verified_by(&self, purpose: Purpose, parts: &[&[u8]], mac: &[u8]) -> Option<Seed> {
+        let fits = |key: &hmac::Key| {
+            let full = mac_with(key, parts);
+            !mac.is_empty() && full.get(..mac.len()).is_some_and(|head| same(head, mac))
+        };
+        self.find(purpose, None).zip(self.seeds()).find(|((_, key), _)| fits(key)).map(|(_, seed)| seed)
     }
 
     /// Names what limits count on all nodes that share this ring, the current key first: what was named under a key before

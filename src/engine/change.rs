@@ -259,7 +259,8 @@ impl<S: Store> Guard<S> {
                         return Ok(Handed::Refused(refused));
                     }
                     if outcome.login.is_none() && outcome.new_id == Some(Rotation::App) {
-                        self.streams.follow(&old.digest, new.digest, latest_end(&new, &admission.policy));
+                        let (end, key) = (latest_end(&new, &admission.policy), self.keys.load().seeds().next());
+                        self.streams.follow(&old.digest, new.digest, end, key);
                     } else {
                         self.streams.end(&old.digest);
                     }

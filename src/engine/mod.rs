@@ -578,7 +578,7 @@ impl<S: Store> Guard<S> {
 
     /// Puts another key ring in force. Where guards count together, what their limits by rate counted so far is forgotten.
     pub fn replace_keys(&self, keys: Keyring) {
-        // Before: who finds the new ring finds this too.
+        // Before: who finds the new ring finds this too. Streams end with the next sweep.
         if !keys.has_all_of(&self.keys.load()) {
             self.has_burnt.store(true, Ordering::Release);
         }

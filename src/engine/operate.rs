@@ -153,6 +153,7 @@ impl<S: Store> Guard<S> {
         let now = self.clock.now();
         let policy = self.policy.load();
         let mut swept = Ok(());
+        self.streams.end_without_key(&self.keys.load());
         for (digest, deadline) in self.streams.sweep() {
             if now >= deadline {
                 self.streams.end(&digest);

@@ -400,8 +400,9 @@ impl<S: Store> Guard<S> {
     /// [`sweep_streams`](Self::sweep_streams): a page that was asked for before a logout still arrives, a stream does not
     /// go on.
     fn tie(&self, admission: &Admission, known: &Known, response: &response::Parts) -> Option<Cut> {
+        let key = || known.tag.issued_under(&self.keys.load(), &known.id);
         may_run_long(response, admission.body_bytes)
-            .then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy)))
+            .then(|| self.streams.open(known.digest, latest_end(&known.record, &admission.policy), key))
     }
 
     /// Offers a successor. An offer that can not be made is made with a later answer.

@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq;
 use super::id::SessionId;
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError, random};
-use crate::secret::{Keyring, Purpose};
+use crate::secret::{Keyring, Purpose, Seed};
 
 /// Bytes of a tag.
 pub const TAG_BYTES: usize = 16;
@@ -57,8 +57,13 @@ impl Tag {
 
     /// Whether it was issued for this session id, under any key of the ring.
     pub fn is_authentic(&self, keys: &Keyring, id: &SessionId) -> bool {
+        self.issued_under(keys, id).is_some()
+    }
+
+    /// The key of the ring under which it was issued for this session id.
+    pub fn issued_under(&self, keys: &Keyring, id: &SessionId) -> Option<Seed> {
         let (body, mac) = self.0.split_at(8);
-        keys.verify(Purpose::Tag, &[id.expose(), body], mac)
+        keys.verified_by(Purpose::Tag, &[id.expose(), body], mac)
     }
 
     /// How many tags were in line before it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use portcullis::engine::Selection;
 use portcullis::event::{Cause, Event, Kind, Release, Revoker};
 use portcullis::rules::Use;
+use portcullis::secret::{KeyId, Keyring, MasterKey};
 use portcullis::session::cookie::Persist;
 use portcullis::session::record::{Record, State};
 use portcullis::verdict::Mode;
@@ -227,6 +228,19 @@ fn a_stream_is_cut_when_its_session_is_revoked() {
     let cut = alice.asks(Ask::fetch("/events")).cut.unwrap();
     assert!(!cut.is_done());
     world.run(world.guard().revoke(&Selection::All, Revoker::Admin)).unwrap();
+    assert!(cut.is_done());
+}
+
+#[test]
+fn a_stream_is_cut_when_the_key_of_its_session_is_burnt() {
+    let key = |number: u8| MasterKey::new(KeyId(number), [number + 6; 32]);
+    let (world, alice) = streaming(rules());
+    let cut = alice.asks(Ask::fetch("/events")).cut.unwrap();
+    world.guard().replace_keys(Keyring::new(&key(2), &[key(1)]));
+    world.run(world.guard().sweep_streams()).unwrap();
+    assert!(!cut.is_done(), "a key in front of it changes nothing");
+    world.guard().replace_keys(Keyring::new(&key(3), &[]));
+    world.run(world.guard().sweep_streams()).unwrap();
     assert!(cut.is_done());
 }
 
