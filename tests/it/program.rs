@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -172,6 +172,15 @@ fn h24_it_goes_on_accepting_after_the_system_had_no_descriptors() {
     assert_eq!(program.wire().send(GET).reply().status, 200);
 }
 
+/// The program with the configuration that stands in a folder, which may have run there before.
+fn start_in(folder: &Path) -> (Process, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.arg("run").current_dir(folder);
+    let mut process = Process::start(&mut command, folder.join("complaints.txt"));
+    let started = process.event("guard.started");
+    (process, started["listen"].as_str().unwrap().parse().unwrap())
+}
+
 /// Keys were taken out of the file while it was down, and the sessions on disk are those of before.
 #[test]
 fn keys_that_were_burnt_log_everybody_out_whose_session_is_on_disk() {
@@ -181,13 +190,7 @@ fn keys_that_were_burnt_log_everybody_out_whose_session_is_on_disk() {
         "[[login]]\nroute = \"POST /login\"\nsubject = \"form:user\"\nsuccess = { status = 303, location = \"/\" }\n";
     let text = configuration(&origin, more).replace("kind = \"memory\"", "path = \"data\"");
     fs::write(folder.path().join("portcullis.toml"), text).unwrap();
-    let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("run").current_dir(folder.path());
-        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
-        let address: SocketAddr = process.event("guard.started")["listen"].as_str().unwrap().parse().unwrap();
-        (process, address)
-    };
+    let start = || start_in(folder.path());
     // What the app is told of whoever shows this cookie.
     let subject = |address, cookie: &str| {
         let reply =
@@ -225,13 +228,7 @@ fn known_devices_are_kept_over_a_restart() {
                 limit = { per_subject = \"2/10m burst 2\" }\n";
     let text = configuration(&origin, more).replace("kind = \"memory\"", "path = \"data\"");
     fs::write(folder.path().join("portcullis.toml"), text).unwrap();
-    let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("run").current_dir(folder.path());
-        let mut process = Process::start(&mut command, folder.path().join("complaints.txt"));
-        let started = process.event("guard.started");
-        (process, started["listen"].as_str().unwrap().parse().unwrap())
-    };
+    let start = || start_in(folder.path());
     let logs_in = |to: SocketAddr, from: &str, with: &str| {
         let (form, host) = ("user=alice&password=x", "Host: a\r\nContent-Type: application/x-www-form-urlencoded");
         let head = format!("X-Forwarded-For: {from}\r\nUser-Agent: {with}\r\nContent-Length: {}", form.len());

@@ -15,8 +15,7 @@ use portcullis::engine::tend;
 use portcullis::event::kinds;
 use portcullis::proxy::StartError;
 use portcullis::verdict::Text;
-
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use reload::Reloader;
 use signals::Signals;
@@ -113,21 +112,39 @@ pub(crate) fn run(request: config::Request) -> Result<(), RunError> {
     ended
 }
 
-/// Lines of diagnostics that wait to be written; more are left out, and no request waits for whoever should read them.
-const DIAGNOSTICS_WAITING_MAX: usize = 4096;
+/// Lines of diagnostics that wait to be written; more are left out, which is told at the end, and no request waits for whoever
+/// should read them.
+const DIAGNOSTICS_WAITING_MAX: usize = 16 * 1024;
 
 /// Diagnostics for the operator go to standard error; `PORTCULLIS_LOG` says how much of them. Security events are another
-/// stream, which no filter can silence. What is given is kept until the last line.
-pub(super) fn diagnostics() -> WorkerGuard {
+/// stream, which no filter can silence.
+pub(super) fn diagnostics() -> Diagnostics {
     let writer = NonBlockingBuilder::default().buffered_lines_limit(DIAGNOSTICS_WAITING_MAX).lossy(true);
     let (writer, written) = writer.thread_name("portcullis-log").finish(std::io::stderr());
+    let left_out = writer.error_counter();
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTCULLIS_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).compact();
     if subscriber.try_init().is_err() {
         tracing::debug!("diagnostics were set up before");
     }
-    written
+    Diagnostics { left_out, _written: written }
+}
+
+/// Kept until the last line.
+#[must_use]
+pub(super) struct Diagnostics {
+    left_out: ErrorCounter,
+    _written: WorkerGuard,
+}
+
+impl Drop for Diagnostics {
+    fn drop(&mut self) {
+        let lines = self.left_out.dropped_lines();
+        if lines > 0 {
+            tracing::warn!(lines, "diagnostics were left out: they came faster than they were read");
+        }
+    }
 }
 
 /// What is weak or odd about what is put in force.
