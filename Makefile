@@ -27,7 +27,7 @@ demo:
 
 test: install
 	PORTCULLIS_TEST_ALL=1 $(CARGO) test $(PROFILE) $(ALL)
-	for store in carried cached embedded file; do \
+	for store in carried cached embedded file redis postgres; do \
 		PORTCULLIS_TEST_STORE=$$store $(CARGO) test $(PROFILE) $(ALL) --test it -- sessions:: || exit 1; \
 	done
 

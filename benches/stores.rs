@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::clock::Timestamp;
-use portcullis::entropy::{InsecureSeededEntropy, random};
-use portcullis::secret::sha256;
+use portcullis::entropy::{InsecureSeededEntropy, OsEntropy, random};
+use portcullis::secret::{Keyring, sha256};
 use portcullis::session::id::{Ref, SessionDigest};
 use portcullis::session::record::{EndReason, Lasting, Record, State};
 use portcullis::session::tag::{Dated, Tag, Tags};
 use portcullis::store::embedded::{EmbeddedStore, Settings};
 use portcullis::store::memory::MemoryStore;
+use portcullis::store::row::Rows;
 use portcullis::store::{Durability, Ending, OnLimit, Rotate, Store, SubjectLimit};
 
 #[global_allocator]
@@ -178,8 +179,9 @@ fn embedded(runtime: &tokio::runtime::Runtime, sessions: u64) -> Outcome {
     const CALLERS: u64 = 256;
     say(&format!("embedded store, {sessions} sessions"))?;
     let directory = tempfile::tempdir()?;
+    let rows = Arc::new(Rows::new(Keyring::generate(&OsEntropy)?, Arc::new(OsEntropy)));
     let settings = Settings { sessions_max: usize::try_from(sessions * 4)?.try_into()?, ..Settings::default() };
-    let store = Arc::new(EmbeddedStore::open(directory.path(), settings)?.0);
+    let store = Arc::new(EmbeddedStore::open(directory.path(), rows.clone(), settings)?.0);
     let (answer, took) = waited(|| {
         runtime.block_on(async {
             let callers: Vec<_> = (0..CALLERS)
@@ -209,7 +211,7 @@ fn embedded(runtime: &tokio::runtime::Runtime, sessions: u64) -> Outcome {
     std::fs::copy(store.path(), crashed.path().join("sessions.redb"))?;
     drop(store);
     for (name, path) in [("restart after a crash", crashed.path()), ("restart after closing", directory.path())] {
-        let ((opened, ran), took) = waited(|| timed(|| EmbeddedStore::open(path, settings)));
+        let ((opened, ran), took) = waited(|| timed(|| EmbeddedStore::open(path, rows.clone(), settings)));
         let (store, loaded) = opened?;
         let (took, ran) = (took.as_millis(), ran.as_millis());
         say(&format!("  {name:<44} {took:>9} ms, {ran} of them running, {} sessions", loaded.sessions))?;

@@ -77,7 +77,7 @@ fn policy() -> Policy {
         enforcement: Enforcement::Full,
         session: SessionPolicy {
             // Long, because a clock that is moved by hand passes days in a second.
-            deadlines: Deadlines { idle: 365 * day, absolute: 365 * day },
+            deadlines: Deadlines { idle: 365 * day, absolute: 365 * day, longest: None },
             rotate_every: Duration::from_secs(120),
             grace: Duration::from_secs(60),
             quarantine_max: Duration::from_secs(600),

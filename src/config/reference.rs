@@ -452,6 +452,9 @@ tables! {
         /// what the names of keys in Redis begin with; the table of a database is this and `_sessions`. Of the store `sealed` both are
         /// this and `_ended`
         "prefix": Text(STORE_PREFIX), Value("portcullis");
+        /// how many replicas of Redis must have a login, a new id or an end before it is answered, so that none is lost with the primary;
+        /// when they do not have it within three quarters of `timeout`, the store counts as out for this request
+        "replicas": Whole(0, 9), Value("0");
         /// while the store cannot be asked: `deny` requests that show a session, or serve them as a stranger's (`anonymous`)
         "on_outage": Word(ON_OUTAGE), Value("deny");
     }

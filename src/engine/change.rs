@@ -353,7 +353,7 @@ impl<S: Store> Guard<S> {
         // An end that was set for the time before the login is not one for the time after it.
         if outcome.app.lasting.is_none() {
             record.ends_at = outcome.ends_at;
-            record.lasting = if record.lasting == Lasting::Until { Lasting::Default } else { record.lasting };
+            record.lasting = expiry::after_login(record.lasting, &admission.policy.session.deadlines);
         }
         record.subject = outcome.subject_after(record).cloned();
         let is_his = held.is_some_and(|held| is_one(held.subject.as_deref(), record.subject.as_deref()));

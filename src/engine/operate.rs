@@ -23,6 +23,9 @@ pub const SWEEP_MAX: usize = 500;
 /// How often the store is walked for sessions to end. Only one that gets a new id in every single walk is missed.
 pub(super) const WALKS_MAX: usize = 8;
 
+/// How many sessions are ended side by side where many are.
+const REVOKED_AT_ONCE: usize = 32;
+
 /// Which sessions are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -117,9 +120,14 @@ impl<S: Store> Guard<S> {
             let mut after = None;
             loop {
                 let page = self.store.list(filter, after, PAGE_MAX).await?;
-                for record in page.records.iter().filter(|record| record.created_at <= ending.now) {
-                    found += 1;
-                    ended.extend(self.store.revoke(&record.digest, ending).await?);
+                let wanted: Vec<_> = page.records.iter().filter(|record| record.created_at <= ending.now).collect();
+                found += wanted.len();
+                // Side by side: each may have to wait for other nodes.
+                for some in wanted.chunks(REVOKED_AT_ONCE) {
+                    let revoked = some.iter().map(|record| self.store.revoke(&record.digest, ending));
+                    for last in futures_util::future::join_all(revoked).await {
+                        ended.extend(last?);
+                    }
                 }
                 after = page.next;
                 if after.is_none() {

@@ -3,8 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Guard, SWEEP_MAX};
 use crate::store::Store;
+use crate::store::endings::{Endings, Notice};
 
 /// How often streams of sessions that are over are looked for.
 pub const STREAMS_EVERY: Duration = Duration::from_millis(500);
@@ -16,7 +19,7 @@ const RECORDS_ROUNDS: u32 = 20;
 pub const LIMITS_EVERY: Duration = Duration::from_millis(250);
 
 /// Ends the streams of sessions that are over, removes their records, looks for what is unusual on the whole site, counts limits
-/// together with the other guards of the store, and tells a cache before it which sessions have ended there, until the guard is
+/// together with the other guards of the store, and keeps a cache before it among those that the others wait for, until the guard is
 /// dropped. Spawn it beside the server:
 /// `tokio::spawn(tend(&guard))`.
 pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send + use<S> {
@@ -27,13 +30,51 @@ pub fn tend<S: Store>(guard: &Arc<Guard<S>>) -> impl Future<Output = ()> + Send 
     }
 }
 
-/// Lets a store that keeps records for a moment know which sessions have ended elsewhere.
+/// Lets a store that keeps records for a moment know which sessions have ended elsewhere, and say that it does.
 async fn follow<S: Store>(guard: &Weak<Guard<S>>) {
-    let Some(mut endings) = guard.upgrade().and_then(|guard| guard.store().follows()) else { return };
-    while let Some(notice) = endings.next().await
-        && let Some(guard) = guard.upgrade()
-    {
-        guard.store().heed(notice);
+    let Some(begun) = guard.upgrade() else { return };
+    let mut endings = begun.store().follows();
+    let mut due = attend(&begun).await;
+    drop(begun);
+    while endings.is_some() || due.is_some() {
+        let mut notice = tokio::select! {
+            notice = next(&mut endings) => notice,
+            () = at(due) => None,
+        };
+        let Some(guard) = guard.upgrade() else { return };
+        let mut is_waited_for = false;
+        // All that has been told by now: those who wait are answered together.
+        while let Some(told) = notice {
+            guard.store().heed(told);
+            is_waited_for |= matches!(told, Notice::Recall(_) | Notice::Gap);
+            notice = endings.as_mut().and_then(Endings::try_next);
+        }
+        if is_waited_for || due.is_some_and(|due| due <= Instant::now()) {
+            due = attend(&guard).await;
+        }
+    }
+}
+
+/// When to do it again.
+async fn attend<S: Store>(guard: &Guard<S>) -> Option<Instant> {
+    let began = Instant::now();
+    guard.store().attend().await.map(|after| began + after)
+}
+
+/// The next notice; none if there will be no more, or for ever.
+async fn next(endings: &mut Option<Endings>) -> Option<Notice> {
+    let Some(open) = endings else { return std::future::pending().await };
+    let notice = open.next().await;
+    if notice.is_none() {
+        *endings = None;
+    }
+    notice
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -84,7 +84,11 @@ impl<S: Store> GuardBuilder<S> {
             keys: None,
             limits: LimitSettings::default(),
             mode: Mode::Enforce,
-            deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
+            deadlines: Deadlines {
+                idle: Duration::from_secs(30 * 60),
+                absolute: Duration::from_secs(12 * 3600),
+                longest: None,
+            },
             persist: Persist::Session,
             touch_every: Duration::from_secs(60),
             data_bytes_max: DATA_BYTES_MAX_DEFAULT,

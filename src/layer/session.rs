@@ -364,8 +364,8 @@ impl Session {
 
     // ---- how long it lasts -------------------------------------------------------------------------------------------
 
-    /// How long the session shall last. The deadlines of the guard hold in any case: an expiry makes a session shorter, never
-    /// longer than they let it.
+    /// How long the session shall last. The deadlines of the guard hold in any case: an expiry makes a session shorter, and longer
+    /// as far as [`Deadlines::longest`](crate::session::expiry::Deadlines::longest) lets it.
     pub fn set_expiry(&self, expiry: Expiry) {
         self.0.set_expiry(expiry);
     }

@@ -60,7 +60,7 @@ use http::{HeaderName, Method, StatusCode};
 use crate::facts::route::{PathPattern, RoutePattern};
 use crate::net::PrefixSet;
 use crate::session::cookie::{CookieNames, CookiePattern, GuardCookie, Hardening, Persist};
-use crate::session::expiry::Deadlines;
+use crate::session::expiry::{Deadlines, Span};
 use crate::signal::{Scoring, Sensitivity};
 use crate::store::SubjectLimit;
 use crate::verdict::Mode;
@@ -331,9 +331,12 @@ impl Policy {
     pub fn deadlines_on(&self, route: Option<&Route>) -> Deadlines {
         let general = self.session.deadlines;
         let shorter = |special: Option<Duration>, general: Duration| special.map_or(general, |s| s.min(general));
+        let (idle, absolute) = (route.and_then(|route| route.idle), route.and_then(|route| route.absolute));
+        let longest = |most: Span| Span { idle: shorter(idle, most.idle), absolute: shorter(absolute, most.absolute) };
         Deadlines {
-            idle: shorter(route.and_then(|route| route.idle), general.idle),
-            absolute: shorter(route.and_then(|route| route.absolute), general.absolute),
+            idle: shorter(idle, general.idle),
+            absolute: shorter(absolute, general.absolute),
+            longest: general.longest.map(longest),
         }
     }
 

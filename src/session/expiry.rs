@@ -15,6 +15,45 @@ pub struct Deadlines {
     pub idle: Duration,
     /// Longest time since authentication, or since the beginning.
     pub absolute: Duration,
+    /// How long one may last whose app asks for more than that, as for who wants to be remembered; none: no longer. What is shorter
+    /// here than above counts as what is above.
+    pub longest: Option<Span>,
+}
+
+/// How long a session lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Longest time without real use.
+    pub idle: Duration,
+    /// Longest time since authentication, or since the beginning.
+    pub absolute: Duration,
+}
+
+impl Deadlines {
+    /// How long a session lasts that began then, and of which its app has asked this.
+    pub fn granted(&self, lasting: Lasting, ends_at: Option<Timestamp>, began: Timestamp) -> Span {
+        let all = Span { idle: self.idle, absolute: self.absolute };
+        let most = self
+            .longest
+            .map_or(all, |most| Span { idle: most.idle.max(all.idle), absolute: most.absolute.max(all.absolute) });
+        match lasting {
+            Lasting::Idle(seconds) => {
+                let idle = Duration::from_secs(seconds.into());
+                if idle > all.idle { Span { idle: idle.min(most.idle), ..most } } else { Span { idle, ..all } }
+            }
+            Lasting::Until if ends_at.is_some_and(|end| end > began.after(all.absolute)) => most,
+            Lasting::Default | Lasting::Until | Lasting::Browser => all,
+        }
+    }
+}
+
+fn granted(record: &Record, deadlines: &Deadlines) -> Span {
+    deadlines.granted(record.lasting, record.ends_at, began(record))
+}
+
+/// From when its age counts.
+pub fn began(record: &Record) -> Timestamp {
+    record.authenticated_at.unwrap_or(record.created_at)
 }
 
 /// Whether a session is over at `now`, and why. A deadline belongs to the session: the moment it is reached, it is over.
@@ -28,31 +67,27 @@ pub fn ended(record: &Record, deadlines: &Deadlines, now: Timestamp) -> Option<E
     if now >= absolute_deadline(record, deadlines) {
         return Some(EndReason::Absolute);
     }
-    (now >= record.last_seen.after(idle(record.lasting, deadlines))).then_some(EndReason::Idle)
-}
-
-/// How long the session lasts without use: as the policy says, or shorter if the app wants it so.
-pub fn idle(lasting: Lasting, deadlines: &Deadlines) -> Duration {
-    match lasting {
-        Lasting::Idle(seconds) => deadlines.idle.min(Duration::from_secs(seconds.into())),
-        Lasting::Default | Lasting::Until | Lasting::Browser => deadlines.idle,
-    }
+    (now >= record.last_seen.after(granted(record, deadlines).idle)).then_some(EndReason::Idle)
 }
 
 /// When the session is over however much it is used.
 pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    let by_age = oldest(record, deadlines);
+    let by_age = began(record).after(granted(record, deadlines).absolute);
     record.ends_at.map_or(by_age, |end| end.min(by_age))
 }
 
-/// When the session is over by its age, whatever the app asked for.
-pub fn oldest(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    record.authenticated_at.unwrap_or(record.created_at).after(deadlines.absolute)
+/// What a login leaves of what was asked for before it: nobody is remembered who did not ask for that.
+pub fn after_login(lasting: Lasting, deadlines: &Deadlines) -> Lasting {
+    match lasting {
+        Lasting::Until => Lasting::Default,
+        Lasting::Idle(seconds) if Duration::from_secs(seconds.into()) > deadlines.idle => Lasting::Default,
+        Lasting::Idle(_) | Lasting::Browser | Lasting::Default => lasting,
+    }
 }
 
 /// When it is over if it is not used again.
 pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
-    absolute_deadline(record, deadlines).min(record.last_seen.after(idle(record.lasting, deadlines)))
+    absolute_deadline(record, deadlines).min(record.last_seen.after(granted(record, deadlines).idle))
 }
 
 /// Whether a session lasts longer than before because the app has asked for it.
@@ -64,7 +99,7 @@ pub fn is_renewed(before: &Record, after: &Record, deadlines: &Deadlines) -> boo
 /// Whether the subject authenticated recently enough for a route that asks for it. A session whose login nobody told us of
 /// is as fresh as it is young: it was in it that somebody logged in. A visitor's, whose id never changed, is not asked.
 pub fn is_fresh(record: &Record, within: Duration, now: Timestamp) -> bool {
-    is_visitor(record) || now.since(record.authenticated_at.unwrap_or(record.created_at)) < within
+    is_visitor(record) || now.since(began(record)) < within
 }
 
 /// Whether nobody can have logged in: an app gives a new id at every login, and this one never changed.
@@ -75,7 +110,7 @@ pub fn is_visitor(record: &Record) -> bool {
 /// Whether `last_seen` is due to be written: writing each use would cost a store write per request.
 pub fn touch_is_due(record: &Record, every: Duration, deadlines: &Deadlines, now: Timestamp) -> bool {
     // With a short idle timeout a coarse time would end sessions early: at most a tenth of it may be lost.
-    now.since(record.last_seen) >= every.min(idle(record.lasting, deadlines) / 10)
+    now.since(record.last_seen) >= every.min(granted(record, deadlines).idle / 10)
 }
 
 #[cfg(test)]
@@ -84,7 +119,9 @@ mod tests {
     use crate::session::id::{Ref, SessionDigest};
     use crate::session::tag::{Tag, Tags};
 
-    const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(43200) };
+    const DEADLINES: Deadlines =
+        Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(43200), longest: None };
+    const WEEK: u32 = 604_800;
 
     fn record(created: u64, authenticated: Option<u64>, seen: u64) -> Record {
         Record {
@@ -132,6 +169,36 @@ mod tests {
         check(&asked, 44100, Some(EndReason::Expired));
         let over = asked.ended(Timestamp::from_secs(1), EndReason::Logout, Timestamp::EPOCH);
         check(&over, 2, Some(EndReason::Logout));
+    }
+
+    #[test]
+    fn a_session_lasts_longer_if_its_app_asks_for_it_and_the_policy_lets_it() {
+        let weeks = |weeks: u32| Duration::from_secs((WEEK * weeks).into());
+        let deadlines = Deadlines { longest: Some(Span { idle: weeks(2), absolute: weeks(8) }), ..DEADLINES };
+        let end = |lasting, ends_at: Option<u64>, seen: u64, deadlines: &Deadlines| {
+            let record = Record { lasting, ends_at: ends_at.map(Timestamp::from_secs), ..record(0, Some(1000), seen) };
+            deadline(&record, deadlines).as_secs()
+        };
+        let week = u64::from(WEEK);
+        assert_eq!(end(Lasting::Default, None, 5000, &deadlines), 6800, "nobody asked");
+        assert_eq!(end(Lasting::Browser, None, 5000, &deadlines), 6800);
+        assert_eq!(end(Lasting::Idle(WEEK), None, 5000, &deadlines), 5000 + week);
+        assert_eq!(end(Lasting::Idle(3 * WEEK), None, 5000, &deadlines), 5000 + 2 * week, "no more than that");
+        assert_eq!(end(Lasting::Idle(WEEK), None, 8 * week, &deadlines), 1000 + 8 * week);
+        assert_eq!(end(Lasting::Idle(600), None, 44_000, &deadlines), 44_200, "who asks for less gets less");
+        assert_eq!(end(Lasting::Until, Some(week), 5000, &deadlines), week);
+        assert_eq!(end(Lasting::Until, Some(9 * week), 8 * week, &deadlines), 1000 + 8 * week);
+        assert_eq!(
+            end(Lasting::Until, Some(9000), 5000, &deadlines),
+            6800,
+            "a date within the day is an end, and no more"
+        );
+        let less = Span { idle: Duration::from_secs(60), absolute: Duration::from_secs(60) };
+        let absurd = Deadlines { longest: Some(less), ..DEADLINES };
+        for deadlines in [&DEADLINES, &absurd] {
+            assert_eq!(end(Lasting::Idle(WEEK), None, 5000, deadlines), 6800);
+            assert_eq!(end(Lasting::Until, Some(week), 44_000, deadlines), 44_200);
+        }
     }
 
     #[test]

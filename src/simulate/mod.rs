@@ -148,7 +148,7 @@ pub fn simulate(
 fn prepared(settings: &Settings) -> (Settings, String) {
     let mut settings = settings.clone();
     let long = Duration::from_secs(400 * 86_400);
-    settings.session.deadlines = Deadlines { idle: long, absolute: long };
+    settings.session.deadlines = Deadlines { idle: long, absolute: long, longest: None };
     for route in &mut settings.routes {
         (route.idle, route.absolute, route.fresh) = (None, None, None);
     }

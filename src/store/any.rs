@@ -1,6 +1,7 @@
 //! The store that the configuration names, without a box around every call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(any(feature = "redis", feature = "sql"))]
 use super::cached::CachedStore;
@@ -12,6 +13,7 @@ use super::endings::{Endings, Notice};
 use super::file::FileStore;
 #[cfg(feature = "redis")]
 use super::kv::RedisStore;
+use super::leases::Leases;
 use super::memory::MemoryStore;
 #[cfg(any(feature = "embedded", feature = "redis", feature = "sql"))]
 use super::sealed::SealedStore;
@@ -91,7 +93,7 @@ impl AnyStore {
         match self {
             Self::Memory(_) => drop(keys),
             #[cfg(feature = "embedded")]
-            Self::Embedded(_) => drop(keys),
+            Self::Embedded(store) => store.rows().replace_keys(keys),
             #[cfg(feature = "file")]
             Self::File(store) => store.rows().replace_keys(keys),
             #[cfg(feature = "redis")]
@@ -103,7 +105,10 @@ impl AnyStore {
             #[cfg(feature = "sql")]
             Self::CachedSql(store) => store.store().rows().replace_keys(keys),
             #[cfg(feature = "embedded")]
-            Self::SealedEmbedded(store) => store.replace_keys(keys),
+            Self::SealedEmbedded(store) => {
+                store.ended().rows().replace_keys(keys.clone());
+                store.replace_keys(keys);
+            }
             #[cfg(feature = "redis")]
             Self::SealedRedis(store) => {
                 store.ended().rows().replace_keys(keys.clone());
@@ -126,11 +131,16 @@ impl AnyStore {
             #[cfg(feature = "file")]
             Self::File(store) => store.close().await,
             #[cfg(feature = "redis")]
-            Self::Redis(_) | Self::CachedRedis(_) | Self::SealedRedis(_) => {}
+            Self::Redis(_) | Self::SealedRedis(_) => {}
+            #[cfg(feature = "redis")]
+            Self::CachedRedis(store) => store.leave().await,
             #[cfg(feature = "sql")]
             Self::Sql(store) => store.close().await,
             #[cfg(feature = "sql")]
-            Self::CachedSql(store) => store.store().close().await,
+            Self::CachedSql(store) => {
+                store.leave().await;
+                store.store().close().await;
+            }
             #[cfg(feature = "embedded")]
             Self::SealedEmbedded(store) => store.ended().close().await,
             #[cfg(feature = "sql")]
@@ -230,6 +240,14 @@ impl Store for AnyStore {
 
     fn heed(&self, notice: Notice) {
         dispatch!(self, store => store.heed(notice))
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        dispatch!(self, store => store.leases())
+    }
+
+    async fn attend(&self) -> Option<Duration> {
+        dispatch!(self, store => store.attend().await)
     }
 
     fn live(&self) -> Option<usize> {

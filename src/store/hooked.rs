@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::leases::Leases;
 use super::memory::MemoryStore;
 use super::shared::Shared;
 use super::{
@@ -35,6 +36,11 @@ pub(in crate::store) trait Hook: Send + Sync + 'static {
     /// When it is done, and nobody has been told.
     fn after(&self, _: Call<'_>) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+
+    /// Leases of caches before it.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
     }
 }
 
@@ -73,6 +79,10 @@ impl<H: Hook> Store for Hooked<H> {
 
     fn proof(&self) -> Proof {
         self.memory.proof()
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.hook.leases()
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {

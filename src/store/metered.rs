@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::endings::{Endings, Notice};
+use super::leases::Leases;
 use super::{
     Carrier, Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store,
     StoreError, SubjectLimit,
@@ -285,6 +286,14 @@ impl<S: Store> Store for Metered<S> {
 
     fn heed(&self, notice: Notice) {
         self.store.heed(notice);
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.store.leases()
+    }
+
+    fn attend(&self) -> impl Future<Output = Option<Duration>> + Send {
+        self.store.attend()
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {

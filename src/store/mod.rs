@@ -18,6 +18,7 @@ pub mod file;
 mod hooked;
 #[cfg(feature = "redis")]
 pub mod kv;
+pub mod leases;
 pub mod memory;
 pub mod metered;
 pub mod migrate;
@@ -36,6 +37,7 @@ use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::endings::{Endings, Notice};
 use crate::clock::Timestamp;
@@ -284,6 +286,18 @@ pub trait Store: Send + Sync + 'static {
     /// Lets go of what may be over.
     fn heed(&self, notice: Notice) {
         let _ = notice;
+    }
+
+    /// The leases of those who keep records for a moment, if whatever keeps the sessions has them. A store that wraps one passes this
+    /// on.
+    fn leases(&self) -> Option<&dyn leases::Leases> {
+        None
+    }
+
+    /// Does what has to be done now and then by a store that keeps records for a moment, after a [`Notice::Recall`] and when the time
+    /// that this gives is over: [`tend`](crate::engine::tend) does that. A store that wraps one passes this on.
+    fn attend(&self) -> impl Future<Output = Option<Duration>> + Send {
+        std::future::ready(None)
     }
 
     /// What stands for its records. Where nothing does, a guard asks of each session that it knows whether it is one of its

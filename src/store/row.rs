@@ -51,12 +51,16 @@ impl Rows {
     /// # Errors
     /// When there is no randomness.
     pub fn seal(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        self.seal_encoded(&record.digest, &record.encode())
+    }
+
+    /// The same of what [`Record::encode`] gave.
+    pub(in crate::store) fn seal_encoded(&self, digest: &SessionDigest, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         let keys = self.keys.load();
         let (id, key) = keys.record_key().ok_or_else(|| StoreError::io("the key ring is empty"))?;
-        let plain = record.encode();
         let mut row = Vec::with_capacity(1 + plain.len() + crate::secret::SEAL_OVERHEAD);
         row.push(id.0);
-        seal(key, &self.entropy, &record.digest.0, &plain, &mut row).map_err(StoreError::io)?;
+        seal(key, &self.entropy, &digest.0, plain, &mut row).map_err(StoreError::io)?;
         Ok(row)
     }
 
@@ -65,13 +69,18 @@ impl Rows {
     /// # Errors
     /// [`DecodeError::Damaged`] when the row was changed, is another session's, or is under a key that the ring no longer
     /// has.
-    pub fn open(&self, digest: &SessionDigest, mut row: Vec<u8>) -> Result<Record, StoreError> {
-        let [id, sealed @ ..] = row.as_mut_slice() else { return Err(DecodeError::Damaged.into()) };
+    pub fn open(&self, digest: &SessionDigest, row: Vec<u8>) -> Result<Record, StoreError> {
+        Ok(self.decode(digest, row)?)
+    }
+
+    /// The same where nothing else can go wrong.
+    pub(in crate::store) fn decode(&self, digest: &SessionDigest, mut row: Vec<u8>) -> Result<Record, DecodeError> {
+        let [id, sealed @ ..] = row.as_mut_slice() else { return Err(DecodeError::Damaged) };
         let keys = self.keys.load();
         let key = keys.record_key_by(KeyId(*id)).ok_or(DecodeError::Damaged)?;
         let plain = open(key, &digest.0, sealed).ok().ok_or(DecodeError::Damaged)?;
         let record = Record::decode(plain)?;
-        if record.digest == *digest { Ok(record) } else { Err(DecodeError::Damaged.into()) }
+        if record.digest == *digest { Ok(record) } else { Err(DecodeError::Damaged) }
     }
 
     /// Under which name the index gets a subject now.
@@ -103,9 +112,13 @@ pub(in crate::store) mod tests {
 
     /// Rows under keys of these ids, the first of them the current one.
     pub(in crate::store) fn rows(ids: &[u8]) -> Rows {
+        Rows::new(ring(ids), Arc::new(InsecureSeededEntropy::new(3)))
+    }
+
+    pub(in crate::store) fn ring(ids: &[u8]) -> Keyring {
         let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
         let (current, previous) = keys.split_first().unwrap();
-        Rows::new(Keyring::new(current, previous), Arc::new(InsecureSeededEntropy::new(3)))
+        Keyring::new(current, previous)
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! One store for several guards of one process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::counters::Counters;
 use super::debts::Counts;
 use super::endings::{Endings, Notice};
+use super::leases::Leases;
 use super::{
     Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
@@ -89,6 +91,14 @@ impl<S: Store> Store for Shared<S> {
 
     fn heed(&self, notice: Notice) {
         self.store().heed(notice);
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.store().leases()
+    }
+
+    fn attend(&self) -> impl Future<Output = Option<Duration>> + Send {
+        self.store().attend()
     }
 
     fn commit(

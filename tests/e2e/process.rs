@@ -85,6 +85,18 @@ impl Process {
         signal::send(&self.child, "HUP");
     }
 
+    /// Makes it stand still (SIGSTOP): it is there, and says nothing.
+    #[track_caller]
+    pub(crate) fn freeze(&self) {
+        signal::send(&self.child, "STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    #[track_caller]
+    pub(crate) fn thaw(&self) {
+        signal::send(&self.child, "CONT");
+    }
+
     /// Asks it to end, as an operator would (SIGTERM).
     #[track_caller]
     pub(crate) fn ask_to_end(&self) {

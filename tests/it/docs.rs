@@ -447,6 +447,7 @@ fn the_limits_that_cannot_be_set_are_those_of_the_code() {
         ("store of tower-sessions waited for", usize::try_from(store::tower::ANSWER_MAX.as_secs()).unwrap()),
         ("limits told to other guards", usize::try_from(engine::LIMITS_EVERY.as_millis()).unwrap()),
         ("numbers in a shared store", store::debts::KEYS_MAX),
+        ("lease of a cache", usize::try_from(store::leases::LEASE.as_millis()).unwrap()),
         ("keys in the key file", config::keys::KEYS_MAX),
         ("events that wait for a full disk", portcullis::event::journal::WAITING_BYTES_MAX >> 20),
         ("awaited events of one source in a minute", usize::try_from(portcullis::event::queue::AWAITED_FIRST).unwrap()),

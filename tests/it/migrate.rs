@@ -23,12 +23,13 @@ use tempfile::TempDir;
 
 use crate::e2e::process::Process;
 use crate::support::origin::{Origin, raw};
-use crate::support::stored::{NOW, session};
+use crate::support::stored::{NOW, rows, session};
 use crate::support::wire::Wire;
 use crate::support::world::ledger::Ledger;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(12 * 3600) };
+const DEADLINES: Deadlines =
+    Deadlines { idle: Duration::from_secs(1800), absolute: Duration::from_secs(12 * 3600), longest: None };
 
 fn settings(doing: Doing) -> Settings {
     Settings { doing, deadlines: DEADLINES, clock: Arc::new(ManualClock::new(NOW)) }
@@ -221,7 +222,7 @@ async fn a_new_store_that_is_full_says_so_and_is_gone_on_with_when_there_is_room
     let folder = TempDir::new().unwrap();
     let open = |sessions_max: usize| {
         let settings = embedded::Settings { sessions_max: sessions_max.try_into().unwrap(), ..Default::default() };
-        Arc::new(EmbeddedStore::open(folder.path(), settings).unwrap().0)
+        Arc::new(EmbeddedStore::open(folder.path(), Arc::new(rows(&[1])), settings).unwrap().0)
     };
     let small = open(20);
     let failure = migrate(&old, &small, &settings(Doing::Copy), |_| {}).await.unwrap_err();
@@ -281,7 +282,8 @@ async fn there_and_back<S: Store>(store: S) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_go_through_the_embedded_store() {
     let folder = TempDir::new().unwrap();
-    there_and_back(EmbeddedStore::open(folder.path(), embedded::Settings::default()).unwrap().0).await;
+    there_and_back(EmbeddedStore::open(folder.path(), Arc::new(rows(&[1])), embedded::Settings::default()).unwrap().0)
+        .await;
 }
 
 #[cfg(feature = "file")]
@@ -289,19 +291,14 @@ async fn sessions_go_through_the_embedded_store() {
 async fn sessions_go_through_the_store_of_files() {
     use portcullis::store::file::{FileStore, Settings};
     let folder = TempDir::new().unwrap();
-    there_and_back(FileStore::open(folder.path(), Arc::new(rows()), Settings::default()).unwrap().0).await;
-}
-
-#[cfg(any(feature = "file", feature = "redis", feature = "sql"))]
-fn rows() -> portcullis::store::row::Rows {
-    portcullis::store::row::Rows::new(crate::support::stored::ring(&[1]), Arc::new(portcullis::entropy::OsEntropy))
+    there_and_back(FileStore::open(folder.path(), Arc::new(rows(&[1])), Settings::default()).unwrap().0).await;
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_go_through_redis() {
     let Some(server) = crate::support::redis::Redis::start_with("--appendonly no") else { return };
-    there_and_back(server.store("portcullis", rows()).await).await;
+    there_and_back(server.store("portcullis", rows(&[1])).await).await;
 }
 
 #[cfg(feature = "sql")]
@@ -313,7 +310,7 @@ mod in_databases {
 
     async fn check(url: &str) {
         let settings = Settings { timeout: Duration::from_secs(120), ..Settings::default() };
-        there_and_back(SqlStore::connect(url, settings, rows()).await.unwrap()).await;
+        there_and_back(SqlStore::connect(url, settings, rows(&[1])).await.unwrap()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use portcullis::store::sealed::SealedStore;
 use portcullis::store::{SESSIONS_MAX_DEFAULT, conformance};
 use tempfile::TempDir;
 
-use crate::support::stored::{NOW, PATIENCE, ring};
+use crate::support::stored::{NOW, PATIENCE, ring, rows};
 
 /// As the author of another store would write it.
 mod the_memory_store {
@@ -25,8 +25,12 @@ async fn the_embedded_store_conforms() {
     let nth = std::cell::Cell::new(0);
     conformance::run(async || {
         nth.set(nth.get() + 1);
-        let (store, _) =
-            EmbeddedStore::open(&directory.path().join(nth.get().to_string()), Settings::default()).unwrap();
+        let (store, _) = EmbeddedStore::open(
+            &directory.path().join(nth.get().to_string()),
+            Arc::new(rows(&[1])),
+            Settings::default(),
+        )
+        .unwrap();
         AnyStore::from(store)
     })
     .await
@@ -40,7 +44,7 @@ async fn a_store_of_carried_sessions_conforms() {
     conformance::run(async || {
         nth.set(nth.get() + 1);
         let path = directory.path().join(nth.get().to_string());
-        let (ended, _) = EmbeddedStore::open(&path, Settings::default()).unwrap();
+        let (ended, _) = EmbeddedStore::open(&path, Arc::new(rows(&[1])), Settings::default()).unwrap();
         AnyStore::from(
             SealedStore::new(ended, SESSIONS_MAX_DEFAULT, ring(&[1]), Arc::new(ManualClock::new(NOW)))
                 .with_turn_max(PATIENCE),
@@ -53,20 +57,14 @@ async fn a_store_of_carried_sessions_conforms() {
 #[cfg(feature = "file")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_file_store_conforms() {
-    use std::sync::Arc;
-
-    use portcullis::entropy::OsEntropy;
-    use portcullis::secret::Keyring;
     use portcullis::store::file::{FileStore, Settings};
-    use portcullis::store::row::Rows;
 
     let directory = TempDir::new().unwrap();
-    let rows = Arc::new(Rows::new(Keyring::generate(&OsEntropy).unwrap(), Arc::new(OsEntropy)));
     let nth = std::cell::Cell::new(0);
     conformance::run(async || {
         nth.set(nth.get() + 1);
         let directory = directory.path().join(nth.get().to_string());
-        FileStore::open(&directory, Arc::clone(&rows), Settings::default()).unwrap().0
+        FileStore::open(&directory, Arc::new(rows(&[1])), Settings::default()).unwrap().0
     })
     .await
     .unwrap();

@@ -22,6 +22,8 @@ use portcullis::store::embedded::{EmbeddedStore, Settings};
 use portcullis::store::{Commit, Durability, Ending, Filter, PAGE_MAX, Rotate, Store};
 use tempfile::TempDir;
 
+use crate::support::stored::rows;
+
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const DIRECTORY: &str = "PORTCULLIS_CRASH_DIRECTORY";
 const ROUND: &str = "PORTCULLIS_CRASH_ROUND";
@@ -49,7 +51,7 @@ impl Killed for EmbeddedStore {
     const CHILD: &str = "store_crash::the_child_that_is_killed";
 
     fn open(directory: &Path) -> Self {
-        let (store, loaded) = Self::open(directory, Settings::default()).unwrap();
+        let (store, loaded) = Self::open(directory, Arc::new(rows(&[1])), Settings::default()).unwrap();
         assert_eq!(loaded.damaged, 0);
         store
     }
@@ -60,11 +62,8 @@ impl Killed for portcullis::store::file::FileStore {
     const CHILD: &str = "store_crash::the_child_with_files_that_is_killed";
 
     fn open(directory: &Path) -> Self {
-        let key = portcullis::secret::MasterKey::new(portcullis::secret::KeyId(1), [1; 32]);
-        let keys = portcullis::secret::Keyring::new(&key, &[]);
-        let rows = portcullis::store::row::Rows::new(keys, Arc::new(portcullis::entropy::OsEntropy));
         let settings = portcullis::store::file::Settings::default();
-        let (store, loaded) = Self::open(directory, Arc::new(rows), settings).unwrap();
+        let (store, loaded) = Self::open(directory, Arc::new(rows(&[1])), settings).unwrap();
         assert_eq!(loaded.damaged, 0);
         store
     }
@@ -136,7 +135,7 @@ fn note(change: &str, told: &mut HashMap<u64, Told>) {
 }
 
 fn compare<S: Killed>(directory: &Path, told: &HashMap<u64, Told>) {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
         let store = <S as Killed>::open(directory);
         for (nth, told) in told {
             let record = store.load(&digest(*nth)).await.unwrap();
@@ -218,7 +217,7 @@ fn the_child_with_files_that_is_killed() {
 fn be_killed<S: Killed>() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
     let round: u64 = env::var(ROUND).unwrap().parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         let store = Arc::new(<S as Killed>::open(Path::new(&directory)));
         let tasks: Vec<_> = (0..TASKS)

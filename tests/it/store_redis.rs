@@ -5,14 +5,12 @@ mod many;
 use std::sync::Arc;
 
 use portcullis::clock::{ManualClock, Timestamp};
-use portcullis::entropy::InsecureSeededEntropy;
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance;
 use portcullis::store::counters::{Effect, Key, Question};
 use portcullis::store::debts::{Answer, Change, KEYS_MAX, Pace, Step};
 use portcullis::store::kv::{Endings, LinkError, Notice, OpenError, RedisStore, Settings};
-use portcullis::store::row::Rows;
 use portcullis::store::sealed::SealedStore;
 use portcullis::store::{
     Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Rotate, Rotation, SESSIONS_MAX_DEFAULT, Store,
@@ -21,15 +19,10 @@ use portcullis::store::{
 use tokio::time::{Duration, timeout};
 
 use crate::support::redis::Redis;
-use crate::support::stored::{self, NOW, PATIENCE, digest, ring};
+use crate::support::stored::{self, NOW, PATIENCE, digest, ring, rows};
 
 const ENDING: Ending =
     Ending { why: EndReason::Logout, now: NOW, tombstone_until: Timestamp::from_secs(1_800_000_600) };
-
-/// Rows under these keys, the first of which is the current one.
-fn rows(ids: &[u8]) -> Rows {
-    Rows::new(ring(ids), Arc::new(InsecureSeededEntropy::new(3)))
-}
 
 /// The nth session, used later than those before it.
 fn session(nth: u64, subject: &str) -> Record {
@@ -67,7 +60,7 @@ async fn next(endings: &mut Endings) -> SessionDigest {
     loop {
         match timeout(PATIENCE, endings.next()).await.unwrap().unwrap() {
             Notice::Session(digest) => return digest,
-            Notice::Gap => {}
+            Notice::Gap | Notice::Recall(_) => {}
         }
     }
 }

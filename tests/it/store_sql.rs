@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::clock::ManualClock;
-use portcullis::entropy::OsEntropy;
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::conformance::{self, Case};
 use portcullis::store::counters::{Effect, Key, Question};
 use portcullis::store::debts::{Answer, Change, Pace, Step};
 use portcullis::store::endings::{Endings, Notice};
-use portcullis::store::row::Rows;
+use portcullis::store::leases::{Node, Recall};
 use portcullis::store::sealed::SealedStore;
 use portcullis::store::sql::{OpenError, Settings, SqlStore};
 use portcullis::store::{
@@ -26,13 +25,9 @@ use portcullis::store::{
 use tempfile::TempDir;
 
 use crate::support::databases::{PASSWORD, Server};
-use crate::support::stored::{NOW, PATIENCE, digest, free_port, ring, session};
+use crate::support::stored::{NOW, PATIENCE, digest, free_port, ring, rows, session};
 
 const KEPT: Duration = Duration::from_secs(3600);
-
-fn rows(ids: &[u8]) -> Rows {
-    Rows::new(ring(ids), Arc::new(OsEntropy))
-}
 
 fn settings(table: &str) -> Settings {
     Settings { table: table.into(), timeout: PATIENCE, ..Settings::default() }
@@ -355,12 +350,17 @@ async fn a_newer_format_is_refused(url: &str) {
 async fn tables_of_an_older_format_are_brought_up_to_date(url: &str) {
     let store = connect(url, "older", &[1]).await;
     create(&store, session(1, "ann")).await;
-    meddle(url, &["DROP TABLE older_debts", "UPDATE older_meta SET format = 1"]).await;
+    let of_now = ["DROP TABLE older_debts", "DROP TABLE older_nodes", "DROP TABLE older_recalls"];
+    meddle(url, &[&of_now[..], &["UPDATE older_meta SET format = 1"]].concat()).await;
     let store = connect(url, "older", &[1]).await;
     assert!(store.load(&digest(1)).await.unwrap().is_some());
     let kept = Change { key: Key::from_u64(1), step: Step::Remember(NOW.after(Duration::from_secs(9))) };
     let answers = store.counters().unwrap().change(&[kept], NOW).await.unwrap();
     assert!(matches!(answers[..], [Answer::Done { .. }]), "{answers:?}");
+    assert!(
+        !store.leases().unwrap().recall(Node(1), Recall { id: 1, about: None }).await.unwrap(),
+        "there is no cache yet"
+    );
     // Once is enough.
     meddle(url, &["DROP TABLE older_debts"]).await;
     let store = connect(url, "older", &[1]).await;

@@ -134,7 +134,7 @@ fn policy(trusted_proxies: PrefixSet, enforcement: Enforcement) -> Result<Policy
         mode: Mode::Enforce,
         enforcement,
         session: SessionPolicy {
-            deadlines: Deadlines { idle: IDLE, absolute: ABSOLUTE },
+            deadlines: Deadlines { idle: IDLE, absolute: ABSOLUTE, longest: None },
             rotate_every: ROTATE_EVERY,
             grace: GRACE,
             quarantine_max: Duration::from_secs(10 * 60),

@@ -30,7 +30,7 @@ pub(in crate::cli) async fn open(
     let rows = || Rows::new(keys.keyring(), Arc::new(OsEntropy));
     match &settings.store.kind {
         StoreKind::Memory => Ok(MemoryStore::new(SESSIONS_MAX_DEFAULT).into()),
-        StoreKind::Embedded(path) => embedded(path).map(Into::into),
+        StoreKind::Embedded(path) => embedded(path, rows()).map(Into::into),
         StoreKind::File(path) => {
             let opened = FileStore::open(path, Arc::new(rows()), file::Settings::default());
             let opened = opened.map_err(|error| match &error {
@@ -43,7 +43,7 @@ pub(in crate::cli) async fn open(
         StoreKind::Server(server) => connect(server, rows(), clock, None).await,
         StoreKind::Sealed(ended) => match &**ended {
             // Apart from the sessions that such a store may have had in the same place.
-            StoreKind::Embedded(path) => Ok(sealed(embedded(&path.join("ended"))?, keys, clock)),
+            StoreKind::Embedded(path) => Ok(sealed(embedded(&path.join("ended"), rows())?, keys, clock)),
             StoreKind::Server(server) => {
                 let prefix = format!("{}_ended", server.prefix);
                 connect(&StoreServer { prefix, ..server.clone() }, rows(), clock, Some(keys)).await
@@ -55,8 +55,9 @@ pub(in crate::cli) async fn open(
     }
 }
 
-fn embedded(path: &Path) -> Result<EmbeddedStore, RunError> {
-    let (store, loaded) = EmbeddedStore::open(path, embedded::Settings::default()).map_err(|error| match &error {
+fn embedded(path: &Path, rows: Rows) -> Result<EmbeddedStore, RunError> {
+    let opened = EmbeddedStore::open(path, Arc::new(rows), embedded::Settings::default());
+    let (store, loaded) = opened.map_err(|error| match &error {
         embedded::OpenError::InUse { .. } => RunError::InUse(error.to_string()),
         _ => failed(error),
     })?;
@@ -104,7 +105,8 @@ async fn connect(
         #[cfg(feature = "redis")]
         ServerKind::Redis => {
             use portcullis::store::kv::{RedisStore, Settings};
-            let settings = Settings { timeout: server.timeout, prefix: server.prefix.clone() };
+            let settings =
+                Settings { timeout: server.timeout, prefix: server.prefix.clone(), replicas: server.replicas };
             let store = RedisStore::connect(&url, settings, rows).await.map_err(failed)?;
             Ok(used(store, server, clock, carried))
         }
@@ -174,6 +176,7 @@ mod tests {
                 timeout: Duration::from_secs(1),
                 cache: None,
                 prefix: "portcullis".to_owned(),
+                replicas: 0,
                 folder: "data".into(),
             };
             url(&server).unwrap_err().to_string()

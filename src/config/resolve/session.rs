@@ -25,7 +25,11 @@ pub(super) fn defaults() -> Session {
         memory: Memory::Devices,
         hints: ExactHints::Unasked,
         harden: Hardening::default(),
-        deadlines: Deadlines { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) },
+        deadlines: Deadlines {
+            idle: Duration::from_secs(30 * 60),
+            absolute: Duration::from_secs(12 * 3600),
+            longest: None,
+        },
         rotate_every: Duration::from_secs(120),
         grace: Duration::from_secs(60),
         per_subject_max: None,

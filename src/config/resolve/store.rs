@@ -10,6 +10,9 @@ use crate::rules::page::{Reader, Value, set};
 /// Longest prefix of what a server is asked for, in bytes: with `_sessions` behind it, it is still the name of a table.
 const PREFIX_BYTES_MAX: usize = 31;
 
+/// Most replicas that are waited for.
+const REPLICAS_MAX: u64 = 9;
+
 /// The words of `on_outage`.
 pub(super) const ON_OUTAGE: [(&str, OnOutage); 2] = [("deny", OnOutage::Deny), ("anonymous", OnOutage::Anonymous)];
 
@@ -112,6 +115,7 @@ struct Asked<'p> {
     cache: Option<Duration>,
     timeout: Option<Duration>,
     prefix: Option<String>,
+    replicas: Option<Value<'p>>,
 }
 
 impl<'p> Asked<'p> {
@@ -120,7 +124,7 @@ impl<'p> Asked<'p> {
         let url_env = reader.value("url_env").filter(|value| variable(value).is_some());
         let (cache, timeout) = (reader.some_time("cache"), reader.some_time("timeout"));
         let prefix = reader.value("prefix").and_then(|value| prefix(&value));
-        Self { url, url_env, cache, timeout, prefix }
+        Self { url, url_env, cache, timeout, prefix, replicas: reader.value("replicas") }
     }
 
     fn resolve(&self, reader: &Reader<'_>, kind: ServerKind, folder: PathBuf) -> Option<StoreServer> {
@@ -145,7 +149,15 @@ impl<'p> Asked<'p> {
         };
         let timeout = self.timeout.unwrap_or(StoreServer::TIMEOUT);
         let prefix = self.prefix.clone().unwrap_or_else(|| StoreServer::PREFIX.to_owned());
-        Some(StoreServer { kind, url, timeout, cache: self.cache, prefix, folder })
+        let replicas = match &self.replicas {
+            Some(value) if kind != ServerKind::Redis => {
+                value
+                    .fault("replicas are waited for in Redis; a database is told itself what it has to wait for", None);
+                return None;
+            }
+            value => value.as_ref().map_or(Some(0), |value| value.whole(0..=REPLICAS_MAX))?,
+        };
+        Some(StoreServer { kind, url, timeout, cache: self.cache, prefix, replicas, folder })
     }
 }
 

@@ -614,15 +614,19 @@ fn stores_in_servers_are_read() {
         timeout: Duration::from_secs(2),
         cache: None,
         prefix: "portcullis".to_owned(),
+        replicas: 0,
         folder: "etc/portcullis-data".into(),
     };
     let url = "redis+sentinel://10.0.0.1,10.0.0.2/main/0";
     assert_eq!(
-        read(&format!("kind = \"redis\"\nurl = \"{url}\"\ncache = \"10s\"\ntimeout = \"1s\"\nprefix = \"shop\"")),
+        read(&format!(
+            "kind = \"redis\"\nurl = \"{url}\"\ncache = \"10s\"\ntimeout = \"1s\"\nprefix = \"shop\"\nreplicas = 2"
+        )),
         Ok(StoreKind::Server(StoreServer {
             cache: Some(Duration::from_secs(10)),
             timeout: Duration::from_secs(1),
             prefix: "shop".to_owned(),
+            replicas: 2,
             ..server(ServerKind::Redis, url)
         }))
     );
@@ -644,6 +648,7 @@ fn stores_in_servers_are_read() {
     assert_eq!(read(&format!("kind = \"sealed\"\nended = \"redis\"\nurl = \"{url}\"")), sealed(ended));
     for (text, told) in [
         ("kind = \"redis\"", "`url` is missing"),
+        ("kind = \"mysql\"\nurl = \"mysql://h\"\nreplicas = 1", "replicas are waited for in Redis"),
         ("kind = \"sealed\"\nended = \"redis\"", "`url` is missing"),
         ("kind = \"sealed\"\nended = \"file\"", "expected one of \"embedded\""),
         ("kind = \"redis\"\nurl = \"postgres://h\"", "begins with `redis://`"),

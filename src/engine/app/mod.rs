@@ -76,7 +76,8 @@ pub enum LogInError {
     Answered,
 }
 
-/// How long an app wants its session to last. The policy's deadlines hold in any case: what is longer is cut there.
+/// How long an app wants its session to last. The policy's deadlines hold in any case: what is longer than those lets is cut there,
+/// or where [`Deadlines::longest`] is for who asks for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// As the policy says.
@@ -373,14 +374,13 @@ impl AppSession {
         let (now, deadlines) = (self.0.keeper.time(), self.0.keeper.deadlines());
         let mut state = self.0.state.lock();
         let (lasting, ends_at) = state.accessed().lasting();
-        let begun = match &state.known {
-            Some(known) if state.wish.login.is_none() && !state.wish.logout => {
-                expiry::oldest(&known.record, &deadlines)
-            }
-            _ => now.after(deadlines.absolute),
+        let began = match &state.known {
+            Some(known) if state.wish.login.is_none() && !state.wish.logout => expiry::began(&known.record),
+            _ => now,
         };
-        let idle = expiry::idle(lasting, &deadlines);
-        now.after(idle).min(begun).min(ends_at.unwrap_or(begun))
+        let granted = deadlines.granted(lasting, ends_at, began);
+        let oldest = began.after(granted.absolute);
+        now.after(granted.idle).min(oldest).min(ends_at.unwrap_or(oldest))
     }
 
     /// Writes what was changed so far to the store, for an app that must know before it answers. A session that begins with

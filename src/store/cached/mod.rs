@@ -1,11 +1,15 @@
 //! A cache of records before any store: most requests then cost it nothing.
 //!
 //! What this node writes is never served older than it is: after a change is acknowledged, `load` gives what came of it
-//! or asks the store. What another node writes is seen after `fresh_for` at the latest. Of a session that ends there it hears
-//! at once, where the store behind tells that ([`Store::notices`]) and the guard is tended
-//! ([`tend`](crate::engine::tend)). A guard lets a cached record answer for its newest tag alone, and asks
-//! the store again before it acts against a request, so what may be late by `fresh_for` is this: an end by decision, and
-//! what the app set on another node.
+//! or asks the store. What another node writes is seen after `fresh_for` at the latest. A guard lets a cached record answer
+//! for its newest tag alone, and asks the store again before it acts against a request, so what may be late by `fresh_for` is what
+//! the app set on another node.
+//!
+//! **Who ends a session on one node, or moves a client aside, is answered when no other serves it as it was**, over Redis and databases ([`Store::leases`]):
+//! within a millisecond or two where the store tells which sessions end ([`Store::notices`]), within half a second where it does
+//! not, and when a node is gone without a word as soon as its lease is over, a second and a half later. All nodes of an app need a
+//! cache for that, or none. A cache is served from while its guard is tended ([`tend`](crate::engine::tend)); otherwise it asks the
+//! store. Over a store of one's own without leases an end on another node is seen after `fresh_for`, or as soon as it is told.
 //!
 //! That there is no session under a digest is never kept: any made-up cookie would take room.
 //!
@@ -13,6 +17,7 @@
 //! and every write moves it on when it begins and when it ends. Whoever finds another epoch than he noted, or a write
 //! under way, puts nothing in: he may have read what was before it.
 
+mod lease;
 #[cfg(test)]
 mod tests;
 
@@ -24,15 +29,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use self::lease::Lease;
 use super::counters::Counters;
 use super::endings::{Endings, Notice};
+use super::leases::Leases;
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::session::id::SessionDigest;
-use crate::session::record::Record;
+use crate::session::record::{EndReason, Record, State};
 use crate::session::subject::is_same;
 
 /// How many slots there are. Digests of one slot are kept apart but for this: a load that meets a write under another
@@ -67,6 +74,7 @@ pub struct CachedStore<S> {
     store: S,
     cache: Cache<SessionDigest, Entry>,
     slots: Box<[Mutex<Slot>]>,
+    lease: Lease,
     fresh_for: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -131,6 +139,7 @@ impl<S> CachedStore<S> {
             store,
             cache: Cache::new(settings.sessions_max.get()),
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            lease: Lease::new(),
             fresh_for: settings.fresh_for,
             clock,
         }
@@ -237,6 +246,12 @@ impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
     }
 }
 
+/// Whether others must not go on serving what it was before: its client was moved aside, or it is over at once.
+fn is_taken_away(record: &Record, now: Timestamp) -> bool {
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    matches!(record.state, State::Quarantined { .. }) || record.ends_at.is_some_and(|end| end <= now.after(AT_ONCE))
+}
+
 /// A record as it is stored when it is new.
 fn first(record: &Record) -> Arc<Record> {
     Arc::new(Record { version: 0, ..record.clone() })
@@ -254,14 +269,20 @@ impl<S: Store> Store for CachedStore<S> {
         let answer = self.store.create(record, limit, now).await?;
         if let Creation::Created(created) = &answer {
             self.note(created, new, &mut writing);
+            if let Created::Done { evicted, .. } = created
+                && let Some(first) = evicted.first()
+            {
+                self.let_go_by_all(Some(first.digest).filter(|_| evicted.len() == 1)).await?;
+            }
         }
         Ok(answer)
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
         match self.kept(digest) {
-            Some(record) => Ok(Some(record)),
-            None => self.load_fresh(digest).await,
+            // When it is looked at, not before: it is kept while others wait for this node.
+            Some(record) if self.may_serve() => Ok(Some(record)),
+            _ => self.load_fresh(digest).await,
         }
     }
 
@@ -290,8 +311,23 @@ impl<S: Store> Store for CachedStore<S> {
     fn heed(&self, notice: Notice) {
         match notice {
             Notice::Session(digest) => self.forget(&digest),
-            Notice::Gap => self.forget_all(),
+            Notice::Gap => {
+                self.lease.doubt();
+                self.forget_all();
+            }
+            Notice::Recall(recall) => {
+                recall.about.iter().for_each(|digest| self.forget(digest));
+                self.lease.hear([recall]);
+            }
         }
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.store.leases()
+    }
+
+    async fn attend(&self) -> Option<Duration> {
+        self.renew().await
     }
 
     fn proof(&self) -> Proof {
@@ -308,24 +344,38 @@ impl<S: Store> Store for CachedStore<S> {
         if let Commit::Done(record) | Commit::Conflict(record) = &answer {
             writing.result = Some(Arc::clone(record));
         }
+        if let Commit::Done(record) = &answer
+            && is_taken_away(record, self.clock.now())
+        {
+            self.let_go_by_all(Some(record.digest)).await?;
+        }
         Ok(answer)
     }
 
     async fn rotate(&self, rotate: Rotate<'_>) -> Result<Rotation, StoreError> {
-        let new = first(&rotate.new);
+        let (new, old, also_end) = (first(&rotate.new), *rotate.old, rotate.also_end);
         let mut writing = self.write(&rotate.new.digest);
         let _old = self.write(rotate.old);
-        let _also = rotate.also_end.map(|digest| self.write(digest));
+        let _also = also_end.map(|digest| self.write(digest));
         let answer = self.store.rotate(rotate).await?;
         if let Rotation::Created(created) = &answer {
             self.note(created, new, &mut writing);
+            if let Created::Done { evicted, .. } = created {
+                let is_only = evicted.is_empty() && also_end.is_none();
+                self.let_go_by_all(Some(old).filter(|_| is_only)).await?;
+            }
         }
         Ok(answer)
     }
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
         let _writing = self.write(digest);
-        self.store.revoke(digest, ending).await
+        let answer = self.store.revoke(digest, ending).await?;
+        // By time it ends everywhere. Otherwise also if it had ended already: whoever ended it may still be waiting.
+        if !matches!(ending.why, EndReason::Idle | EndReason::Absolute) {
+            self.let_go_by_all(Some(*digest)).await?;
+        }
+        Ok(answer)
     }
 
     async fn revoke_subject(
@@ -334,12 +384,17 @@ impl<S: Store> Store for CachedStore<S> {
         except: Option<&SessionDigest>,
         ending: Ending,
     ) -> Result<Vec<Arc<Record>>, StoreError> {
-        let answer = self.store.revoke_subject(subject, except, ending).await;
+        let mut answer = self.store.revoke_subject(subject, except, ending).await;
         // All of them, not those of the answer: somebody else may have ended the others, and not have come so far as to
         // forget them. After a failure some may have ended too.
         self.forget_where(|record| {
             Some(&record.digest) != except && record.subject.as_deref().is_some_and(|own| is_same(own, subject))
         });
+        if answer.is_ok()
+            && let Err(error) = self.let_go_by_all(None).await
+        {
+            answer = Err(error);
+        }
         answer
     }
 

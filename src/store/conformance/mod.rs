@@ -304,15 +304,15 @@ fn created(rotation: &Rotation) -> bool {
 }
 
 /// A small generator of choices that repeats itself.
-struct Dice(InsecureSeededEntropy);
+pub(in crate::store) struct Dice(InsecureSeededEntropy);
 
 impl Dice {
-    const fn new(seed: u64) -> Self {
+    pub(in crate::store) const fn new(seed: u64) -> Self {
         Self(InsecureSeededEntropy::new(seed))
     }
 
     /// A number below `sides`.
-    fn roll(&self, sides: u64) -> u64 {
+    pub(in crate::store) fn roll(&self, sides: u64) -> u64 {
         random(&self.0).map_or(0, u64::from_be_bytes) % sides.max(1)
     }
 

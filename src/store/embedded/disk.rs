@@ -3,29 +3,42 @@
 //! ```text
 //!   table "meta"     "format" -> 1                     refused if newer
 //!                    "batch"  -> number of the last batch that was written
-//!   table "records"  id_since in ms (8 bytes, big-endian) || digest (32 bytes) -> Record::encode
+//!   table "records"  id_since in ms (8 bytes, big-endian) || digest (32 bytes)
+//!                    -> removable_at in ms (8 bytes, big-endian) || the record, sealed (see `store::row`)
 //! ```
+//!
+//! Until when a record is kept stands before it, so that one whose key is gone goes in its time like any other.
 //!
 //! The time stands before the digest so that new sessions go to the end of the tree, side by side: a key that began with
 //! the digest would put every one of them on a page of its own (measured: 29,000 creations a second instead of 190,000).
 //! There is no table of subjects or of times. They follow from the records, which are all read at start.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{
-    Builder, CommitError, Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, StorageError,
-    TableDefinition, TableError, TableHandle, TransactionError,
+    Builder, CommitError, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageError, TableDefinition, TableError, TableHandle, TransactionError,
 };
 
+use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
 use crate::session::record::{DecodeError, Record};
+use crate::store::StoreError;
 use crate::store::on_disk::{self, Damaged, Written};
+use crate::store::row::Rows;
 use crate::store::table::Change;
 
 /// Version of the file's layout.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The one before it, in which records were not sealed.
+const FORMAT_PLAIN: u64 = 1;
+/// Records of that format that are sealed at a time.
+pub(super) const SEALED_AT_ONCE: usize = 4096;
 /// The file within the directory of the store.
 const FILE: &str = "sessions.redb";
 
@@ -90,6 +103,9 @@ pub enum DiskError {
     /// In the database.
     #[error(transparent)]
     Database(#[from] redb::Error),
+    /// A record could not be sealed.
+    #[error(transparent)]
+    Seal(StoreError),
     /// After a failure the file could not be opened again yet.
     #[error("it was not opened again yet after a failure")]
     Broken,
@@ -114,6 +130,11 @@ pub(super) struct Disk {
     open: Open,
     database: Option<Database>,
     batch: u64,
+    rows: Arc<Rows>,
+    /// Whether it was written by an older program, and nothing has been written to it since.
+    is_plain: bool,
+    /// Where those stand that could not be read.
+    unread: HashMap<SessionDigest, Key>,
 }
 
 /// Makes the directory if need be, and says how the file in it is opened. Both are for their owner alone.
@@ -186,7 +207,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 impl Disk {
     /// Opens the file and checks that it is one of ours.
-    pub(super) fn open(path: &Path, open: Open) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, open: Open, rows: Arc<Rows>) -> Result<Self, OpenError> {
         let failed = |source| match source {
             DiskError::Database(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse { path: path.to_owned() },
             source => OpenError::Io { path: path.to_owned(), source },
@@ -194,13 +215,14 @@ impl Disk {
         let database = open().map_err(failed)?;
         let (format, is_empty) = identify(&database).map_err(failed)?;
         match format {
-            Some(FORMAT) => {}
+            Some(FORMAT | FORMAT_PLAIN) => {}
             Some(found) => return Err(OpenError::Newer { path: path.to_owned(), found }),
             None if is_empty => begin(&database).map_err(failed)?,
             None => return Err(OpenError::Foreign { path: path.to_owned() }),
         }
         let batch = last_batch(&database).map_err(failed)?;
-        Ok(Self { open, database: Some(database), batch })
+        let is_plain = format == Some(FORMAT_PLAIN);
+        Ok(Self { open, database: Some(database), batch, rows, is_plain, unread: HashMap::new() })
     }
 }
 
@@ -214,32 +236,45 @@ impl on_disk::Disk for Disk {
     }
 
     /// Oldest id first.
-    fn read_all(&self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
+    fn read_all(&mut self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
         let database = self.database.as_ref().ok_or(DiskError::Broken)?;
         let records = database.begin_read()?.open_table(RECORDS)?;
         for entry in records.range::<&Key>(..)? {
-            let (at, bytes) = entry?;
-            let damaged = |error| {
-                let mut digest = [0; 32];
-                digest.copy_from_slice(at.value().split_at(8).1);
-                Damaged { digest: SessionDigest(digest), error }
+            let (at, value) = entry?;
+            let (digest, value) = (digest_of(at.value()), value.value());
+            let (removable_at, row) = value.split_first_chunk().filter(|_| !self.is_plain).unzip();
+            let record = match row {
+                Some(row) => self.rows.decode(&digest, row.to_vec()),
+                None if self.is_plain => Record::decode(value),
+                None => Err(DecodeError::Damaged),
             };
-            let record = Record::decode(bytes.value()).map_err(damaged);
             // A record that stands under another one's key is not what it says it is.
-            take(record.and_then(|record| {
-                if key(&record) == *at.value() { Ok(record) } else { Err(damaged(DecodeError::Damaged)) }
-            }));
+            take(match record {
+                Ok(record) if key(&record) == *at.value() => Ok(record),
+                failed => {
+                    self.unread.insert(digest, *at.value());
+                    let removable_at = removable_at.map(|at| Timestamp::from_millis(u64::from_be_bytes(*at)));
+                    Err(Damaged { digest, error: failed.err().unwrap_or(DecodeError::Damaged), removable_at })
+                }
+            });
         }
         Ok(())
     }
 
     /// With one commit.
     fn write(&mut self, batch: Vec<Change>) -> Result<(), DiskError> {
-        let mut writes = encoded(&batch);
+        if self.is_plain {
+            seal_all(self.database.as_ref().ok_or(DiskError::Broken)?, &self.rows)?;
+            self.is_plain = false;
+        }
+        let mut writes = self.sealed(&batch)?;
         writes.sort_unstable_by_key(|(key, _)| *key);
         let database = self.database.as_ref().ok_or(DiskError::Broken)?;
         commit(database, self.batch + 1, &writes)?;
         self.batch += 1;
+        for gone in batch.iter().filter(|change| is_unread(change)) {
+            self.unread.remove(&gone.digest);
+        }
         Ok(())
     }
 
@@ -257,19 +292,71 @@ impl on_disk::Disk for Disk {
     }
 }
 
-fn encoded(batch: &[Change]) -> Vec<Write> {
-    let mut writes = Vec::with_capacity(batch.len());
-    for change in batch {
-        let (before, after) = (change.before.as_ref().map(|record| key(record)), change.after.as_ref());
-        let now = after.map(|record| key(record));
-        if let Some(before) = before.filter(|before| Some(*before) != now) {
-            writes.push((before, None));
+impl Disk {
+    fn sealed(&self, batch: &[Change]) -> Result<Vec<Write>, DiskError> {
+        let mut writes = Vec::with_capacity(batch.len());
+        for change in batch {
+            let before = match &change.before {
+                Some(record) => Some(key(record)),
+                None if is_unread(change) => self.unread.get(&change.digest).copied(),
+                None => None,
+            };
+            let now = change.after.as_ref().map(|record| key(record));
+            if let Some(before) = before.filter(|before| Some(*before) != now) {
+                writes.push((before, None));
+            }
+            if let Some(record) = &change.after {
+                let row = self.rows.seal(record).map_err(DiskError::Seal)?;
+                writes.push((key(record), Some(value(record.removable_at, &row))));
+            }
         }
-        if let Some(record) = after {
-            writes.push((key(record), Some(record.encode())));
-        }
+        Ok(writes)
     }
-    writes
+}
+
+/// Whether it is the end of a record that could not be read.
+const fn is_unread(change: &Change) -> bool {
+    change.before.is_none() && change.after.is_none()
+}
+
+fn digest_of(key: &Key) -> SessionDigest {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(key.split_at(8).1);
+    SessionDigest(digest)
+}
+
+fn value(removable_at: Timestamp, row: &[u8]) -> Vec<u8> {
+    [&removable_at.as_millis().to_be_bytes(), row].concat()
+}
+
+/// Seals the records of a file that was written by an older program, with the first that is written by this one: who only looks changes
+/// nothing. What can not be read in it is sealed as it is.
+fn seal_all(database: &Database, rows: &Rows) -> Result<(), DiskError> {
+    let mut writing = database.begin_write()?;
+    writing.set_quick_repair(true);
+    {
+        let mut records = writing.open_table(RECORDS)?;
+        let mut after: Option<Key> = None;
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut writes = Vec::new();
+            for entry in records.range::<&Key>((from, Bound::Unbounded))?.take(SEALED_AT_ONCE) {
+                let (at, plain) = entry?;
+                let (digest, plain) = (digest_of(at.value()), plain.value());
+                let removable_at =
+                    Record::decode(plain).map_or(Timestamp::from_millis(u64::MAX), |record| record.removable_at);
+                let row = rows.seal_encoded(&digest, plain).map_err(DiskError::Seal)?;
+                writes.push((*at.value(), value(removable_at, &row)));
+            }
+            let Some((last, _)) = writes.last() else { break };
+            after = Some(*last);
+            for (key, value) in &writes {
+                records.insert(key, value.as_slice())?;
+            }
+        }
+        writing.open_table(META)?.insert("format", FORMAT)?;
+    }
+    Ok(writing.commit()?)
 }
 
 /// The format of a file if it is one of ours, and whether there is nothing in it.

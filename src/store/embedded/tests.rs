@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
-use redb::{Builder, Database, StorageBackend, TableDefinition};
+use redb::{Builder, Database, ReadableTable, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
@@ -16,6 +16,7 @@ use crate::session::id::{Ref, SessionDigest};
 use crate::session::record::{DecodeError, EndReason, Lasting, Record, State};
 use crate::session::tag::{Tag, Tags};
 use crate::store::conformance::{self, Case};
+use crate::store::row::tests::{ring, rows};
 use crate::store::{Commit, Created, Creation, Durability, Ending, Filter, PAGE_MAX, Store, StoreError};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -51,8 +52,12 @@ fn ending() -> Ending {
     Ending { why: EndReason::Revoked, now: NOW, tombstone_until: NOW.after(Duration::from_secs(600)) }
 }
 
+fn open_at(path: &Path) -> Result<(EmbeddedStore, Loaded), OpenError> {
+    EmbeddedStore::open(path, Arc::new(rows(&[1])), Settings::default())
+}
+
 fn open(directory: &TempDir) -> (EmbeddedStore, Loaded) {
-    EmbeddedStore::open(directory.path(), Settings::default()).unwrap()
+    open_at(directory.path()).unwrap()
 }
 
 async fn everything(store: &impl Store) -> Vec<Arc<Record>> {
@@ -123,29 +128,30 @@ async fn a_closed_store_changes_nothing_and_still_loads() {
 fn a_store_in_use_is_refused() {
     let directory = TempDir::new().unwrap();
     let (store, _) = open(&directory);
-    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    let error = open_at(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
     assert_eq!(error.to_string(), format!("another guard uses this store: {}", store.path().display()));
     drop(store);
     open(&directory);
 }
 
+fn set_format(path: &Path, format: u64) {
+    let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let database = Database::create(path).unwrap();
+    let writing = database.begin_write().unwrap();
+    writing.open_table(meta).unwrap().insert("format", format).unwrap();
+    writing.commit().unwrap();
+}
+
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
     let path = open(&directory).0.path().to_owned();
-    let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-    let set = |format: u64| {
-        let database = Database::create(&path).unwrap();
-        let writing = database.begin_write().unwrap();
-        writing.open_table(meta).unwrap().insert("format", format).unwrap();
-        writing.commit().unwrap();
-    };
-    set(2);
-    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error:?}");
+    set_format(&path, 3);
+    let error = open_at(directory.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error:?}");
     assert!(error.to_string().ends_with("use the newer program"), "{error}");
-    set(1);
+    set_format(&path, 2);
     open(&directory);
 }
 
@@ -156,10 +162,10 @@ fn a_first_start_that_was_killed_is_begun_again() {
     // As a crash leaves them: named, and empty; begun, and not yet a database.
     for (file, octets) in [(&path, &b""[..]), (&unfinished, &[0; 5000])] {
         std::fs::write(file, octets).unwrap();
-        let store = EmbeddedStore::open(directory.path(), Settings::default()).unwrap();
+        let store = open_at(directory.path()).unwrap();
         assert!(!unfinished.exists() && std::fs::metadata(&path).unwrap().len() > 0);
         drop(store);
-        EmbeddedStore::open(directory.path(), Settings::default()).unwrap();
+        open_at(directory.path()).unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -174,48 +180,168 @@ fn what_is_no_store_is_refused_and_left_alone() {
     writing.open_table(other).unwrap().insert("eggs", 3).unwrap();
     writing.commit().unwrap();
     drop(database);
-    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    let error = open_at(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
 
     std::fs::write(&path, "a letter to a friend, long enough to be taken for the header of a database. ".repeat(100))
         .unwrap();
-    let error = EmbeddedStore::open(directory.path(), Settings::default()).unwrap_err();
+    let error = open_at(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("a letter"));
 
-    let error = EmbeddedStore::open(&path, Settings::default()).unwrap_err();
+    let error = open_at(&path).unwrap_err();
     assert!(matches!(error, OpenError::Io { .. }), "a file is no directory: {error:?}");
 }
 
-#[tokio::test]
-async fn a_damaged_record_is_told_and_left_alone() {
-    let directory = TempDir::new().unwrap();
-    let (store, _) = open(&directory);
-    for nth in 0..4 {
+const RECORDS: TableDefinition<'_, &disk::Key, &[u8]> = TableDefinition::new("records");
+
+/// Changes the file of a store that is closed.
+fn tamper(path: &Path, change: impl FnOnce(&mut redb::Table<'_, &disk::Key, &[u8]>)) {
+    let database = Database::create(path).unwrap();
+    let writing = database.begin_write().unwrap();
+    change(&mut writing.open_table(RECORDS).unwrap());
+    writing.commit().unwrap();
+}
+
+async fn created(directory: &TempDir, sessions: u64) -> PathBuf {
+    let (store, _) = open(directory);
+    for nth in 0..sessions {
         assert!(is_created(&store.create(session(nth), None, NOW).await));
     }
-    let path = store.path().to_owned();
-    drop(store);
-    let records: TableDefinition<'_, &disk::Key, &[u8]> = TableDefinition::new("records");
-    let database = Database::create(&path).unwrap();
-    let writing = database.begin_write().unwrap();
-    {
-        let mut table = writing.open_table(records).unwrap();
-        let (cut, mut newer, whole) = (session(0).encode(), session(1).encode(), session(3).encode());
-        newer[0] = 9;
-        table.insert(&disk::key(&session(0)), &cut[..cut.len() - 1]).unwrap();
-        table.insert(&disk::key(&session(1)), newer.as_slice()).unwrap();
-        table.insert(&disk::key(&session(2)), whole.as_slice()).unwrap();
-    }
-    writing.commit().unwrap();
-    drop(database);
+    store.path().to_owned()
+}
+
+fn named(errors: &[(u64, DecodeError)], removable_at: Timestamp) -> Vec<Damaged> {
+    let damaged = |(nth, error): &(u64, DecodeError)| Damaged {
+        digest: digest(*nth),
+        error: *error,
+        removable_at: Some(removable_at),
+    };
+    errors.iter().map(damaged).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_told_and_left_alone_until_its_time_is_over() {
+    let directory = TempDir::new().unwrap();
+    let path = created(&directory, 4).await;
+    tamper(&path, |table| {
+        let row = |nth| rows(&[1]).seal_encoded(&digest(nth), &session(3).encode()).unwrap();
+        let newer = [&[9], session(1).encode().split_at(1).1].concat();
+        let newer = rows(&[1]).seal_encoded(&digest(1), &newer).unwrap();
+        let stored = table.get(&disk::key(&session(0))).unwrap().unwrap().value().to_vec();
+        let (time, _) = stored.split_at(8);
+        let (dated, cut) = (|row: &[u8]| [time, row].concat(), &stored[..stored.len() - 1]);
+        for (nth, value) in [(0, cut.to_vec()), (1, dated(&newer)), (2, dated(&row(2)))] {
+            table.insert(&disk::key(&session(nth)), value.as_slice()).unwrap();
+        }
+    });
+    let errors = [(0, DecodeError::Damaged), (1, DecodeError::Version(9)), (2, DecodeError::Damaged)];
+    let over = session(0).removable_at;
     for _ in 0..2 {
         let (store, loaded) = open(&directory);
-        let named = [(0, DecodeError::Damaged), (1, DecodeError::Version(9)), (2, DecodeError::Damaged)];
-        let damaged_named = named.map(|(nth, error)| Damaged { digest: digest(nth), error }).to_vec();
-        assert_eq!(loaded, Loaded { sessions: 1, damaged: 3, damaged_named });
+        assert_eq!(loaded, Loaded { sessions: 1, damaged: 3, damaged_named: named(&errors, over) });
         assert!(store.load(&digest(3)).await.unwrap().is_some());
-        assert!(store.load(&digest(0)).await.unwrap().is_none());
+        assert!(store.load(&digest(4)).await.unwrap().is_none());
+        for (nth, error) in errors {
+            assert!(matches!(store.load(&digest(nth)).await, Err(StoreError::Decode(told)) if told == error));
+            assert!(matches!(store.create(session(nth), None, NOW).await, Ok(Creation::Exists)));
+        }
+        assert_eq!(store.clear_expired(Timestamp::from_millis(over.as_millis() - 1), 10).await.unwrap(), 0);
+    }
+    let (store, _) = open(&directory);
+    // Who is ended meanwhile does not come back with his key.
+    assert!(store.revoke(&digest(2), ending()).await.unwrap().is_none());
+    assert!(store.load(&digest(2)).await.unwrap().is_none());
+    drop(store);
+    let (store, loaded) = open(&directory);
+    assert_eq!((loaded.sessions, loaded.damaged), (1, 2));
+    assert_eq!(store.clear_expired(over, 10).await.unwrap(), 1, "of those that could be read");
+    assert!(store.load(&digest(0)).await.unwrap().is_none());
+    drop(store);
+    assert_eq!(open(&directory).1, Loaded::default());
+}
+
+/// Two places say that they are one session: when the time of the one that is not believed is over, the other stays.
+#[tokio::test]
+async fn a_record_that_stands_twice_costs_nobody_his_session() {
+    let directory = TempDir::new().unwrap();
+    let path = created(&directory, 1).await;
+    tamper(&path, |table| {
+        let again = Record { id_since: NOW.after(Duration::from_secs(9)), removable_at: NOW, ..session(0) };
+        let row = rows(&[1]).seal(&again).unwrap();
+        let value = [&NOW.as_millis().to_be_bytes(), row.as_slice()].concat();
+        table.insert(&disk::key(&again), value.as_slice()).unwrap();
+    });
+    let (store, loaded) = open(&directory);
+    assert_eq!((loaded.sessions, loaded.damaged), (1, 1));
+    store.clear_expired(NOW, 10).await.unwrap();
+    assert_eq!(*store.load(&digest(0)).await.unwrap().unwrap(), session(0));
+    drop(store);
+    assert_eq!(open(&directory).1.sessions, 1);
+}
+
+#[tokio::test]
+async fn a_stolen_file_names_nobody_and_opens_no_session() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(&directory);
+    let record = Record { subject: Some("ann of the green gables".into()), ..session(1) };
+    assert!(is_created(&store.create(record, None, NOW).await));
+    let path = store.path().to_owned();
+    drop(store);
+    let file = std::fs::read(&path).unwrap();
+    assert!(!file.windows(5).any(|window| window == b"green") && !file.windows(9).any(|window| window == [7; 9]));
+    let (other, loaded) = EmbeddedStore::open(directory.path(), Arc::new(rows(&[2])), Settings::default()).unwrap();
+    assert_eq!((loaded.sessions, loaded.damaged), (0, 1));
+    assert!(matches!(other.load(&digest(1)).await, Err(StoreError::Decode(DecodeError::Damaged))));
+}
+
+#[tokio::test]
+async fn a_key_can_be_replaced_without_logging_anybody_out() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(&directory);
+    assert!(is_created(&store.create(session(1), None, NOW).await));
+    store.rows().replace_keys(ring(&[2, 1]));
+    assert!(is_created(&store.create(session(2), None, NOW).await));
+    drop(store);
+    for (keys, sessions) in [(&[2, 1][..], 2), (&[2], 1), (&[1], 1)] {
+        let (store, loaded) = EmbeddedStore::open(directory.path(), Arc::new(rows(keys)), Settings::default()).unwrap();
+        assert_eq!((loaded.sessions, loaded.damaged), (sessions, 2 - sessions), "{keys:?}");
+        drop(store);
+    }
+}
+
+/// Records were not sealed at first.
+#[tokio::test]
+async fn a_file_of_an_older_program_is_sealed_and_nobody_is_logged_out() {
+    let directory = TempDir::new().unwrap();
+    let sessions = disk::SEALED_AT_ONCE as u64 + 10;
+    let path = directory.path().join("sessions.redb");
+    drop(open(&directory));
+    tamper(&path, |table| {
+        for nth in 0..sessions {
+            table.insert(&disk::key(&session(nth)), session(nth).encode().as_slice()).unwrap();
+        }
+        table.insert(&disk::key(&session(sessions)), &b"nonsense"[..]).unwrap();
+    });
+    set_format(&path, 1);
+    for round in 0..3 {
+        let (store, loaded) = open(&directory);
+        assert_eq!((loaded.sessions as u64, loaded.damaged), (sessions, 1));
+        assert_eq!(*store.load(&digest(sessions - 1)).await.unwrap().unwrap(), session(sessions - 1));
+        // Who only looks changes nothing.
+        if round == 1 {
+            let touched = Record { forks: 1, ..session(0) };
+            assert!(matches!(store.commit(touched, Durability::Durable).await, Ok(Commit::Done(_))));
+        }
+        drop(store);
+        tamper(&path, |table| {
+            let is_sealed = |value: &[u8]| !value.windows(3).any(|window| window == b"ann");
+            let all: Vec<_> =
+                table.range::<&disk::Key>(..).unwrap().map(|entry| entry.unwrap().1.value().to_vec()).collect();
+            let sealed = all.iter().filter(|value| is_sealed(value)).count() as u64;
+            // What is no record names nobody either.
+            assert_eq!(sealed, if round == 0 { 1 } else { sessions + 1 });
+        });
     }
 }
 
@@ -226,10 +352,10 @@ fn files_are_for_their_owner_alone() {
     let directory = TempDir::new().unwrap();
     let inner = directory.path().join("data/store");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let path = EmbeddedStore::open(&inner, Settings::default()).unwrap().0.path().to_owned();
+    let path = open_at(&inner).unwrap().0.path().to_owned();
     assert_eq!((mode(&inner), mode(&path)), (0o700, 0o600));
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
-    drop(EmbeddedStore::open(&inner, Settings::default()).unwrap());
+    drop(open_at(&inner).unwrap());
     assert_eq!(mode(&path), 0o600);
 }
 
@@ -297,7 +423,7 @@ impl Medium {
         let medium = Arc::clone(self);
         let open = move || Ok(Builder::new().create_with_backend(Handle(Arc::clone(&medium)))?);
         let settings = Settings { retry: Duration::from_millis(1), ..Settings::default() };
-        EmbeddedStore::open_with("medium".into(), Box::new(open), settings)
+        EmbeddedStore::open_with("medium".into(), Box::new(open), Arc::new(rows(&[1])), settings)
     }
 }
 

@@ -7,10 +7,12 @@
 #[cfg(any(feature = "redis", feature = "sql"))]
 mod listening;
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 #[cfg(any(feature = "redis", feature = "sql"))]
 pub(super) use self::listening::{Hearing, Listening, QUIET, Source, Unheard, WAITING_MAX};
+use super::leases::Recall;
 use crate::session::id::SessionDigest;
 
 /// Something that a guard which keeps records must know.
@@ -22,6 +24,8 @@ pub enum Notice {
     /// with every attempt to begin again, and when it has begun again. So a record that was loaded after the last gap, and of which
     /// nothing was told since, can be old only while there is no connection, and for no longer than a few seconds.
     Gap,
+    /// To be returned by whoever has let go of all that ended before this: see [`leases`](super::leases).
+    Recall(Recall),
 }
 
 /// Notices as they come, from when this was made. The first is a gap.
@@ -32,6 +36,15 @@ pub struct Endings {
 }
 
 impl Endings {
+    /// The next notice, if it is there already.
+    pub fn try_next(&mut self) -> Option<Notice> {
+        match self.notices.try_recv() {
+            Ok(notice) => Some(notice),
+            Err(TryRecvError::Lagged(_)) => Some(Notice::Gap),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+
     /// The next notice; none when the store is gone. Nothing is lost if the future is dropped before it is done.
     pub async fn next(&mut self) -> Option<Notice> {
         if std::mem::take(&mut self.is_new) {

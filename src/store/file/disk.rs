@@ -89,16 +89,10 @@ impl<F: Files> on_disk::Disk for Disk<F> {
         Ok(0)
     }
 
-    fn read_all(&self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
+    fn read_all(&mut self, mut take: impl FnMut(Result<Record, Damaged>)) -> Result<(), DiskError> {
         self.files.read_rows(&mut |digest, row| {
-            let damaged = |error| Damaged { digest, error };
-            let record = row.ok_or(DecodeError::Damaged).and_then(|row| {
-                self.rows.open(&digest, row).map_err(|error| match error {
-                    StoreError::Decode(error) => error,
-                    _ => DecodeError::Damaged,
-                })
-            });
-            take(record.map_err(damaged));
+            let record = row.ok_or(DecodeError::Damaged).and_then(|row| self.rows.decode(&digest, row));
+            take(record.map_err(|error| Damaged { digest, error, removable_at: None }));
         })?;
         Ok(())
     }

@@ -84,7 +84,8 @@ pub enum OpenError {
     },
 }
 
-/// A store of files in a directory of its own.
+/// A store of files in a directory of its own. Who changes something waits for the disk with the
+/// timers of Tokio: the runtime needs them (`enable_time`, which `#[tokio::main]` sets).
 #[derive(Debug)]
 pub struct FileStore {
     on_disk: OnDisk,

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::link::{Link, config};
 use super::scripts::digest_of;
 use crate::store::endings::{Hearing, Notice, QUIET, Source, Unheard, WAITING_MAX};
+use crate::store::leases::Recall;
 
 /// The channel that scripts publish on.
 #[derive(Debug)]
@@ -65,12 +66,15 @@ fn handing_on(
     }
 }
 
-/// What a message means: a channel and a digest. Anything else was not sent by a script of ours, and could mean anything.
+/// What a message means: a channel and a digest, or a recall. Anything else was not sent by a script of ours, and could mean
+/// anything.
 fn notice(message: &[Value]) -> Notice {
-    match message {
-        [_, Value::BulkString(digest)] => digest_of(digest).map_or(Notice::Gap, Notice::Session),
-        _ => Notice::Gap,
-    }
+    let [_, Value::BulkString(told)] = message else { return Notice::Gap };
+    digest_of(told)
+        .ok()
+        .map(Notice::Session)
+        .or_else(|| Recall::from_bytes(told).map(Notice::Recall))
+        .unwrap_or(Notice::Gap)
 }
 
 #[cfg(test)]
@@ -82,7 +86,13 @@ mod tests {
     fn a_message_that_is_no_digest_is_a_gap() {
         let text = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
         assert_eq!(notice(&[text(b"channel"), text(&[7; 32])]), Notice::Session(SessionDigest([7; 32])));
-        assert_eq!(notice(&[text(b"channel"), text(&[7; 31])]), Notice::Gap);
+        for about in [None, Some(SessionDigest([7; 32]))] {
+            let recall = Recall { id: 258, about };
+            assert_eq!(notice(&[text(b"channel"), text(&recall.to_bytes())]), Notice::Recall(recall));
+        }
+        for octets in [0, 7, 9, 31, 33] {
+            assert_eq!(notice(&[text(b"channel"), text(&vec![7; octets])]), Notice::Gap);
+        }
         assert_eq!(notice(&[]), Notice::Gap);
     }
 

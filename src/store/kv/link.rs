@@ -11,7 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind,
+    Value,
 };
 
 use super::place::Place;
@@ -27,6 +28,24 @@ pub enum LinkError {
     /// It can not be reached, or refused.
     #[error("Redis failed: {0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The change was made, and may be lost with the server.
+    #[error("of {wanted} replicas of Redis that must have a change, {had} had it within {} ms: it was made, and may be lost", .waited.as_millis())]
+    Unkept {
+        /// How many had it.
+        had: u32,
+        /// How many must.
+        wanted: u32,
+        /// How long they were waited for.
+        waited: Duration,
+    },
+    /// Nothing was changed, for it could be lost with the server.
+    #[error("of {wanted} replicas of Redis that must have a change, {had} answer: nothing was changed")]
+    NotDone {
+        /// How many answer.
+        had: u32,
+        /// How many must.
+        wanted: u32,
+    },
     /// It has no memory left, and must not forget anything.
     #[error("Redis has no memory left")]
     Full,
@@ -111,12 +130,24 @@ impl Link {
         again: Again,
     ) -> Result<Value, LinkError> {
         self.limited(async |used| match self.send(&script.by_name(keys, args), again, used).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(&script.in_full(keys, args), again, used).await
-            }
+            Err(error) if is_unheard_of(&error) => self.send(&script.in_full(keys, args), again, used).await,
             answer => answer,
         })
         .await
+    }
+
+    /// Sends several commands, once and one behind the other, and gives what came of each.
+    pub(super) async fn send_all(&self, all: &Pipeline) -> Result<Vec<RedisResult<Value>>, LinkError> {
+        self.limited(async |used| {
+            let live = self.lent(used).await?;
+            self.heard(&live, all.query_async(&mut live.connection.clone()).await)
+        })
+        .await
+    }
+
+    /// Lets go of the connection: whoever comes next looks for the server anew.
+    pub(super) fn leave(&self) {
+        *self.live.lock() = None;
     }
 
     /// Sends a command that only reads.
@@ -126,7 +157,7 @@ impl Link {
 
     /// Gives up after the limit. A server that does not answer may be gone for good without having closed the connection, so
     /// the next operation makes a new one.
-    async fn limited(&self, work: impl AsyncFnOnce(&AtomicU64) -> RedisResult<Value>) -> Result<Value, LinkError> {
+    async fn limited<T>(&self, work: impl AsyncFnOnce(&AtomicU64) -> RedisResult<T>) -> Result<T, LinkError> {
         let used = AtomicU64::new(0);
         match tokio::time::timeout(self.timeout, work(&used)).await {
             Ok(answer) => answer.map_err(LinkError::from),
@@ -147,9 +178,22 @@ impl Link {
     }
 
     async fn send_once(&self, command: &Cmd, used: &AtomicU64) -> RedisResult<Value> {
-        let mut live = self.connected().await?;
+        self.ask(&self.lent(used).await?, command).await
+    }
+
+    /// A connection that works, noted as the one that is used.
+    async fn lent(&self, used: &AtomicU64) -> RedisResult<Live> {
+        let live = self.connected().await?;
         used.store(live.nth, Ordering::Relaxed);
-        let answer = command.query_async(&mut live.connection).await;
+        Ok(live)
+    }
+
+    async fn ask(&self, live: &Live, command: &Cmd) -> RedisResult<Value> {
+        self.heard(live, command.query_async(&mut live.connection.clone()).await)
+    }
+
+    /// An answer; a connection that is of no more use is let go.
+    fn heard<T>(&self, live: &Live, answer: RedisResult<T>) -> RedisResult<T> {
         if answer.as_ref().is_err_and(|error| was_refused(error) || was_lost(error)) {
             self.forget(live.nth);
         }
@@ -197,9 +241,14 @@ pub(super) fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None)
 }
 
+/// Whether the server does not know the script yet.
+fn is_unheard_of(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
 /// Whether the server has not done it because it is not the one who may: another is, so it can be sent to that one. Scripts
 /// write nothing before a first write that is refused, so they are not half done either.
-fn was_refused(error: &RedisError) -> bool {
+pub(super) fn was_refused(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::ReadOnly) => true,
         // Before version 7 a server put what a command of a script failed with into a text.

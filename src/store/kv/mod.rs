@@ -10,8 +10,9 @@
 //!   {portcullis}:references    by public reference                {portcullis}:subjects   live sessions by subject
 //!   {portcullis}:ended         ended ones by subject              {portcullis}:ending     channel: digests that ended
 //!   {portcullis}:w:<key>       a window that rules count in       {portcullis}:obeyed, {portcullis}:observed   all of them
+//!   {portcullis}:nodes         nodes with a cache             {portcullis}:recalls    what they have not returned
 //!   {portcullis}:rates         what limits count              {portcullis}:failures   delays after failed logins
-//!   {portcullis}:remembered    devices of logins
+//!   {portcullis}:remembered    devices of logins              {portcullis}:kept       empty: written to see what replicas have
 //! ```
 //!
 //! **In a cluster** the braces put all of it into one slot, since a rotation touches two sessions and two subjects in one
@@ -21,8 +22,11 @@
 //!
 //! **What survives a crash** is up to the server. With `appendonly yes` and `appendfsync everysec` a crash may lose a second of
 //! what was acknowledged: logins, and also revocations. With `appendfsync always` it loses nothing. A replica may lag behind
-//! too, and a failover then brings back what was there before; `min-replicas-to-write 1` with `min-replicas-max-lag` bounds
-//! that. [`Durability`] makes no difference here. The server must not throw out keys by itself: `maxmemory-policy noeviction`.
+//! too, and a failover then brings back what was there before: sessions that had ended, too. With [`Settings::replicas`] nothing durable
+//! is acknowledged before so many replicas have it, by `WAIT`; if they do not have it in time that is an error, and it was done
+//! nevertheless. From then on nothing is given out until they answer again, and ends are done, and are errors. With one replica, and
+//! that number, a failover brings nothing back. With several it is sure with the number of all of them; with fewer it is as good as the
+//! choice of the next primary: sentinels and clusters take the one that is furthest, as far as they know. The server must not throw out keys by itself: `maxmemory-policy noeviction`.
 //! When it is full, nothing is created ([`StoreError::Full`]), but sessions still end. (Under [`sealed`](super::sealed) an end is
 //! created, so they do not.)
 //!
@@ -37,17 +41,21 @@
 mod counting;
 mod endings;
 mod head;
+mod kept;
+mod leases;
 mod link;
 mod listing;
 mod place;
 mod scripts;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 
 use self::head::{bytes, kept};
+use self::kept::{Kept, Must};
 pub use self::link::LinkError;
 use self::link::{Again, Link};
 use self::place::Place;
@@ -55,6 +63,7 @@ use self::scripts::{Answer, CLEAR, COMMIT, CREATE, REVOKE, REVOKE_SUBJECT, ROTAT
 use super::counters::Counters;
 use super::endings::Listening;
 pub use super::endings::{Endings, Notice};
+use super::leases::Leases;
 use super::row::Rows;
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, OnLimit, Page, Proof, Rotate, Rotation, Store, StoreError,
@@ -87,12 +96,14 @@ pub struct Settings {
     pub timeout: Duration,
     /// What all keys begin with. Guards that share sessions have the same; apps that do not, different ones.
     pub prefix: String,
+    /// How many replicas must have what is durable before it is acknowledged: new sessions, new ids, ends.
+    pub replicas: u32,
 }
 
 impl Default for Settings {
     /// Two seconds: a server close by answers within one millisecond, and whoever waits longer has left.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(2), prefix: "portcullis".to_owned() }
+        Self { timeout: Duration::from_secs(2), prefix: "portcullis".to_owned(), replicas: 0 }
     }
 }
 
@@ -123,6 +134,8 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
+    /// For what replicas must have.
+    kept: Option<Arc<Kept>>,
     rows: Rows,
     names: Names,
     listening: Listening,
@@ -138,6 +151,10 @@ struct Names {
     sets: Vec<Vec<u8>>,
     /// What the key of a window begins with.
     window: Vec<u8>,
+    /// What is written to see what replicas have.
+    kept: Vec<u8>,
+    /// Nodes and recalls, in the order of `leases.lua`.
+    leases: Vec<Vec<u8>>,
     /// Sets of windows, in the order of `count.lua`.
     counted: Vec<Vec<u8>>,
     /// Sets of numbers that guards share, in the order of `debts.lua`.
@@ -157,6 +174,8 @@ impl Names {
             channel: name("ending"),
             sets: names(&["digests", "times", "references", "subjects", "ended"]),
             window: name("w:"),
+            kept: name("kept"),
+            leases: names(&["nodes", "recalls"]),
             counted: names(&["obeyed", "observed"]),
             debts: names(&["rates", "failures", "remembered"]),
         })
@@ -185,11 +204,16 @@ impl RedisStore {
     /// [`OpenError`]: when the address or the prefix can not be read, or the server can not be reached.
     pub async fn connect(url: &str, settings: Settings, rows: Rows) -> Result<Self, OpenError> {
         let names = Names::new(&settings.prefix)?;
-        let place = Place::parse(url, names.sets.first().map_or(&[], Vec::as_slice))?;
-        let link = Arc::new(Link::new(place, settings.timeout));
-        let store = Self { link, rows, names, listening: Listening::default() };
+        let link = || Ok(Link::new(Place::parse(url, &names.kept)?, settings.timeout));
+        let kept = NonZeroU32::new(settings.replicas)
+            .map(|replicas| Ok(Arc::new(Kept::new(link()?, replicas, names.kept.clone()))))
+            .transpose()?;
+        let store = Self { link: Arc::new(link()?), kept, rows, names, listening: Listening::default() };
         if let Err(source) = store.link.read(&redis::cmd("PING")).await {
             return Err(OpenError::Link { place: store.link.place().to_string(), source });
+        }
+        if let Some(kept) = &store.kept {
+            kept.look().await;
         }
         Ok(store)
     }
@@ -208,9 +232,17 @@ impl RedisStore {
     }
 
     /// Runs a script about sessions that changes something.
-    async fn change(&self, script: &Script, args: &[&[u8]]) -> Result<Answer, StoreError> {
+    async fn change(&self, script: &Script, args: &[&[u8]], must: Option<Must>) -> Result<Answer, StoreError> {
         let args = [&[self.names.stem.as_slice(), &self.names.channel], args].concat();
-        Ok(Answer::list(self.link.run(script, &self.names.sets, &args, Again::MayNot).await?)?)
+        let answer = match (&self.kept, must) {
+            (Some(kept), Some(must)) => kept.run(script.in_full(&self.names.sets, &args), must).await,
+            _ => self.link.run(script, &self.names.sets, &args, Again::MayNot).await,
+        };
+        if let Err(LinkError::Unkept { had: 0, .. } | LinkError::NotDone { had: 0, .. }) = answer {
+            // Another one may be the primary by now.
+            self.link.leave();
+        }
+        Ok(Answer::list(answer?)?)
     }
 
     /// The record that stands next in an answer.
@@ -293,7 +325,7 @@ impl Store for RedisStore {
         now: Timestamp,
     ) -> Result<Creation, StoreError> {
         let new = New::of(&self.rows, record, limit, now)?;
-        let mut answer = self.change(&CREATE, &new.args()).await?;
+        let mut answer = self.change(&CREATE, &new.args(), Some(Must::Last)).await?;
         match answer.bytes()?.as_slice() {
             b"exists" => Ok(Creation::Exists),
             b"refused" => Ok(Creation::Created(Created::Refused)),
@@ -312,8 +344,9 @@ impl Store for RedisStore {
         }
     }
 
-    async fn commit(&self, mut record: Record, _: Durability) -> Result<Commit, StoreError> {
+    async fn commit(&self, mut record: Record, durability: Durability) -> Result<Commit, StoreError> {
         let (digest, from) = (record.digest, record.version.to_be_bytes());
+        let must = (durability == Durability::Durable).then_some(Must::Last);
         record.version = record.version.saturating_add(1);
         for _ in 0..MENDS_MAX {
             let stored = head::write(&self.rows, &record)?;
@@ -321,7 +354,7 @@ impl Store for RedisStore {
             let kept = kept(record.removable_at, record.last_seen);
             let marks = head::marks(&self.rows, &record);
             let args: [&[u8]; 5] = [&digest.0, &stored, kept.as_bytes(), &from, &marks];
-            let mut answer = self.change(&COMMIT, &args).await?;
+            let mut answer = self.change(&COMMIT, &args, must).await?;
             match answer.bytes()?.as_slice() {
                 b"done" => return Ok(Commit::Done(Arc::new(record))),
                 b"gone" => return Ok(Commit::Gone),
@@ -346,7 +379,7 @@ impl Store for RedisStore {
         let second: &[u8] = also_end.map_or(&[], |digest| &digest.0);
         let (replaced, revoked) = ([EndReason::Replaced.code()], [EndReason::Revoked.code()]);
         let more: [&[u8]; 7] = [&old.0, &version, second, &until, kept.as_bytes(), &replaced, &revoked];
-        let mut answer = self.change(&ROTATE, &[&new.args()[..], &more].concat()).await?;
+        let mut answer = self.change(&ROTATE, &[&new.args()[..], &more].concat(), Some(Must::Last)).await?;
         match answer.bytes()?.as_slice() {
             b"gone" => Ok(Rotation::Gone),
             b"conflict" => Ok(Rotation::Conflict(self.stored(old, &mut answer)?)),
@@ -360,7 +393,7 @@ impl Store for RedisStore {
         let Ending { why, now, tombstone_until } = ending;
         let kept = kept(tombstone_until, now);
         let args: [&[u8]; 5] = [&digest.0, &[why.code()], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
-        let answer = self.change(&REVOKE, &args).await?;
+        let answer = self.change(&REVOKE, &args, Some(Must::BeDone)).await?;
         Ok(self.last(answer)?.pop())
     }
 
@@ -375,7 +408,7 @@ impl Store for RedisStore {
         let kept = kept(tombstone_until, now);
         let except: &[u8] = except.map_or(&[], |digest| &digest.0);
         let args: [&[u8]; 6] = [&names, except, &[why.code()], &bytes(now), &bytes(tombstone_until), kept.as_bytes()];
-        let answer = self.change(&REVOKE_SUBJECT, &args).await?;
+        let answer = self.change(&REVOKE_SUBJECT, &args, Some(Must::BeDone)).await?;
         self.last(answer)
     }
 
@@ -404,6 +437,10 @@ impl Store for RedisStore {
 
     fn notices(&self) -> Option<Endings> {
         Some(self.endings())
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
     }
 
     fn proof(&self) -> Proof {

@@ -42,6 +42,8 @@ scripts! {
     COUNT = "count.lua";
     /// Changes numbers that guards share.
     DEBTS = "debts.lua";
+    /// Leases of nodes with a cache.
+    LEASES = "leases.lua";
 }
 
 impl Script {

@@ -5,11 +5,14 @@
 
 mod writer;
 
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use parking_lot::RwLock;
 
 use self::writer::{Shared, write_batches};
 use super::table::{Change, Swept, Table, list};
@@ -21,13 +24,16 @@ use crate::session::record::{DecodeError, Record};
 /// How many damaged records are named one by one in what was [`Loaded`].
 pub const DAMAGED_NAMED_MAX: usize = 100;
 
-/// A record that can not be read. It is left where it is, for a newer program or a closer look.
+/// A record that can not be read. It is left where it is, for a newer program or a closer look, until its time is over. Who
+/// loads it is told so, as by every other store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
     /// Digest of the session, as the place where it stands says.
     pub digest: SessionDigest,
     /// What is wrong with it.
     pub error: DecodeError,
+    /// When it may be removed, where that is known.
+    pub removable_at: Option<Timestamp>,
 }
 
 /// What was found when a store was opened.
@@ -50,9 +56,9 @@ pub(in crate::store) trait Disk: Send + 'static {
     fn count(&self) -> Result<usize, Self::Error>;
 
     /// Gives every record to `take`, and those that can not be read as what they are.
-    fn read_all(&self, take: impl FnMut(Result<Record, Damaged>)) -> Result<(), Self::Error>;
+    fn read_all(&mut self, take: impl FnMut(Result<Record, Damaged>)) -> Result<(), Self::Error>;
 
-    /// Writes a batch: what has no `after` any more is removed. It is all there or not at all, whenever the process or the
+    /// Writes a batch: what has no `after` any more is removed, and what has no `before` either could not be read. It is all there or not at all, whenever the process or the
     /// machine stops. After an error it may be either; ask [`resolve`](Self::resolve).
     fn write(&mut self, batch: Vec<Change>) -> Result<(), Self::Error>;
 
@@ -82,19 +88,58 @@ pub(in crate::store) struct Pace {
 #[derive(Debug)]
 pub(in crate::store) struct OnDisk {
     shared: Arc<Shared>,
+    damaged: RwLock<HashMap<SessionDigest, Damaged>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl OnDisk {
     /// Reads everything and starts the thread that writes.
-    pub(in crate::store) fn open<D: Disk>(disk: D, pace: Pace) -> Result<(Self, Loaded), D::Error> {
+    pub(in crate::store) fn open<D: Disk>(mut disk: D, pace: Pace) -> Result<(Self, Loaded), D::Error> {
         let mut table = Table::new(pace.sessions_max);
-        let loaded = load_all(&disk, &mut table)?;
+        let (sessions, damaged) = load_all(&mut disk, &mut table)?;
+        let loaded = Loaded {
+            sessions,
+            damaged: damaged.len(),
+            damaged_named: damaged.iter().take(DAMAGED_NAMED_MAX).cloned().collect(),
+        };
         let shared = Arc::new(Shared::new(table, pace.soon, pace.retry));
         let thread = std::thread::Builder::new().name("portcullis-store".into());
         let writers = Arc::clone(&shared);
         let writer = thread.spawn(move || write_batches(writers, disk))?;
-        Ok((Self { shared, writer: Some(writer) }, loaded))
+        let damaged = RwLock::new(damaged.into_iter().map(|damaged| (damaged.digest, damaged)).collect());
+        Ok((Self { shared, damaged, writer: Some(writer) }, loaded))
+    }
+
+    /// Why what is kept under a digest can not be read.
+    fn damage(&self, digest: &SessionDigest) -> Option<DecodeError> {
+        self.damaged.read().get(digest).map(|damaged| damaged.error)
+    }
+
+    /// Removes what can not be read and would be over by now.
+    async fn clear_damaged(&self, now: Timestamp, max: usize) -> Result<(), StoreError> {
+        let is_over = |damaged: &Damaged| damaged.removable_at.is_some_and(|at| at <= now);
+        let over: Vec<_> = self
+            .damaged
+            .read()
+            .values()
+            .filter(|damaged| is_over(damaged))
+            .map(|damaged| damaged.digest)
+            .take(max)
+            .collect();
+        if over.is_empty() { Ok(()) } else { self.remove_damaged(&over).await }
+    }
+
+    async fn remove_damaged(&self, over: &[SessionDigest]) -> Result<(), StoreError> {
+        let remove = |table: &mut Table| {
+            over.iter().for_each(|digest| table.remove_unread(digest));
+            Ok(())
+        };
+        self.shared.change(remove).await?;
+        let mut damaged = self.damaged.write();
+        for digest in over {
+            damaged.remove(digest);
+        }
+        Ok(())
     }
 
     /// How many sessions it holds, ended ones that are still kept included.
@@ -117,14 +162,19 @@ impl OnDisk {
 
 /// Reads everything. One thread reads and decodes, the other builds the table: a start of three seconds becomes one of
 /// two.
-fn load_all<D: Disk>(disk: &D, table: &mut Table) -> Result<Loaded, D::Error> {
+fn load_all<D: Disk>(disk: &mut D, table: &mut Table) -> Result<(usize, Vec<Damaged>), D::Error> {
     table.reserve(disk.count()?);
     let (full, filled) = std::sync::mpsc::sync_channel::<Vec<Result<Record, Damaged>>>(4);
     std::thread::scope(|scope| {
         let building = scope.spawn(move || {
-            let mut loaded = Loaded::default();
-            filled.into_iter().flatten().for_each(|record| restore(record, table, &mut loaded));
-            loaded
+            let (mut sessions, mut damaged) = (0, Vec::new());
+            for record in filled.into_iter().flatten() {
+                match record.and_then(|record| restore(record, table)) {
+                    Ok(()) => sessions += 1,
+                    Err(found) => damaged.push(found),
+                }
+            }
+            (sessions, damaged)
         });
         let mut batch = Vec::new();
         let read = disk.read_all(|record| {
@@ -141,20 +191,10 @@ fn load_all<D: Disk>(disk: &D, table: &mut Table) -> Result<Loaded, D::Error> {
     })
 }
 
-fn restore(record: Result<Record, Damaged>, table: &mut Table, loaded: &mut Loaded) {
-    let restored = record.and_then(|record| {
-        let digest = record.digest;
-        table.restore(record).ok_or(Damaged { digest, error: DecodeError::Damaged })
-    });
-    match restored {
-        Ok(()) => loaded.sessions += 1,
-        Err(damaged) => {
-            loaded.damaged += 1;
-            if loaded.damaged_named.len() < DAMAGED_NAMED_MAX {
-                loaded.damaged_named.push(damaged);
-            }
-        }
-    }
+fn restore(record: Record, table: &mut Table) -> Result<(), Damaged> {
+    let damaged =
+        Damaged { digest: record.digest, error: DecodeError::Damaged, removable_at: Some(record.removable_at) };
+    table.restore(record).ok_or(damaged)
 }
 
 /// Closing takes one last write; [`OnDisk::close`] does it without holding up a thread.
@@ -175,11 +215,16 @@ impl Store for OnDisk {
         limit: Option<SubjectLimit>,
         now: Timestamp,
     ) -> Result<Creation, StoreError> {
+        if self.damage(&record.digest).is_some() {
+            return Ok(Creation::Exists);
+        }
         self.shared.change(|table| Ok(table.create(record, limit, now)?)).await
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        Ok(self.shared.shards().get(digest))
+        let found = self.shared.shards().get(digest);
+        let damage = if found.is_none() { self.damage(digest) } else { None };
+        damage.map_or(Ok(found), |error| Err(error.into()))
     }
 
     async fn commit(&self, record: Record, durability: Durability) -> Result<Commit, StoreError> {
@@ -198,6 +243,11 @@ impl Store for OnDisk {
     }
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
+        if self.damage(digest).is_some() {
+            // It must not come back with its key.
+            self.remove_damaged(&[*digest]).await?;
+            return Ok(None);
+        }
         self.shared.change(|table| Ok(table.revoke(digest, ending))).await
     }
 
@@ -219,6 +269,7 @@ impl Store for OnDisk {
     }
 
     async fn clear_expired(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+        self.clear_damaged(now, max).await?;
         let mut gone = 0;
         while gone < max {
             // One batch of writing for all that is looked at under the lock in turn.

@@ -16,16 +16,11 @@ use crate::store::conformance::schedules::{
 };
 use crate::store::conformance::{self, Case, anonymous, session};
 use crate::store::hooked::{Call, Hook, Hooked};
+use crate::store::row::tests::ring;
 use crate::store::shared::Shared;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const MANY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
-
-fn ring(ids: &[u8]) -> Keyring {
-    let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
-    let (current, previous) = keys.split_first().unwrap();
-    Keyring::new(current, previous)
-}
 
 type Node = SealedStore<Shared<MemoryStore>>;
 

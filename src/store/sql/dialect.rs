@@ -1,7 +1,8 @@
 //! What the three databases say differently.
 //!
 //! A statement is written once, as a template: `?` stands for a value, `{t}` for the table of sessions and the beginning
-//! of the names of the others, `{lock}` and `{skip}` for what locks the rows that are read, `{int}` for whole numbers.
+//! of the names of the others, `{lock}` and `{skip}` for what locks the rows that are read, `{int}` and `{bytes}` for types, `{now}` for
+//! the time of the database in milliseconds.
 
 use super::OpenError;
 
@@ -74,8 +75,19 @@ impl Dialect {
             Kind::Sqlite => ("", ""),
         };
         let int = if self.kind == Kind::MySql { "SIGNED" } else { "BIGINT" };
+        let bytes = match self.kind {
+            Kind::Postgres => "BYTEA",
+            Kind::MySql => "BINARY",
+            Kind::Sqlite => "BLOB",
+        };
+        let now = match self.kind {
+            // Of the statement, and not of the beginning of the transaction.
+            Kind::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+            Kind::MySql => "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+            Kind::Sqlite => "CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)",
+        };
         let text = template.replace("{t}", &self.table).replace("{lock}", lock).replace("{skip}", skip);
-        let text = text.replace("{int}", int);
+        let text = text.replace("{int}", int).replace("{bytes}", bytes).replace("{now}", now);
         if self.kind == Kind::Postgres { numbered(&text) } else { text }
     }
 }

@@ -10,6 +10,7 @@ use super::wire::{Line, Value};
 use super::work::Fault;
 use crate::session::id::SessionDigest;
 use crate::store::endings::{Hearing, Notice, QUIET, Source, Unheard};
+use crate::store::leases::Recall;
 
 /// Tells all who listen that a session has ended, once the change is committed.
 pub(super) async fn announce(line: &mut Line<'_>, digest: &SessionDigest) -> Result<(), Fault> {
@@ -50,13 +51,16 @@ impl Source for Channel {
     }
 }
 
-/// What a message means: a digest. Anything else was not sent by us, and could mean anything.
+/// What a message means: a digest, or a recall. Anything else was not sent by us, and could mean anything.
 fn notice(payload: &str) -> Notice {
     let (pairs, rest) = payload.as_bytes().as_chunks::<2>();
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    let digest = bytes.filter(|_| rest.is_empty()).and_then(|bytes| bytes.try_into().ok());
-    digest.map_or(Notice::Gap, |digest| Notice::Session(SessionDigest(digest)))
+    let bytes = bytes.filter(|_| rest.is_empty()).unwrap_or_default();
+    match bytes.as_slice().try_into() {
+        Ok(digest) => Notice::Session(SessionDigest(digest)),
+        Err(_) => Recall::from_bytes(&bytes).map_or(Notice::Gap, Notice::Recall),
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +70,9 @@ mod tests {
     #[test]
     fn a_message_that_is_no_digest_is_a_gap() {
         assert_eq!(notice(&"0a".repeat(32)), Notice::Session(SessionDigest([10; 32])));
+        assert_eq!(notice("0000000000000102"), Notice::Recall(Recall { id: 258, about: None }));
+        let recall = Recall { id: 258, about: Some(SessionDigest([10; 32])) };
+        assert_eq!(notice(&format!("0000000000000102{}", "0a".repeat(32))), Notice::Recall(recall));
         for other in [
             String::new(),
             "0a".repeat(31),

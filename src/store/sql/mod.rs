@@ -2,7 +2,7 @@
 //!
 //! A session that one guard began is known to all, limits hold over all of them, and what rules count is counted
 //! together. A request costs one statement to load its session, and one more about once a minute to write its time.
-//! Nothing is kept in this process: what the database says is what is.
+//! Nothing is kept in this process: what the database says is what is. (A [cache](super::cached) may stand before it.)
 //!
 //! The database can not read what it keeps ([`Rows`]). It must be the primary one: a copy that lags behind shows sessions
 //! that have ended.
@@ -26,6 +26,7 @@ mod create;
 mod debts;
 mod dialect;
 mod endings;
+mod leases;
 mod open;
 mod schema;
 mod sessions;
@@ -47,6 +48,7 @@ use self::sessions::{Clear, Load, Replace, Revoke, RevokeSubject, Settle};
 use self::wire::Pool;
 use super::counters::Counters;
 use super::endings::{Endings, Listening};
+use super::leases::Leases;
 use super::row::Rows;
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Rotate, Rotation, Store, StoreError,
@@ -273,11 +275,16 @@ impl Store for SqlStore {
         }
         counts::clear(self, now).await?;
         debts::clear(self, now).await?;
+        leases::clear(self).await?;
         Ok(gone)
     }
 
     fn notices(&self) -> Option<Endings> {
         self.endings()
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
     }
 
     fn proof(&self) -> Proof {

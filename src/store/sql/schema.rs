@@ -17,6 +17,8 @@
 //! | `{t}_debts` | `name`, `account` | whose number it is, and what it stands for: see [`debts`](crate::store::debts) |
 //! | | `expires_at` | until when it means something |
 //! | | `number` | the number |
+//! | `{t}_nodes` | `node`, `ends_at` | until when a node with a cache has a lease, by the clock of the database in ms |
+//! | `{t}_recalls` | `node`, `recall`, `about`, `made_at` | what it has not returned, of which session (NULL: of any), since when: see [`leases`](crate::store::leases) |
 //! | `{t}_locks` | `stripe` | MySQL only: rows to lock instead of subjects |
 //! | `{t}_meta` | `format` | version of all this, in the row of `id` 1 |
 
@@ -25,8 +27,9 @@ use super::wire::{Lent, Line, Mode, Pool, Value, Wire};
 use super::work::Fault;
 use crate::store::row::{Rows, SubjectName};
 
-/// Version of the tables. Tables of version 1 had no `{t}_debts`; they are given it.
-pub(super) const FORMAT: i64 = 2;
+/// Version of the tables. Those of version 1 had no `{t}_debts`, and those of version 2 no `{t}_nodes` and `{t}_recalls`; they are
+/// given them.
+pub(super) const FORMAT: i64 = 3;
 
 /// Rows that stand for subjects in MySQL, which can lock rows only. Two subjects that share one wait for each other now
 /// and then; a row for each subject would be one more thing that somebody outside could make grow.
@@ -35,8 +38,8 @@ const STRIPES: u16 = 1024;
 /// The lock of PostgreSQL under which tables are made: "portcull" in ASCII.
 const MAKING: i64 = i64::from_be_bytes(*b"portcull");
 
-/// What is there of version 1 has become the present one.
-const OF_VERSION_1: &str = "UPDATE {t}_meta SET format = ? WHERE id = 1 AND format = 1";
+/// What is there of an older version has become the present one.
+const OF_OLDER_VERSION: &str = "UPDATE {t}_meta SET format = ? WHERE id = 1 AND format IN (1, 2)";
 
 const POSTGRES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t} (digest BYTEA PRIMARY KEY, reference BYTEA NOT NULL, subject BYTEA, \
@@ -51,9 +54,12 @@ const POSTGRES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t}_debts (name BIGINT PRIMARY KEY, account SMALLINT NOT NULL, \
      expires_at BIGINT NOT NULL, number BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS {t}_debts_expires_at ON {t}_debts (account, expires_at)",
+    "CREATE TABLE IF NOT EXISTS {t}_nodes (node BIGINT PRIMARY KEY, ends_at BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS {t}_recalls (node BIGINT NOT NULL, recall BIGINT NOT NULL, about BYTEA, \
+     made_at BIGINT NOT NULL, PRIMARY KEY (node, recall))",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id BIGINT PRIMARY KEY, format BIGINT NOT NULL)",
     "INSERT INTO {t}_meta (id, format) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
-    OF_VERSION_1,
+    OF_OLDER_VERSION,
 ];
 
 const MYSQL: &[&str] = &[
@@ -67,10 +73,13 @@ const MYSQL: &[&str] = &[
      INDEX {t}_counts_expires_at (expires_at)) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS {t}_debts (name BIGINT NOT NULL PRIMARY KEY, account SMALLINT NOT NULL, \
      expires_at BIGINT NOT NULL, number BIGINT NOT NULL, INDEX {t}_debts_expires_at (account, expires_at)) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS {t}_nodes (node BIGINT NOT NULL PRIMARY KEY, ends_at BIGINT NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS {t}_recalls (node BIGINT NOT NULL, recall BIGINT NOT NULL, about VARBINARY(32), \
+     made_at BIGINT NOT NULL, PRIMARY KEY (node, recall)) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS {t}_locks (stripe BIGINT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id BIGINT NOT NULL PRIMARY KEY, format BIGINT NOT NULL) ENGINE=InnoDB",
     "INSERT IGNORE INTO {t}_meta (id, format) VALUES (1, ?)",
-    OF_VERSION_1,
+    OF_OLDER_VERSION,
 ];
 
 const SQLITE: &[&str] = &[
@@ -86,9 +95,12 @@ const SQLITE: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS {t}_debts (name INTEGER NOT NULL PRIMARY KEY, account INTEGER NOT NULL, \
      expires_at INTEGER NOT NULL, number INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS {t}_debts_expires_at ON {t}_debts (account, expires_at)",
+    "CREATE TABLE IF NOT EXISTS {t}_nodes (node INTEGER NOT NULL PRIMARY KEY, ends_at INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS {t}_recalls (node INTEGER NOT NULL, recall INTEGER NOT NULL, about BLOB, \
+     made_at INTEGER NOT NULL, PRIMARY KEY (node, recall)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS {t}_meta (id INTEGER NOT NULL PRIMARY KEY, format INTEGER NOT NULL)",
     "INSERT INTO {t}_meta (id, format) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
-    OF_VERSION_1,
+    OF_OLDER_VERSION,
 ];
 
 /// Sees to it that the tables are there, and gives their format. An account that may not make tables will do once they are.

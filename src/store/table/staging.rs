@@ -44,6 +44,16 @@ impl Table {
         self.shards.publish(vec![Change { digest: *digest, before, after }]);
     }
 
+    /// Removes what is stored under a digest and could not be read, unless there is something that could.
+    #[cfg(any(feature = "embedded", feature = "file"))]
+    pub(in crate::store) fn remove_unread(&mut self, digest: &SessionDigest) {
+        if self.latest(digest).is_some() {
+            return;
+        }
+        self.open.put(Change { digest: *digest, before: None, after: None });
+        self.ground = Ground::Open;
+    }
+
     /// Whether changes wait to be written.
     #[cfg(any(feature = "embedded", feature = "file"))]
     pub(in crate::store) fn has_open(&self) -> bool {

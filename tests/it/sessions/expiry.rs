@@ -6,7 +6,7 @@ use http::StatusCode;
 use portcullis::event::Kind;
 use portcullis::layer::{Expiry, Session, Standing};
 use portcullis::session::cookie::Persist;
-use portcullis::session::expiry::Deadlines;
+use portcullis::session::expiry::{Deadlines, Span};
 
 use super::world::{Client, World, ok};
 
@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A world in which a session lasts an hour without use, and a day in all.
 fn world() -> World {
-    let deadlines = Deadlines { idle: 60 * MINUTE, absolute: 24 * 60 * MINUTE };
+    let deadlines = Deadlines { idle: 60 * MINUTE, absolute: 24 * 60 * MINUTE, longest: None };
     World::with(|builder| builder.deadlines(deadlines).persist(Persist::Absolute))
 }
 
@@ -130,6 +130,57 @@ async fn an_expiry_makes_a_session_shorter_and_never_longer_than_the_guard_lets_
     let far = portcullis::clock::Clock::now(&*world.clock).after(100 * 60 * MINUTE);
     let (_, line) = expiring(&world, Expiry::At(far)).await;
     assert!(line.unwrap().ends_with("Max-Age=86400"));
+}
+
+#[tokio::test]
+async fn who_asks_to_be_remembered_is_and_nobody_else() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let longest = Some(Span { idle: 14 * DAY, absolute: 90 * DAY });
+    let deadlines = Deadlines { idle: 60 * MINUTE, absolute: DAY, longest };
+    let world = World::with(|builder| builder.deadlines(deadlines).persist(Persist::Absolute));
+    let (mut alice, mut bob) = (Client::at_home(), Client::at("203.0.113.11"));
+    for (client, is_remembered) in [(&mut alice, true), (&mut bob, false)] {
+        let answer = world.visit(client, async move |session: Session| {
+            session.log_in(if is_remembered { "alice" } else { "bob" }).unwrap();
+            if is_remembered {
+                session.set_expiry(Expiry::AfterIdle(14 * DAY));
+                assert_eq!(session.expiry_age(), 14 * DAY);
+            }
+            ok()
+        });
+        let (line, days) = (answer.await.cookie_line().unwrap(), if is_remembered { 90 } else { 1 });
+        assert!(line.ends_with(&format!("Max-Age={}", days * DAY.as_secs())), "{line}");
+    }
+    // A cart that is kept for long makes nobody remembered who logs in with it.
+    let mut carol = Client::at("203.0.113.12");
+    let visit = world.visit(&mut carol, async move |session: Session| {
+        session.insert("cart", &1).unwrap();
+        session.set_expiry(Expiry::AfterIdle(14 * DAY));
+        ok()
+    });
+    visit.await;
+    let visit = world.visit(&mut carol, async |session: Session| {
+        session.log_in("carol").unwrap();
+        ok()
+    });
+    visit.await;
+    let visit = world.visit(&mut carol, async |session: Session| {
+        assert_eq!((session.expiry(), session.expiry_age()), (Expiry::Default, 60 * MINUTE));
+        ok()
+    });
+    visit.await;
+    for nth in 0..100 {
+        world.clock.advance(20 * 60 * MINUTE);
+        assert!(lives(&world, &mut alice).await, "{nth}");
+        assert!(!lives(&world, &mut bob).await);
+    }
+    let kept = world.keep_handle(&mut alice, |_| ()).await;
+    assert!(kept.require_fresh(60 * MINUTE).is_err(), "who was remembered has not just logged in");
+    for _ in 0..8 {
+        world.clock.advance(20 * 60 * MINUTE);
+        world.visit(&mut alice, async |_: Session| ok()).await;
+    }
+    assert!(!lives(&world, &mut alice).await, "three months are over");
 }
 
 #[tokio::test]

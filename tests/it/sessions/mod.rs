@@ -7,6 +7,7 @@ mod django;
 mod endings;
 mod expiry;
 mod fresh;
+mod kept;
 mod order;
 mod world;
 

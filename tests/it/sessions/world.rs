@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,23 +21,16 @@ use portcullis::event::sink::Collector;
 use portcullis::layer::{ClientAddr, GuardBuilder, GuardLayer, Session};
 use portcullis::session::id::SessionDigest;
 use portcullis::session::record::{DecodeError, Record};
-use portcullis::store::cached::{self, CachedStore};
-use portcullis::store::embedded::{self, EmbeddedStore};
-#[cfg(feature = "file")]
-use portcullis::store::file::{self, FileStore};
 use portcullis::store::memory::MemoryStore;
-#[cfg(feature = "file")]
-use portcullis::store::row::Rows;
-use portcullis::store::sealed::SealedStore;
 use portcullis::store::shared::Shared;
 use portcullis::store::{
-    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, SESSIONS_MAX_DEFAULT,
-    Store, StoreError, SubjectLimit,
+    Carrier, Commit, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
+    SubjectLimit,
 };
-use tempfile::TempDir;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::kept::{Below, Kept};
 use crate::support::stored::ring;
 
 const UA: &str =
@@ -65,62 +57,12 @@ impl Body for Empty {
     }
 }
 
-/// Where sessions are kept.
-#[derive(Debug)]
-enum Kept {
-    /// In memory.
-    Here(MemoryStore),
-    /// By their clients; which have ended is remembered in memory.
-    Carried(SealedStore<Shared<MemoryStore>>),
-    /// In memory, behind a cache.
-    Cached(CachedStore<MemoryStore>),
-    /// In a file.
-    Embedded(EmbeddedStore),
-    /// In a file for each.
-    #[cfg(feature = "file")]
-    File(FileStore),
-}
-
-impl Kept {
-    /// As the environment asks for: the stories hold over any store, and `make test` tells them over several. With the folder that
-    /// it is in.
-    fn asked(clock: Arc<ManualClock>) -> (Self, Option<TempDir>) {
-        let in_folder = |open: fn(&Path) -> Self| {
-            let folder = TempDir::new().unwrap();
-            (open(folder.path()), Some(folder))
-        };
-        match std::env::var("PORTCULLIS_TEST_STORE").as_deref() {
-            Err(_) => (Self::Here(MemoryStore::default()), None),
-            Ok("carried") => (Self::carried(&Shared::new(MemoryStore::default()), clock), None),
-            Ok("cached") => {
-                (Self::Cached(CachedStore::new(MemoryStore::default(), cached::Settings::default(), clock)), None)
-            }
-            Ok("embedded") => {
-                in_folder(|path| Self::Embedded(EmbeddedStore::open(path, embedded::Settings::default()).unwrap().0))
-            }
-            #[cfg(feature = "file")]
-            Ok("file") => in_folder(|path| {
-                let rows = Rows::new(ring(&[1]), Arc::new(InsecureSeededEntropy::new(9)));
-                Self::File(FileStore::open(path, Arc::new(rows), file::Settings::default()).unwrap().0)
-            }),
-            Ok(other) => panic!("PORTCULLIS_TEST_STORE={other} is none of carried, cached, embedded, file"),
-        }
-    }
-
-    fn carried(ended: &Shared<MemoryStore>, clock: Arc<ManualClock>) -> Self {
-        Self::Carried(SealedStore::new(ended.clone(), SESSIONS_MAX_DEFAULT, ring(&[1]), clock))
-    }
-}
-
 macro_rules! kept {
     ($self:ident, $store:ident => $call:expr) => {
         match &$self.inner {
-            Kept::Here($store) => $call,
+            Kept::Any($store) => $call,
             Kept::Carried($store) => $call,
             Kept::Cached($store) => $call,
-            Kept::Embedded($store) => $call,
-            #[cfg(feature = "file")]
-            Kept::File($store) => $call,
         }
     };
 }
@@ -237,8 +179,7 @@ pub(super) struct World {
     layer: GuardLayer<Counting>,
     events: Collector,
     _writer: Writer,
-    /// Where the store is, if it is in a folder.
-    _folder: Option<TempDir>,
+    _below: Below,
 }
 
 /// A client with its one cookie, and with those in which it carries the state of its session.
@@ -400,8 +341,8 @@ impl World {
 
     pub(super) fn with(change: impl FnOnce(GuardBuilder<Counting>) -> GuardBuilder<Counting>) -> Self {
         let clock = clock();
-        let (kept, folder) = Kept::asked(clock.clone());
-        Self { _folder: folder, ..Self::over(kept, clock, change) }
+        let (kept, below) = Kept::asked(clock.clone());
+        Self { _below: below, ..Self::over(kept, clock, change) }
     }
 
     /// One whose clients carry their sessions. Those that share what has ended are nodes of one guard, and each makes other ids.
@@ -424,7 +365,7 @@ impl World {
             .keys(ring(&[1]))
             .events(sender);
         let guard = Arc::new(change(builder).build().unwrap());
-        Self { clock, layer: GuardLayer::new(guard.clone()), guard, events, _writer: writer, _folder: None }
+        Self { clock, layer: GuardLayer::new(guard.clone()), guard, events, _writer: writer, _below: Box::new(()) }
     }
 
     /// A request that is answered by this handler.
@@ -560,9 +501,8 @@ impl World {
     pub(super) fn use_keys(&self, ids: &[u8]) {
         match &self.guard.store().inner {
             Kept::Carried(store) => store.replace_keys(ring(ids)),
-            #[cfg(feature = "file")]
-            Kept::File(store) => store.rows().replace_keys(ring(ids)),
-            Kept::Here(_) | Kept::Cached(_) | Kept::Embedded(_) => {}
+            Kept::Any(store) => store.replace_keys(ring(ids)),
+            Kept::Cached(_) => {}
         }
         self.guard.replace_keys(ring(ids));
     }

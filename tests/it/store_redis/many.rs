@@ -3,9 +3,6 @@
 use std::fs;
 use std::process::Command;
 
-use portcullis::engine::tend;
-use portcullis::layer::GuardBuilder;
-use portcullis::store::cached::{self, CachedStore};
 use portcullis::store::conformance::{self, Case};
 use tokio::time::Instant;
 
@@ -41,7 +38,8 @@ async fn a_cluster_conforms_by_whatever_node_it_is_reached() {
     for (nth, case) in cases.enumerate() {
         // By another node each time, with another slot, and past one that is gone.
         let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", free_port(), nodes[nth % 3].port());
-        let settings = Settings { timeout: Duration::from_secs(20), prefix: format!("case-{nth}") };
+        let settings =
+            Settings { timeout: Duration::from_secs(20), prefix: format!("case-{nth}"), ..Settings::default() };
         let store = RedisStore::connect(&url, settings, rows(&[1])).await.unwrap();
         conformance::run_case(case, store).await.unwrap();
         keys = nodes.each_ref().map(|node| node.ask("DBSIZE").parse::<u32>().unwrap()).to_vec();
@@ -55,34 +53,6 @@ async fn a_cluster_conforms_by_whatever_node_it_is_reached() {
     until("somebody listens", || nodes.iter().any(|node| node.ask("PUBSUB NUMSUB {portcullis}:ending").ends_with('1')));
     store.revoke(&digest(1), ENDING).await.unwrap();
     assert_eq!(next(&mut endings).await, digest(1));
-}
-
-/// Two apps in Rust, each with a cache that would serve a session for an hour.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cache_of_an_app_that_is_tended_hears_what_ends_elsewhere() {
-    let Some(server) = Redis::start() else { return };
-    let app = async || {
-        let store = RedisStore::connect(&server.url, Settings::default(), rows(&[1])).await.unwrap();
-        let settings = cached::Settings { fresh_for: Duration::from_secs(3600), ..cached::Settings::default() };
-        let clock = Arc::new(ManualClock::new(NOW));
-        let store = CachedStore::new(store, settings, clock.clone());
-        Arc::new(GuardBuilder::new(store).keys(ring(&[1])).clock(clock).build().unwrap())
-    };
-    let (here, there) = (app().await, app().await);
-    let tending = tokio::spawn(tend(&there));
-    create(here.store().store(), session(1, "ann"), None).await;
-    server.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
-    let live = async || there.store().load(&digest(1)).await.unwrap().is_some_and(|record| !record.is_ended());
-    assert!(live().await, "it is in the cache");
-    here.store().revoke(&digest(1), ENDING).await.unwrap();
-    let end = Instant::now() + PATIENCE;
-    while live().await {
-        assert!(Instant::now() < end, "it is served from the cache still");
-        tokio::task::yield_now().await;
-    }
-    // Without a guard nobody listens.
-    drop(there);
-    timeout(PATIENCE, tending).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,6 +86,42 @@ async fn when_sentinels_name_another_primary_the_store_goes_there() {
     servers.replica.wait_for("PUBSUB NUMSUB {portcullis}:ending", "1");
     assert!(store.revoke(&digest(1), ENDING).await.unwrap().is_some());
     assert_eq!(next(&mut endings).await, digest(1));
+}
+
+/// While the replica does not have it, an end may be lost with the primary, so nobody is told that it has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_acknowledged_when_a_replica_has_it_if_that_is_asked_for() {
+    if !is_installed() {
+        return;
+    }
+    let mut servers = Watched::start();
+    let settings = Settings { timeout: Duration::from_secs(2), replicas: 1, ..Settings::default() };
+    let store = RedisStore::connect(&servers.url(), settings, rows(&[1])).await.unwrap();
+    for nth in 1..=3 {
+        create(&store, session(nth, "ann"), None).await;
+    }
+    servers.replica.freeze();
+    let error = store.revoke(&digest(1), ENDING).await.unwrap_err();
+    assert!(error.to_string().contains("of 1 replicas of Redis that must have a change, 0 had it"), "{error}");
+    let (seen, noted) = (store.load(&digest(2)).await.unwrap().unwrap(), NOW.after(Duration::from_secs(60)));
+    let touched = Record { last_seen: noted, ..(*seen).clone() };
+    let answer = store.commit(touched, Durability::Soon).await;
+    assert!(matches!(answer, Ok(Commit::Done(_))), "what nobody relies on waits for nobody: {answer:?}");
+    servers.replica.thaw();
+    // Whoever asks again is told when it holds, though there is nothing left to end.
+    assert!(store.revoke(&digest(1), ENDING).await.unwrap().is_none());
+    servers.primary.kill();
+    let end = Instant::now() + PATIENCE;
+    let there = loop {
+        assert!(Instant::now() < end, "no other primary was found");
+        if let Ok(there) = store.load(&digest(1)).await {
+            break there;
+        }
+    };
+    assert!(there.unwrap().is_ended());
+    assert_eq!(live(&store, "ann").await.len(), 2);
+    // There is nobody left who could keep it, too.
+    assert!(store.revoke(&digest(2), ENDING).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

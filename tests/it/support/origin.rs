@@ -30,6 +30,8 @@ pub(crate) enum Act {
     Silence,
     /// Write these octets, then send back whatever comes.
     Echo(Vec<u8>),
+    /// As the first, with the octets for the first line of the request.
+    To(fn(&str) -> &'static str),
 }
 
 /// A request as it reached the app.
@@ -188,6 +190,7 @@ fn serve(mut stream: TcpStream, desk: &Desk) {
             desk.changed.notify_all();
             book.script.pop_front().or_else(|| book.otherwise.clone()).unwrap()
         };
+        let act = if let Act::To(answer) = act { raw(answer(head.lines().next().unwrap())) } else { act };
         let early = matches!(act, Act::ReplyEarly(_) | Act::Close | Act::Silence | Act::Echo(_));
         let (body, whole) = if early { (Vec::new(), false) } else { read_body(&head, &mut stream, &mut unread) };
         desk.book.lock().unwrap().seen.push(Seen { head, body, connection, whole });
@@ -218,7 +221,7 @@ fn perform(act: Act, stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
             word.lock().unwrap().recv().unwrap_or_default();
             stream.write_all(&octets).is_ok()
         }
-        Act::Close => false,
+        Act::Close | Act::To(_) => false,
         Act::Silence => {
             while fill(stream, unread) {}
             false

@@ -98,6 +98,15 @@ impl Redis {
         self.process.take().unwrap().kill();
     }
 
+    /// Makes it stand still.
+    pub(crate) fn freeze(&self) {
+        self.process.as_ref().unwrap().freeze();
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.process.as_ref().unwrap().thaw();
+    }
+
     /// What the server answers to a command.
     #[track_caller]
     pub(crate) fn ask(&self, words: &str) -> String {
@@ -124,7 +133,7 @@ impl Redis {
 
     /// A store with keys of this prefix.
     pub(crate) async fn store(&self, prefix: &str, rows: Rows) -> RedisStore {
-        let settings = Settings { timeout: Duration::from_secs(20), prefix: prefix.to_owned() };
+        let settings = Settings { timeout: Duration::from_secs(20), prefix: prefix.to_owned(), ..Settings::default() };
         RedisStore::connect(&self.url, settings, rows).await.unwrap()
     }
 }
@@ -167,6 +176,15 @@ impl Watched {
     /// Where the primary is asked for. The first sentinel it names is not there.
     pub(crate) fn url(&self) -> String {
         format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/shop", free_port(), self.sentinel.port())
+    }
+
+    /// Waits until the replica is the primary, and starts one that follows it.
+    pub(crate) fn give_the_next_primary_a_replica(&mut self) {
+        self.replica.wait_for("ROLE", "master");
+        let words = format!("--appendonly no --replicaof 127.0.0.1 {}", self.replica.port());
+        let next = Redis::start_on_port(&words);
+        next.wait_for("INFO replication", "master_link_status:up");
+        self.primary = std::mem::replace(&mut self.replica, next);
     }
 
     /// Waits until the replica has what the primary has.

@@ -1,12 +1,15 @@
 //! What the stories of stores have in common: keys, sessions, and servers that may not be there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::clock::Timestamp;
+use portcullis::entropy::OsEntropy;
 use portcullis::secret::{KeyId, Keyring, MasterKey, sha256};
 use portcullis::session::id::{Ref, SessionDigest};
 use portcullis::session::record::{Lasting, Record, State};
 use portcullis::session::tag::{Tag, Tags};
+use portcullis::store::row::Rows;
 
 /// When all of it begins.
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -19,6 +22,11 @@ pub(crate) fn ring(ids: &[u8]) -> Keyring {
     let keys: Vec<_> = ids.iter().map(|id| MasterKey::new(KeyId(*id), [*id; 32])).collect();
     let (current, previous) = keys.split_first().unwrap();
     Keyring::new(current, previous)
+}
+
+/// What seals the records of a store, under a ring of keys with these ids.
+pub(crate) fn rows(ids: &[u8]) -> Rows {
+    Rows::new(ring(ids), Arc::new(OsEntropy))
 }
 
 /// The digest of the nth session.

@@ -42,7 +42,7 @@ pub(crate) fn rules() -> Rules {
         mode: Mode::Enforce,
         enforcement: Enforcement::Full,
         session: SessionPolicy {
-            deadlines: Deadlines { idle: minutes(30), absolute: hours(12) },
+            deadlines: Deadlines { idle: minutes(30), absolute: hours(12), longest: None },
             rotate_every: minutes(2),
             grace: seconds(60),
             quarantine_max: minutes(10),
