@@ -225,6 +225,11 @@ const TOPIC: Form = Form { word: "topic", pattern: "^[A-Za-z0-9._-]{1,249}$", ex
 const NATS_SUBJECT: Form =
     Form { word: "subject", pattern: r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", example: "portcullis.events" };
 const LABEL: Form = Form { word: "label", pattern: "^[A-Za-z_][A-Za-z0-9_]*=.+$", example: "env=prod" };
+const FINGERPRINT: Form = Form {
+    word: "fingerprint",
+    pattern: "^[Ss][Hh][Aa]-256:[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}$",
+    example: "sha-256:2c:26:b4:6b:68:ff:c6:8f:f9:9b:45:3c:1d:30:41:34:13:42:2d:70:64:83:bf:a0:f9:8a:5e:88:62:66:e7:ae",
+};
 const TENANT: Form = Form { word: "text", pattern: r"^[!-~]+$", example: "shop" };
 const STORE_PREFIX: Form = Form { word: "prefix", pattern: "^[a-z][a-z0-9_]{0,30}$", example: "portcullis" };
 
@@ -717,6 +722,9 @@ tables! {
         "tenant": Text(TENANT), Told("none");
         /// the authorities that the receiver's certificate must be signed by, as PEM
         "ca": Path, Told("those of the system");
+        /// in place of `ca`: the SHA-256 of the receiver's certificate, which is believed then whoever signed it and whatever name stands in
+        /// it, as `openssl x509 -fingerprint -sha256` tells it with `sha-256:` in front; several while it is replaced
+        "fingerprint": OneOrList(&Text(FINGERPRINT)), Told("none");
         /// a certificate that the receiver is shown, as PEM
         "cert": Path, Told("none");
         /// its key, as PEM

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::transport::{Failure, plainly};
-use crate::proxy::client_tls::{Identity, client_config};
+use crate::proxy::client_tls::{Identity, Trust, client_config};
 
 /// How a receiver is checked, and what it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,13 +19,20 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// A certificate and its key, as PEM, if the receiver wants one.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// SHA-256 of certificates, one of which it must have, whoever signed it and whatever name stands in it (RFC 5425, 4.2.2); if there
+    /// are none it is checked as usual.
+    pub fingerprints: Vec<[u8; 32]>,
 }
 
 impl Tls {
     /// The files are read for each connection, so new ones need no restart.
     pub(super) fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, String> {
         let identity = self.identity.as_ref().map(|(certificate, key)| Identity { certificate, key });
-        client_config(self.ca.as_deref(), identity, alpn).map_err(|fault| fault.to_string())
+        let trust = match self.fingerprints.as_slice() {
+            [] => Trust::Authorities(self.ca.as_deref()),
+            known => Trust::Fingerprints(known),
+        };
+        client_config(trust, identity, alpn).map_err(|fault| fault.to_string())
     }
 
     pub(super) fn connector(&self, alpn: &[&[u8]]) -> Result<TlsConnector, String> {

@@ -93,28 +93,36 @@ impl<S: Store> Guard<S> {
     pub async fn revoke(&self, which: &Selection, by: Revoker) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let ending = self.ending(&self.policy.load(), EndReason::Revoked, now);
-        let ended: Vec<Arc<Record>> = match which {
-            Selection::Subject(subject) => self.store.revoke_subject(subject, None, ending).await?,
+        let mut ended = Vec::new();
+        let done = match which {
+            Selection::Subject(subject) => {
+                self.store.revoke_subject(subject, None, ending).await.map(|all| ended = all)
+            }
             Selection::Ref(reference) => {
                 let filter = Filter { reference: Some(*reference), ..Filter::default() };
-                self.revoke_all(&filter, ending).await?
+                self.revoke_all(&filter, ending, &mut ended).await
             }
             Selection::All => match self.store.carrier() {
-                Some(carrier) => carrier.end_all(ending).await?,
-                None => self.revoke_all(&Filter::default(), ending).await?,
+                Some(carrier) => carrier.end_all(ending).await.map(|all| ended = all),
+                None => self.revoke_all(&Filter::default(), ending, &mut ended).await,
             },
         };
         for record in &ended {
             self.streams.end(&record.digest);
             self.tell_alone(record, now, event::SessionRevoked { by });
         }
-        Ok(ended.len())
+        done.map(|()| ended.len())
     }
 
     /// Ends every session that the filter finds. One that gets a new id meanwhile may slip past a walk, so the store is
-    /// walked until nothing is found that was there when it began.
-    async fn revoke_all(&self, filter: &Filter, ending: crate::store::Ending) -> Result<Vec<Arc<Record>>, StoreError> {
-        let mut ended = Vec::new();
+    /// walked until nothing is found that was there when it began. One that fails keeps none of the others.
+    async fn revoke_all(
+        &self,
+        filter: &Filter,
+        ending: crate::store::Ending,
+        ended: &mut Vec<Arc<Record>>,
+    ) -> Result<(), StoreError> {
+        let mut failed = None;
         for _ in 0..WALKS_MAX {
             let mut found = 0;
             let mut after = None;
@@ -126,7 +134,10 @@ impl<S: Store> Guard<S> {
                 for some in wanted.chunks(REVOKED_AT_ONCE) {
                     let revoked = some.iter().map(|record| self.store.revoke(&record.digest, ending));
                     for last in futures_util::future::join_all(revoked).await {
-                        ended.extend(last?);
+                        match last {
+                            Ok(last) => ended.extend(last),
+                            Err(error) => drop(failed.get_or_insert(error)),
+                        }
                     }
                 }
                 after = page.next;
@@ -134,11 +145,11 @@ impl<S: Store> Guard<S> {
                     break;
                 }
             }
-            if found == 0 {
+            if found == 0 || failed.is_some() {
                 break;
             }
         }
-        Ok(ended)
+        failed.map_or(Ok(()), Err)
     }
 
     /// One step of the sweeper: removes a batch of records that are over. Gives how many; less than [`SWEEP_MAX`] means

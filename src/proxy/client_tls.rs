@@ -4,8 +4,21 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::secret::sha256;
+
+/// Whom to believe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trust<'a> {
+    /// A certificate for the name of the server that one of these authorities vouches for: a file in PEM, or those of the system.
+    Authorities(Option<&'a Path>),
+    /// A certificate with one of these SHA-256, whatever stands in it (RFC 5425, 4.2.2).
+    Fingerprints(&'a [[u8; 32]]),
+}
 
 /// What a server is shown that wants to know who asks: files in PEM.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +50,36 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How a server is checked, by these authorities or those of the system, and what it is shown.
+/// How a server is checked, and what it is shown.
 pub(crate) fn client_config(
-    ca: Option<&Path>,
+    trust: Trust<'_>,
     identity: Option<Identity<'_>>,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, Fault> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault { file: "TLS".to_owned(), reason: error.to_string() })?;
+    let builder = match trust {
+        Trust::Authorities(ca) => builder.with_root_certificates(roots(ca)?),
+        Trust::Fingerprints(known) => {
+            let verifier = ByFingerprint { known: known.to_vec(), provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let fault = Fault::of(key);
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(&error))?;
+            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| fault(&error))?
+        }
+    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Fault> {
     let file = ca.unwrap_or(Path::new("the system's store"));
     let fault = Fault::of(file);
     let mut roots = RootCertStore::empty();
@@ -60,21 +97,52 @@ pub(crate) fn client_config(
     if roots.is_empty() {
         return Err(fault(&"there is not one certificate in it"));
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fault(&error))?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => config.with_no_client_auth(),
-        Some(Identity { certificate, key }) => {
-            let fault = Fault::of(key);
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(&error))?;
-            config.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| fault(&error))?
+    Ok(roots)
+}
+
+/// Believes a certificate by its fingerprint. Whoever shows it must have its key, as always.
+#[derive(Debug)]
+struct ByFingerprint {
+    known: Vec<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ByFingerprint {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.known.contains(&sha256(end_entity)) {
+            return Ok(ServerCertVerified::assertion());
         }
-    };
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(config)
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

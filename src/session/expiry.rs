@@ -76,11 +76,12 @@ pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
     record.ends_at.map_or(by_age, |end| end.min(by_age))
 }
 
-/// What a login leaves of what was asked for before it: nobody is remembered who did not ask for that.
-pub fn after_login(lasting: Lasting, deadlines: &Deadlines) -> Lasting {
+/// What a login leaves of what was asked for before it: nobody is remembered who did not ask for that. Who only proves again who he is
+/// goes on being remembered.
+pub fn after_login(lasting: Lasting, is_again: bool, deadlines: &Deadlines) -> Lasting {
     match lasting {
         Lasting::Until => Lasting::Default,
-        Lasting::Idle(seconds) if Duration::from_secs(seconds.into()) > deadlines.idle => Lasting::Default,
+        Lasting::Idle(seconds) if !is_again && Duration::from_secs(seconds.into()) > deadlines.idle => Lasting::Default,
         Lasting::Idle(_) | Lasting::Browser | Lasting::Default => lasting,
     }
 }

@@ -49,6 +49,7 @@ pub struct Renewed {
     pub open: Vec<Recall>,
 }
 
+#[cfg(any(feature = "redis", feature = "sql"))]
 impl Recall {
     /// As stores and messages have it: the number, 8 bytes, and the digest if there is one.
     pub(in crate::store) fn to_bytes(self) -> Vec<u8> {
@@ -87,7 +88,7 @@ pub trait Leases: Send + Sync {
     fn release(&self, node: Node) -> Leased<'_, ()>;
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "redis", feature = "sql")))]
 mod tests {
     use super::*;
 

@@ -86,12 +86,14 @@ impl Process {
     }
 
     /// Makes it stand still (SIGSTOP): it is there, and says nothing.
+    #[cfg(feature = "redis")]
     #[track_caller]
     pub(crate) fn freeze(&self) {
         signal::send(&self.child, "STOP");
     }
 
     /// Lets it go on (SIGCONT).
+    #[cfg(feature = "redis")]
     #[track_caller]
     pub(crate) fn thaw(&self) {
         signal::send(&self.child, "CONT");

@@ -56,6 +56,7 @@ mod signed_rules;
 mod simulate;
 mod soak;
 mod stats;
+#[cfg(any(feature = "redis", feature = "sql"))]
 mod store_cached;
 mod store_conformance;
 mod store_crash;

@@ -97,9 +97,8 @@ fn kind_with(key: &str) -> &'static [&'static str] {
         "secret_env" | "secret_file" => &["type = \"webhook\"", URL],
         "cert" => &["type = \"loki\"", URL, "key = \"some/where\""],
         "key" => &["type = \"loki\"", URL, "cert = \"some/where\""],
-        "auth_env" | "auth_file" | "allow_private" | "labels" | "tenant" | "ca" | "batch" | "timeout" => {
-            &["type = \"loki\"", URL]
-        }
+        "auth_env" | "auth_file" | "allow_private" | "labels" | "tenant" | "ca" | "fingerprint" | "batch"
+        | "timeout" => &["type = \"loki\"", URL],
         _ => &[],
     }
 }

@@ -74,7 +74,7 @@ const TOPIC_MAX: usize = 249;
 /// Letters of the longest beginning of subjects of NATS.
 const SUBJECT_MAX: usize = 200;
 
-const TLS: [&str; 3] = ["ca", "cert", "key"];
+const TLS: [&str; 4] = ["ca", "fingerprint", "cert", "key"];
 const HTTP: [&str; 4] = ["url", "auth_env", "auth_file", "allow_private"];
 const CLUSTER: [&str; 5] = ["servers", "user", "auth_env", "auth_file", "allow_private"];
 const SENDING: [&str; 2] = ["batch", "timeout"];
@@ -447,7 +447,7 @@ impl<'p> Values<'p> {
     }
 }
 
-/// `ca`, `cert` and `key`. None if they do not go together.
+/// `ca`, `fingerprint`, `cert` and `key`. None if they do not go together.
 fn tls(reader: &Reader<'_>) -> Option<Tls> {
     let ca = reader.path("ca");
     let identity = match (reader.path("cert"), reader.path("key")) {
@@ -462,7 +462,32 @@ fn tls(reader: &Reader<'_>) -> Option<Tls> {
             return None;
         }
     };
-    Some(Tls { ca, identity })
+    let fingerprints = match reader.value("fingerprint") {
+        None => Vec::new(),
+        Some(value) if ca.is_some() => {
+            value.fault("either `fingerprint` or `ca`", None);
+            return None;
+        }
+        Some(value) => value.one_or_more("fingerprints such as [\"sha-256:2c:26:..\"], 32 octets each", fingerprint)?,
+    };
+    Some(Tls { ca, identity, fingerprints })
+}
+
+/// As RFC 5425 (4.2.2) has it: the hash, and each octet in two digits with colons between.
+fn fingerprint(text: &str) -> Result<[u8; 32], String> {
+    let Some((hash, octets)) = text.split_once(':') else {
+        return Err("a fingerprint begins with `sha-256:`".to_owned());
+    };
+    if hash.eq_ignore_ascii_case("sha-1") {
+        return Err("SHA-1 can be forged: take the fingerprint with SHA-256".to_owned());
+    }
+    let octet = |pair: &str| match pair.as_bytes() {
+        [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => u8::from_str_radix(pair, 16).ok(),
+        _ => None,
+    };
+    let octets: Option<Vec<u8>> = octets.split(':').map(octet).collect();
+    let found = octets.filter(|_| hash.eq_ignore_ascii_case("sha-256")).and_then(|octets| octets.try_into().ok());
+    found.ok_or_else(|| "a fingerprint is `sha-256:` and 32 octets in hex with colons between them".to_owned())
 }
 
 fn secret(reader: &Reader<'_>, env: &'static str, file: &'static str) -> Option<SecretFrom> {
@@ -508,4 +533,25 @@ fn label(text: &str) -> Option<(String, String)> {
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
     let is_name = name.starts_with(is_first) && name.chars().all(|letter| is_first(letter) || letter.is_ascii_digit());
     (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_those_of_rfc_5425() {
+        let octets = ["0a"; 32].join(":");
+        for hash in ["sha-256", "SHA-256"] {
+            assert_eq!(fingerprint(&format!("{hash}:{octets}")), Ok([10; 32]));
+        }
+        assert_eq!(fingerprint(&format!("sha-256:{}", octets.to_uppercase())), Ok([10; 32]));
+        let (short, long) = (["0a"; 31].join(":"), ["0a"; 33].join(":"));
+        let octets = ["+a"; 32].join(":");
+        for octets in [short, long, octets, "0a".repeat(32), String::new()] {
+            assert!(fingerprint(&format!("sha-256:{octets}")).unwrap_err().contains("32 octets"), "{octets}");
+        }
+        assert!(fingerprint(&format!("sha-1:{}", ["0a"; 20].join(":"))).unwrap_err().contains("forged"));
+        assert!(fingerprint("0a0a").unwrap_err().contains("`sha-256:`"));
+    }
 }

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Failure;
 use super::io::Transport;
-use crate::proxy::client_tls::client_config;
+use crate::proxy::client_tls::{Trust, client_config};
 use crate::proxy::{Location, StartError};
 
 /// All that is needed to reach one app.
@@ -29,7 +29,7 @@ impl Dial {
             Location::Tls { host, port, ca } => {
                 let name = ServerName::try_from(host.clone()).ok();
                 let name = name.ok_or_else(|| StartError::ServerName(host.clone()))?;
-                let config = client_config(ca.as_deref(), None, &[b"http/1.1"]);
+                let config = client_config(Trust::Authorities(ca.as_deref()), None, &[b"http/1.1"]);
                 let config =
                     config.map_err(|fault| StartError::Authorities { ca: fault.file, reason: fault.reason })?;
                 let connector = TlsConnector::from(Arc::new(config));

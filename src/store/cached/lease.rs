@@ -4,7 +4,7 @@
 mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ use crate::store::{Store, StoreError};
 
 /// Recalls that are kept to be returned. Any that is lost is there when the lease is renewed.
 const HEARD_MAX: usize = 1024;
+/// Most that are returned at once.
+const RETURNED_MAX: usize = 256;
 /// How often a renewal that met more recalls is done once more at once.
 const ROUNDS: usize = 3;
 /// Longest pause between two looks at whether all have returned it.
@@ -33,6 +35,7 @@ pub(super) struct Lease {
     /// Until when the cache may be served from, in milliseconds.
     until: AtomicU64,
     heard: Mutex<Vec<Recall>>,
+    has_left: AtomicBool,
 }
 
 impl Lease {
@@ -44,6 +47,7 @@ impl Lease {
             recalls: AtomicU64::new(random.hash_one("recall")),
             until: AtomicU64::new(0),
             heard: Mutex::default(),
+            has_left: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +58,12 @@ impl Lease {
     /// Whoever keeps the leases may have lost this one.
     pub(super) fn doubt(&self) {
         self.until.store(0, Ordering::Release);
+    }
+
+    fn take_heard(&self) -> Vec<Recall> {
+        let mut heard = self.heard.lock();
+        let count = heard.len().min(RETURNED_MAX);
+        heard.drain(..count).collect()
     }
 
     /// Takes note of what is to be returned: what it is about has been let go of.
@@ -71,9 +81,9 @@ impl<S: Store> CachedStore<S> {
     }
 
     pub(super) async fn renew(&self) -> Option<Duration> {
-        let leases = self.store.leases()?;
+        let leases = self.store.leases().filter(|_| !self.lease.has_left.load(Ordering::Acquire))?;
         for _ in 0..ROUNDS {
-            let heard = std::mem::take(&mut *self.lease.heard.lock());
+            let heard = self.lease.take_heard();
             // The time first: the lease begins later.
             let began = self.clock.now();
             match leases.renew(self.lease.node, &heard).await {
@@ -83,13 +93,13 @@ impl<S: Store> CachedStore<S> {
                         break;
                     }
                     // Nobody has told of them, or not yet.
-                    for recall in &renewed.open {
-                        recall.about.map_or_else(|| self.forget_all(), |digest| self.forget(&digest));
-                    }
+                    renewed.open.iter().for_each(|recall| self.forget_about(recall));
                     self.lease.hear(renewed.open);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the lease of the cache was not renewed");
+                    // It may have been, after a gap that the next answer does not tell.
+                    self.lease.doubt();
                     self.lease.hear(heard);
                     break;
                 }
@@ -103,12 +113,17 @@ impl<S: Store> CachedStore<S> {
             // Nobody waited for this node since it kept what it has.
             self.forget_all();
         }
-        let until = began.after(renewed.granted.saturating_sub(MARGIN));
+        // The clock of the store may have been set back meanwhile.
+        let until = began.after(renewed.granted.min(LEASE).saturating_sub(MARGIN));
         self.lease.until.fetch_max(until.as_millis(), Ordering::AcqRel);
+        if self.lease.has_left.load(Ordering::Acquire) {
+            self.lease.doubt();
+        }
     }
 
     /// Gives the lease back, so that nobody waits for a node that is leaving. From here on the store is asked.
     pub async fn leave(&self) {
+        self.lease.has_left.store(true, Ordering::Release);
         self.lease.doubt();
         if let Some(leases) = self.store.leases()
             && let Err(error) = leases.release(self.lease.node).await
@@ -125,7 +140,8 @@ impl<S: Store> CachedStore<S> {
             return Ok(());
         }
         let (began, mut pause) = (Instant::now(), Duration::from_millis(1));
-        while leases.is_open(recall).await? {
+        // Whether it is can be asked again, if that fails.
+        while leases.is_open(recall).await.unwrap_or(true) {
             if began.elapsed() > RETURNED_WITHIN {
                 return Err(StoreError::io(
                     "it was done, and another node may still serve from its cache what it was before",

@@ -32,7 +32,7 @@ use quick_cache::sync::Cache;
 use self::lease::Lease;
 use super::counters::Counters;
 use super::endings::{Endings, Notice};
-use super::leases::Leases;
+use super::leases::{Leases, Recall};
 use super::{
     Commit, Created, Creation, Durability, Ending, Filter, Page, Proof, Reads, Rotate, Rotation, Store, StoreError,
     SubjectLimit,
@@ -169,6 +169,10 @@ impl<S> CachedStore<S> {
         self.cache.clear();
     }
 
+    fn forget_about(&self, recall: &Recall) {
+        recall.about.map_or_else(|| self.forget_all(), |digest| self.forget(&digest));
+    }
+
     /// Forgets the sessions for which `is_meant` holds, and keeps nothing that is being loaded now.
     fn forget_where(&self, is_meant: impl Fn(&Record) -> bool) {
         self.turn_epochs();
@@ -249,7 +253,9 @@ impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
 /// Whether others must not go on serving what it was before: its client was moved aside, or it is over at once.
 fn is_taken_away(record: &Record, now: Timestamp) -> bool {
     const AT_ONCE: Duration = Duration::from_secs(2);
-    matches!(record.state, State::Quarantined { .. }) || record.ends_at.is_some_and(|end| end <= now.after(AT_ONCE))
+    // Once, and not with every later change.
+    matches!(record.state, State::Quarantined { since } if now.since(since) <= AT_ONCE)
+        || record.ends_at.is_some_and(|end| end <= now.after(AT_ONCE))
 }
 
 /// A record as it is stored when it is new.
@@ -279,8 +285,9 @@ impl<S: Store> Store for CachedStore<S> {
     }
 
     async fn load(&self, digest: &SessionDigest) -> Result<Option<Arc<Record>>, StoreError> {
-        match self.kept(digest) {
-            // When it is looked at, not before: it is kept while others wait for this node.
+        // Before it is looked at, for it may be what a lease left that is over; and after, for that may have taken long.
+        let kept = if self.may_serve() { self.kept(digest) } else { None };
+        match kept {
             Some(record) if self.may_serve() => Ok(Some(record)),
             _ => self.load_fresh(digest).await,
         }
@@ -316,7 +323,7 @@ impl<S: Store> Store for CachedStore<S> {
                 self.forget_all();
             }
             Notice::Recall(recall) => {
-                recall.about.iter().for_each(|digest| self.forget(digest));
+                self.forget_about(&recall);
                 self.lease.hear([recall]);
             }
         }

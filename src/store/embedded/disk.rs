@@ -1,7 +1,7 @@
 //! The file: what is in it, how it is opened, how a batch is written.
 //!
 //! ```text
-//!   table "meta"     "format" -> 1                     refused if newer
+//!   table "meta"     "format" -> 2                     refused if newer
 //!                    "batch"  -> number of the last batch that was written
 //!   table "records"  id_since in ms (8 bytes, big-endian) || digest (32 bytes)
 //!                    -> removable_at in ms (8 bytes, big-endian) || the record, sealed (see `store::row`)
@@ -335,6 +335,10 @@ fn seal_all(database: &Database, rows: &Rows) -> Result<(), DiskError> {
     let mut writing = database.begin_write()?;
     writing.set_quick_repair(true);
     {
+        // An attempt that seemed to fail may have been made.
+        if writing.open_table(META)?.get("format")?.is_some_and(|format| format.value() != FORMAT_PLAIN) {
+            return Ok(());
+        }
         let mut records = writing.open_table(RECORDS)?;
         let mut after: Option<Key> = None;
         loop {

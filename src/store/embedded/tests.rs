@@ -570,6 +570,42 @@ async fn memory_and_disk_agree_whatever_fails() {
 }
 
 #[tokio::test]
+async fn a_file_of_an_older_program_is_sealed_once_whatever_fails() {
+    let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    for fault in [Fault::Full, Fault::Torn, Fault::Sync] {
+        for operations in 0..30 {
+            let medium = Arc::new(Medium::default());
+            let database = Builder::new().create_with_backend(Handle(Arc::clone(&medium))).unwrap();
+            let writing = database.begin_write().unwrap();
+            {
+                let mut meta = writing.open_table(meta).unwrap();
+                meta.insert("format", 1).unwrap();
+                meta.insert("batch", 0).unwrap();
+                let mut records = writing.open_table(RECORDS).unwrap();
+                for nth in 0..5 {
+                    records.insert(&disk::key(&session(nth)), session(nth).encode().as_slice()).unwrap();
+                }
+            }
+            writing.commit().unwrap();
+            drop(database);
+            let (store, _) = medium.open().unwrap();
+            medium.fail_once_after(operations, fault);
+            // One that failed may be there nevertheless.
+            for nth in [100, 101] {
+                while store.create(session(nth), None, NOW).await.is_err() {
+                    std::thread::yield_now();
+                }
+            }
+            store.close().await;
+            medium.heal();
+            let (reopened, loaded) = medium.open().unwrap();
+            assert_eq!((loaded.sessions, loaded.damaged), (7, 0), "{fault:?} after {operations}");
+            assert_eq!(*reopened.load(&digest(4)).await.unwrap().unwrap(), session(4));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_rests_on_a_batch_that_fails_fails_with_it() {
     let medium = Arc::new(Medium::default());
     let (store, _) = medium.open().unwrap();

@@ -5,19 +5,20 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
 
 use super::link::{Link, LinkError, was_refused};
 
 /// Writes something that takes no room, also on a server that is full.
 const WRITE: &str = "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], '')";
-/// How long replicas are waited for that did not answer the last time.
-const SHORT: Duration = Duration::from_millis(50);
+/// How long a connection is kept to a server that no replica answers to: another one may be the primary by now.
+const LEFT_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether a change may be left undone while replicas do not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +32,25 @@ pub(super) enum Must {
 /// The way to a server whose replicas are waited for.
 #[derive(Debug)]
 pub(super) struct Kept {
-    link: Link,
+    link: Arc<Link>,
+    /// The one for all that is not waited for. Both lead to the same server.
+    other: Arc<Link>,
     replicas: NonZeroU32,
     /// A key for nothing but writing to.
     key: Vec<u8>,
     waiting: Mutex<Vec<Job>>,
     next: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Whether there were too few the last time.
+    /// Whether there were too few the last time, and how many.
     is_short: AtomicBool,
+    had: AtomicU32,
+    is_looking: AtomicBool,
+    left_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct Job {
     nth: u64,
-    must: Must,
     command: Cmd,
     answer: oneshot::Sender<Result<Value, LinkError>>,
 }
@@ -63,33 +68,64 @@ impl Drop for Waiting<'_> {
 }
 
 impl Kept {
-    pub(super) fn new(link: Link, replicas: NonZeroU32, key: Vec<u8>) -> Self {
+    pub(super) fn new(link: Arc<Link>, other: Arc<Link>, replicas: NonZeroU32, key: Vec<u8>) -> Self {
         Self {
             link,
+            other,
             replicas,
             key,
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             turn: Arc::default(),
             is_short: AtomicBool::new(false),
+            had: AtomicU32::new(0),
+            is_looking: AtomicBool::new(false),
+            left_at: Mutex::default(),
         }
     }
 
-    /// Tells if there are too few replicas: nobody can log in then.
+    /// Looks whether there are enough replicas, and tells if not: nobody can log in then.
     pub(super) async fn look(&self) {
-        let (wanted, found) = (self.replicas.get(), self.batch(&[], SHORT).await);
-        let had = found.map_or(0, |(_, had)| had);
-        self.is_short.store(had < wanted, Ordering::Relaxed);
-        if had < wanted {
+        let _turn = self.turn.lock().await;
+        let found = self.batch(&[]).await;
+        self.note(found.map_or(0, |(_, had)| had));
+        if self.is_short.load(Ordering::Relaxed) {
+            let (had, wanted) = (self.had.load(Ordering::Relaxed), self.replicas.get());
             tracing::warn!(had, wanted, "too few replicas of Redis answer: nobody can log in until there are more");
         }
     }
 
+    fn note(&self, had: u32) {
+        self.had.store(had, Ordering::Relaxed);
+        self.is_short.store(had < self.replicas.get(), Ordering::Relaxed);
+    }
+
+    /// Looks again, if nobody does.
+    fn look_again(self: &Arc<Self>) {
+        if self.is_looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let kept = Arc::clone(self);
+        tokio::spawn(async move {
+            kept.look().await;
+            kept.is_looking.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn waited(&self) -> Duration {
+        (self.link.timeout() * 3 / 4).max(Duration::from_millis(1))
+    }
+
     /// Runs a script, and waits until the replicas have all that the server had done by then.
     pub(super) async fn run(self: &Arc<Self>, command: Cmd, must: Must) -> Result<Value, LinkError> {
+        if must == Must::Last && self.is_short.load(Ordering::Relaxed) {
+            self.look_again();
+            let (had, wanted) = (self.had.load(Ordering::Relaxed), self.replicas.get());
+            return Err(LinkError::NotDone { had, wanted });
+        }
         let (answer, mut heard) = oneshot::channel();
         let nth = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting.lock().push(Job { nth, must, command, answer });
+        self.waiting.lock().push(Job { nth, command, answer });
         let _place = Waiting { kept: self, nth };
         let late = || LinkError::Late(self.link.timeout());
         let done = async {
@@ -117,27 +153,12 @@ impl Kept {
     }
 
     async fn perform(&self, mut jobs: Vec<Job>) {
-        let mut waited = (self.link.timeout() * 3 / 4).max(Duration::from_millis(1));
-        if self.is_short.load(Ordering::Relaxed) {
-            waited = waited.min(SHORT);
-            match self.batch(&[], waited).await {
-                Ok((_, had)) if had >= self.replicas.get() => self.is_short.store(false, Ordering::Relaxed),
-                found => {
-                    let had = found.map_or(0, |(_, had)| had);
-                    let (ends, others) = jobs.into_iter().partition(|job| job.must == Must::BeDone);
-                    jobs = ends;
-                    for job in others {
-                        tell(job, Err(LinkError::NotDone { had, wanted: self.replicas.get() }));
-                    }
-                }
-            }
-        }
         // What one server has refused another one may do.
         for is_last in [false, true] {
             if jobs.is_empty() {
                 return;
             }
-            let (answers, had) = match self.batch(&jobs, waited).await {
+            let (answers, had) = match self.batch(&jobs).await {
                 Ok(done) => done,
                 Err(error) => {
                     let told = error.to_string();
@@ -145,8 +166,8 @@ impl Kept {
                     return;
                 }
             };
-            let wanted = self.replicas.get();
-            self.is_short.store(had < wanted, Ordering::Relaxed);
+            let (wanted, waited) = (self.replicas.get(), self.waited());
+            self.note(had);
             let mut refused = Vec::new();
             for (job, answer) in jobs.into_iter().zip(answers) {
                 match answer {
@@ -161,7 +182,7 @@ impl Kept {
     }
 
     /// Sends all of it, and gives the answers and how many replicas have it.
-    async fn batch(&self, jobs: &[Job], waited: Duration) -> Result<(Vec<RedisResult<Value>>, u32), LinkError> {
+    async fn batch(&self, jobs: &[Job]) -> Result<(Vec<RedisResult<Value>>, u32), LinkError> {
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
         for job in jobs {
@@ -169,7 +190,7 @@ impl Kept {
         }
         // It is waited for what was last written by this connection, so something is: what was found may be newer than that.
         pipe.cmd("EVAL").arg(WRITE).arg(1).arg(self.key.as_slice());
-        pipe.cmd("WAIT").arg(self.replicas.get()).arg(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        pipe.cmd("WAIT").arg(self.replicas.get()).arg(u64::try_from(self.waited().as_millis()).unwrap_or(u64::MAX));
         let mut answers = self.link.send_all(&pipe).await?;
         let (had, written) = (answers.pop(), answers.pop());
         let is_lost = answers.iter().any(|answer| answer.as_ref().is_err_and(was_refused));
@@ -179,10 +200,19 @@ impl Kept {
             _ => 0,
         };
         if had == 0 || is_lost {
-            // Somebody else may be the primary by now.
-            self.link.leave();
+            self.leave();
         }
         Ok((answers, had))
+    }
+
+    /// Somebody else may be the primary by now.
+    fn leave(&self) {
+        let (now, mut left_at) = (Instant::now(), self.left_at.lock());
+        if left_at.is_none_or(|left_at| now.duration_since(left_at) >= LEFT_EVERY) {
+            *left_at = Some(now);
+            self.link.leave();
+            self.other.leave();
+        }
     }
 }
 

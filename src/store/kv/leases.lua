@@ -40,7 +40,7 @@ if ARGV[1] == 'renew' then
     local before = tonumber(redis.call('ZSCORE', nodes, node) or 0)
     local ends = math.max(before, oldest + ARGV[3])
     redis.call('ZADD', nodes, text(ends), node)
-    local answer = {before > now and 1 or 0, ends - now}
+    local answer = {before > now and 1 or 0, math.max(ends - now, 0)}
     for _, recall in ipairs(open) do
         answer[#answer + 1] = string.sub(recall, 9)
     end
@@ -51,8 +51,10 @@ elseif ARGV[1] == 'recall' then
         redis.call('ZREM', nodes, node)
         gone[node] = true
     end
-    for _, recall in ipairs((open_of(gone))) do
-        redis.call('ZREM', recalls, recall)
+    if next(gone) then
+        for _, recall in ipairs((open_of(gone))) do
+            redis.call('ZREM', recalls, recall)
+        end
     end
     for _, node in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
         if node ~= ARGV[2] then

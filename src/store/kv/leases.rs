@@ -39,8 +39,8 @@ impl Leases for RedisStore {
 
 impl RedisStore {
     async fn step(&self, args: &[&[u8]]) -> Result<Value, LinkError> {
-        // Done twice it comes to the same.
-        self.link.run(&LEASES, &self.names.leases, args, Again::May).await
+        // Renewed twice, it looks as if it had never been gone.
+        self.link.run(&LEASES, &self.names.leases, args, Again::MayNot).await
     }
 
     async fn is_any(&self, args: &[&[u8]]) -> Result<bool, StoreError> {

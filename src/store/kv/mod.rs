@@ -24,7 +24,8 @@
 //! what was acknowledged: logins, and also revocations. With `appendfsync always` it loses nothing. A replica may lag behind
 //! too, and a failover then brings back what was there before: sessions that had ended, too. With [`Settings::replicas`] nothing durable
 //! is acknowledged before so many replicas have it, by `WAIT`; if they do not have it in time that is an error, and it was done
-//! nevertheless. From then on nothing is given out until they answer again, and ends are done, and are errors. With one replica, and
+//! nevertheless. From then on nothing is given out until they answer again, and ends are done, and are errors; what is neither goes on as
+//! without this. With one replica, and
 //! that number, a failover brings nothing back. With several it is sure with the number of all of them; with fewer it is as good as the
 //! choice of the next primary: sentinels and clusters take the one that is furthest, as far as they know. The server must not throw out keys by itself: `maxmemory-policy noeviction`.
 //! When it is full, nothing is created ([`StoreError::Full`]), but sessions still end. (Under [`sealed`](super::sealed) an end is
@@ -71,7 +72,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::session::id::SessionDigest;
-use crate::session::record::{EndReason, Record};
+use crate::session::record::{EndReason, Record, State};
 
 /// Longest prefix, in bytes: it is part of every key.
 pub const PREFIX_BYTES_MAX: usize = 64;
@@ -204,11 +205,12 @@ impl RedisStore {
     /// [`OpenError`]: when the address or the prefix can not be read, or the server can not be reached.
     pub async fn connect(url: &str, settings: Settings, rows: Rows) -> Result<Self, OpenError> {
         let names = Names::new(&settings.prefix)?;
-        let link = || Ok(Link::new(Place::parse(url, &names.kept)?, settings.timeout));
+        let dial = || Ok(Arc::new(Link::new(Place::parse(url, &names.kept)?, settings.timeout)));
+        let link = dial()?;
         let kept = NonZeroU32::new(settings.replicas)
-            .map(|replicas| Ok(Arc::new(Kept::new(link()?, replicas, names.kept.clone()))))
+            .map(|replicas| Ok(Arc::new(Kept::new(dial()?, Arc::clone(&link), replicas, names.kept.clone()))))
             .transpose()?;
-        let store = Self { link: Arc::new(link()?), kept, rows, names, listening: Listening::default() };
+        let store = Self { link, kept, rows, names, listening: Listening::default() };
         if let Err(source) = store.link.read(&redis::cmd("PING")).await {
             return Err(OpenError::Link { place: store.link.place().to_string(), source });
         }
@@ -238,10 +240,6 @@ impl RedisStore {
             (Some(kept), Some(must)) => kept.run(script.in_full(&self.names.sets, &args), must).await,
             _ => self.link.run(script, &self.names.sets, &args, Again::MayNot).await,
         };
-        if let Err(LinkError::Unkept { had: 0, .. } | LinkError::NotDone { had: 0, .. }) = answer {
-            // Another one may be the primary by now.
-            self.link.leave();
-        }
         Ok(Answer::list(answer?)?)
     }
 
@@ -312,6 +310,13 @@ impl New {
     }
 }
 
+/// Whether a client is moved aside, or the session is over about now.
+fn takes_away(record: &Record) -> bool {
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    matches!(record.state, State::Quarantined { .. })
+        || record.ends_at.is_some_and(|end| end <= record.last_seen.after(AT_ONCE))
+}
+
 /// Something under our keys is not ours.
 fn nonsense() -> StoreError {
     LinkError::Answer.into()
@@ -346,7 +351,8 @@ impl Store for RedisStore {
 
     async fn commit(&self, mut record: Record, durability: Durability) -> Result<Commit, StoreError> {
         let (digest, from) = (record.digest, record.version.to_be_bytes());
-        let must = (durability == Durability::Durable).then_some(Must::Last);
+        // What takes something away has to be kept, and what gives nothing out waits for nobody.
+        let must = (durability == Durability::Durable && takes_away(&record)).then_some(Must::BeDone);
         record.version = record.version.saturating_add(1);
         for _ in 0..MENDS_MAX {
             let stored = head::write(&self.rows, &record)?;

@@ -88,7 +88,8 @@ pub(in crate::store) struct Pace {
 #[derive(Debug)]
 pub(in crate::store) struct OnDisk {
     shared: Arc<Shared>,
-    damaged: RwLock<HashMap<SessionDigest, Damaged>>,
+    /// What could not be read: as a rule nothing.
+    damaged: Box<RwLock<HashMap<SessionDigest, Damaged>>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -106,8 +107,8 @@ impl OnDisk {
         let thread = std::thread::Builder::new().name("portcullis-store".into());
         let writers = Arc::clone(&shared);
         let writer = thread.spawn(move || write_batches(writers, disk))?;
-        let damaged = RwLock::new(damaged.into_iter().map(|damaged| (damaged.digest, damaged)).collect());
-        Ok((Self { shared, damaged, writer: Some(writer) }, loaded))
+        let damaged = damaged.into_iter().map(|damaged| (damaged.digest, damaged)).collect();
+        Ok((Self { shared, damaged: Box::new(RwLock::new(damaged)), writer: Some(writer) }, loaded))
     }
 
     /// Why what is kept under a digest can not be read.
@@ -243,7 +244,7 @@ impl Store for OnDisk {
     }
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
-        if self.damage(digest).is_some() {
+        if self.damage(digest).is_some() && self.shared.shards().get(digest).is_none() {
             // It must not come back with its key.
             self.remove_damaged(&[*digest]).await?;
             return Ok(None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::SqlStore;
-use super::dialect::Kind;
+use super::dialect::{Kind, places};
 use super::wire::{Line, Mode, Value};
 use super::work::{Decided, Fault, Work};
 use crate::session::id::SessionDigest;
@@ -45,8 +45,12 @@ impl Work for Renew<'_> {
 
     async fn run(&self, line: &mut Line<'_>) -> Result<Decided<Renewed>, Fault> {
         let node = int(self.node.0);
-        for recall in self.returned {
-            line.execute("DELETE FROM {t}_recalls WHERE node = ? AND recall = ?", &[node, int(recall.id)]).await?;
+        if !self.returned.is_empty() {
+            let places = places(self.returned.len());
+            let template = format!("DELETE FROM {{t}}_recalls WHERE node = ? AND recall IN ({places})");
+            let values: Vec<_> =
+                std::iter::once(node).chain(self.returned.iter().map(|recall| int(recall.id))).collect();
+            line.execute(&template, &values).await?;
         }
         let before = "SELECT {now}, (SELECT ends_at FROM {t}_nodes WHERE node = ?)";
         let before: Vec<(i64, Option<i64>)> = line.fetch(before, &[node]).await?;
@@ -59,8 +63,11 @@ impl Work for Renew<'_> {
         let mut ends_at = before.max(oldest.saturating_add(lease));
         if ends_at > before.saturating_add(GAIN_MIN) {
             let instead = match line.dialect.kind() {
-                Kind::MySql => "ON DUPLICATE KEY UPDATE ends_at = VALUES(ends_at)",
-                Kind::Postgres | Kind::Sqlite => "ON CONFLICT (node) DO UPDATE SET ends_at = excluded.ends_at",
+                Kind::MySql => "ON DUPLICATE KEY UPDATE ends_at = GREATEST(ends_at, VALUES(ends_at))",
+                Kind::Postgres => {
+                    "ON CONFLICT (node) DO UPDATE SET ends_at = GREATEST({t}_nodes.ends_at, excluded.ends_at)"
+                }
+                Kind::Sqlite => "ON CONFLICT (node) DO UPDATE SET ends_at = MAX(ends_at, excluded.ends_at)",
             };
             let template = format!("INSERT INTO {{t}}_nodes (node, ends_at) VALUES (?, ?) {instead}");
             line.execute(&template, &[node, Value::Int(ends_at)]).await?;
@@ -157,6 +164,8 @@ impl Work for Clear {
         for (node,) in found {
             forget(line, Value::Int(node)).await?;
         }
+        // Of a node that was leaving just then.
+        line.execute("DELETE FROM {t}_recalls WHERE made_at < {now} - ?", &[AFTER]).await?;
         Ok(Decided::Keep(()))
     }
 }

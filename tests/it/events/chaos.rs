@@ -281,8 +281,12 @@ fn what_a_receiver_can_not_prove_is_not_sent_to_it() {
         )
     };
     let ca = |file: &std::path::Path| format!("ca = \"{}\"\n", file.display());
+    let fingerprint = |file: &std::path::Path| format!("fingerprint = [\"{}\"]\n", receivers::fingerprint(file));
     world.configure(&format!(
-        "{JOURNAL}{}{}{}{}",
+        "{JOURNAL}{}{}{}{}{}{}",
+        // Neither its name nor who signed it is asked then.
+        sink("known", "127.0.0.1", &fingerprint(&ours)),
+        sink("unknown", "localhost", &fingerprint(&others)),
         sink("good", "localhost", &ca(&ours)),
         sink("name", "127.0.0.1", &ca(&ours)),
         sink("authority", "localhost", &ca(&others)),
@@ -294,11 +298,13 @@ fn what_a_receiver_can_not_prove_is_not_sent_to_it() {
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
         (output.status.success(), text)
     };
-    for name in ["name", "authority", "nobody"] {
+    for name in ["name", "authority", "nobody", "unknown"] {
         let (is_good, said) = tries(name);
         assert!(!is_good && said.contains("certificate"), "{name}: {said}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0, "not an octet of an event was sent");
-    let (is_good, said) = tries("good");
-    assert!(is_good && asked.load(Ordering::SeqCst) > 0, "{said}");
+    for (nth, name) in ["good", "known"].into_iter().enumerate() {
+        let (is_good, said) = tries(name);
+        assert!(is_good && asked.load(Ordering::SeqCst) > nth, "{said}");
+    }
 }

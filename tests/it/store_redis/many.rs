@@ -103,13 +103,28 @@ async fn an_end_is_acknowledged_when_a_replica_has_it_if_that_is_asked_for() {
     servers.replica.freeze();
     let error = store.revoke(&digest(1), ENDING).await.unwrap_err();
     assert!(error.to_string().contains("of 1 replicas of Redis that must have a change, 0 had it"), "{error}");
+    // From then on nothing is given out that could be lost.
+    let error = store.create(session(9, "ann"), None, NOW).await.unwrap_err();
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
     let (seen, noted) = (store.load(&digest(2)).await.unwrap().unwrap(), NOW.after(Duration::from_secs(60)));
     let touched = Record { last_seen: noted, ..(*seen).clone() };
-    let answer = store.commit(touched, Durability::Soon).await;
-    assert!(matches!(answer, Ok(Commit::Done(_))), "what nobody relies on waits for nobody: {answer:?}");
+    let answer = store.commit(touched, Durability::Durable).await;
+    assert!(matches!(answer, Ok(Commit::Done(_))), "what takes nothing away waits for nobody: {answer:?}");
+    let all = [digest(1), digest(2), digest(3)];
+    let many = futures_util::future::join_all(all.iter().map(|digest| store.revoke(digest, ENDING))).await;
+    assert!(many.iter().all(Result::is_err), "they may be lost: {many:?}");
     servers.replica.thaw();
     // Whoever asks again is told when it holds, though there is nothing left to end.
-    assert!(store.revoke(&digest(1), ENDING).await.unwrap().is_none());
+    let end = Instant::now() + PATIENCE;
+    for digest in &all {
+        while let Err(error) = store.revoke(digest, ENDING).await {
+            assert!(Instant::now() < end, "{error}");
+        }
+    }
+    while store.create(session(8, "ann"), None, NOW).await.is_err() {
+        assert!(Instant::now() < end, "the replica is there again");
+        tokio::task::yield_now().await;
+    }
     servers.primary.kill();
     let end = Instant::now() + PATIENCE;
     let there = loop {
@@ -119,9 +134,10 @@ async fn an_end_is_acknowledged_when_a_replica_has_it_if_that_is_asked_for() {
         }
     };
     assert!(there.unwrap().is_ended());
-    assert_eq!(live(&store, "ann").await.len(), 2);
+    assert_eq!(live(&store, "ann").await, [digest(8)]);
     // There is nobody left who could keep it, too.
-    assert!(store.revoke(&digest(2), ENDING).await.is_err());
+    let error = store.revoke(&digest(8), ENDING).await.unwrap_err();
+    assert!(error.to_string().contains("of 1 replicas"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

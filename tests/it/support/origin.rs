@@ -31,6 +31,7 @@ pub(crate) enum Act {
     /// Write these octets, then send back whatever comes.
     Echo(Vec<u8>),
     /// As the first, with the octets for the first line of the request.
+    #[cfg(all(feature = "redis", feature = "sql"))]
     To(fn(&str) -> &'static str),
 }
 
@@ -190,6 +191,7 @@ fn serve(mut stream: TcpStream, desk: &Desk) {
             desk.changed.notify_all();
             book.script.pop_front().or_else(|| book.otherwise.clone()).unwrap()
         };
+        #[cfg(all(feature = "redis", feature = "sql"))]
         let act = if let Act::To(answer) = act { raw(answer(head.lines().next().unwrap())) } else { act };
         let early = matches!(act, Act::ReplyEarly(_) | Act::Close | Act::Silence | Act::Echo(_));
         let (body, whole) = if early { (Vec::new(), false) } else { read_body(&head, &mut stream, &mut unread) };
@@ -221,7 +223,9 @@ fn perform(act: Act, stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
             word.lock().unwrap().recv().unwrap_or_default();
             stream.write_all(&octets).is_ok()
         }
-        Act::Close | Act::To(_) => false,
+        Act::Close => false,
+        #[cfg(all(feature = "redis", feature = "sql"))]
+        Act::To(_) => false,
         Act::Silence => {
             while fill(stream, unread) {}
             false

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
@@ -111,6 +112,13 @@ impl Receiver {
         until(&format!("a message with {what}"), || found().is_some());
         found().unwrap()
     }
+}
+
+/// The fingerprint of a certificate, as RFC 5425 writes it.
+pub(crate) fn fingerprint(file: &Path) -> String {
+    let certificate = CertificateDer::from_pem_file(file).unwrap();
+    let octets = portcullis::secret::sha256(&certificate).map(|octet| format!("{octet:02X}"));
+    format!("SHA-256:{}", octets.join(":"))
 }
 
 /// A certificate for `localhost`, as a file, and a server that shows it.
