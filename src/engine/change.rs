@@ -349,15 +349,13 @@ impl<S: Store> Guard<S> {
         if outcome.login.is_none() {
             return;
         }
-        let is_again = record.authenticated_at.is_some()
-            && is_one(record.subject.as_deref(), outcome.subject_after(record).map(|subject| &**subject));
-        record.authenticated_at = Some(admission.now);
         // An end that was set for the time before the login is not one for the time after it.
         if outcome.app.lasting.is_none() {
             record.ends_at = outcome.ends_at;
-            record.lasting = expiry::after_login(record.lasting, is_again, &admission.policy.session.deadlines);
+            let deadlines = &admission.policy.session.deadlines;
+            record.lasting = expiry::after_login(record, outcome.subject_after(record), deadlines);
         }
-        record.subject = outcome.subject_after(record).cloned();
+        (record.authenticated_at, record.subject) = (Some(admission.now), outcome.subject_after(record).cloned());
         let is_his = held.is_some_and(|held| is_one(held.subject.as_deref(), record.subject.as_deref()));
         self.bind(admission, record, Bind::Login(if is_his { Login::Demanded } else { Login::Usual }));
     }

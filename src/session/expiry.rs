@@ -3,9 +3,11 @@
 //! The absolute deadline counts from the last authentication (from the beginning, while nobody authenticated) and never
 //! moves by rotation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{EndReason, Lasting, Record, State};
+use super::subject::is_same;
 use crate::clock::Timestamp;
 
 /// How long sessions last; a route may make them shorter.
@@ -78,11 +80,13 @@ pub fn absolute_deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
 
 /// What a login leaves of what was asked for before it: nobody is remembered who did not ask for that. Who only proves again who he is
 /// goes on being remembered.
-pub fn after_login(lasting: Lasting, is_again: bool, deadlines: &Deadlines) -> Lasting {
-    match lasting {
+pub fn after_login(record: &Record, subject: Option<&Arc<str>>, deadlines: &Deadlines) -> Lasting {
+    let before = record.subject.as_deref().filter(|_| record.authenticated_at.is_some());
+    let is_again = before.zip(subject).is_some_and(|(before, now)| is_same(before, now));
+    match record.lasting {
         Lasting::Until => Lasting::Default,
         Lasting::Idle(seconds) if !is_again && Duration::from_secs(seconds.into()) > deadlines.idle => Lasting::Default,
-        Lasting::Idle(_) | Lasting::Browser | Lasting::Default => lasting,
+        lasting @ (Lasting::Idle(_) | Lasting::Browser | Lasting::Default) => lasting,
     }
 }
 

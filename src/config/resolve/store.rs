@@ -124,7 +124,8 @@ impl<'p> Asked<'p> {
         let url_env = reader.value("url_env").filter(|value| variable(value).is_some());
         let (cache, timeout) = (reader.some_time("cache"), reader.some_time("timeout"));
         let prefix = reader.value("prefix").and_then(|value| prefix(&value));
-        Self { url, url_env, cache, timeout, prefix, replicas: reader.value("replicas") }
+        let replicas = reader.value("replicas").filter(|value| value.whole::<u32>(0..=REPLICAS_MAX).is_some());
+        Self { url, url_env, cache, timeout, prefix, replicas }
     }
 
     fn resolve(&self, reader: &Reader<'_>, kind: ServerKind, folder: PathBuf) -> Option<StoreServer> {

@@ -84,20 +84,24 @@ impl Kept {
         }
     }
 
-    /// Looks whether there are enough replicas, and tells if not: nobody can log in then.
+    /// Looks whether there are enough replicas.
     pub(super) async fn look(&self) {
         let _turn = self.turn.lock().await;
         let found = self.batch(&[]).await;
         self.note(found.map_or(0, |(_, had)| had));
-        if self.is_short.load(Ordering::Relaxed) {
-            let (had, wanted) = (self.had.load(Ordering::Relaxed), self.replicas.get());
-            tracing::warn!(had, wanted, "too few replicas of Redis answer: nobody can log in until there are more");
-        }
     }
 
+    /// Notes how many replicas had the last batch, and tells when that becomes too few or enough.
     fn note(&self, had: u32) {
+        let wanted = self.replicas.get();
         self.had.store(had, Ordering::Relaxed);
-        self.is_short.store(had < self.replicas.get(), Ordering::Relaxed);
+        match (self.is_short.swap(had < wanted, Ordering::Relaxed), had < wanted) {
+            (false, true) => {
+                tracing::warn!(had, wanted, "too few replicas of Redis answer: nobody can log in until there are more");
+            }
+            (true, false) => tracing::info!(had, "enough replicas of Redis answer again"),
+            _ => {}
+        }
     }
 
     /// Looks again, if nobody does.

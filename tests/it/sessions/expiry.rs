@@ -169,6 +169,27 @@ async fn who_asks_to_be_remembered_is_and_nobody_else() {
         ok()
     });
     visit.await;
+    // Who proves again who he is goes on being remembered, and nobody else in his place.
+    let mut dave = Client::at("203.0.113.13");
+    for (subject, wishes, expiry) in [
+        ("dave", Some(Expiry::AfterIdle(14 * DAY)), Expiry::AfterIdle(14 * DAY)),
+        ("dave", None, Expiry::AfterIdle(14 * DAY)),
+        ("erin", None, Expiry::Default),
+    ] {
+        let visit = world.visit(&mut dave, async move |session: Session| {
+            session.log_in(subject).unwrap();
+            if let Some(wish) = wishes {
+                session.set_expiry(wish);
+            }
+            ok()
+        });
+        visit.await;
+        let visit = world.visit(&mut dave, async move |session: Session| {
+            assert_eq!((session.subject().as_deref(), session.expiry()), (Some(subject), expiry));
+            ok()
+        });
+        visit.await;
+    }
     for nth in 0..100 {
         world.clock.advance(20 * 60 * MINUTE);
         assert!(lives(&world, &mut alice).await, "{nth}");
