@@ -31,8 +31,11 @@ impl Streams {
     /// Takes a place for a stream of a session that is over at `deadline` at the latest. Of too many the oldest ends. Which key the
     /// session rests on is asked for if it has no other stream.
     pub fn open(&self, digest: SessionDigest, deadline: Timestamp, key: impl FnOnce() -> Option<Seed>) -> Cut {
+        let known = self.0.lock().get(&digest).map(|entry| entry.key);
+        // Without the lock: it is a keyed hash, and all answers come by here.
+        let key = known.unwrap_or_else(key);
         let mut sessions = self.0.lock();
-        let entry = sessions.entry(digest).or_insert_with(|| Entry { open: SmallVec::new(), deadline, key: key() });
+        let entry = sessions.entry(digest).or_insert_with(|| Entry { open: SmallVec::new(), deadline, key });
         entry.deadline = deadline;
         entry.open.retain(|cutter| !cutter.is_idle());
         if entry.open.len() >= STREAMS_PER_SESSION_MAX {
