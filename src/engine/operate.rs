@@ -115,7 +115,8 @@ impl<S: Store> Guard<S> {
     }
 
     /// Ends every session that the filter finds. One that gets a new id meanwhile may slip past a walk, so the store is
-    /// walked until nothing is found that was there when it began. One that fails keeps none of the others.
+    /// walked until nothing is found that was there when it began. One that can not be
+    /// ended keeps none of the others.
     async fn revoke_all(
         &self,
         filter: &Filter,
@@ -136,7 +137,7 @@ impl<S: Store> Guard<S> {
                     for last in futures_util::future::join_all(revoked).await {
                         match last {
                             Ok(last) => ended.extend(last),
-                            Err(error) => drop(failed.get_or_insert(error)),
+                            Err(error) => failed = failed.or(Some(error)),
                         }
                     }
                 }

@@ -231,6 +231,31 @@ fn a_stream_is_cut_when_its_session_is_revoked() {
     assert!(cut.is_done());
 }
 
+/// Of many that are to be ended one can not be: the others are, their streams with them, and all of it is told.
+#[test]
+fn one_session_that_can_not_be_ended_keeps_none_of_the_others() {
+    let (world, alice) = streaming(rules());
+    let hers = alice.asks(Ask::fetch("/events")).cut.unwrap();
+    let kept = world.session().digest;
+    let others: Vec<_> = (0..40)
+        .map(|nth| {
+            let name = format!("user-{nth}");
+            let browser = world.browser(&name);
+            world.reopens_the_shop();
+            browser.logs_in(&name).ok();
+            world.answers(AppAnswer::ok().endless());
+            browser.asks(Ask::fetch("/events")).cut.unwrap()
+        })
+        .collect();
+    world.store().keeps(kept);
+    let error = world.run(world.guard().revoke(&Selection::All, Revoker::Admin)).unwrap_err();
+    assert!(error.to_string().contains("does not let go"), "{error}");
+    assert!(others.iter().all(|cut| cut.is_done()) && !hers.is_done());
+    let live: Vec<_> = world.sessions().into_iter().filter(|record| !record.is_ended()).collect();
+    assert!(matches!(live.as_slice(), [record] if record.digest == kept));
+    assert_eq!(world.told().iter().filter(|kind| **kind == "session.revoked").count(), 40);
+}
+
 #[test]
 fn a_stream_is_cut_when_the_key_of_its_session_is_burnt() {
     let key = |number: u8| MasterKey::new(KeyId(number), [number + 6; 32]);

@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     /// How often numbers of limits were to be changed.
     changed: AtomicUsize,
     mute: AtomicBool,
+    /// The session that can not be ended.
+    stays: Mutex<Option<SessionDigest>>,
 }
 
 impl Ledger {
@@ -62,6 +64,11 @@ impl Ledger {
     /// After so many more writes every write fails, until [`recovers`](Self::recovers).
     pub(crate) fn fails_after(&self, writes: usize) {
         self.writes_left.store(writes + 1, Ordering::Relaxed);
+    }
+
+    /// From now on this session can not be ended.
+    pub(crate) fn keeps(&self, digest: SessionDigest) {
+        *self.stays.lock().unwrap() = Some(digest);
     }
 
     /// The next writes of a session each come a moment after somebody else's.
@@ -277,6 +284,9 @@ impl Store for Ledger {
 
     async fn revoke(&self, digest: &SessionDigest, ending: Ending) -> Result<Option<Arc<Record>>, StoreError> {
         let memory = self.now()?;
+        if *self.stays.lock().unwrap() == Some(*digest) {
+            return Err(StoreError::io("the ledger does not let go of it"));
+        }
         let ended = memory.revoke(digest, ending).await?;
         if ended.is_some() {
             self.wrote(&memory, vec![*digest]).await;
