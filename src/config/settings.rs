@@ -239,7 +239,7 @@ pub struct StoreServer {
     pub cache: Option<Duration>,
     /// What the names of its keys or tables begin with.
     pub prefix: String,
-    /// How many replicas of Redis must have what is durable before it is acknowledged.
+    /// How many replicas of Redis must have new sessions, new ids and ends before they are acknowledged.
     pub replicas: u32,
     /// The folder of what is kept beside it: known devices, the keys unless they are elsewhere.
     pub folder: PathBuf,

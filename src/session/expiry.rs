@@ -90,6 +90,14 @@ pub fn after_login(record: &Record, subject: Option<&Arc<str>>, deadlines: &Dead
     }
 }
 
+/// Whether others must not go on serving what it was before: its client was moved aside just now, or it is over at once.
+pub fn is_taken_away(record: &Record, now: Timestamp) -> bool {
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    // Once, and not with every later change.
+    matches!(record.state, State::Quarantined { since } if now.since(since) <= AT_ONCE)
+        || record.ends_at.is_some_and(|end| end <= now.after(AT_ONCE))
+}
+
 /// When it is over if it is not used again.
 pub fn deadline(record: &Record, deadlines: &Deadlines) -> Timestamp {
     absolute_deadline(record, deadlines).min(record.last_seen.after(granted(record, deadlines).idle))
@@ -211,6 +219,16 @@ mod tests {
         let authenticated = record(0, Some(1000), 44000);
         assert_eq!(deadline(&authenticated, &DEADLINES), Timestamp::from_secs(44200));
         assert_eq!(deadline(&record(0, None, 5), &DEADLINES), Timestamp::from_secs(1805));
+    }
+
+    #[test]
+    fn what_is_moved_aside_or_over_at_once_is_taken_away() {
+        let at = |secs: u64| Timestamp::from_secs(secs);
+        let aside = Record { state: State::Quarantined { since: at(100) }, ..record(0, Some(0), 100) };
+        assert!(is_taken_away(&aside, at(100)) && is_taken_away(&aside, at(102)) && !is_taken_away(&aside, at(103)));
+        let over = |ends: u64| Record { ends_at: Some(at(ends)), ..record(0, Some(0), 100) };
+        assert!(is_taken_away(&over(90), at(100)) && is_taken_away(&over(102), at(100)));
+        assert!(!is_taken_away(&over(103), at(100)) && !is_taken_away(&record(0, Some(0), 100), at(100)));
     }
 
     #[test]

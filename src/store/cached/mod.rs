@@ -5,11 +5,12 @@
 //! for its newest tag alone, and asks the store again before it acts against a request, so what may be late by `fresh_for` is what
 //! the app set on another node.
 //!
-//! **Who ends a session on one node, or moves a client aside, is answered when no other serves it as it was**, over Redis and databases ([`Store::leases`]):
-//! within a millisecond or two where the store tells which sessions end ([`Store::notices`]), within half a second where it does
-//! not, and when a node is gone without a word as soon as its lease is over, a second and a half later. All nodes of an app need a
-//! cache for that, or none. A cache is served from while its guard is tended ([`tend`](crate::engine::tend)); otherwise it asks the
-//! store. Over a store of one's own without leases an end on another node is seen after `fresh_for`, or as soon as it is told.
+//! **Who ends a session on one node, or moves a client aside, is answered when no other serves it as it was**, over Redis and
+//! databases ([`Store::leases`]): within a millisecond or two where the store tells which sessions end ([`Store::notices`]),
+//! within half a second where it does not, and when a node is gone without a word as soon as its lease is over, a second and a
+//! half later. All nodes of an app need a cache for that, or none. A cache is served from while its guard is tended
+//! ([`tend`](crate::engine::tend)); otherwise it asks the store. Over a store of one's own without leases an end on another
+//! node is seen after `fresh_for`, or as soon as it is told.
 //!
 //! That there is no session under a digest is never kept: any made-up cookie would take room.
 //!
@@ -38,8 +39,9 @@ use super::{
     SubjectLimit,
 };
 use crate::clock::{Clock, Timestamp};
+use crate::session::expiry::is_taken_away;
 use crate::session::id::SessionDigest;
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{EndReason, Record};
 use crate::session::subject::is_same;
 
 /// How many slots there are. Digests of one slot are kept apart but for this: a load that meets a write under another
@@ -58,8 +60,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 100,000 sessions, 10 seconds: a page and what belongs to it cost one load, and a session that was ended on another
-    /// node is served for no longer than it takes to notice.
+    /// 100,000 sessions, 10 seconds: a page and what belongs to it cost one load.
     fn default() -> Self {
         const SESSIONS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
         Self { sessions_max: SESSIONS_MAX, fresh_for: Duration::from_secs(10) }
@@ -248,14 +249,6 @@ impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
             .field("fresh_for", &self.fresh_for)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether others must not go on serving what it was before: its client was moved aside, or it is over at once.
-fn is_taken_away(record: &Record, now: Timestamp) -> bool {
-    const AT_ONCE: Duration = Duration::from_secs(2);
-    // Once, and not with every later change.
-    matches!(record.state, State::Quarantined { since } if now.since(since) <= AT_ONCE)
-        || record.ends_at.is_some_and(|end| end <= now.after(AT_ONCE))
 }
 
 /// A record as it is stored when it is new.

@@ -22,12 +22,13 @@
 //!
 //! **What survives a crash** is up to the server. With `appendonly yes` and `appendfsync everysec` a crash may lose a second of
 //! what was acknowledged: logins, and also revocations. With `appendfsync always` it loses nothing. A replica may lag behind
-//! too, and a failover then brings back what was there before: sessions that had ended, too. With [`Settings::replicas`] nothing durable
-//! is acknowledged before so many replicas have it, by `WAIT`; if they do not have it in time that is an error, and it was done
-//! nevertheless. From then on nothing is given out until they answer again, and ends are done, and are errors; what is neither goes on as
-//! without this. With one replica, and
-//! that number, a failover brings nothing back. With several it is sure with the number of all of them; with fewer it is as good as the
-//! choice of the next primary: sentinels and clusters take the one that is furthest, as far as they know. The server must not throw out keys by itself: `maxmemory-policy noeviction`.
+//! too, and a failover then brings back what was there before: sessions that had ended, too. With
+//! [`Settings::replicas`] a new session, a new id, an end, and that a client is moved aside is acknowledged when so many
+//! replicas have it, by `WAIT`; if they do not have it in time that is an error, and it was done nevertheless. From then on
+//! nothing is given out until they answer again, and ends are done, and are errors; all else goes on as without this. With one
+//! replica, and that number, a failover brings nothing back. With several it is sure with the number of all of them; with fewer
+//! it is as good as the choice of the next primary: sentinels and clusters take the one that is furthest, as far as they know.
+//! The server must not throw out keys by itself: `maxmemory-policy noeviction`.
 //! When it is full, nothing is created ([`StoreError::Full`]), but sessions still end. (Under [`sealed`](super::sealed) an end is
 //! created, so they do not.)
 //!
@@ -71,8 +72,9 @@ use super::{
     SubjectLimit,
 };
 use crate::clock::Timestamp;
+use crate::session::expiry::is_taken_away;
 use crate::session::id::SessionDigest;
-use crate::session::record::{EndReason, Record, State};
+use crate::session::record::{EndReason, Record};
 
 /// Longest prefix, in bytes: it is part of every key.
 pub const PREFIX_BYTES_MAX: usize = 64;
@@ -97,7 +99,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// What all keys begin with. Guards that share sessions have the same; apps that do not, different ones.
     pub prefix: String,
-    /// How many replicas must have what is durable before it is acknowledged: new sessions, new ids, ends.
+    /// How many replicas must have new sessions, new ids and ends before they are acknowledged.
     pub replicas: u32,
 }
 
@@ -310,13 +312,6 @@ impl New {
     }
 }
 
-/// Whether a client is moved aside, or the session is over about now.
-fn takes_away(record: &Record) -> bool {
-    const AT_ONCE: Duration = Duration::from_secs(2);
-    matches!(record.state, State::Quarantined { .. })
-        || record.ends_at.is_some_and(|end| end <= record.last_seen.after(AT_ONCE))
-}
-
 /// Something under our keys is not ours.
 fn nonsense() -> StoreError {
     LinkError::Answer.into()
@@ -352,7 +347,8 @@ impl Store for RedisStore {
     async fn commit(&self, mut record: Record, durability: Durability) -> Result<Commit, StoreError> {
         let (digest, from) = (record.digest, record.version.to_be_bytes());
         // What takes something away has to be kept, and what gives nothing out waits for nobody.
-        let must = (durability == Durability::Durable && takes_away(&record)).then_some(Must::BeDone);
+        let takes_away = durability == Durability::Durable && is_taken_away(&record, record.last_seen);
+        let must = takes_away.then_some(Must::BeDone);
         record.version = record.version.saturating_add(1);
         for _ in 0..MENDS_MAX {
             let stored = head::write(&self.rows, &record)?;
