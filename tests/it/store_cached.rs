@@ -8,6 +8,7 @@ use portcullis::engine::{Guard, tend};
 use portcullis::layer::GuardBuilder;
 use portcullis::session::record::{EndReason, Record};
 use portcullis::store::cached::{self, CachedStore};
+use portcullis::store::leases::{LEASE, Node as Lease, Recall};
 use portcullis::store::metered::{Metered, Operation};
 use portcullis::store::{Commit, Durability, Ending, Rotate, Store};
 use tokio::time::{Instant, timeout};
@@ -86,7 +87,41 @@ impl<S: Store> Node<S> {
     }
 }
 
+/// What every store has to do with leases.
+async fn leases_are_kept(store: &impl Store) {
+    let leases = store.leases().unwrap();
+    let (here, there) = (Lease(1), Lease(2));
+    let recall = |id, about| Recall { id, about };
+    let (first, second, third) = (recall(1, Some(digest(1))), recall(u64::MAX, None), recall(3, None));
+    assert!(!leases.recall(here, first).await.unwrap(), "nobody has a lease");
+    let begun = leases.renew(there, &[]).await.unwrap();
+    assert!(!begun.was_held && begun.open.is_empty() && begun.granted <= LEASE && begun.granted > LEASE / 2);
+    assert!(!leases.recall(there, first).await.unwrap(), "nobody else has one");
+    assert!(leases.recall(here, first).await.unwrap() && leases.is_open(first).await.unwrap());
+    let held = leases.renew(there, &[]).await.unwrap();
+    assert_eq!((held.was_held, held.open), (true, vec![first]));
+    let returned = leases.renew(there, &[first]).await.unwrap();
+    assert!(returned.was_held && returned.open.is_empty() && !leases.is_open(first).await.unwrap());
+    assert!(leases.renew(there, &[first]).await.unwrap().open.is_empty(), "twice is as good as once");
+    // Who does not return it keeps his lease no longer than that, however often he asks for it.
+    assert!(leases.recall(here, second).await.unwrap());
+    let end = Instant::now() + PATIENCE;
+    let mut late = leases.renew(there, &[]).await.unwrap();
+    while leases.is_open(second).await.unwrap() {
+        assert!(Instant::now() < end);
+        late = leases.renew(there, &[]).await.unwrap();
+    }
+    assert_eq!(late.open, [second]);
+    let over = leases.renew(there, &[]).await.unwrap();
+    assert!(!over.was_held && over.granted == Duration::ZERO && over.open == [second], "{over:?}");
+    let again = leases.renew(there, &[second]).await.unwrap();
+    assert!(!again.was_held && again.granted > LEASE / 2 && again.open.is_empty());
+    leases.release(there).await.unwrap();
+    assert!(!leases.recall(here, third).await.unwrap() && !leases.is_open(third).await.unwrap());
+}
+
 async fn what_has_ended_is_served_by_no_cache<S: Store>(store: impl AsyncFn() -> S) {
+    leases_are_kept(&store().await).await;
     let nodes = [Node::over(store().await), Node::over(store().await), Node::over(store().await)];
     let tending = nodes.each_ref().map(|node| tokio::spawn(tend(&node.0)));
     // Where nobody tells, it takes half a second each time.
