@@ -312,6 +312,7 @@ mod tests {
         while !said.ends_with("PONG\r\n") {
             assert!(server.read_line(&mut said).await.unwrap() > 0, "{said}");
         }
+        assert!(said.lines().all(|line| ["PING", "PONG"].contains(&line)), "{said}");
         tokio::select! {
             why = publish.lost() => panic!("{why}"),
             () = sleep(Duration::from_secs(3600)) => {}
